@@ -1,0 +1,73 @@
+"""Weight names as a reversible list: import and export of a dialect come from the same lines."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rename:
+    """One line of a dialect: how one tensor of ours is stored by others.
+
+    ours: our name; `{i}` stands for the layer.
+    theirs: their name, or several whose tensors we hold joined along the first axis (query, key, value).
+    transpose: they store a matrix as (in, out), we as (out, in).
+    optional: its absence is no error (a pooler, a head).
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    transpose: bool = False
+    optional: bool = False
+
+    def at_layer(self, layer: int) -> "Rename":
+        """This line for one layer: `{i}` filled in."""
+        index = str(layer)
+        return Rename(
+            self.ours.replace("{i}", index),
+            tuple(name.replace("{i}", index) for name in self.theirs),
+            self.transpose,
+            self.optional,
+        )
+
+
+def for_layers(names: Iterable[Rename], layers: int) -> list[Rename]:
+    """The list with every `{i}` line written out for each of `layers` layers."""
+    plain: list[Rename] = []
+    for name in names:
+        plain.extend([name.at_layer(i) for i in range(layers)] if "{i}" in name.ours else [name])
+    return plain
+
+
+def to_ours(names: Sequence[Rename], theirs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """Read a foreign set of tensors by a written-out list.
+
+    Returns: our tensors; the foreign names that are missing though not optional; the foreign names that no line uses.
+    """
+    ours: dict[str, Tensor] = {}
+    missing: list[str] = []
+    used: set[str] = set()
+    for name in names:
+        absent = [their for their in name.theirs if their not in theirs]
+        if absent:
+            missing.extend([] if name.optional else absent)
+            continue
+        parts = [theirs[their] for their in name.theirs]
+        used.update(name.theirs)
+        if name.transpose:
+            parts = [part.t() for part in parts]
+        ours[name.ours] = (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()
+    return ours, missing, [name for name in theirs if name not in used]
+
+
+def to_theirs(names: Sequence[Rename], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Write our tensors under foreign names by a written-out list; tensors without a line are left out."""
+    theirs: dict[str, Tensor] = {}
+    for name in names:
+        if name.ours not in ours:
+            continue
+        for their, part in zip(name.theirs, ours[name.ours].chunk(len(name.theirs)), strict=True):
+            theirs[their] = (part.t() if name.transpose else part).contiguous()
+    return theirs
