@@ -1,3 +1,35 @@
-"""bertune: fine-tune BERT encoders for your task."""
+"""bertune: fine-tune BERT encoders for your task.
+
+    run = bertune.train(task="text-classification", encoder="minilm", train="train.csv", output="out")
+    model = bertune.load("out")
+    model.predict(["a text", ("a", "pair")])
+
+Everything is imported at first use, so that `import bertune` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bertune.checkpoints.source import open_encoder
+    from bertune.errors import InputError
+    from bertune.model import Model, load
+    from bertune.training.train import train
+
+_HOMES = {
+    "InputError": "bertune.errors",
+    "Model": "bertune.model",
+    "load": "bertune.model",
+    "open_encoder": "bertune.checkpoints.source",
+    "train": "bertune.training.train",
+}
+
+__all__ = ["InputError", "Model", "load", "open_encoder", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bertune' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,7 @@
+"""`python -m bertune` is `bertune`."""
+
+import sys
+
+from bertune.cli.main import main
+
+sys.exit(main())

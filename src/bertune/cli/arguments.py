@@ -1,0 +1,148 @@
+"""Command lines made from dataclasses of options: `-` and `_` alike, YAML files, errors that suggest."""
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bertune.errors import InputError, Problems
+
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {message}")
+
+
+def flag(name: str) -> str:
+    """A field's name as it is typed: `max_seq_length` → `--max-seq-length`."""
+    return "--" + name.replace("_", "-")
+
+
+def parse(
+    prog: str, description: str, trees: Sequence[type[Any]], argv: Sequence[str], *, partial: bool = False
+) -> dict[str, Any]:
+    """Values that a command line, and a YAML file named by --config, give to the fields of some dataclasses.
+
+    Only what was said is in the result: a dataclass's own defaults are left to it. The command line wins over the file.
+
+    Args:
+        prog: the command, for messages.
+        description: what it does, for --help.
+        trees: dataclasses made with `option`.
+        argv: arguments after the verb.
+        partial: pass over unknown options, missing ones and --help: a first look at a few options.
+
+    Raises:
+        InputError: unknown options (the nearest is suggested), illegal values, required options missing; all at once.
+    """
+    fields = {field.name: field for tree in trees for field in dataclasses.fields(tree)}
+    hints = {name: hint for tree in trees for name, hint in typing.get_type_hints(tree).items()}
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=not partial)
+    for name, field in fields.items():
+        _add(parser, field, _kind(hints[name]))
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options; the command line wins")
+    said, rest = parser.parse_known_args(_normal(argv, fields, hints))
+    values = {name: value for name, value in vars(said).items() if value is not None}
+    problems = Problems()
+    config = values.pop("config", None)
+    if config is not None:
+        values = _from_file(Path(config), fields, hints, problems if not partial else Problems()) | values
+    if partial:
+        return values
+    problems.extend(_unknown(prog, argument, fields) for argument in rest)
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            problems.add(f"{prog}: needs {flag(name)} ({field.metadata['help']})")
+        choices = field.metadata.get("choices")
+        if choices and name in values and values[name] not in choices:
+            problems.add(f"{flag(name)} {values[name]}: must be one of {', '.join(choices)}")
+    problems.raise_if_any()
+    return values
+
+
+def _kind(hint: Any) -> Any:
+    """The type of a value that is given: `int | None` → int."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
+
+
+def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: Any) -> None:
+    text = field.metadata["help"]
+    if field.default not in (dataclasses.MISSING, None, False):
+        text += f" (default: {field.default})"
+    text = text.replace("%", "%%")
+    if kind is bool:
+        parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text)
+    elif typing.get_origin(kind) is list:
+        of = typing.get_args(kind)[0]
+        parser.add_argument(flag(field.name), nargs="+", type=of, default=None, help=text, metavar=of.__name__.upper())
+    else:
+        choices = field.metadata.get("choices")
+        metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X"}.get(kind, "TEXT")
+        parser.add_argument(flag(field.name), type=kind, default=None, help=text, metavar=metavar)
+
+
+def _normal(argv: Sequence[str], fields: Mapping[str, dataclasses.Field[Any]], hints: Mapping[str, Any]) -> list[str]:
+    """`--a_b` as `--a-b`, and `--flag=true` as `--flag`."""
+    normal = []
+    for argument in argv:
+        if not argument.startswith("--") or argument == "--":
+            normal.append(argument)
+            continue
+        name, equals, value = argument.partition("=")
+        name = "--" + name[2:].replace("_", "-")
+        field = name[2:].replace("-", "_")
+        if equals and field in fields and _kind(hints[field]) is bool and value.lower() in (*_TRUE, *_FALSE):
+            normal.append(name if value.lower() in _TRUE else f"--no-{name[2:]}")
+        else:
+            normal.append(name + equals + value)
+    return normal
+
+
+def _from_file(
+    path: Path, fields: Mapping[str, dataclasses.Field[Any]], hints: Mapping[str, Any], problems: Problems
+) -> dict[str, Any]:
+    from bertune.data.yaml_files import read_yaml
+
+    values = {}
+    for key, value in read_yaml(path).items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            problems.add(f"{path}: {_unknown('this command', flag(name), fields)}")
+            continue
+        if value is None:
+            continue
+        try:
+            values[name] = _converted(value, _kind(hints[name]))
+        except (TypeError, ValueError):
+            problems.add(f"{path}: {key} is {value!r}; expected {getattr(_kind(hints[name]), '__name__', 'a list')}")
+    return values
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """A YAML value as the option's type; YAML reads 1e-4 as text, so numbers are read from text again."""
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(value)
+        return value
+    if typing.get_origin(kind) is list:
+        return [typing.get_args(kind)[0](part) for part in (value if isinstance(value, list) else [value])]
+    if isinstance(value, list | dict | bool):
+        raise ValueError(value)
+    return kind(str(value))
+
+
+def _unknown(prog: str, argument: str, names: Iterable[str]) -> str:
+    if not argument.startswith("--"):
+        return f"{prog}: does not know what to do with {argument!r}; options start with --"
+    name = argument.partition("=")[0]
+    near = difflib.get_close_matches(name, [flag(known) for known in names], n=1, cutoff=0.5)
+    return f"{prog}: no option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists them")

@@ -1,0 +1,31 @@
+"""`bertune evaluate`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bertune.cli.using import UseOptions, load_for, parse_for_model
+from bertune.options import option
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of `bertune evaluate` alone."""
+
+    data: str = option(help="labelled data")
+    json: bool = option(False, help="print one JSON object on stdout")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Evaluate a model on a file and print its metrics."""
+    about = "Metrics of a model on labelled data."
+    (use, options), task_options = parse_for_model("bertune evaluate", about, [UseOptions, EvaluateOptions], argv)
+    metrics = load_for(use, task_options).evaluate(options.data, batch_size=use.batch_size)
+    if options.json:
+        print(json.dumps(metrics))
+        return
+    from rich.console import Console
+
+    from bertune.progress import table_of
+
+    Console().print(table_of(f"{use.model} on {options.data}", metrics))

@@ -1,0 +1,22 @@
+"""Messages of a command go to stderr, a line each, above a progress bar where there is one."""
+
+import logging
+
+from bertune.progress import console
+
+
+class _ConsoleHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def start_logging() -> None:
+    """Show bertune's messages, from INFO up."""
+    logger = logging.getLogger("bertune")
+    if not logger.handlers:
+        logger.addHandler(_ConsoleHandler())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

@@ -1,0 +1,54 @@
+"""`bertune VERB …`: finds the verb, imports only what it needs, turns errors into messages and exit statuses."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import bertune
+from bertune.errors import InputError
+
+VERBS = {
+    "train": "fine-tune an encoder on labelled data",
+    "evaluate": "metrics of a model on labelled data",
+    "predict": "a model's answers for a file, one JSON object a line",
+    "inspect": "what a checkpoint or model folder holds",
+    "convert": "any readable encoder as a Hugging Face folder",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit status: 0 done, 2 bad input or usage, 1 anything else."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"bertune {bertune.__version__}")
+        return 0
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            raise InputError(f"bertune: no command {verb!r}; known: {', '.join(VERBS)}")
+        from bertune.cli.logs import start_logging
+
+        start_logging()
+        importlib.import_module(f"bertune.cli.{verb}").main(rest)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _help() -> str:
+    lines = [f"bertune {bertune.__version__}: fine-tune BERT encoders", "", "usage: bertune COMMAND [OPTIONS]", ""]
+    lines += [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
+    return "\n".join([*lines, "", "bertune COMMAND --help lists a command's options."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""`bertune predict`."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from bertune.cli.using import UseOptions, load_for, parse_for_model
+from bertune.errors import InputError
+from bertune.options import option
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of `bertune predict` alone."""
+
+    input: str = option(help="data to answer; labels are not needed")
+    output: str = option(help="file for the answers, one JSON object a line in input order; - for stdout")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Answer every row of a file, as a stream."""
+    about = "A model's answers for a file."
+    (use, options), task_options = parse_for_model("bertune predict", about, [UseOptions, PredictOptions], argv)
+    if not Path(options.input).is_file():
+        raise InputError(f"--input {options.input}: no such file")
+    model = load_for(use, task_options)
+    answers = model.predict_examples(model.task.read(Path(options.input), labelled=False), batch_size=use.batch_size)
+    if options.output == "-":
+        _write(answers, sys.stdout)
+        return
+    target = Path(options.output)
+    if not target.parent.is_dir():
+        raise InputError(f"--output {target}: there is no folder {target.parent}")
+    beside = target.with_name(target.name + ".writing")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            _write(answers, file)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write(answers: Iterable[dict[str, Any]], file: TextIO) -> None:
+    for answer in answers:
+        file.write(json.dumps(answer, ensure_ascii=False) + "\n")

@@ -1,0 +1,40 @@
+"""`bertune train`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from bertune.cli.arguments import parse
+from bertune.options import option
+
+
+@dataclass(frozen=True)
+class _First:
+    task: str | None = option(None, help="what to train for")
+
+
+@dataclass(frozen=True)
+class _Extra:
+    json: bool = option(False, help="print the metrics as one JSON object on stdout")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse the options, the task's own among them, and train."""
+    from bertune.tasks.task import task_kind
+    from bertune.training.options import TrainOptions
+
+    prog, about = "bertune train", "Fine-tune an encoder on labelled data."
+    name = parse(prog, about, [_First], argv, partial=True).get("task")
+    own = [task_kind(name).Options] if name else []
+    said = parse(prog, about, [TrainOptions, *own, _Extra], argv)
+    as_json = said.pop("json", False)
+    general = {field.name for field in fields(TrainOptions)}
+
+    from bertune.training.train import run
+
+    result = run(
+        TrainOptions(**{name: value for name, value in said.items() if name in general}),
+        {name: value for name, value in said.items() if name not in general},
+    )
+    if as_json:
+        print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics}))

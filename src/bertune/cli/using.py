@@ -1,0 +1,78 @@
+"""What `evaluate` and `predict` share: options, and loading a model with a file's own column names."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertune.cli.arguments import parse
+from bertune.errors import InputError
+from bertune.options import option
+
+if TYPE_CHECKING:
+    from bertune.model import Model
+
+
+@dataclass(frozen=True)
+class UseOptions:
+    """Options of every command that uses a model."""
+
+    model: str = option(help="folder that bertune train wrote")
+    batch_size: int = option(256, help="most sequences computed at a time")
+    precision: str = option("auto", help="numbers to compute in", choices=("auto", "bf16", "fp16", "fp32"))
+    device: str = option("auto", help="where to compute", choices=("auto", "cpu", "cuda", "mps"))
+
+
+@dataclass(frozen=True)
+class _First:
+    model: str | None = option(None, help="folder that bertune train wrote")
+
+
+def parse_for_model(
+    prog: str, about: str, trees: Sequence[type[Any]], argv: Sequence[str]
+) -> tuple[Any, dict[str, Any]]:
+    """The command's options, and those of the model's task that were said.
+
+    Args:
+        prog: the command.
+        about: what it does.
+        trees: `UseOptions` and the command's own dataclass, which are merged into one namespace.
+        argv: arguments after the verb.
+    """
+    own: list[type[Any]] = []
+    folder = parse(prog, about, [_First], argv, partial=True).get("model")
+    if folder is not None and (Path(folder) / "bertune.json").is_file():
+        from bertune.checkpoints.huggingface import read_json
+        from bertune.tasks.task import task_kind
+
+        own = [task_kind(str(read_json(Path(folder) / "bertune.json").get("task", {}).get("name"))).Options]
+    said = parse(prog, about, [*trees, *(_all_optional(tree) for tree in own)], argv)
+    general = {field.name for tree in trees for field in dataclasses.fields(tree)}
+    made = [
+        tree(**{field.name: said[field.name] for field in dataclasses.fields(tree) if field.name in said})
+        for tree in trees
+    ]
+    return made, {name: value for name, value in said.items() if name not in general}
+
+
+def _all_optional(tree: type[Any]) -> type[Any]:
+    """The same options; their defaults are the model's."""
+    hints = [(field.name, field.type, option(None, help=field.metadata["help"])) for field in dataclasses.fields(tree)]
+    made: type[Any] = dataclasses.make_dataclass(tree.__name__, hints)
+    return made
+
+
+def load_for(options: UseOptions, task_options: dict[str, Any]) -> "Model":
+    """The model, with its task's options changed as said.
+
+    Raises:
+        InputError: no model there, or an illegal number.
+    """
+    from bertune.model import load
+
+    if options.batch_size < 1:
+        raise InputError(f"--batch-size {options.batch_size}: must be at least 1")
+    model = load(options.model, device=options.device, precision=options.precision)
+    changed = dataclasses.replace(model.task.options, **task_options)
+    return dataclasses.replace(model, task=model.task.with_options(changed))

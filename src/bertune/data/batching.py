@@ -1,0 +1,40 @@
+"""Which sequences go into which batch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
+
+
+def shuffled_batches(
+    sequences: int, batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
+) -> list[Rows]:
+    """One epoch in an order that `seed` and `epoch` alone decide; every sequence once, the last batch may be smaller.
+
+    Packed batches carry no padding, so sequences need no sorting by length and every batch is a fair sample.
+    With several ranks each takes its share of every batch.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(sequences)
+    batches = [order[start : start + batch_size] for start in range(0, sequences, batch_size)]
+    return [batch[rank::world] for batch in batches]
+
+
+def sorted_batches(lengths: npt.NDArray[np.int64], *, max_tokens: int, max_sequences: int) -> Iterator[Rows]:
+    """Sequences of similar length together, longest first, up to a number of tokens and of sequences a batch.
+
+    A single sequence longer than `max_tokens` makes a batch of its own.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        tokens = 0
+        end = start
+        while end < len(order) and end - start < max_sequences:
+            tokens += int(lengths[order[end]])
+            if tokens > max_tokens and end > start:
+                break
+            end += 1
+        yield order[start:end]
+        start = end

@@ -1,0 +1,169 @@
+"""Features: tokenized examples as columns; Batch: some of them on one token axis."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertune.data.ragged import IntArray, Ragged
+from bertune.encoder.layout import Layout
+
+IGNORED = -100
+"""Target of tokens that no loss counts, as in PyTorch's cross-entropy."""
+
+Column = npt.NDArray[np.integer] | npt.NDArray[np.floating] | Ragged
+
+
+@dataclass(frozen=True)
+class Features:
+    """Tokenized sequences, columnar. One example makes one sequence, or several (windows over a long text).
+
+    input_ids, segment_ids: one entry a token, special tokens included.
+    example_index: which example every sequence comes from, ascending. Shape: (sequences,).
+    targets: what the loss compares with: arrays of shape (sequences, …), or Ragged with one entry a token.
+    cut: whether the sequence lost tokens to the length limit. Shape: (sequences,), bool.
+    extras: what the task's decoding needs, in the same forms as targets.
+    """
+
+    input_ids: Ragged
+    segment_ids: Ragged
+    example_index: IntArray
+    targets: Mapping[str, Column] = field(default_factory=dict)
+    cut: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    extras: Mapping[str, Column] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sequences together."""
+        return len(self.input_ids.values)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several sequences on one token axis.
+
+    input_ids, segment_ids, positions: Shape: (tokens,), int64.
+    layout: where the sequences lie.
+    targets: Shape: (sequences, …) or (tokens,) each.
+    rows: index of every sequence among the features. Shape: (sequences,).
+    """
+
+    input_ids: Tensor
+    segment_ids: Tensor
+    positions: Tensor
+    layout: Layout
+    targets: Mapping[str, Tensor]
+    rows: npt.NDArray[np.int64]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device; the copy does not wait."""
+        if device.type == "cpu":
+            return self
+        return Batch(
+            self.input_ids.to(device, non_blocking=True),
+            self.segment_ids.to(device, non_blocking=True),
+            self.positions.to(device, non_blocking=True),
+            self.layout.to(device),
+            {name: target.to(device, non_blocking=True) for name, target in self.targets.items()},
+            self.rows,
+        )
+
+
+ROUND_TOKENS = 32
+"""The token axis is rounded up to a multiple of this: the matrix library prepares its kernels once a shape."""
+
+
+def pack(features: Features, rows: npt.NDArray[np.integer]) -> Batch:
+    """The features at `rows`, packed end to end, with a short tail that belongs to no sequence.
+
+    Shape: tokens is the sum of lengths, rounded up to a multiple of ROUND_TOKENS.
+    """
+    ids = features.input_ids.take(rows)
+    lengths = ids.lengths
+    real = len(ids.values)
+    total = -(-real // ROUND_TOKENS) * ROUND_TOKENS
+    positions = np.arange(real) - np.repeat(ids.offsets[:-1], lengths)
+    return Batch(
+        _on_token_axis(ids.values, total, 0),
+        _on_token_axis(features.segment_ids.take(rows).values, total, 0),
+        _on_token_axis(positions, total, 0),
+        Layout.packed(lengths.tolist(), total=total),
+        {name: _target(column, rows, total) for name, column in features.targets.items()},
+        np.asarray(rows, np.int64),
+    )
+
+
+def _on_token_axis(values: npt.NDArray[np.integer], total: int, fill: int) -> Tensor:
+    tokens = torch.full((total,), fill, dtype=torch.int64)
+    tokens[: len(values)] = torch.from_numpy(values)
+    return tokens
+
+
+def _target(column: Column, rows: npt.NDArray[np.integer], total: int) -> Tensor:
+    if isinstance(column, Ragged):
+        return _on_token_axis(column.take(rows).values, total, IGNORED)
+    chosen = torch.from_numpy(column[rows])
+    return chosen.float() if chosen.is_floating_point() else chosen.long()
+
+
+def join_pair(
+    first: Ragged, second: Ragged | None, special: tuple[int, int], limit: int
+) -> tuple[Ragged, Ragged, npt.NDArray[np.bool_]]:
+    """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to `limit` tokens as google-research/bert cuts.
+
+    A pair loses its longer side's last token until it fits; at equal lengths b loses. A second text that has no tokens
+    counts as absent.
+
+    Args:
+        first: pieces of every first text.
+        second: pieces of every second text, or None.
+        special: ids of [CLS] and [SEP].
+        limit: most tokens of a sequence, special ones included.
+
+    Returns: ids, segments, and whether a sequence was cut.
+    """
+    cls, sep = special
+    a_old = first.lengths
+    b_old = second.lengths if second is not None else np.zeros_like(a_old)
+    paired = b_old > 0
+    room = limit - np.where(paired, 3, 2)
+    a_new, b_new = _cut_pair(a_old, b_old, room)
+    lengths = a_new + b_new + np.where(paired, 3, 2)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = np.full(int(offsets[-1]), sep, np.int32)
+    segments = np.zeros(int(offsets[-1]), np.int32)
+    starts = offsets[:-1]
+    ids[starts] = cls
+    _place(ids, starts + 1, first, a_new)
+    if second is not None:
+        b_starts = starts + a_new + 2
+        _place(ids, b_starts, second, b_new)
+        marks = np.zeros(int(offsets[-1]) + 1, np.int32)
+        np.add.at(marks, b_starts[paired], 1)
+        np.add.at(marks, offsets[1:][paired], -1)
+        segments = np.cumsum(marks[:-1], dtype=np.int32)
+    cut = (a_new < a_old) | (b_new < b_old)
+    return Ragged(ids, offsets), Ragged(segments, offsets), cut
+
+
+def _cut_pair(
+    a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], room: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Lengths after cutting: the shorter side keeps up to half of the room; at a tie the odd token stays with a."""
+    over = a + b > room
+    half = room // 2
+    a_share = np.where(b <= half, room - b, np.where(a <= room - half, a, room - half))
+    a_new = np.where(over, np.minimum(a, a_share), a)
+    return a_new, np.where(over, np.minimum(b, room - a_new), b)
+
+
+def _place(ids: IntArray, at: npt.NDArray[np.int64], pieces: Ragged, lengths: npt.NDArray[np.int64]) -> None:
+    """Write the first `lengths` pieces of every sequence at `at`."""
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    ids[np.repeat(at, lengths) + within] = pieces.values[np.repeat(pieces.offsets[:-1], lengths) + within]

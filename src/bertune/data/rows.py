@@ -1,0 +1,400 @@
+"""Rows from files: CSV, TSV, JSON lines (each also gzipped) and Parquet, read as a stream.
+
+* Text is UTF-8, with or without a byte order mark. Only LF and CR LF end a line; U+2028 and a lone CR do not.
+* CSV is quoted as in RFC 4180: a quoted text may hold commas, line ends and doubled quotes; text after a closing
+  quote and a quote that is never closed are errors. TSV has no quoting: a quote is an ordinary character.
+* The header is the first line that is not blank. Blank lines at the end of a file are ignored. Elsewhere a blank
+  line of a one-column CSV or TSV file is a row with an empty value, so that rows keep in step with lines; with
+  more columns it is an error. Blank lines of JSON lines files are ignored.
+* A key that an object of a JSON lines file lacks, but the first object has, reads as None. A column that is asked
+  for by name must be in every object.
+
+Bad rows are told together: from the first one on no row is given out, the rest of the file is only checked, and
+then one error names them all.
+"""
+
+import codecs
+import csv
+import difflib
+import gzip
+import hashlib
+import io
+import itertools
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from bertune.data.columns import guess_label_column, guess_text_columns, label_text, listed, repeated, unknown_column
+from bertune.errors import InputError, Problems
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Row", "RowFile", "file_sha256", "guess_label_column", "guess_text_columns", "label_text", "open_rows"]
+
+_CHUNK = 1 << 20  # bytes read at a time
+_MAX_RECORD = 64 << 20  # bytes of one line, and about that of one quoted record: more is a broken file or a bomb
+_PARQUET_ROWS = 1024  # rows decoded at a time
+_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_LEGAL = ".csv, .tsv, .jsonl, .ndjson (each also with .gz) and .parquet"
+_MAGIC = {
+    codecs.BOM_UTF16_LE: "it is UTF-16 or UTF-32; save it as UTF-8",  # the mark of UTF-32-LE begins with this one
+    codecs.BOM_UTF16_BE: "it is UTF-16; save it as UTF-8",
+    codecs.BOM_UTF32_BE: "it is UTF-32; save it as UTF-8",
+    b"\x1f\x8b": "it is gzipped; add .gz to its name",
+    b"PK\x03\x04": "it is a ZIP archive or a spreadsheet; export it as CSV in UTF-8",
+}
+_CSV_ERRORS = {
+    "unexpected end of data": f"a quote opened in this record is not closed (within {_MAX_RECORD >> 20} MiB)",
+    "expected after": 'text follows a closing quote; inside a quoted text write a quote twice ("")',
+    "new-line character": "a carriage return (CR) stands outside quotes; lines end in LF or CR LF",
+}
+_HINTS = ("; without quoting no text can hold the separator", "; a text that holds the separator must be quoted")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a file.
+
+    line: Line of the file on which the record starts, from 1 (Parquet: number of the row, from 1).
+    values: Value of every column: text in CSV and TSV, else the file's own scalars, lists and objects.
+    """
+
+    line: int
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class RowFile:
+    """A file of rows; every iteration reads it anew, in constant memory. Made by `open_rows`.
+
+    path: The file.
+    columns: Names of the columns, in order; "0", "1", … without a header; keys of the first object of JSON lines.
+    """
+
+    path: Path
+    columns: list[str]
+    _kind: str
+    _gzipped: bool
+    _header: bool
+    _quoted: bool
+    _names: tuple[str, ...] = ()  # all columns of the file
+    _selected: bool = False
+
+    def __iter__(self) -> Iterator[Row]:
+        """Rows in the order of the file.
+
+        Raises:
+            InputError: when the file cannot be read or rows are wrong; it names all of them, 20 at length.
+        """
+        problems = Problems()
+        try:
+            readers = {"parquet": self._parquet_rows, "jsonl": self._json_rows}
+            yield from readers.get(self._kind, self._table_rows)(problems)
+        except InputError as error:  # the file cannot be read on; what was wrong before is told too
+            problems.add(str(error))
+        problems.raise_if_any()
+
+    def where(self, row: Row | int, column: str | None = None) -> str:
+        """Place in the file, for messages: "train.csv, line 12, column 'label'"."""
+        unit = "row" if self._kind == "parquet" else "line"
+        return f"{self.path}, {unit} {row.line if isinstance(row, Row) else row}" + (
+            "" if column is None else f", column {column!r}"
+        )
+
+    def select(self, columns: Sequence[str]) -> "RowFile":
+        """The same file with these columns only, each of which every row must have.
+
+        Raises:
+            InputError: when there is no such column.
+        """
+        problems = Problems()
+        unknown = (name for name in columns if name not in self._names)
+        problems.extend(f"{self.path}: {unknown_column(name, self._names)}" for name in unknown)
+        problems.raise_if_any()
+        return replace(self, columns=list(dict.fromkeys(columns)), _selected=True)
+
+    def _all_columns(self) -> list[str]:
+        if self._kind == "parquet":
+            with _parquet_file(self.path) as reader:
+                return list(reader.schema_arrow.names)
+        if self._kind == "jsonl":
+            return next((list(row.values) for row in self), [])
+        problems = Problems()
+        names = _first_record(self._records(problems)) or []
+        if not names:
+            problems.raise_if_any()
+        return names if self._header else [str(index) for index in range(len(names))]
+
+    def _records(self, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+        """Line and fields of every record of a CSV or TSV file, the header included; a blank line has no fields."""
+        separator = "," if self._kind == "csv" else "\t"
+        if self._quoted:
+            return _quoted_records(self.path, self._gzipped, separator, problems)
+        lines = _lines(self.path, self._gzipped, problems)
+        return ((line, text.split(separator) if text else []) for line, text in lines)
+
+    def _table_rows(self, problems: Problems) -> Iterator[Row]:
+        names, width = self._names, len(self._names)
+        picks = [(name, names.index(name)) for name in self.columns] if self._selected else None
+        records = self._records(problems)
+        if self._header:
+            _first_record(records)
+        blank_from = 0  # first of the blank lines just before this record; 0: none
+        hint = _HINTS[self._quoted]
+        for line, fields in records:
+            if len(fields) != width and _is_blank(fields):
+                blank_from = blank_from or line
+                continue
+            if blank_from:
+                for blank in range(blank_from, line):
+                    if width > 1:
+                        problems.add(f"{self.where(blank)}: {width} fields expected, a blank line found")
+                    elif not problems:
+                        yield Row(blank, dict.fromkeys(self.columns, ""))
+                blank_from = 0
+            if len(fields) != width:
+                problems.add(f"{self.where(line)}: {width} fields expected, {len(fields)} found{hint}")
+                hint = ""  # once is enough
+            elif not problems:
+                pairs = zip(names, fields, strict=True)
+                yield Row(line, dict(pairs) if picks is None else {name: fields[index] for name, index in picks})
+
+    def _json_rows(self, problems: Problems) -> Iterator[Row]:
+        decode = json.JSONDecoder(object_pairs_hook=_unique_keys).decode
+        empty = dict.fromkeys(self._names)
+        for line, text in _lines(self.path, self._gzipped, problems):
+            if not text or text.isspace():
+                continue
+            try:
+                value = decode(text)
+                if not isinstance(value, dict):
+                    raise ValueError(f"one JSON object is expected on every line, not {text[:40]}")
+                if "\\ud" in text or "\\uD" in text:
+                    json.dumps(value, ensure_ascii=False).encode()
+            except (ValueError, RecursionError) as error:
+                problems.add(f"{self.where(line)}{_json_problem(error)}")
+                continue
+            if self._selected:
+                if missing := [name for name in self.columns if name not in value]:
+                    problems.add(f"{self.where(line)}: no key {listed(missing)}; the keys are {listed(value)}")
+                    continue
+                value = {name: value[name] for name in self.columns}
+            elif value.keys() != empty.keys():
+                value = {**empty, **value}
+            if not problems:
+                yield Row(line, value)
+
+    def _parquet_rows(self, problems: Problems) -> Iterator[Row]:
+        first = 1
+        with _parquet_file(self.path) as reader:
+            for batch in reader.iter_batches(_PARQUET_ROWS, columns=self.columns):
+                # Asking for a column "a.b" brings in the field b of a structure a, too.
+                batch = batch.select(self.columns)
+                rows = self._cells(batch, first, problems)
+                if not problems:
+                    yield from map(Row, itertools.count(first), rows)
+                first += batch.num_rows
+
+    def _cells(self, batch: "pa.RecordBatch", first: int, problems: Problems) -> list[dict[str, object]]:
+        try:
+            return cast(list[dict[str, object]], batch.to_pylist())
+        except ValueError:  # text that is not UTF-8, a time finer than Python's: find which
+            for name in self.columns:
+                for row, cell in enumerate(batch[name], first):
+                    try:
+                        cell.as_py()
+                    except ValueError as error:
+                        problems.add(f"{self.where(row, name)}: {error}")
+            return []
+
+
+def open_rows(
+    path: Path, *, header: bool = True, quoting: bool | None = None, columns: Sequence[str] | None = None
+) -> RowFile:
+    """Open a file of rows by its suffix: .csv, .tsv, .jsonl, .ndjson (each also with .gz) or .parquet.
+
+    Args:
+        path: The file.
+        header: CSV and TSV: whether the first line names the columns; else they are "0", "1", ….
+        quoting: CSV and TSV: whether quotes have a meaning. None: yes in CSV, no in TSV.
+        columns: Read these columns only; every row must have them. None: all columns.
+
+    Raises:
+        InputError: when the file is missing, of no known kind, empty or damaged at its beginning, names a column
+            twice, or has no such column. What is wrong further on is told when the rows are read.
+    """
+    _check_file(path)
+    gzipped = path.name.lower().endswith(".gz")
+    kind = _SUFFIXES.get(Path(path.name.lower().removesuffix(".gz")).suffix)
+    if kind is None or (gzipped and kind == "parquet"):
+        raise InputError(f"{path}: cannot tell the format from the name; legal suffixes are {_LEGAL}")
+    rows = RowFile(path, [], kind, gzipped, header, _quoted=kind == "csv" if quoting is None else quoting)
+    if not (names := rows._all_columns()):
+        raise InputError(f"{path} is empty: it holds no columns")
+    if twice := repeated(names):
+        raise InputError(f"{path} has several columns of the same name: {listed(twice)}; rename them")
+    rows = replace(rows, columns=names, _names=tuple(names))
+    if next(iter(rows), None) is None:
+        raise InputError(f"{path} has columns ({listed(names)}) but no rows")
+    return rows if columns is None else rows.select(columns)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes in hexadecimal, to record which data was used.
+
+    Raises:
+        InputError: when the file is missing or cannot be read.
+    """
+    _check_file(path)
+    digest = hashlib.sha256()
+    for chunk in _chunks(path, gzipped=False):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give a file in it ({_LEGAL})")
+        if path.exists():
+            return
+        if not path.parent.is_dir():
+            raise InputError(f"there is no file {path}: there is no folder {path.parent}")
+        names = {other.name.lower(): other.name for other in path.parent.iterdir()}
+        near = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3, cutoff=0.6)]
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(_unreadable(path, error)) from error
+    raise InputError(f"there is no file {path}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator["pa.parquet.ParquetFile"]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as reader:
+            yield reader
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
+        raise InputError(_unreadable(path, error)) from error
+
+
+def _is_blank(fields: list[str]) -> bool:
+    return not fields or (len(fields) == 1 and fields[0].isspace())
+
+
+def _first_record(records: Iterator[tuple[int, list[str]]]) -> list[str] | None:
+    return next((fields for _, fields in records if not _is_blank(fields)), None)
+
+
+def _quoted_records(path: Path, gzipped: bool, separator: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    # The limit holds for the whole process and is 128 KiB at first; the size of a record is bounded below instead.
+    csv.field_size_limit(2**31 - 1)
+    start = 1  # line on which the record being read starts
+
+    def physical_lines() -> Iterator[str]:
+        held_by, size = 0, 0
+        for _, text in _blocks(path, gzipped, problems):
+            held_by, size = start, len(text) + (size if held_by == start else 0)
+            if size > _MAX_RECORD:
+                raise csv.Error("unexpected end of data")
+            yield from io.StringIO(text, newline="\n")
+
+    reader = csv.reader(physical_lines(), delimiter=separator, strict=True)
+    while True:
+        try:
+            for fields in reader:
+                yield start, fields
+                start = reader.line_num + 1
+            return
+        except csv.Error as error:
+            told = next((told for known, told in _CSV_ERRORS.items() if known in str(error)), str(error))
+            problems.add(f"{path}, line {start}: {told}")
+            start = reader.line_num + 1
+
+
+def _lines(path: Path, gzipped: bool, problems: Problems) -> Iterator[tuple[int, str]]:
+    """Number and text of every line, without its end."""
+    for first, text in _blocks(path, gzipped, problems):
+        text = text.replace("\r\n", "\n") if "\r" in text else text
+        yield from enumerate(text.removesuffix("\n").split("\n"), first)
+
+
+def _blocks(path: Path, gzipped: bool, problems: Problems) -> Iterator[tuple[int, str]]:
+    """Whole lines, many at a time, with the number of the first."""
+    line, offset, size = 1, 0, 0
+    held: list[bytes] = []  # the beginning of a line that goes on in the next chunk
+    for chunk in _chunks(path, gzipped):
+        if offset == 0 and not held and (told := [_MAGIC[magic] for magic in _MAGIC if chunk.startswith(magic)]):
+            raise InputError(f"{path} is no text in UTF-8: {told[0]}")
+        size += len(chunk)
+        cut = chunk.rfind(b"\n") + 1
+        if not cut:
+            held.append(chunk)
+        else:
+            data = b"".join([*held, chunk[:cut]])
+            yield line, _decoded(path, data, line, offset, problems)
+            line, offset = line + data.count(b"\n"), offset + len(data)
+            held, size = [chunk[cut:]], len(chunk) - cut
+        if size > _MAX_RECORD:
+            raise InputError(f"{path}, line {line} is longer than {_MAX_RECORD >> 20} MiB; is this a text file?")
+    if data := b"".join(held):
+        yield line, _decoded(path, data, line, offset, problems)
+
+
+def _chunks(path: Path, gzipped: bool) -> Iterator[bytes]:
+    try:
+        with gzip.open(path) if gzipped else path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(_unreadable(path, error)) from error
+
+
+def _decoded(path: Path, data: bytes, line: int, offset: int, problems: Problems) -> str:
+    mark = codecs.BOM_UTF8 if offset == 0 and data.startswith(codecs.BOM_UTF8) else b""
+    try:
+        text = data[len(mark) :].decode()
+        if "\0" not in text:
+            return text
+    except UnicodeDecodeError:
+        text = data[len(mark) :].decode(errors="replace")
+    for number, raw in enumerate(data.split(b"\n"), line):
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            problems.add(
+                f"{path}, line {number}, byte {offset + error.start} of the file (from 0): 0x{raw[error.start]:02x} "
+                "is not UTF-8; convert the file, for example with `iconv -f gb18030 -t utf-8` or `-f latin1`"
+            )
+        if b"\0" in raw:
+            problems.add(f"{path}, line {number}: a NUL byte; this is binary data or UTF-16, not text in UTF-8")
+        offset += len(raw) + 1
+    return text
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot read {path}: {error.strerror}"
+    return f"cannot read {path}: {error}; is it complete, and of the kind that its name says?"
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"the object has several keys {listed(repeated(key for key, _ in pairs))}")
+    return found
+
+
+def _json_problem(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f", column {error.colno}: not valid JSON ({error.msg}); one object is expected on every line"
+    if isinstance(error, UnicodeEncodeError):
+        return f": half of a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character"
+    told = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return ": " + told.partition("; use sys.")[0]  # Python's advice on numbers of more than 4300 digits

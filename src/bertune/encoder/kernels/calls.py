@@ -1,0 +1,276 @@
+"""The compiled kernels as functions on tensors. Callers ask `available` first.
+
+Letters: T rows of the token axis, H hidden size, I width inside the feed-forward part.
+"""
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bertune.encoder.kernels.build import library
+from bertune.encoder.layout import Layout
+
+ACTIVATION_CODES = {"gelu": 0, "gelu_tanh": 1, "relu": 2}
+
+
+def available(tensor: Tensor) -> bool:
+    """Whether the kernels take this tensor: on the CPU, of a type they are compiled for."""
+    return tensor.device.type == "cpu" and library(tensor.dtype) is not None
+
+
+def new_seed() -> int:
+    """A 63-bit seed from PyTorch's own generator, so that `torch.manual_seed` and saved states govern the masks."""
+    return int(torch.randint(2**63 - 1, ()).item())
+
+
+class Norm(NamedTuple):
+    """What the way back through LayerNorm(residual + dropout(x + bias)) needs.
+
+    z: the sum before normalisation. Shape: (T, H).  mean, rstd: its row statistics. Shape: (T,), float32.
+    """
+
+    z: Tensor
+    mean: Tensor
+    rstd: Tensor
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    if tensor is None:
+        return ctypes.c_void_p(None)
+    if not tensor.is_contiguous():
+        raise ValueError("the CPU kernels take contiguous tensors only")
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _call(dtype: torch.dtype, name: str, *arguments: Tensor | int | float | None) -> None:
+    """Call a kernel: tensors as pointers, whole numbers as int64 (seeds too), others as double."""
+    compiled = library(dtype)
+    if compiled is None:
+        raise RuntimeError(f"no CPU kernels for {dtype}")
+    converted: list[ctypes.c_void_p | ctypes.c_int64 | ctypes.c_double | ctypes.c_int] = [
+        ctypes.c_int(torch.get_num_threads())
+    ]
+    for argument in arguments:
+        if argument is None or isinstance(argument, Tensor):
+            converted.append(_pointer(argument))
+        elif isinstance(argument, int):
+            converted.append(ctypes.c_int64(argument))
+        else:
+            converted.append(ctypes.c_double(argument))
+    if getattr(compiled, name)(*converted):
+        raise MemoryError(f"the CPU kernel {name} could not get its working memory")
+
+
+def dropout(x: Tensor, p: float, seed: int) -> Tensor:
+    """Elements of `x` dropped with probability `p`, the rest scaled by 1 / (1 - p); on a gradient, its own way back."""
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    _call(x.dtype, "bertune_dropout", x.numel(), x, p, seed, out)
+    return out
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, p: float, seed: int) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.p, ctx.seed = p, seed
+        return dropout(x, p, seed)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
+        return dropout(gradient, ctx.p, ctx.seed), None, None
+
+
+def differentiable_dropout(x: Tensor, p: float) -> Tensor:
+    """`dropout` with a new seed, inside autograd."""
+    result: Tensor = _Dropout.apply(x, p, new_seed())  # type: ignore[no-untyped-call]
+    return result
+
+
+def add_norm(
+    x: Tensor,
+    bias: Tensor,
+    residual: Tensor,
+    norm: tuple[Tensor, Tensor, float],
+    mask: tuple[float, int],
+    *,
+    keep: bool,
+) -> tuple[Tensor, Norm | None]:
+    """LayerNorm(residual + dropout(x + bias)).
+
+    Args:
+        x: Shape: (T, H).
+        bias: Shape: (H,), float32.
+        residual: Shape: (T, H).
+        norm: weight and bias, Shape: (H,), float32, and epsilon.
+        mask: dropout's probability and seed.
+        keep: whether to return what the way back needs.
+    """
+    rows, width = x.shape
+    weight, shift, eps = norm
+    out = torch.empty_like(x)
+    kept = None
+    if keep:
+        kept = Norm(torch.empty_like(x), x.new_empty(rows, dtype=torch.float32), x.new_empty(rows, dtype=torch.float32))
+    z, mean, rstd = kept or (None, None, None)
+    _call(
+        x.dtype,
+        "bertune_add_norm_forward",
+        rows,
+        width,
+        x,
+        bias,
+        residual,
+        weight,
+        shift,
+        eps,
+        *mask,
+        z,
+        mean,
+        rstd,
+        out,
+    )
+    return out, kept
+
+
+def add_norm_backward(
+    gradient: Tensor, kept: Norm, weight: Tensor, mask: tuple[float, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The way back through `add_norm`.
+
+    Returns: the residual's gradient and x's, Shape: (T, H) (one tensor when nothing was dropped); gradients of the
+    norm's weight and bias and of x's bias, Shape: (3, H), float32.
+    """
+    rows, width = gradient.shape
+    for_residual = torch.empty_like(gradient)
+    for_x = torch.empty_like(gradient) if mask[0] > 0 else for_residual
+    sums = weight.new_empty(3, width)
+    _call(
+        gradient.dtype,
+        "bertune_add_norm_backward",
+        rows,
+        width,
+        gradient,
+        *kept,
+        weight,
+        *mask,
+        for_residual,
+        for_x,
+        sums,
+    )
+    return for_residual, for_x, sums
+
+
+def bias_activation(x: Tensor, bias: Tensor, activation: str) -> Tensor:
+    """activation(x + bias). Shape: (T, I); bias: (I,), float32."""
+    out = torch.empty_like(x)
+    _call(x.dtype, "bertune_bias_activation_forward", *x.shape, x, bias, ACTIVATION_CODES[activation], out)
+    return out
+
+
+def bias_activation_backward_(x: Tensor, bias: Tensor, activation: str, gradient: Tensor) -> Tensor:
+    """Turn `gradient` (T, I) into that of x + bias, in place; return the bias's. Shape: (I,), float32."""
+    sums = torch.empty_like(bias)
+    _call(x.dtype, "bertune_bias_activation_backward", *x.shape, x, bias, ACTIVATION_CODES[activation], gradient, sums)
+    return sums
+
+
+def column_sums(x: Tensor) -> Tensor:
+    """Sum over rows. Shape: (T, C) → (C,), float32."""
+    sums = x.new_empty(x.shape[1], dtype=torch.float32)
+    _call(x.dtype, "bertune_column_sums", *x.shape, x, sums)
+    return sums
+
+
+def attention(
+    qkv: Tensor, bias: Tensor, layout: Layout, heads: int, mask: tuple[float, int], *, keep: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Every sequence attends to itself: softmax(q kᵀ / √D) v, head by head.
+
+    Args:
+        qkv: queries, keys and values side by side, without bias. Shape: (T, 3H).
+        bias: their bias. Shape: (3H,), float32.
+        layout: where the sequences lie.
+        heads: attention heads.
+        mask: dropout's probability and seed.
+        keep: whether to return the logarithms of the softmax denominators, (T, heads), for the way back.
+    """
+    width = qkv.shape[1] // 3
+    out = _rows(qkv, width, layout)
+    denominators = qkv.new_empty(qkv.shape[0], heads, dtype=torch.float32) if keep else None
+    _call(qkv.dtype, "bertune_attention_forward", *_places(layout, heads, width), qkv, bias, *mask, out, denominators)
+    return out, denominators
+
+
+def attention_backward(
+    gradient: Tensor,
+    forward: tuple[Tensor, Tensor, Tensor, Tensor],
+    layout: Layout,
+    heads: int,
+    mask: tuple[float, int],
+) -> Tensor:
+    """The gradient of `qkv` from that of attention's result; `forward`: (qkv, bias, result, denominators)."""
+    qkv, bias, out, denominators = forward
+    width = gradient.shape[1]
+    result = _rows(qkv, 3 * width, layout)
+    places = _places(layout, heads, width)
+    _call(qkv.dtype, "bertune_attention_backward", *places, qkv, bias, *mask, out, denominators, gradient, result)
+    return result
+
+
+def _rows(like: Tensor, width: int, layout: Layout) -> Tensor:
+    """Room for one row a token; zeros where some rows belong to no sequence."""
+    if layout.is_packed and layout.real == layout.total:
+        return like.new_empty(layout.total, width)
+    return like.new_zeros(layout.total, width)
+
+
+def _places(layout: Layout, heads: int, width: int) -> tuple[int, Tensor, Tensor, int, int, int]:
+    return len(layout), layout.starts, layout.lengths, layout.longest, heads, width // heads
+
+
+class AdamWNumbers(NamedTuple):
+    """The numbers of one update. bias1, bias2: 1 - betaᵗ, or 1 without correction; scale: multiplies the gradient."""
+
+    learning_rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    decay: float
+    bias1: float
+    bias2: float
+    scale: float
+
+
+def adamw(
+    master: Tensor, m: Tensor, v: Tensor, gradient: Tensor | None, working: Tensor, numbers: AdamWNumbers
+) -> None:
+    """Update a float32 weight and its moments in place, and the working copy when it is another tensor.
+
+    gradient: of the working copy's type, or float32 with a float32 working copy; None stands for zeros.
+    """
+    copy = None if working.data_ptr() == master.data_ptr() else working
+    if gradient is not None and gradient.dtype != working.dtype:
+        raise ValueError(f"gradient {gradient.dtype}, weight {working.dtype}")
+    dense = None if gradient is None else gradient.contiguous()
+    _call(working.dtype, "bertune_adamw", master.numel(), master, m, v, dense, copy, *numbers)
+
+
+def adamw_rows(
+    master: Tensor, m: Tensor, v: Tensor, gradient: Tensor, rows: tuple[Tensor, Tensor], numbers: AdamWNumbers
+) -> None:
+    """Update a table in place of which few rows have a gradient.
+
+    gradient: Shape: (touched, width).  rows: for every row its place in `gradient` or -1 (int32), and whether it ever
+    had one (uint8, updated here). Shape: (rows,).
+    """
+    places, seen = rows
+    _call(master.dtype, "bertune_adamw_rows", *master.shape, master, m, v, gradient, places, seen, *numbers)
+
+
+def sum_of_squares(x: Tensor) -> float:
+    """Sum of x², in double precision."""
+    total = torch.zeros((), dtype=torch.float64)
+    _call(x.dtype, "bertune_sum_of_squares", x.numel(), x, total)
+    return float(total)

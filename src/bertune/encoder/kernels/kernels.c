@@ -1,0 +1,605 @@
+/* The element-wise half of a BERT layer on the CPU, and its attention, in a few large passes.
+ *
+ * Matrix products stay with PyTorch (oneDNN). What lies between them is memory traffic: here each stretch is one pass
+ * that reads and writes every tensor once. Compiled for the machine at hand (see build.py), once for float32 and once,
+ * with -DBFLOAT16, for bfloat16 tensors; arithmetic is float32 in both.
+ *
+ * Letters: T tokens (rows), H hidden size, D head size, S tokens of one sequence, Dp and Sp the same rounded up to 16.
+ * Every sum runs in an order that depends on the number of threads alone, so equal runs give equal bits.
+ */
+#include <math.h>
+#include <omp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef float vec __attribute__((vector_size(64), aligned(64), may_alias));
+typedef float loose_vec __attribute__((vector_size(64), aligned(4), may_alias));
+enum { LANES = 16 };
+
+#ifdef BFLOAT16
+typedef uint16_t elem;
+static inline float up(elem x) {
+    union { uint32_t bits; float value; } u = {(uint32_t)x << 16};
+    return u.value;
+}
+static inline elem down(float x) { /* round to nearest even */
+    union { float value; uint32_t bits; } u = {x};
+    uint32_t rounded = (u.bits + 0x7fffu + ((u.bits >> 16) & 1u)) >> 16;
+    return (elem)((u.bits & 0x7fffffffu) > 0x7f800000u ? (u.bits >> 16) | 0x40u : rounded);
+}
+#else
+typedef float elem;
+static inline float up(elem x) { return x; }
+static inline elem down(float x) { return x; }
+#endif
+
+/* ---- random masks: a hash of the element's index under a 64-bit seed; nothing is stored for the way back ---- */
+
+typedef struct {
+    uint32_t low, high; /* the seed */
+    uint32_t threshold; /* dropped when the hash lies below it: p * 2^32; 0 = no dropout */
+    float scale;        /* 1 / (1 - p) */
+} dropout_t;
+
+static inline dropout_t dropout_make(uint64_t seed, double p) {
+    dropout_t d = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)(p * 4294967296.0), (float)(1.0 / (1.0 - p))};
+    return d;
+}
+
+static inline float dropout_factor(dropout_t d, uint32_t index) {
+    uint32_t x = index * 0x9e3779b1u + d.low; /* lowbias32 (C. Wellons), keyed */
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= (x >> 15) ^ d.high;
+    x *= 0x846ca68bu;
+    x ^= x >> 16;
+    return x >= d.threshold ? d.scale : 0.0f;
+}
+
+/* ---- elementary functions, written so that loops over them vectorise ---- */
+
+static inline float fast_exp(float x) { /* relative error below 2e-7 for |x| < 87 */
+    x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+    float n = __builtin_rintf(x * 1.44269504088896341f);
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    union { int32_t bits; float value; } power = {((int32_t)n + 127) << 23};
+    return p * power.value;
+}
+
+/* Cumulative normal distribution and e^(-x^2/2), by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7). */
+static inline float normal_cdf(float x, float *density) {
+    float a = fabsf(x) * 0.70710678118654752f;
+    float t = 1.0f / (1.0f + 0.3275911f * a);
+    float e = fast_exp(-a * a);
+    float y = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
+    float half_tail = 0.5f * y * e;
+    *density = e;
+    return x >= 0.0f ? 1.0f - half_tail : half_tail;
+}
+
+enum { GELU_ERF = 0, GELU_TANH = 1, RELU = 2 };
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+static inline float activate(float x, int kind) {
+    if (kind == GELU_ERF) {
+        float density;
+        return x * normal_cdf(x, &density);
+    }
+    if (kind == GELU_TANH) /* (1 + tanh(z)) / 2 = sigmoid(2 z) */
+        return x * sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x));
+    return x > 0.0f ? x : 0.0f;
+}
+
+static inline float activation_slope(float x, int kind) {
+    if (kind == GELU_ERF) {
+        float density;
+        float cdf = normal_cdf(x, &density);
+        return cdf + x * density * 0.39894228040143268f;
+    }
+    if (kind == GELU_TANH) {
+        float s = sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x));
+        return s + x * s * (1.0f - s) * 1.5957691216057308f * (1.0f + 0.134145f * x * x);
+    }
+    return x > 0.0f ? 1.0f : 0.0f;
+}
+
+/* ---- rows shared out among threads; column sums gathered in a fixed order ---- */
+
+static inline void share(int64_t rows, int threads, int me, int64_t *from, int64_t *to) {
+    *from = rows * me / threads;
+    *to = rows * (me + 1) / threads;
+}
+
+static float *scratch(size_t floats) { return aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64); }
+
+/* out[i] = dropout(x[i]); the same call on the gradient is its backward. */
+int bertune_dropout(int threads, int64_t n, const elem *x, double p, uint64_t seed, elem *out) {
+    dropout_t d = dropout_make(seed, p);
+#pragma omp parallel for simd num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < n; i++) out[i] = down(up(x[i]) * dropout_factor(d, (uint32_t)i));
+    return 0;
+}
+
+/* z = residual + dropout(x + bias); out = LayerNorm(z). z, mean and rstd are kept for the way back when z is given. */
+int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, const float *bias, const elem *residual,
+                             const float *gamma, const float *beta, double eps, double p, uint64_t seed, elem *z,
+                             float *mean, float *rstd, elem *out) {
+    dropout_t d = dropout_make(seed, p);
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        float *row = scratch((size_t)H);
+        int64_t from, to;
+        share(T, omp_get_num_threads(), omp_get_thread_num(), &from, &to);
+        if (!row) failed = 1, to = from;
+        for (int64_t t = from; t < to; t++) {
+            const elem *xt = x + t * H, *rt = residual + t * H;
+            uint32_t base = (uint32_t)(t * H);
+            float sum = 0.0f, squares = 0.0f;
+            if (d.threshold) {
+#pragma omp simd reduction(+ : sum)
+                for (int64_t c = 0; c < H; c++) {
+                    row[c] = up(rt[c]) + (up(xt[c]) + bias[c]) * dropout_factor(d, base + (uint32_t)c);
+                    sum += row[c];
+                }
+            } else {
+#pragma omp simd reduction(+ : sum)
+                for (int64_t c = 0; c < H; c++) {
+                    row[c] = up(rt[c]) + (up(xt[c]) + bias[c]);
+                    sum += row[c];
+                }
+            }
+            float mu = sum / (float)H;
+#pragma omp simd reduction(+ : squares)
+            for (int64_t c = 0; c < H; c++) squares += (row[c] - mu) * (row[c] - mu);
+            float r = 1.0f / sqrtf(squares / (float)H + (float)eps);
+            elem *ot = out + t * H;
+#pragma omp simd
+            for (int64_t c = 0; c < H; c++) ot[c] = down((row[c] - mu) * r * gamma[c] + beta[c]);
+            if (z) {
+                elem *zt = z + t * H;
+#pragma omp simd
+                for (int64_t c = 0; c < H; c++) zt[c] = down(row[c]);
+                mean[t] = mu;
+                rstd[t] = r;
+            }
+        }
+        free(row);
+    }
+    return failed;
+}
+
+/* From dy: dz (for the residual), dx (for x; may equal dz when p = 0), and column sums: sums[0..H) dgamma, [H..2H) dbeta,
+ * [2H..3H) dbias. */
+int bertune_add_norm_backward(int threads, int64_t T, int64_t H, const elem *dy, const elem *z, const float *mean,
+                              const float *rstd, const float *gamma, double p, uint64_t seed, elem *dz, elem *dx,
+                              float *sums) {
+    dropout_t d = dropout_make(seed, p);
+    float *parts = scratch((size_t)threads * 3 * H);
+    if (!parts) return 1;
+    memset(parts, 0, (size_t)threads * 3 * H * sizeof(float));
+    int used = 1, failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        int me = omp_get_thread_num();
+#pragma omp single
+        used = omp_get_num_threads();
+        float *dgamma = parts + (size_t)me * 3 * H, *dbeta = dgamma + H, *dbias = dbeta + H;
+        float *normal = scratch((size_t)H);
+        int64_t from, to;
+        share(T, used, me, &from, &to);
+        if (!normal) failed = 1, to = from;
+        for (int64_t t = from; t < to; t++) {
+            const elem *dyt = dy + t * H, *zt = z + t * H;
+            elem *dzt = dz + t * H, *dxt = dx + t * H;
+            float mu = mean[t], r = rstd[t], a = 0.0f, b = 0.0f;
+#pragma omp simd reduction(+ : a, b)
+            for (int64_t c = 0; c < H; c++) {
+                float n = (up(zt[c]) - mu) * r, g = up(dyt[c]);
+                normal[c] = n;
+                dgamma[c] += g * n;
+                dbeta[c] += g;
+                g *= gamma[c];
+                a += g;
+                b += g * n;
+            }
+            a /= (float)H;
+            b /= (float)H;
+            uint32_t base = (uint32_t)(t * H);
+            if (d.threshold) {
+#pragma omp simd
+                for (int64_t c = 0; c < H; c++) {
+                    float g = r * (up(dyt[c]) * gamma[c] - a - normal[c] * b);
+                    float gx = g * dropout_factor(d, base + (uint32_t)c);
+                    dzt[c] = down(g);
+                    dxt[c] = down(gx);
+                    dbias[c] += gx;
+                }
+            } else {
+#pragma omp simd
+                for (int64_t c = 0; c < H; c++) {
+                    float g = r * (up(dyt[c]) * gamma[c] - a - normal[c] * b);
+                    dzt[c] = down(g);
+                    dbias[c] += g;
+                }
+            }
+        }
+        free(normal);
+    }
+    if (!d.threshold && dx != dz) memcpy(dx, dz, (size_t)(T * H) * sizeof(elem));
+    for (int64_t c = 0; c < 3 * H; c++) {
+        float sum = 0.0f;
+        for (int i = 0; i < used; i++) sum += parts[(size_t)i * 3 * H + c];
+        sums[c] = sum;
+    }
+    free(parts);
+    return failed;
+}
+
+#define ACTIVATION_LOOP(KIND, BODY)                                                                                    \
+    {                                                                                                                  \
+        enum { kind = KIND };                                                                                          \
+        _Pragma("omp simd") for (int64_t c = 0; c < I; c++) { BODY }                                                   \
+    }
+#define ACTIVATION_LOOPS(BODY)                                                                                         \
+    if (activation == GELU_ERF) ACTIVATION_LOOP(GELU_ERF, BODY)                                                        \
+    else if (activation == GELU_TANH) ACTIVATION_LOOP(GELU_TANH, BODY)                                                 \
+    else ACTIVATION_LOOP(RELU, BODY)
+
+/* out = activation(x + bias), rows of width I. */
+int bertune_bias_activation_forward(int threads, int64_t T, int64_t I, const elem *x, const float *bias, int activation,
+                                    elem *out) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t t = 0; t < T; t++) {
+        const elem *xt = x + t * I;
+        elem *ot = out + t * I;
+        ACTIVATION_LOOPS(ot[c] = down(activate(up(xt[c]) + bias[c], kind));)
+    }
+    return 0;
+}
+
+/* dx = dy * activation'(x + bias), in place of dy; dbias[0..I) its column sums. */
+int bertune_bias_activation_backward(int threads, int64_t T, int64_t I, const elem *x, const float *bias, int activation,
+                                     elem *dy, float *dbias) {
+    float *parts = scratch((size_t)threads * I);
+    if (!parts) return 1;
+    memset(parts, 0, (size_t)threads * I * sizeof(float));
+    int used = 1;
+#pragma omp parallel num_threads(threads)
+    {
+        int me = omp_get_thread_num();
+#pragma omp single
+        used = omp_get_num_threads();
+        float *sum = parts + (size_t)me * I;
+        int64_t from, to;
+        share(T, used, me, &from, &to);
+        for (int64_t t = from; t < to; t++) {
+            const elem *xt = x + t * I;
+            elem *dt = dy + t * I;
+            ACTIVATION_LOOPS(float g = up(dt[c]) * activation_slope(up(xt[c]) + bias[c], kind); dt[c] = down(g);
+                             sum[c] += g;)
+        }
+    }
+    for (int64_t c = 0; c < I; c++) {
+        float total = 0.0f;
+        for (int i = 0; i < used; i++) total += parts[(size_t)i * I + c];
+        dbias[c] = total;
+    }
+    free(parts);
+    return 0;
+}
+
+/* Column sums of x (T, C). */
+int bertune_column_sums(int threads, int64_t T, int64_t C, const elem *x, float *sums) {
+    enum { STRIP = 256 };
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t c0 = 0; c0 < C; c0 += STRIP) {
+        int64_t width = C - c0 < STRIP ? C - c0 : STRIP;
+        float sum[STRIP] = {0};
+        for (int64_t t = 0; t < T; t++) {
+            const elem *xt = x + t * C + c0;
+#pragma omp simd
+            for (int64_t c = 0; c < width; c++) sum[c] += up(xt[c]);
+        }
+        memcpy(sums + c0, sum, (size_t)width * sizeof(float));
+    }
+    return 0;
+}
+
+/* ---- small matrix products, operands in cache ---- */
+
+/* C (M, N) = A (M, K) B (K, N), or += with `add`. A has any strides; rows of B and C are contiguous and padded to LANES. */
+#define BLOCK(ROWS)                                                                                                    \
+    static inline __attribute__((always_inline)) void block_##ROWS(                                                    \
+        int64_t N, int64_t K, const float *A, int64_t am, int64_t ak, const float *B, int64_t ldb, float *C,           \
+        int64_t ldc, int add) {                                                                                        \
+        int64_t n = 0;                                                                                                 \
+        for (; n + 2 * LANES <= N; n += 2 * LANES) {                                                                   \
+            vec acc[ROWS][2];                                                                                          \
+            for (int r = 0; r < ROWS; r++) {                                                                           \
+                acc[r][0] = add ? *(vec *)(C + r * ldc + n) : (vec){0};                                                \
+                acc[r][1] = add ? *(vec *)(C + r * ldc + n + LANES) : (vec){0};                                        \
+            }                                                                                                          \
+            for (int64_t k = 0; k < K; k++) {                                                                          \
+                vec b0 = *(vec *)(B + k * ldb + n), b1 = *(vec *)(B + k * ldb + n + LANES);                            \
+                _Pragma("GCC unroll 8") for (int r = 0; r < ROWS; r++) {                                               \
+                    float a = A[r * am + k * ak];                                                                      \
+                    acc[r][0] += a * b0;                                                                               \
+                    acc[r][1] += a * b1;                                                                               \
+                }                                                                                                      \
+            }                                                                                                          \
+            for (int r = 0; r < ROWS; r++) {                                                                           \
+                *(vec *)(C + r * ldc + n) = acc[r][0];                                                                 \
+                *(vec *)(C + r * ldc + n + LANES) = acc[r][1];                                                         \
+            }                                                                                                          \
+        }                                                                                                              \
+        for (; n < N; n += LANES) {                                                                                    \
+            vec acc[ROWS];                                                                                             \
+            for (int r = 0; r < ROWS; r++) acc[r] = add ? *(vec *)(C + r * ldc + n) : (vec){0};                        \
+            for (int64_t k = 0; k < K; k++) {                                                                          \
+                vec b = *(vec *)(B + k * ldb + n);                                                                     \
+                _Pragma("GCC unroll 8") for (int r = 0; r < ROWS; r++) acc[r] += A[r * am + k * ak] * b;               \
+            }                                                                                                          \
+            for (int r = 0; r < ROWS; r++) *(vec *)(C + r * ldc + n) = acc[r];                                         \
+        }                                                                                                              \
+    }
+BLOCK(1)
+BLOCK(2)
+BLOCK(4)
+BLOCK(8)
+
+static void product(int64_t M, int64_t N, int64_t K, const float *A, int64_t am, int64_t ak, const float *B, int64_t ldb,
+                    float *C, int64_t ldc, int add) {
+    int64_t m = 0;
+#define ROWS_OF(R)                                                                                                     \
+    for (; m + R <= M; m += R) block_##R(N, K, A + m * am, am, ak, B, ldb, C + m * ldc, ldc, add);
+    ROWS_OF(8)
+    ROWS_OF(4)
+    ROWS_OF(2)
+    ROWS_OF(1)
+}
+
+/* rows (S, D) of a column block of qkv, plus bias, times a factor → out (S, Dp) and/or its transpose (Dp, Sp), zero padded */
+static void gather(int64_t S, int64_t D, int64_t Dp, int64_t Sp, const elem *from, int64_t stride, const float *bias,
+                   float factor, float *out, float *transposed) {
+    for (int64_t s = 0; s < S; s++) {
+        const elem *row = from + s * stride;
+        if (out) {
+            float *o = out + s * Dp;
+#pragma omp simd
+            for (int64_t c = 0; c < D; c++) o[c] = (up(row[c]) + (bias ? bias[c] : 0.0f)) * factor;
+            for (int64_t c = D; c < Dp; c++) o[c] = 0.0f;
+        }
+        if (transposed)
+            for (int64_t c = 0; c < D; c++) transposed[c * Sp + s] = (up(row[c]) + (bias ? bias[c] : 0.0f)) * factor;
+    }
+    if (transposed) {
+        for (int64_t c = 0; c < D; c++)
+            for (int64_t s = S; s < Sp; s++) transposed[c * Sp + s] = 0.0f;
+    }
+}
+
+static void scatter(int64_t S, int64_t D, int64_t Dp, const float *from, float factor, elem *to, int64_t stride) {
+    for (int64_t s = 0; s < S; s++) {
+#pragma omp simd
+        for (int64_t c = 0; c < D; c++) to[s * stride + c] = down(from[s * Dp + c] * factor);
+    }
+}
+
+enum { QUERIES = 32 }; /* rows of the probability matrix held at a time */
+
+static inline int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+/* Softmax attention of every sequence over itself, for a packed or padded token axis.
+ * qkv (T, 3H) without bias, bias (3H); out (T, H); lse (T, heads): log of every softmax's denominator, or NULL. */
+int bertune_attention_forward(int threads, int64_t sequences, const int64_t *starts, const int64_t *lengths,
+                              int64_t longest, int64_t heads, int64_t D, const elem *qkv, const float *bias, double p,
+                              uint64_t seed, elem *out, float *lse) {
+    int64_t H = heads * D, Dp = padded(D), widest = padded(longest);
+    float scale = 1.0f / sqrtf((float)D);
+    dropout_t drop = dropout_make(seed, p);
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        float *room = scratch((size_t)(2 * Dp * widest + QUERIES * (2 * Dp + widest)));
+        if (!room) failed = 1;
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t task = 0; task < sequences * heads; task++) {
+            if (!room) continue;
+            int64_t sequence = task / heads, head = task % heads, S = lengths[sequence], Sp = padded(S);
+            int64_t start = starts[sequence];
+            const elem *base = qkv + start * 3 * H + head * D;
+            const float *b = bias + head * D;
+            float *Kt = room, *V = Kt + Dp * widest, *Q = V + widest * Dp, *O = Q + QUERIES * Dp, *P = O + QUERIES * Dp;
+            gather(S, D, Dp, Sp, base + H, 3 * H, b + H, 1.0f, NULL, Kt);
+            gather(S, D, Dp, Sp, base + 2 * H, 3 * H, b + 2 * H, 1.0f, V, NULL);
+            for (int64_t q0 = 0; q0 < S; q0 += QUERIES) {
+                int64_t rows = S - q0 < QUERIES ? S - q0 : QUERIES;
+                gather(rows, D, Dp, 0, base + q0 * 3 * H, 3 * H, b, scale, Q, NULL);
+                product(rows, Sp, D, Q, Dp, 1, Kt, Sp, P, Sp, 0);
+                for (int64_t r = 0; r < rows; r++) {
+                    float *pr = P + r * Sp, most = pr[0], sum = 0.0f;
+#pragma omp simd reduction(max : most)
+                    for (int64_t c = 0; c < S; c++) most = pr[c] > most ? pr[c] : most;
+#pragma omp simd reduction(+ : sum)
+                    for (int64_t c = 0; c < S; c++) sum += pr[c] = fast_exp(pr[c] - most);
+                    float over = 1.0f / sum;
+                    if (drop.threshold) {
+                        uint32_t index = (uint32_t)((start * heads + head * S + q0 + r) * longest);
+#pragma omp simd
+                        for (int64_t c = 0; c < S; c++) pr[c] *= over * dropout_factor(drop, index + (uint32_t)c);
+                    } else {
+#pragma omp simd
+                        for (int64_t c = 0; c < S; c++) pr[c] *= over;
+                    }
+                    if (lse) lse[(start + q0 + r) * heads + head] = most + logf(sum);
+                }
+                product(rows, Dp, S, P, Sp, 1, V, Dp, O, Dp, 0);
+                scatter(rows, D, Dp, O, 1.0f, out + (start + q0) * H + head * D, H);
+            }
+        }
+        free(room);
+    }
+    return failed;
+}
+
+/* dqkv (T, 3H) from dout (T, H); the probabilities are computed again from lse. */
+int bertune_attention_backward(int threads, int64_t sequences, const int64_t *starts, const int64_t *lengths,
+                               int64_t longest, int64_t heads, int64_t D, const elem *qkv, const float *bias, double p,
+                               uint64_t seed, const elem *out, const float *lse, const elem *dout, elem *dqkv) {
+    int64_t H = heads * D, Dp = padded(D), widest = padded(longest);
+    float scale = 1.0f / sqrtf((float)D);
+    dropout_t drop = dropout_make(seed, p);
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        float *room = scratch((size_t)(5 * Dp * widest + QUERIES * (3 * Dp + 2 * widest)));
+        if (!room) failed = 1;
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t task = 0; task < sequences * heads; task++) {
+            if (!room) continue;
+            int64_t sequence = task / heads, head = task % heads, S = lengths[sequence], Sp = padded(S);
+            int64_t start = starts[sequence];
+            const elem *base = qkv + start * 3 * H + head * D;
+            elem *dbase = dqkv + start * 3 * H + head * D;
+            const float *b = bias + head * D;
+            float *Kt = room, *K = Kt + Dp * widest, *Vt = K + Dp * widest, *dK = Vt + Dp * widest, *dV = dK + Dp * widest;
+            float *Q = dV + Dp * widest, *dO = Q + QUERIES * Dp, *dQ = dO + QUERIES * Dp;
+            float *P = dQ + QUERIES * Dp, *dP = P + QUERIES * widest;
+            gather(S, D, Dp, Sp, base + H, 3 * H, b + H, 1.0f, K, Kt);
+            gather(S, D, Dp, Sp, base + 2 * H, 3 * H, b + 2 * H, 1.0f, NULL, Vt);
+            for (int64_t q0 = 0; q0 < S; q0 += QUERIES) {
+                int64_t rows = S - q0 < QUERIES ? S - q0 : QUERIES;
+                gather(rows, D, Dp, 0, base + q0 * 3 * H, 3 * H, b, scale, Q, NULL);
+                gather(rows, D, Dp, 0, dout + (start + q0) * H + head * D, H, NULL, 1.0f, dO, NULL);
+                product(rows, Sp, D, Q, Dp, 1, Kt, Sp, P, Sp, 0);
+                product(rows, Sp, D, dO, Dp, 1, Vt, Sp, dP, Sp, 0);
+                for (int64_t r = 0; r < rows; r++) {
+                    const elem *or = out + (start + q0 + r) * H + head * D;
+                    float delta = 0.0f, l = lse[(start + q0 + r) * heads + head];
+#pragma omp simd reduction(+ : delta)
+                    for (int64_t c = 0; c < D; c++) delta += up(or[c]) * dO[r * Dp + c];
+                    float *pr = P + r * Sp, *dr = dP + r * Sp;
+                    uint32_t index = (uint32_t)((start * heads + head * S + q0 + r) * longest);
+                    if (drop.threshold) {
+#pragma omp simd
+                        for (int64_t c = 0; c < S; c++) {
+                            float keep = dropout_factor(drop, index + (uint32_t)c);
+                            float prob = fast_exp(pr[c] - l);
+                            dr[c] = prob * (dr[c] * keep - delta);
+                            pr[c] = prob * keep;
+                        }
+                    } else {
+#pragma omp simd
+                        for (int64_t c = 0; c < S; c++) {
+                            pr[c] = fast_exp(pr[c] - l);
+                            dr[c] = pr[c] * (dr[c] - delta);
+                        }
+                    }
+                }
+                product(S, Dp, rows, P, 1, Sp, dO, Dp, dV, Dp, q0 > 0);
+                product(S, Dp, rows, dP, 1, Sp, Q, Dp, dK, Dp, q0 > 0);
+                product(rows, Dp, S, dP, Sp, 1, K, Dp, dQ, Dp, 0);
+                scatter(rows, D, Dp, dQ, scale, dbase + q0 * 3 * H, 3 * H);
+            }
+            scatter(S, D, Dp, dK, 1.0f, dbase + H, 3 * H);
+            scatter(S, D, Dp, dV, 1.0f, dbase + 2 * H, 3 * H);
+        }
+        free(room);
+    }
+    return failed;
+}
+
+/* ---- the optimizer: one pass over weight, moments and gradient ---- */
+
+/* Adam with decoupled weight decay on n weights (Loshchilov & Hutter; Kingma & Ba).
+ * grad: n elements of the compiled type, or NULL for zero gradients; grad_scale: clipping and unscaling in one factor.
+ * bias1, bias2: 1 - beta^t, or 1 without bias correction. working: the copy used in computation, or NULL. */
+int bertune_adamw(int threads, int64_t n, float *weight, float *m, float *v, const elem *grad, elem *working, double lr,
+                  double beta1, double beta2, double eps, double decay, double bias1, double bias2, double grad_scale) {
+    float b1 = (float)beta1, b2 = (float)beta2, c1 = (float)(1.0 - beta1), c2 = (float)(1.0 - beta2);
+    float step = (float)(lr / bias1), root = (float)(1.0 / sqrt(bias2)), e = (float)eps, s = (float)grad_scale;
+    float shrink = (float)(1.0 - lr * decay);
+#define ADAM_STEP(GRADIENT)                                                                                            \
+    {                                                                                                                  \
+        float g = GRADIENT;                                                                                            \
+        float mi = b1 * m[i] + c1 * g, vi = b2 * v[i] + c2 * g * g;                                                    \
+        float w = weight[i] * shrink - step * mi / (sqrtf(vi) * root + e);                                             \
+        m[i] = mi;                                                                                                     \
+        v[i] = vi;                                                                                                     \
+        weight[i] = w;                                                                                                 \
+        if (working) working[i] = down(w);                                                                             \
+    }
+    if (grad) {
+#pragma omp parallel for simd num_threads(threads) schedule(static)
+        for (int64_t i = 0; i < n; i++) ADAM_STEP(up(grad[i]) * s)
+    } else {
+#pragma omp parallel for simd num_threads(threads) schedule(static)
+        for (int64_t i = 0; i < n; i++) ADAM_STEP(0.0f)
+    }
+    return 0;
+}
+
+/* The same on a table of rows of width H of which a batch touches few: gradient row slot[r] belongs to row r, -1 to none;
+ * rows never touched so far (seen[r] = 0) have zero moments and only decay. */
+int bertune_adamw_rows(int threads, int64_t rows, int64_t H, float *weight, float *m, float *v, const float *grad,
+                       const int32_t *slot, uint8_t *seen, double lr, double beta1, double beta2, double eps,
+                       double decay, double bias1, double bias2, double grad_scale) {
+    float b1 = (float)beta1, b2 = (float)beta2, c1 = (float)(1.0 - beta1), c2 = (float)(1.0 - beta2);
+    float step = (float)(lr / bias1), root = (float)(1.0 / sqrt(bias2)), e = (float)eps, s = (float)grad_scale;
+    float shrink = (float)(1.0 - lr * decay);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        float *w = weight + r * H, *mr = m + r * H, *vr = v + r * H;
+        if (slot[r] >= 0) seen[r] = 1;
+        if (!seen[r]) {
+            if (shrink != 1.0f) {
+#pragma omp simd
+                for (int64_t c = 0; c < H; c++) w[c] *= shrink;
+            }
+            continue;
+        }
+        const float *g = slot[r] >= 0 ? grad + (int64_t)slot[r] * H : NULL;
+        float gs = g ? s : 0.0f;
+        if (!g) g = mr; /* any readable row: its factor is zero */
+#pragma omp simd
+        for (int64_t c = 0; c < H; c++) {
+            float gc = g[c] * gs;
+            float mi = b1 * mr[c] + c1 * gc, vi = b2 * vr[c] + c2 * gc * gc;
+            w[c] = w[c] * shrink - step * mi / (sqrtf(vi) * root + e);
+            mr[c] = mi;
+            vr[c] = vi;
+        }
+    }
+    return 0;
+}
+
+/* Sum of squares of n gradients, in double, in a fixed order. */
+int bertune_sum_of_squares(int threads, int64_t n, const elem *x, double *out) {
+    enum { CHUNK = 16384 };
+    int64_t chunks = (n + CHUNK - 1) / CHUNK;
+    double *parts = malloc((size_t)(chunks ? chunks : 1) * sizeof(double));
+    if (!parts) return 1;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t k = 0; k < chunks; k++) {
+        int64_t to = (k + 1) * CHUNK < n ? (k + 1) * CHUNK : n;
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = k * CHUNK; i < to; i++) sum += up(x[i]) * up(x[i]);
+        parts[k] = sum;
+    }
+    double total = 0.0;
+    for (int64_t k = 0; k < chunks; k++) total += parts[k];
+    *out = total;
+    free(parts);
+    return 0;
+}

@@ -1,0 +1,59 @@
+"""The small parts of an encoder. Matrices may be kept in half precision; vectors (biases, norms) stay in float32."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertune.encoder.kernels import calls
+
+
+class Linear(nn.Module):
+    """y = x Wᵀ + b in the weight's type. weight: Shape: (outputs, inputs); bias: Shape: (outputs,), float32."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: (…, inputs) → (…, outputs)."""
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias.to(self.weight.dtype))
+
+
+class LayerNorm(nn.Module):
+    """Normalise every row to mean 0 and variance 1, then scale and shift. Computed in float32, returned in x's type."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: (…, width) → (…, width)."""
+        return F.layer_norm(x.float(), self.weight.shape, self.weight, self.bias, self.eps).to(x.dtype)
+
+
+class Dropout(nn.Module):
+    """Dropout whose masks cost little on the CPU too; governed by PyTorch's generator."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: any → the same."""
+        if not self.training or self.p == 0:
+            return x
+        return calls.differentiable_dropout(x, self.p) if calls.available(x) else F.dropout(x, self.p)
+
+
+def activate(x: Tensor, activation: str) -> Tensor:
+    """Apply an activation of `config.ACTIVATIONS` by name. Shape: any → the same."""
+    if activation == "gelu":
+        return F.gelu(x)
+    if activation == "gelu_tanh":
+        return F.gelu(x, approximate="tanh")
+    if activation == "relu":
+        return F.relu(x)
+    return torch.tanh(x) if activation == "tanh" else x

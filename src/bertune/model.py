@@ -1,0 +1,250 @@
+"""A fine-tuned model: encoder, head and task; saved, loaded, asked."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import bertune
+from bertune.checkpoints import huggingface
+from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
+from bertune.data.features import Batch, Features
+from bertune.data.rows import file_sha256
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import Encoder
+from bertune.errors import InputError, Problems
+from bertune.model_card import model_card
+from bertune.network import Network, infer
+from bertune.precision import choose_device, choose_dtype, fast_float32
+from bertune.progress import progress_bar
+from bertune.tasks.task import Prediction, Task, task_from_json
+from bertune.tokenization import Tokenizer
+
+FAMILY = "Bert"
+CHUNK = 2048
+"""Examples read, run and answered at a time: predictions stream in constant memory."""
+
+
+@dataclass
+class Model:
+    """A network with what it takes to use it: its task, its tokenizer, its length."""
+
+    network: Network
+    task: Task[Any]
+    tokenizer: Tokenizer
+    max_seq_length: int
+    record: Mapping[str, Any]
+    """What bertune.json says of the model's making."""
+
+    def predict(self, items: Iterable[Any], *, batch_size: int = 256) -> list[Prediction]:
+        """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
+
+        Args:
+            items: for text classification strings or pairs of strings.
+            batch_size: most sequences computed at a time.
+
+        Raises:
+            InputError: an item that the task cannot take.
+        """
+        if isinstance(items, str | Mapping):
+            raise InputError(f"predict takes a list of items, not a single {type(items).__name__}; write [item]")
+        return list(self.predict_examples(map(self.task.example, items), batch_size=batch_size))
+
+    def predict_examples(self, examples: Iterable[Any], *, batch_size: int = 256) -> Iterator[Prediction]:
+        """Answers as a stream: CHUNK examples at a time, in order, in constant memory."""
+        rest = iter(examples)
+        while chunk := list(islice(rest, CHUNK)):
+            features = self.task.featurize(chunk, self.tokenizer, self.max_seq_length, labelled=False)
+            with fast_float32(self.network.device):
+                logits = infer(self.network, features, batch_size=batch_size).logits
+            yield from self.task.decode(logits, features, chunk)
+
+    def evaluate(self, path: str | Path, *, batch_size: int = 256) -> dict[str, float]:
+        """Metrics on labelled data, its mean loss and `examples_per_second` among them.
+
+        Raises:
+            InputError: unreadable data, or labels that the model does not know.
+        """
+        path = Path(path)
+        examples = read_labelled(self.task, path)
+        problems = Problems()
+        problems.extend(self.task.problems(examples, path))
+        problems.raise_if_any()
+        features = self.task.featurize(examples, self.tokenizer, self.max_seq_length, labelled=True)
+        return evaluate(self.network, self.task, features, examples, batch_size=batch_size)[0]
+
+
+def read_labelled(task: Task[Any], path: Path) -> list[Any]:
+    """All examples of a labelled file.
+
+    Raises:
+        InputError: unreadable rows, or none at all.
+    """
+    examples = list(task.read(path, labelled=True))
+    if not examples:
+        raise InputError(f"{path}: holds no examples")
+    return examples
+
+
+def evaluate(
+    network: Network,
+    task: Task[Any],
+    features: Features,
+    examples: Sequence[Any],
+    *,
+    batch_size: int = 256,
+    tune: bool = False,
+) -> tuple[dict[str, float], Task[Any]]:
+    """A task's metrics, mean loss and speed on featurized examples.
+
+    Returns: the metrics, and the task; with `tune`, as these examples tuned it.
+    """
+
+    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return task.loss(logits, batch.targets, batch.layout)
+
+    with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
+        result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance)
+    used = task.tuned(result.logits, features, examples) if tune else task
+    metrics = used.metrics(result.logits, features, examples)
+    if result.loss is not None:
+        metrics["loss"] = result.loss
+    metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
+    return metrics, used
+
+
+def load(folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Model:
+    """A model that `bertune train` left in a folder.
+
+    Args:
+        folder: the run's output folder.
+        device: auto, cpu, cuda or mps.
+        precision: auto, bf16, fp16 or fp32.
+
+    Raises:
+        InputError: no model there, or one that is incomplete or damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "bertune.json").is_file():
+        raise InputError(f"--model {folder}: holds no bertune model (bertune.json is missing); train one first")
+    record = huggingface.read_json(folder / "bertune.json")
+    found = huggingface.read_huggingface(folder)
+    task = task_from_json(record["task"])
+    with torch.device("meta"):
+        network = Network(Encoder(found.config), task.new_head(found.config))
+    state, missing, _ = to_ours(network_names(task, found.config, prefix=""), found.tensors)
+    problems = Problems()
+    problems.extend(f"{folder / 'model.safetensors'}: the tensor {name!r} is missing" for name in missing)
+    problems.extend(
+        f"{folder / 'model.safetensors'}: {name} has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in network.state_dict().items()
+        if name in state and state[name].shape != tensor.shape
+    )
+    problems.raise_if_any()
+    network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    target = choose_device(device)
+    network.encoder.set_compute_dtype(choose_dtype(precision, target))
+    network.to(target).eval()
+    return Model(network, task, Tokenizer.from_folder(folder), int(record["max_seq_length"]), record)
+
+
+def network_names(task: Task[Any], config: EncoderConfig, *, prefix: str) -> list[Rename]:
+    """Names of encoder and head together, ours (`encoder.…`, `head.…`) and Hugging Face's."""
+    encoder = huggingface.encoder_names(config, prefix=prefix)
+    head = for_layers(task.huggingface().names, config.num_hidden_layers)
+    return [replace(name, ours=f"encoder.{name.ours}") for name in encoder] + [
+        replace(name, ours=f"head.{name.ours}") for name in head
+    ]
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a saved model tells of its making: source of the encoder, data with hashes and counts, options."""
+
+    encoder: str
+    data: Mapping[str, Mapping[str, Any]]
+    options: Mapping[str, Any]
+
+
+def save_model(
+    folder: Path,
+    network: tuple[EncoderConfig, Mapping[str, Tensor]],
+    task: Task[Any],
+    text: tuple[Tokenizer, int],
+    making: Making,
+    metrics: Mapping[str, float],
+) -> None:
+    """Write a model folder in Hugging Face's layout, with bertune.json, metrics.json and a model card.
+
+    Every file is written beside and renamed; the record in bertune.json comes last and carries the weights' hash.
+
+    Args:
+        folder: made when absent.
+        network: the encoder's numbers, and the weights of encoder and head in full precision.
+        task: as learnt.
+        text: the tokenizer and the longest sequence.
+        making: what the model was made from.
+        metrics: what metrics.json and the model card say.
+    """
+    config, weights = network
+    tokenizer, max_seq_length = text
+    head = task.huggingface()
+    settings = huggingface.config_to_json(config) | {
+        "architectures": [f"{FAMILY}{head.architecture}"],
+        "transformers_version": "4.48.0",
+        **head.settings,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    try:
+        tensors = to_theirs(network_names(task, config, prefix="bert."), weights)
+        huggingface.write_huggingface(beside, settings, tensors)
+        tokenizer.save(beside, max_length=config.max_position_embeddings)
+        _write_json(beside / "metrics.json", dict(metrics))
+        (beside / "README.md").write_text(model_card(task, making, metrics), encoding="utf-8")
+        record = {
+            "bertune": bertune.__version__,
+            "task": task.to_json(),
+            "max_seq_length": max_seq_length,
+            "encoder": making.encoder,
+            "data": making.data,
+            "options": making.options,
+            "versions": versions(),
+            "weights_sha256": file_sha256(beside / "model.safetensors"),
+        }
+        _write_json(beside / "bertune.json", record)
+        for path in sorted(beside.iterdir(), key=lambda path: path.name == "bertune.json"):
+            _sync(path)
+            path.replace(folder / path.name)
+        _sync(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result, and the machine's kind."""
+    found = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "tokenizers", "safetensors")}
+    return found | {"python": platform.python_version(), "machine": platform.machine()}
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file or folder to disk now."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

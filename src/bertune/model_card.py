@@ -1,0 +1,45 @@
+"""The README.md of a model folder."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import bertune
+from bertune.tasks.task import Task
+
+if TYPE_CHECKING:
+    from bertune.model import Making
+
+PIPELINES = {
+    "ForSequenceClassification": "text-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForTokenClassification": "token-classification",
+}
+
+
+def model_card(task: Task[Any], making: "Making", metrics: Mapping[str, float]) -> str:
+    """A model card in Markdown with the Hugging Face Hub's YAML head: task, start, data, metrics, how to use it."""
+    head = {
+        "library_name": "transformers",
+        "pipeline_tag": PIPELINES.get(task.huggingface().architecture, "feature-extraction"),
+        "base_model": making.encoder,
+        "tags": ["bertune", "bert"],
+    }
+    lines = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(), "---", ""]
+    lines += [f"# {task.name}, fine-tuned from {making.encoder}", ""]
+    lines += [f"Made by bertune {bertune.__version__}.", ""]
+    lines += ["| data | file | rows | SHA-256 |", "|---|---|---|---|"]
+    lines += [
+        f"| {role} | {facts['file']} | {facts['rows']} | {str(facts['sha256'])[:16]}… |"
+        for role, facts in making.data.items()
+    ]
+    if metrics:
+        lines += ["", "| metric | value |", "|---|---|"]
+        lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+    lines += ["", "```python", "import bertune", "", 'model = bertune.load("this folder")', "```", ""]
+    lines += [
+        f'It loads in transformers as `AutoModel{task.huggingface().architecture}.from_pretrained("this folder")`.',
+        "",
+    ]
+    return "\n".join(lines)

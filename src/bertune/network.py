@@ -1,0 +1,94 @@
+"""Encoder and head as one module, and running it over many sequences."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from bertune.data.batching import sorted_batches
+from bertune.data.features import Batch, Features, pack
+from bertune.encoder.encoder import Encoder
+
+MAX_TOKENS = 4096
+"""Tokens of a batch outside training; more gain nothing on a CPU and cost memory."""
+
+
+class Network(nn.Module):
+    """What is trained: an encoder and a task's head."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits. Shape: (sequences, outputs) or (tokens, outputs), as the head gives them."""
+        output = self.encoder(batch.input_ids, batch.segment_ids, batch.positions, batch.layout)
+        logits: Tensor = self.head(output, batch.layout)
+        return logits
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.pooler.weight.device
+
+
+BatchLoss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
+"""Logits and batch → sum of losses and the count to divide it by."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """logits: one array a sequence, in the features' order.  loss: their mean, where it was asked for."""
+
+    logits: list[npt.NDArray[np.float32]]
+    loss: float | None
+    seconds: float
+
+
+def infer(
+    network: Network,
+    features: Features,
+    *,
+    batch_size: int = 256,
+    loss: BatchLoss | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Inference:
+    """Run all sequences through the network without gradients, similar lengths together.
+
+    Args:
+        network: left in evaluation mode.
+        features: what to run.
+        batch_size: most sequences at a time; batches are also held to MAX_TOKENS tokens.
+        loss: also compute the mean loss.
+        advance: told of every finished batch's number of sequences.
+    """
+    network.eval()
+    logits: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(features)
+    total, count = 0.0, 0.0
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for rows in sorted_batches(features.input_ids.lengths, max_tokens=MAX_TOKENS, max_sequences=batch_size):
+            batch = pack(features, rows).to(network.device)
+            result = network(batch)
+            if loss is not None:
+                part, weight = loss(result, batch)
+                total, count = total + float(part), count + float(weight)
+            for row, values in zip(rows, _one_each(result, batch), strict=True):
+                logits[row] = values
+            if advance is not None:
+                advance(len(rows))
+    return Inference(logits, total / count if count else None, time.perf_counter() - start)
+
+
+def _one_each(result: Tensor, batch: Batch) -> list[npt.NDArray[np.float32]]:
+    """The head's rows, or runs of rows, that belong to each sequence."""
+    values = result.float().cpu().numpy()
+    if len(values) == len(batch.rows):
+        return list(values)
+    starts = batch.layout.starts.tolist()
+    return [values[s : s + n].copy() for s, n in zip(starts, batch.layout.lengths.tolist(), strict=True)]

@@ -1,0 +1,108 @@
+"""GLUE's classification tasks, read from its files as they ship.
+
+Columns: google-research/bert's processors and the headers of GLUE's own TSV files; XNLI's from its release.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bertune.data.rows import RowFile, open_rows
+from bertune.errors import InputError
+from bertune.options import option
+from bertune.tasks.text_classification import TextClassification, TextExample, TextOptions, examples_of
+
+
+@dataclass(frozen=True)
+class GlueOptions(TextOptions):
+    """GLUE's files have fixed columns; XNLI's also have a language."""
+
+    language: str | None = option(None, help="XNLI: language of the rows to read from files that hold several (zh)")
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Names in the header. label is absent from test files."""
+
+    text: str
+    pair: str | None
+    label: str
+    metric: str = "accuracy"
+
+
+COLUMNS = {
+    "mrpc": _Columns("#1 String", "#2 String", "Quality"),
+    "cola": _Columns("sentence", None, "label", "matthews_correlation"),
+    "sst2": _Columns("sentence", None, "label"),
+    "rte": _Columns("sentence1", "sentence2", "label"),
+    "wnli": _Columns("sentence1", "sentence2", "label"),
+    "qnli": _Columns("question", "sentence", "label"),
+    "qqp": _Columns("question1", "question2", "is_duplicate"),
+    "mnli": _Columns("sentence1", "sentence2", "gold_label"),
+    "xnli": _Columns("sentence1", "sentence2", "gold_label"),
+}
+_COLA_WITHOUT_HEADER = ("source", "label", "original mark", "sentence")
+_XNLI_TRAIN = ("premise", "hypo", "label")
+
+
+class _Glue:
+    """Makes text-classification tasks by GLUE name."""
+
+    Options: ClassVar[type[Any]] = GlueOptions
+
+    def __call__(self, name: str, options: GlueOptions) -> TextClassification:
+        """The task of that name."""
+
+        def read(path: Path, options: TextOptions, labelled: bool) -> Iterator[TextExample]:
+            return _read(name, path, options, labelled)
+
+        return TextClassification(name, options, read, metric=COLUMNS[name].metric)
+
+
+GLUE = _Glue()
+
+
+def _read(name: str, path: Path, options: TextOptions, labelled: bool) -> Iterator[TextExample]:
+    file = _open(name, path)
+    columns = COLUMNS[name]
+    text, pair, label = columns.text, columns.pair, columns.label
+    if name == "xnli" and tuple(file.columns) == _XNLI_TRAIN:
+        text, pair, label = _XNLI_TRAIN
+    wanted = [text, *([pair] if pair else []), *([label] if labelled else [])]
+    missing = [column for column in wanted if column not in file.columns]
+    if missing:
+        raise InputError(
+            f"{path}: not a file of GLUE's {name}{' with labels' if labelled else ''}: no column "
+            f"{', '.join(map(repr, missing))}; it has: {', '.join(file.columns)}. For a table of your own use "
+            "--task text-classification"
+        )
+    examples = examples_of(file, (text, pair, label if label in file.columns else None), labelled=labelled)
+    if name != "xnli":
+        return examples
+    return _xnli(file, examples, options)
+
+
+def _open(name: str, path: Path) -> RowFile:
+    """CoLA's training and development files have no header; everything else has one."""
+    if name == "cola" and path.suffix in (".tsv", ".gz"):
+        bare = open_rows(path, header=False)
+        if len(bare.columns) == len(_COLA_WITHOUT_HEADER):
+            return open_rows(path, header=False, columns=_COLA_WITHOUT_HEADER)
+    return open_rows(path)
+
+
+def _xnli(file: RowFile, examples: Iterator[TextExample], options: TextOptions) -> Iterator[TextExample]:
+    """XNLI's spelling of labels in the translated training files, and the rows of one language."""
+    language = options.language if isinstance(options, GlueOptions) else None
+    languages = {row.line: row.values["language"] for row in file} if "language" in file.columns else {}
+    if language is not None and languages and language not in languages.values():
+        raise InputError(
+            f"{file.path}: no rows of language {language!r} (--language); it has: "
+            f"{', '.join(sorted({str(value) for value in languages.values()}))}"
+        )
+    for example in examples:
+        if language is not None and languages and languages[example.place] != language:
+            continue
+        label = "contradiction" if example.label == "contradictory" else example.label
+        yield TextExample(example.text, example.pair, label, example.place)

@@ -1,0 +1,201 @@
+"""What a task is: everything that differs between fine-tuning programs, and nothing else.
+
+The walk of the data is one way and written once elsewhere:
+rows → Example → Features → Batch → encoder → head → logits, loss; logits → Prediction → metrics.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from bertune.checkpoints.names import Rename
+from bertune.data.features import Features
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import EncoderOutput
+from bertune.encoder.layout import Layout
+from bertune.errors import InputError
+from bertune.tokenization import Tokenizer
+
+ExampleT = TypeVar("ExampleT")
+
+Prediction = dict[str, Any]
+"""One answer, as a JSON object; its keys are the task's."""
+
+Logits = Sequence[npt.NDArray[np.float32]]
+"""What a head said of every sequence: Shape (outputs,) each, or (tokens, outputs) each."""
+
+
+class Head(Protocol):
+    """A small module on the encoder's output."""
+
+    def __call__(self, output: EncoderOutput, layout: Layout) -> Tensor:
+        """Logits. Shape: (sequences, outputs) or (tokens, outputs), float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Hyper-parameters that fit a task when nothing else is said."""
+
+    max_seq_length: int = 128
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    epochs: float = 3.0
+
+
+@dataclass(frozen=True)
+class HuggingFaceHead:
+    """How a head is kept in a Hugging Face folder.
+
+    architecture: what follows the family's name (`ForSequenceClassification`).
+    names: the head's tensors, ours and theirs.
+    settings: what the task adds to config.json.
+    """
+
+    architecture: str
+    names: list[Rename]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Task(Protocol[ExampleT]):
+    """A task owns its examples, features, head, loss, decoding and metrics.
+
+    A task is a value: what it learns from the training data (labels, thresholds) makes a new task.
+    """
+
+    Options: ClassVar[type[Any]]
+    """A dataclass of the task's own options (columns, windows)."""
+
+    @property
+    def name(self) -> str:
+        """The name it goes by on the command line."""
+        ...
+
+    @property
+    def options(self) -> Any:
+        """An instance of `Options`."""
+        ...
+
+    @property
+    def defaults(self) -> Defaults:
+        """Hyper-parameters that fit the task."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """The metric that picks the best model; larger is better unless it is `loss`."""
+        ...
+
+    def read(self, path: Path, *, labelled: bool) -> Iterator[ExampleT]:
+        """Examples from a file, in order. Raises `InputError` naming line, column and value."""
+        ...
+
+    def example(self, item: Any) -> ExampleT:
+        """An example from what a Python caller hands to `predict`."""
+        ...
+
+    def learn(self, examples: Sequence[ExampleT], *, path: Path, settings: Mapping[str, Any]) -> "Task[ExampleT]":
+        """The task with what the training data teaches (its labels); `settings`: the starting checkpoint's config."""
+        ...
+
+    def problems(self, examples: Sequence[ExampleT], path: Path) -> list[str]:
+        """What is wrong with these examples for the task as learnt (a label that training never saw)."""
+        ...
+
+    def featurize(
+        self, examples: Sequence[ExampleT], tokenizer: Tokenizer, max_seq_length: int, *, labelled: bool
+    ) -> Features:
+        """Tokenized sequences, with targets when `labelled`."""
+        ...
+
+    def new_head(self, config: EncoderConfig) -> nn.Module:
+        """A head with new weights; it follows the `Head` protocol."""
+        ...
+
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
+        """The sum of losses and the count to divide it by, both scalars on the device."""
+        ...
+
+    def decode(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> list[Prediction]:
+        """One prediction an example, in order."""
+        ...
+
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> dict[str, float]:
+        """How good the predictions are; keys as in the design's list of metrics."""
+        ...
+
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> "Task[ExampleT]":
+        """The task with what validation data teaches (thresholds); `metrics` are then the tuned task's."""
+        ...
+
+    def keeps_head(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the head of a checkpoint with this config, of the right shape, is one for this very task."""
+        ...
+
+    def huggingface(self) -> HuggingFaceHead:
+        """How the head is kept in a Hugging Face folder."""
+        ...
+
+    def with_options(self, options: Any) -> "Task[ExampleT]":
+        """The same task, all it learnt included, under other options (a file's own column names)."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, options and what was learnt, for `restored`."""
+        ...
+
+    def restored(self, state: Mapping[str, Any]) -> "Task[ExampleT]":
+        """A new task of this name and options with what `to_json` kept of its learning."""
+        ...
+
+
+TASKS = {
+    "text-classification": "bertune.tasks.text_classification:TextClassification",
+    "question-answering": "bertune.tasks.question_answering:QuestionAnswering",
+    **dict.fromkeys(("mrpc", "cola", "sst2", "rte", "mnli", "qnli", "qqp", "wnli", "xnli"), "bertune.tasks.glue:GLUE"),
+}
+"""Task names and where they live. What stands there has `Options` and is called with the name and its options."""
+
+
+def task_kind(name: str) -> Any:
+    """What makes the tasks of a name: a class or the like, with `Options`.
+
+    Raises:
+        InputError: a name that no task has; the known ones are listed.
+    """
+    if name not in TASKS:
+        raise InputError(f"--task {name}: no such task. Known: {', '.join(TASKS)}")
+    module, attribute = TASKS[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def new_task(name: str, options: Mapping[str, Any] | None = None) -> Task[Any]:
+    """A task by name, with the options that differ from its defaults.
+
+    Raises:
+        InputError: an unknown name or option.
+    """
+    kind = task_kind(name)
+    known = [field.name for field in dataclasses.fields(kind.Options)]
+    strange = [option for option in options or {} if option not in known]
+    if strange:
+        raise InputError(f"task {name}: no option {', '.join(strange)}; it has: {', '.join(known)}")
+    made: Task[Any] = kind(name, kind.Options(**(options or {})))
+    return made
+
+
+def task_from_json(state: Mapping[str, Any]) -> Task[Any]:
+    """The task that a model folder describes (`Task.to_json`).
+
+    Raises:
+        InputError: an unknown task name or option.
+    """
+    restored: Task[Any] = new_task(str(state.get("name")), state.get("options")).restored(state)
+    return restored

@@ -1,0 +1,300 @@
+"""Text classification: one label for a text or a pair of texts."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertune.checkpoints.names import Rename
+from bertune.data.columns import guess_label_column, guess_text_columns, label_text
+from bertune.data.features import Features, join_pair
+from bertune.data.rows import RowFile, open_rows
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import EncoderOutput
+from bertune.encoder.layout import Layout
+from bertune.errors import InputError, Problems
+from bertune.options import option
+from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction
+from bertune.tokenization import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TextExample:
+    """A text, or a pair of texts, and its label's name where it is known. place: where it was read."""
+
+    text: str
+    pair: str | None = None
+    label: str | None = None
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """Which columns of a table hold what. Left out, they are found by their customary names."""
+
+    text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
+    pair_column: str | None = option(None, help="column of the second text of a pair")
+    label_column: str | None = option(None, help="column of the label")
+
+
+Reader = Callable[[Path, TextOptions, bool], Iterator[TextExample]]
+"""path, options, labelled → examples."""
+
+
+def read_table(path: Path, options: TextOptions, labelled: bool) -> Iterator[TextExample]:
+    """Examples from a table whose columns are named by the options or have customary names."""
+    file = open_rows(path)
+    return examples_of(file, find_columns(file, options, labelled=labelled), labelled=labelled)
+
+
+def find_columns(file: RowFile, options: TextOptions, *, labelled: bool) -> tuple[str, str | None, str | None]:
+    """Names of the text, pair and label columns; the last is None where there is none and none is needed.
+
+    Raises:
+        InputError: a named column that the file lacks, or none that can be guessed.
+    """
+    given = {
+        "--text-column": options.text_column,
+        "--pair-column": options.pair_column,
+        "--label-column": options.label_column if labelled else None,
+    }
+    problems = Problems()
+    for flag, column in given.items():
+        if column is not None and column not in file.columns:
+            problems.add(f"{file.path}: no column {column!r} ({flag}); it has: {', '.join(file.columns)}")
+    problems.raise_if_any()
+    if options.text_column is not None:
+        text, pair = options.text_column, options.pair_column
+    else:
+        taken = (options.label_column, options.pair_column)
+        text, guessed = guess_text_columns([column for column in file.columns if column not in taken])
+        pair = options.pair_column or guessed
+    label = options.label_column or guess_label_column([c for c in file.columns if c not in (text, pair)])
+    if labelled and label is None:
+        raise InputError(
+            f"{file.path}: no column looks like a label; name it with --label-column "
+            f"(it has: {', '.join(file.columns)})"
+        )
+    return text, pair, label if label in file.columns else None
+
+
+def examples_of(file: RowFile, columns: tuple[str, str | None, str | None], *, labelled: bool) -> Iterator[TextExample]:
+    """Examples from the named columns: text, pair or None, label or None.
+
+    Raises:
+        InputError: at the end, all rows that lack a text or, when `labelled`, a label.
+    """
+    text_column, pair_column, label_column = columns
+    problems = Problems()
+    for row in file:
+        text = row.values.get(text_column)
+        pair = row.values.get(pair_column) if pair_column is not None else None
+        label = label_text(row.values.get(label_column)) if label_column is not None else None
+        for column, value in ((text_column, text), (pair_column, pair)):
+            if column is not None and not isinstance(value, str):
+                problems.add(f"{file.where(row, column)}: expected text, found {value!r}")
+        if labelled and label is None:
+            problems.add(f"{file.where(row, label_column)}: the label is missing; fill it in or remove the row")
+        if not problems:
+            yield TextExample(str(text), None if pair is None else str(pair), label, row.line)
+    problems.raise_if_any()
+
+
+DEFAULTS = Defaults()
+
+
+class PooledHead(nn.Module):
+    """Dropout and a linear layer on the pooled output, in float32. weight: Shape: (labels, hidden)."""
+
+    def __init__(self, config: EncoderConfig, labels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(labels, config.hidden_size))
+        self.bias = nn.Parameter(torch.zeros(labels))
+        self.dropout = nn.Dropout(0.1)  # google-research/bert fixes this rate in run_classifier.py
+        std = config.initializer_range
+        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
+
+    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
+        """Shape: pooled_output (sequences, hidden) → (sequences, labels)."""
+        return F.linear(self.dropout(output.pooled_output.float()), self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class TextClassification:
+    """One label of a fixed list for every text or pair; labels are inferred from the training data."""
+
+    Options: ClassVar[type[Any]] = TextOptions
+
+    name: str = "text-classification"
+    options: TextOptions = TextOptions()
+    reader: Reader = read_table
+    """How a file becomes examples: any table here, GLUE's own forms for its names."""
+    labels: tuple[str, ...] = ()
+    """The classes, in the order of the logits."""
+    metric: str = "accuracy"
+    defaults: Defaults = DEFAULTS
+
+    def read(self, path: Path, *, labelled: bool) -> Iterator[TextExample]:
+        """Texts and labels from a file. Rows that lack a text or, when `labelled`, a label are told all at once."""
+        return self.reader(path, self.options, labelled)
+
+    def example(self, item: Any) -> TextExample:
+        """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
+        if isinstance(item, str):
+            return TextExample(item)
+        if isinstance(item, Mapping) and isinstance(item.get("text"), str):
+            return TextExample(item["text"], item.get("pair"))
+        if isinstance(item, Sequence) and len(item) == 2 and all(isinstance(text, str) for text in item):
+            return TextExample(item[0], item[1])
+        raise InputError(f"predict: {item!r} is neither a text nor a pair of texts")
+
+    def learn(
+        self, examples: Sequence[TextExample], *, path: Path, settings: Mapping[str, Any]
+    ) -> "TextClassification":
+        """With the labels of the training data; a fine-tuned start that knows the same names keeps its order."""
+        found = sorted({example.label for example in examples if example.label is not None}, key=_label_order)
+        if len(found) < 2:
+            only = f"only {found[0]!r}" if found else "none"
+            raise InputError(f"{path}: a classifier needs at least two different labels; this file has {only}")
+        known = labels_of(settings)
+        return dataclasses.replace(self, labels=known if sorted(known) == sorted(found) else tuple(found))
+
+    def problems(self, examples: Sequence[TextExample], path: Path) -> list[str]:
+        """Labels that training never saw."""
+        known = set(self.labels)
+        strange: dict[str, TextExample] = {}
+        for example in examples:
+            if example.label is not None and example.label not in known:
+                strange.setdefault(example.label, example)
+        return [
+            f"{path}, line {example.place}: label {label!r} never occurs in the training data; "
+            f"known: {', '.join(self.labels)}"
+            for label, example in strange.items()
+        ]
+
+    def featurize(
+        self, examples: Sequence[TextExample], tokenizer: Tokenizer, max_seq_length: int, *, labelled: bool
+    ) -> Features:
+        """`[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`, cut as google-research/bert cuts."""
+        first = tokenizer.encode([example.text for example in examples])
+        paired = any(example.pair for example in examples)
+        second = tokenizer.encode([example.pair or "" for example in examples]) if paired else None
+        ids, segments, cut = join_pair(first, second, (tokenizer.special.cls, tokenizer.special.sep), max_seq_length)
+        targets = {}
+        if labelled:
+            index = {label: i for i, label in enumerate(self.labels)}
+            targets["label"] = np.array([index[str(example.label)] for example in examples], np.int32)
+        return Features(ids, segments, np.arange(len(examples), dtype=np.int32), targets, cut)
+
+    def new_head(self, config: EncoderConfig) -> nn.Module:
+        """A linear layer on the pooled output."""
+        return PooledHead(config, len(self.labels))
+
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Softmax cross-entropy, one term a sequence."""
+        label = targets["label"]
+        return F.cross_entropy(logits, label, reduction="sum"), torch.tensor(label.numel())
+
+    def decode(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> list[Prediction]:  # noqa: ARG002
+        """`{"label", "score", "scores": {name: probability}}` for every text."""
+        if not len(logits):
+            return []
+        probabilities = softmax(np.stack(logits))
+        best = probabilities.argmax(1)
+        return [
+            {
+                "label": self.labels[index],
+                "score": round(float(row[index]), 6),
+                "scores": {name: round(float(p), 6) for name, p in zip(self.labels, row, strict=True)},
+            }
+            for index, row in zip(best, probabilities, strict=True)
+        ]
+
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> dict[str, float]:  # noqa: ARG002
+        """Accuracy, Matthews correlation, and f1, precision, recall of the second class (two) or their means (more)."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        truth = np.array([index[str(example.label)] for example in examples])
+        return classification_metrics(truth, np.stack(logits).argmax(1), len(self.labels))
+
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> "TextClassification":  # noqa: ARG002
+        """Nothing is tuned on validation data."""
+        return self
+
+    def keeps_head(self, settings: Mapping[str, Any]) -> bool:
+        """When the checkpoint's labels are these, in this order."""
+        return labels_of(settings) == self.labels
+
+    def huggingface(self) -> HuggingFaceHead:
+        """`AutoModelForSequenceClassification`."""
+        return HuggingFaceHead(
+            "ForSequenceClassification",
+            [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
+            {
+                "id2label": {str(i): label for i, label in enumerate(self.labels)},
+                "label2id": {label: i for i, label in enumerate(self.labels)},
+                "problem_type": "single_label_classification",
+            },
+        )
+
+    def with_options(self, options: TextOptions) -> "TextClassification":
+        """With other columns."""
+        return dataclasses.replace(self, options=options)
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, options, labels."""
+        return {"name": self.name, "options": dataclasses.asdict(self.options), "labels": list(self.labels)}
+
+    def restored(self, state: Mapping[str, Any]) -> "TextClassification":
+        """With the labels that `to_json` kept."""
+        return dataclasses.replace(self, labels=tuple(state["labels"]))
+
+
+def _label_order(label: str) -> tuple[int, float, str]:
+    """Numbers by value, then names by alphabet."""
+    try:
+        return (0, float(label), label)
+    except ValueError:
+        return (1, 0.0, label)
+
+
+def labels_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The label names of a Hugging Face config in order; none when it has no head or only made-up names (LABEL_0)."""
+    names = settings.get("id2label")
+    if not isinstance(names, Mapping):
+        return ()
+    ordered = tuple(str(names[key]) for key in sorted(names, key=int))
+    return () if all(label == f"LABEL_{i}" for i, label in enumerate(ordered)) else ordered
+
+
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Probabilities along the last axis."""
+    exponents = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    result: npt.NDArray[np.float64] = exponents / exponents.sum(-1, keepdims=True)
+    return result
+
+
+def classification_metrics(
+    truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int
+) -> dict[str, float]:
+    """Accuracy, f1, precision, recall, matthews_correlation; with two classes those of the second, else macro means."""
+    from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support
+
+    average = "binary" if classes == 2 else "macro"
+    labels = None if classes == 2 else list(range(classes))
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        truth, predicted, average=average, labels=labels, zero_division=0
+    )
+    return {
+        "accuracy": float((truth == predicted).mean()),
+        "f1": float(f1),
+        "precision": float(precision),
+        "recall": float(recall),
+        "matthews_correlation": float(matthews_corrcoef(truth, predicted)),
+    }

@@ -1,0 +1,401 @@
+"""Text to word pieces: exactly google-research/bert's where the vocabulary is BERT's, else what a tokenizer.json says.
+
+The `tokenizers` library's BertNormalizer and BertPreTokenizer read nearly every text as Google's code does. A few rare
+characters they read differently: punctuation and marks younger than the library's Unicode tables, private use, a part
+of CJK extension E, and the capital sigma, whose lower case depends on its neighbours. So every character is compared
+once, when it is first met, and only texts that hold a differing one are read in Python. What is punctuation, a mark or
+a control character is told by Python's `unicodedata`, as it is in Google's code.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate, chain, groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+from bertune.data.ragged import IntArray, Ragged
+from bertune.errors import InputError
+
+_LONGEST_WORD = 200  # characters that Google's code still takes apart; a longer word is [UNK]
+_CHUNK = 1024  # texts encoded at a time: enough to keep every core busy, and memory flat even for long texts
+_CJK = re.compile(
+    "[\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\U0002b820-\U0002ceaf"
+    "\uf900-\ufaff\U0002f800-\U0002fa1f]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SPECIAL = {  # the settings that name a special token, best first, then its usual names
+    "pad": ("pad_token", "[PAD]", "<pad>"),
+    "unk": ("unk_token", "[UNK]", "<unk>"),
+    "cls": ("cls_token", "bos_token", "[CLS]", "<s>"),
+    "sep": ("sep_token", "eos_token", "[SEP]", "</s>"),
+    "mask": ("mask_token", "[MASK]", "<mask>"),
+}
+_Json = dict[str, Any]
+_Word = list[tuple[str, int]]  # characters, each with the position in the original text that it came from
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the tokens that carry structure; `mask` is None where the vocabulary has none."""
+
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int | None
+
+
+@lru_cache(maxsize=1 << 16)
+def _cleaned(char: str) -> str:
+    """What a character of the raw text becomes: nothing, a space, itself, or itself set apart by spaces."""
+    if char in "\t\n\r" or unicodedata.category(char) == "Zs":
+        return " "
+    if char in "\0\ufffd" or unicodedata.category(char) in {"Cc", "Cf"}:
+        return ""
+    return f" {char} " if _CJK.match(char) else char
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_punctuation(char: str) -> bool:
+    """Category P*, and every printable ASCII character that is neither letter nor digit."""
+    return unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum())
+
+
+def _lowered_without_accents(word: _Word) -> _Word:
+    """`lower()`, canonical decomposition (NFD), and no non-spacing marks (Mn)."""
+    # lower() looks at a letter's neighbours (final sigma), which never changes how many characters the letter gives.
+    origins = chain.from_iterable([origin] * len(char.lower()) for char, origin in word)
+    lowered = zip(_text(word).lower(), origins, strict=True)
+    parts = [(part, origin) for char, origin in lowered for part in unicodedata.normalize("NFD", char)]
+    # Canonical order: marks after a character of combining class 0 stand by their class, otherwise as they were.
+    groups = accumulate(not unicodedata.combining(char) for char, _ in parts)
+    ordered = sorted(zip(groups, parts, strict=True), key=lambda item: (item[0], unicodedata.combining(item[1][0])))
+    return [part for _, part in ordered if unicodedata.category(part[0]) != "Mn"]
+
+
+def _text(word: _Word) -> str:
+    return "".join(char for char, _ in word)
+
+
+class _GoogleWords:
+    """Google's BasicTokenizer: the library's components where they are exact, Python for the rest."""
+
+    def __init__(self, lower: bool) -> None:
+        self.lower = lower
+        self.normalizer = normalizers.BertNormalizer(lowercase=lower)
+        self.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._met: set[str] = set()
+        self._differing: set[str] = set()
+
+    def words(self, text: str) -> list[str]:
+        return [_text(word) for word in self.aligned(text)] if self.differing([text]) else self._stock(text)
+
+    def aligned(self, text: str) -> list[_Word]:
+        """The words of any text, with where their characters came from."""
+        cleaned = [(char, origin) for origin, raw in enumerate(text) for char in _cleaned(raw)]
+        words: list[_Word] = []
+        runs = groupby(cleaned, key=lambda item: item[0].isspace())
+        for word in (list(run) for is_space, run in runs if not is_space):
+            ended = True
+            for char, origin in _lowered_without_accents(word) if self.lower else word:
+                alone = _is_punctuation(char)
+                if alone or ended:
+                    words.append([])
+                words[-1].append((char, origin))
+                ended = alone
+        return words
+
+    def differing(self, texts: Sequence[str]) -> list[int]:
+        """Which of the texts hold a character that the library reads differently. ASCII never does."""
+        wide = [(index, text) for index, text in enumerate(texts) if not text.isascii()]
+        characters = set("".join(text for _, text in wide))
+        for char in characters - self._met:
+            if self._differs(char):
+                self._differing.add(char)
+            self._met.add(char)
+        here = characters & self._differing
+        return [index for index, text in wide if not here.isdisjoint(text)] if here else []
+
+    def _differs(self, char: str) -> bool:
+        # Two rules look beyond the character: the capital sigma's lower case, and the order of combining characters.
+        context = char == "Σ" or (unicodedata.combining(char) and unicodedata.category(char) != "Mn")
+        if (self.lower and context) or _SURROGATE.match(char):  # the library takes no surrogates
+            return True
+        return self._stock(f"a{char}b") != [_text(word) for word in self.aligned(f"a{char}b")]
+
+    def _stock(self, text: str) -> list[str]:
+        return [word for word, _ in self.pre_tokenizer.pre_tokenize_str(self.normalizer.normalize_str(text))]
+
+
+class Tokenizer:
+    """A vocabulary with Google's word pieces, or whatever a tokenizer.json holds.
+
+    Special tokens typed in a text, such as `[MASK]`, are text. A lone surrogate (half a character, as careless JSON may
+    hold) is read as U+10FFFF, which no vocabulary has.
+
+    Attributes:
+        vocab_size: ids run from 0 to `vocab_size - 1`.
+        special: ids of the special tokens.
+        do_lower_case: whether text is lowered; None when unknown.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, special: SpecialTokens, lower: bool | None, exact: bool) -> None:
+        """Take the parts that `from_vocab` and `from_folder` make; `exact` holds the backend to Google's reading."""
+        self.special, self.do_lower_case = special, lower
+        self._backend, self._exact = backend, exact
+        self._words = _GoogleWords(bool(lower))
+        self._config: _Json = {}
+        backend.encode_special_tokens = True
+        backend.no_truncation()
+        backend.no_padding()
+        self._ids: dict[str, int] = backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(self._ids.values()) + 1
+        # A line that a later one repeats leaves an id without a token; no word holds the spaces of this name.
+        names = {index: token for token, index in self._ids.items()}
+        self._tokens = [names.get(index, f"[no token {index}]") for index in range(self.vocab_size)]
+
+    def __setstate__(self, state: Mapping[str, object]) -> None:
+        self.__dict__.update(state)
+        self._backend.encode_special_tokens = True  # the library does not pickle this
+
+    @classmethod
+    def from_vocab(cls, vocab_file: Path, *, do_lower_case: bool = True) -> "Tokenizer":
+        """Google's word pieces from a vocab.txt: one token a line, stripped, whose id is the line's number from 0.
+
+        A repeated token has the id of its last line; padding is always id 0; [MASK] may be missing.
+
+        Raises:
+            InputError: the file is missing, empty, not UTF-8, or lacks [CLS], [SEP] or [UNK].
+        """
+        return cls._google(_read_vocab(vocab_file), do_lower_case, vocab_file)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, do_lower_case: bool | None = None) -> "Tokenizer":
+        """The tokenizer of a Hugging Face folder: tokenizer.json, else vocab.txt, with the settings beside them.
+
+        A BERT vocabulary is read as Google's code reads it, anything else as the folder tells.
+
+        Args:
+            folder: may also hold tokenizer_config.json, special_tokens_map.json and added_tokens.json.
+            do_lower_case: overrides what the folder says of a BERT vocabulary: tokenizer_config.json's `do_lower_case`,
+                else tokenizer.json's `lowercase`, else True.
+
+        Raises:
+            InputError: neither file is there, one cannot be read, a special token is missing, or `do_lower_case`
+                contradicts rules that are not BERT's.
+        """
+        config = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
+        casing = config.get("do_lower_case") if do_lower_case is None else do_lower_case
+        file, tree = _read_rules(folder, config | {"do_lower_case": casing})
+        try:
+            backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
+        except Exception as error:  # the library raises nothing more specific
+            raise InputError(f"{file}: not a tokenizer that the tokenizers library reads: {error}") from error
+        if _is_bert(tree):
+            lower = tree["normalizer"]["lowercase"] if casing is None else bool(casing)
+            made = cls._google(tree["model"]["vocab"], lower, file)
+        else:
+            lower = any(mark in json.dumps(tree.get("normalizer")) for mark in ('"Lowercase"', '"lowercase": true'))
+            if do_lower_case not in {None, lower}:
+                rule = f"{'lower' if lower else 'do not lower'} text, and are not BERT's: leave do_lower_case out"
+                raise InputError(f"{file}: do_lower_case is {do_lower_case}, but the rules there {rule}")
+            made = cls(backend, _find_special(backend, config, file), lower or None, exact=False)
+        made._config = config
+        return made
+
+    @classmethod
+    def _google(cls, vocab: dict[str, int], lower: bool, file: Path) -> "Tokenizer":
+        backend = _word_pieces(vocab, normalizers.BertNormalizer(lowercase=lower), file)
+        special = SpecialTokens(0, vocab["[UNK]"], vocab["[CLS]"], vocab["[SEP]"], vocab.get("[MASK]"))
+        return cls(backend, special, lower, exact=True)
+
+    def encode(self, texts: Sequence[str]) -> Ragged:
+        """Ids of every text's pieces, without special tokens, uncut.
+
+        Raises:
+            InputError: something is not a string.
+        """
+        return Ragged.from_lengths(*self._read(texts, with_spans=False)[:2])
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> tuple[Ragged, Ragged, Ragged]:
+        """Ids as `encode` gives them, starts and ends: a piece came from `text[start:end]`, in code points.
+
+        A stripped accent that is a character of its own belongs to a piece only if it stands inside it.
+
+        Raises:
+            InputError: something is not a string.
+        """
+        ids, counts, spans = self._read(texts, with_spans=True)
+        starts, ends = (Ragged.from_lengths(column, counts) for column in spans.reshape(-1, 2).T.copy())
+        return Ragged.from_lengths(ids, counts), starts, ends
+
+    def _read(self, texts: Sequence[str], *, with_spans: bool) -> list[IntArray]:
+        """Pieces of all texts: ids; how many a text has; start, end, start, end, … if wanted, else nothing of use."""
+        if isinstance(texts, str):
+            raise InputError("one string was given where a list of texts is needed")
+        read = self._backend.encode_batch if with_spans else self._backend.encode_batch_fast
+        parts = [[np.zeros(0, np.int32)] * 3]
+        for first in range(0, len(texts), _CHUNK):
+            chunk = [_checked(text, first + index) for index, text in enumerate(texts[first : first + _CHUNK])]
+            encodings = read(chunk, add_special_tokens=False)
+            ids = [encoding.ids for encoding in encodings]
+            spans = [encoding.offsets if with_spans else [] for encoding in encodings]
+            for index in self._words.differing(chunk) if self._exact else ():
+                ids[index], spans[index] = self._read_rare(chunk[index])
+            edges = chain.from_iterable(chain.from_iterable(spans))
+            parts.append([np.fromiter(column, np.int32) for column in (chain.from_iterable(ids), map(len, ids), edges)])
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _read_rare(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and spans of a text that the library would split differently."""
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        for word in self._words.aligned(text):
+            end = 0
+            for piece in self._backend.model.tokenize(_text(word)):
+                start, end = end, end + len(piece.value.removeprefix("##") if end else piece.value)
+                end = len(word) if piece.id == self.special.unk else end
+                origins = [origin for _, origin in word[start:end]]
+                ids.append(piece.id)
+                spans.append((min(origins), max(origins) + 1))
+        return ids, spans
+
+    def tokenize(self, text: str) -> list[str]:
+        """The pieces of one text."""
+        return self.tokens(self.encode([text])[0].tolist())
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """What every id, from 0 to `vocab_size - 1`, stands for."""
+        return [self._tokens[index] for index in ids]
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token, or None where the vocabulary lacks it."""
+        return self._ids.get(token)
+
+    def basic(self, text: str) -> list[str]:
+        """Google's words, before word pieces; lowered only if the tokenizer is known to lower."""
+        return self._words.words(text)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything that changes ids, the edition of Unicode included."""
+        google = [_LONGEST_WORD, self.do_lower_case, unicodedata.unidata_version]
+        vocab = sorted(self._ids.items(), key=lambda item: item[1])
+        state = json.dumps([google if self._exact else self._backend.to_str(), vocab])
+        return hashlib.sha256(state.encode()).hexdigest()
+
+    def save(self, folder: Path, *, max_length: int) -> None:
+        """Write the tokenizer as a Hugging Face folder holds it, for transformers and for `from_folder`.
+
+        transformers recognises special tokens in texts, as its users expect; `from_folder` reads them as text.
+
+        Args:
+            folder: where to; made if missing.
+            max_length: tokens of the longest sequence that the model takes.
+        """
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        named = {f"{name}_token": self._tokens[i] for name, i in asdict(self.special).items() if i is not None}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast"} | named | self._config
+        if self._exact:
+            named["pad_token"] = "[PAD]" if "[PAD]" in self._ids else named["pad_token"]
+            backend.add_special_tokens(list(named.values()))
+            backend.decoder = decoders.WordPiece()
+            single, ends = "[CLS] $A [SEP]", [("[CLS]", self.special.cls), ("[SEP]", self.special.sep)]
+            backend.post_processor = processors.TemplateProcessing(single, f"{single} $B:1 [SEP]:1", ends)
+            config = {"tokenizer_class": "BertTokenizer"} | self._config | named
+            config |= {"do_lower_case": self.do_lower_case, "strip_accents": None, "tokenize_chinese_chars": True}
+        config["model_max_length"] = max_length
+        folder.mkdir(parents=True, exist_ok=True)
+        backend.save(str(folder / "tokenizer.json"))
+        special = {key: config[key] for key in config if key.endswith("_token") and not isinstance(config[key], bool)}
+        for name, tree in ("tokenizer_config.json", config), ("special_tokens_map.json", special):
+            (folder / name).write_text(json.dumps(tree, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        if isinstance(backend.model, models.WordPiece):
+            last = max(backend.get_vocab(with_added_tokens=False).values())
+            (folder / "vocab.txt").write_bytes("".join(f"{token}\n" for token in self._tokens[: last + 1]).encode())
+
+
+def _checked(text: object, index: int) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"text {index} is {text!r}, a {type(text).__name__}; only strings can be encoded")
+    return text if text.isascii() else _SURROGATE.sub("\U0010ffff", text)
+
+
+def _read_vocab(file: Path) -> dict[str, int]:
+    try:
+        lines = file.read_bytes().decode("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read as a vocabulary, one token a line in UTF-8: {error}") from error
+    return {line.strip(): index for index, line in enumerate(lines if lines[-1] else lines[:-1])}
+
+
+def _read_json(file: Path) -> _Json:
+    """The object in a JSON file; an empty one where there is no file."""
+    try:
+        tree = json.loads(file.read_bytes()) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read as JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{file}: holds no JSON object")
+    return tree
+
+
+def _read_rules(folder: Path, config: _Json) -> tuple[Path, _Json]:
+    """What tokenizer.json holds, or would hold if it were made from vocab.txt and its settings."""
+    if (file := folder / "tokenizer.json").is_file():
+        return file, _read_json(file)
+    if not (file := folder / "vocab.txt").is_file():
+        raise InputError(f"{folder}: holds neither tokenizer.json nor vocab.txt, one of which a tokenizer needs")
+    chinese, accents = config.get("tokenize_chinese_chars", True), config.get("strip_accents")
+    normalizer = normalizers.BertNormalizer(True, chinese, accents, config["do_lower_case"] is not False)
+    backend = _word_pieces(_read_vocab(file), normalizer, file)
+    added = _read_json(folder / "added_tokens.json")
+    backend.add_tokens(sorted(added, key=added.__getitem__))
+    return file, json.loads(backend.to_str())
+
+
+def _word_pieces(vocab: dict[str, int], normalizer: normalizers.Normalizer, file: Path) -> tokenizers.Tokenizer:
+    missing = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in vocab]
+    if missing:
+        raise InputError(f"{file}: lacks {', '.join(missing)}; a BERT vocabulary holds [CLS], [SEP] and [UNK]")
+    model = models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD)
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer, backend.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
+    return backend
+
+
+def _is_bert(tree: _Json) -> bool:
+    """Whether a tokenizer.json, known to be well-formed, holds BERT's vocabulary and rules, however it limits words."""
+    model, normalizer, splitter = (tree.get(part) or {} for part in ("model", "normalizer", "pre_tokenizer"))
+    vocab = model["vocab"] if model.get("type") == "WordPiece" else {}
+    added = {token["content"] for token in tree.get("added_tokens") or ()}
+    return (
+        {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}.items() <= normalizer.items()
+        and normalizer.get("strip_accents") in {None, normalizer["lowercase"]}
+        and splitter.get("type") == "BertPreTokenizer"
+        and model.get("continuing_subword_prefix") == "##"
+        and {"[CLS]", "[SEP]", "[UNK]", model["unk_token"], *added} <= vocab.keys()
+    )
+
+
+def _find_special(backend: tokenizers.Tokenizer, config: _Json, file: Path) -> SpecialTokens:
+    """Ids of the special tokens that the settings name, or that have the usual names."""
+    found: dict[str, int] = {}
+    for key, names in _SPECIAL.items():
+        told = [config.get(name) or name for name in names]
+        tokens = [token["content"] if isinstance(token, dict) else token for token in told]
+        ids = [index for token in tokens if (index := backend.token_to_id(token)) is not None]
+        if ids:
+            found[key] = ids[0]
+        elif key != "mask":
+            raise InputError(f"{file}: has none of {', '.join(tokens)}; name its {key}_token in tokenizer_config.json")
+    return SpecialTokens(found["pad"], found["unk"], found["cls"], found["sep"], found.get("mask"))

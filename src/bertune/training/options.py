@@ -1,0 +1,64 @@
+"""Every option of a training run: command line, YAML file and saved run.yaml are this one tree."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertune.options import option
+from bertune.precision import DEVICES, PRECISIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of `bertune train`. None stands for the task's own default."""
+
+    task: str = option(help="what to train for: a task's name")
+    encoder: str = option(help="where to start: a folder, a checkpoint, a TF-Hub module, or minilm")
+    train: str = option(help="training data")
+    validation: str | None = option(None, help="validation data; the best model is kept by it")
+    output: str = option(help="folder for the model and the run; must not hold another run")
+    max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included")
+    batch_size: int | None = option(None, help="examples an update")
+    learning_rate: float | None = option(None, help="highest learning rate")
+    epochs: float | None = option(None, help="passes over the training data; fractions are allowed")
+    max_steps: int | None = option(None, help="stop after this many updates instead")
+    warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
+    weight_decay: float = option(0.01, help="decay of matrices, times the learning rate; biases and norms are spared")
+    max_grad_norm: float = option(1.0, help="clip gradients to this joint norm; 0: never")
+    gradient_accumulation: int = option(1, help="parts that a batch is computed in, to save memory")
+    activation_checkpointing: bool = option(False, help="compute activations twice, to save memory")
+    patience: int | None = option(None, help="stop after this many evaluations without improvement")
+    metric: str | None = option(None, help="metric that picks the best model")
+    seed: int = option(42, help="governs new weights, order and dropout")
+    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
+    device: str = option("auto", help="where to compute", choices=DEVICES)
+    resume: bool = option(False, help="go on with the run that lies in the output folder")
+
+    def problems(self) -> list[str]:
+        """What no run can start with, each option by its flag."""
+        found: list[str] = []
+        least = {
+            "max_seq_length": 3,
+            "batch_size": 1,
+            "max_steps": 1,
+            "gradient_accumulation": 1,
+            "patience": 1,
+            "seed": 0,
+            "weight_decay": 0,
+            "max_grad_norm": 0,
+        }
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                found.append(f"--{name.replace('_', '-')} {value}: must be at least {low}")
+        for name in ("learning_rate", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                found.append(f"--{name.replace('_', '-')} {value}: must be above 0")
+        if not 0 <= self.warmup_ratio <= 1:
+            found.append(f"--warmup-ratio {self.warmup_ratio}: must lie between 0 and 1")
+        return found
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run or a model already."""
+    return any((folder / name).exists() for name in ("run.yaml", "bertune.json", "config.json", "checkpoints"))
