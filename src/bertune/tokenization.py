@@ -150,22 +150,28 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer, special: SpecialTokens, lower: bool | None, exact: bool) -> None:
         """Take the parts that `from_vocab` and `from_folder` make; `exact` holds the backend to Google's reading."""
-        self.special, self.do_lower_case = special, lower
-        self._backend, self._exact = backend, exact
-        self._words = _GoogleWords(bool(lower))
-        self._config: _Json = {}
-        backend.encode_special_tokens = True
         backend.no_truncation()
         backend.no_padding()
+        self.special, self.do_lower_case = special, lower
+        self._source, self._config = backend.to_str(), _Json()
+        self._words, self._exact = _GoogleWords(bool(lower)), exact
         self._ids: dict[str, int] = backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(self._ids.values()) + 1
         # A line that a later one repeats leaves an id without a token; no word holds the spaces of this name.
         names = {index: token for token, index in self._ids.items()}
         self._tokens = [names.get(index, f"[no token {index}]") for index in range(self.vocab_size)]
+        if isinstance(backend.model, models.Unigram):  # it would find special tokens typed in a text
+            model, hidden = json.loads(self._source)["model"], set(asdict(special).values())
+            pieces = [
+                (f"[no {piece}]" if i in hidden else piece, score) for i, (piece, score) in enumerate(model["vocab"])
+            ]
+            backend.model = models.Unigram(pieces, model["unk_id"], model["byte_fallback"])
+        self.__setstate__({"_backend": backend})
 
-    def __setstate__(self, state: Mapping[str, object]) -> None:
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
-        self._backend.encode_special_tokens = True  # the library does not pickle this
+        self._backend: tokenizers.Tokenizer = state["_backend"]
+        self._backend.encode_special_tokens = True  # that is, as text; the library does not pickle this
 
     @classmethod
     def from_vocab(cls, vocab_file: Path, *, do_lower_case: bool = True) -> "Tokenizer":
@@ -176,18 +182,20 @@ class Tokenizer:
         Raises:
             InputError: the file is missing, empty, not UTF-8, or lacks [CLS], [SEP] or [UNK].
         """
-        return cls._google(_read_vocab(vocab_file), do_lower_case, vocab_file)
+        vocab = _read_vocab(vocab_file)
+        special = SpecialTokens(0, vocab["[UNK]"], vocab["[CLS]"], vocab["[SEP]"], vocab.get("[MASK]"))
+        return cls(_word_pieces(vocab, do_lower_case), special, do_lower_case, exact=True)
 
     @classmethod
     def from_folder(cls, folder: Path, *, do_lower_case: bool | None = None) -> "Tokenizer":
         """The tokenizer of a Hugging Face folder: tokenizer.json, else vocab.txt, with the settings beside them.
 
-        A BERT vocabulary is read as Google's code reads it, anything else as the folder tells.
+        BERT's rules and vocabulary are read as Google's code reads them, anything else as the folder tells.
 
         Args:
-            folder: may also hold tokenizer_config.json, special_tokens_map.json and added_tokens.json.
-            do_lower_case: overrides what the folder says of a BERT vocabulary: tokenizer_config.json's `do_lower_case`,
-                else tokenizer.json's `lowercase`, else True.
+            folder: may also hold tokenizer_config.json and special_tokens_map.json.
+            do_lower_case: overrides what the folder says where its rules are BERT's: tokenizer_config.json's
+                `do_lower_case`, else tokenizer.json's `lowercase`, else True.
 
         Raises:
             InputError: neither file is there, one cannot be read, a special token is missing, or `do_lower_case`
@@ -200,23 +208,18 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
         except Exception as error:  # the library raises nothing more specific
             raise InputError(f"{file}: not a tokenizer that the tokenizers library reads: {error}") from error
-        if _is_bert(tree):
-            lower = tree["normalizer"]["lowercase"] if casing is None else bool(casing)
-            made = cls._google(tree["model"]["vocab"], lower, file)
-        else:
-            lower = any(mark in json.dumps(tree.get("normalizer")) for mark in ('"Lowercase"', '"lowercase": true'))
-            if do_lower_case not in {None, lower}:
-                rule = f"{'lower' if lower else 'do not lower'} text, and are not BERT's: leave do_lower_case out"
-                raise InputError(f"{file}: do_lower_case is {do_lower_case}, but the rules there {rule}")
-            made = cls(backend, _find_special(backend, config, file), lower or None, exact=False)
+        exact, rules = _is_bert(tree), json.dumps(tree.get("normalizer"))
+        lower = '"Lowercase"' in rules or '"lowercase": true' in rules
+        if exact:
+            lower = lower if casing is None else bool(casing)
+            backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
+            backend.model.max_input_chars_per_word = _LONGEST_WORD
+        elif do_lower_case not in {None, lower}:
+            rule = f"{'lower' if lower else 'do not lower'} text, and are not BERT's: leave do_lower_case out"
+            raise InputError(f"{file}: do_lower_case is {do_lower_case}, but the rules there {rule}")
+        made = cls(backend, _find_special(backend, config, file), lower if exact else lower or None, exact)
         made._config = config
         return made
-
-    @classmethod
-    def _google(cls, vocab: dict[str, int], lower: bool, file: Path) -> "Tokenizer":
-        backend = _word_pieces(vocab, normalizers.BertNormalizer(lowercase=lower), file)
-        special = SpecialTokens(0, vocab["[UNK]"], vocab["[CLS]"], vocab["[SEP]"], vocab.get("[MASK]"))
-        return cls(backend, special, lower, exact=True)
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Ids of every text's pieces, without special tokens, uncut.
@@ -263,7 +266,7 @@ class Tokenizer:
             end = 0
             for piece in self._backend.model.tokenize(_text(word)):
                 start, end = end, end + len(piece.value.removeprefix("##") if end else piece.value)
-                end = len(word) if piece.id == self.special.unk else end
+                end = len(word) if piece.value == "[UNK]" else end
                 origins = [origin for _, origin in word[start:end]]
                 ids.append(piece.id)
                 spans.append((min(origins), max(origins) + 1))
@@ -290,7 +293,7 @@ class Tokenizer:
         """A hash of everything that changes ids, the edition of Unicode included."""
         google = [_LONGEST_WORD, self.do_lower_case, unicodedata.unidata_version]
         vocab = sorted(self._ids.items(), key=lambda item: item[1])
-        state = json.dumps([google if self._exact else self._backend.to_str(), vocab])
+        state = json.dumps([google if self._exact else self._source, vocab])
         return hashlib.sha256(state.encode()).hexdigest()
 
     def save(self, folder: Path, *, max_length: int) -> None:
@@ -302,21 +305,15 @@ class Tokenizer:
             folder: where to; made if missing.
             max_length: tokens of the longest sequence that the model takes.
         """
-        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend = tokenizers.Tokenizer.from_str(self._source)
+        kind = "BertTokenizer" if self._exact else "PreTrainedTokenizerFast"
         named = {f"{name}_token": self._tokens[i] for name, i in asdict(self.special).items() if i is not None}
-        config = {"tokenizer_class": "PreTrainedTokenizerFast"} | named | self._config
+        config = {"tokenizer_class": kind} | named | self._config | {"model_max_length": max_length}
         if self._exact:
-            named["pad_token"] = "[PAD]" if "[PAD]" in self._ids else named["pad_token"]
-            backend.add_special_tokens(list(named.values()))
-            backend.decoder = decoders.WordPiece()
-            single, ends = "[CLS] $A [SEP]", [("[CLS]", self.special.cls), ("[SEP]", self.special.sep)]
-            backend.post_processor = processors.TemplateProcessing(single, f"{single} $B:1 [SEP]:1", ends)
-            config = {"tokenizer_class": "BertTokenizer"} | self._config | named
             config |= {"do_lower_case": self.do_lower_case, "strip_accents": None, "tokenize_chinese_chars": True}
-        config["model_max_length"] = max_length
+        special = {key: config[key] for key in config if key.endswith("_token") and not isinstance(config[key], bool)}
         folder.mkdir(parents=True, exist_ok=True)
         backend.save(str(folder / "tokenizer.json"))
-        special = {key: config[key] for key in config if key.endswith("_token") and not isinstance(config[key], bool)}
         for name, tree in ("tokenizer_config.json", config), ("special_tokens_map.json", special):
             (folder / name).write_text(json.dumps(tree, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         if isinstance(backend.model, models.WordPiece):
@@ -335,7 +332,11 @@ def _read_vocab(file: Path) -> dict[str, int]:
         lines = file.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as a vocabulary, one token a line in UTF-8: {error}") from error
-    return {line.strip(): index for index, line in enumerate(lines if lines[-1] else lines[:-1])}
+    vocab = {line.strip(): index for index, line in enumerate(lines if lines[-1] else lines[:-1])}
+    missing = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in vocab]
+    if missing:
+        raise InputError(f"{file}: lacks {', '.join(missing)}; a BERT vocabulary holds [CLS], [SEP] and [UNK]")
+    return vocab
 
 
 def _read_json(file: Path) -> _Json:
@@ -355,35 +356,40 @@ def _read_rules(folder: Path, config: _Json) -> tuple[Path, _Json]:
         return file, _read_json(file)
     if not (file := folder / "vocab.txt").is_file():
         raise InputError(f"{folder}: holds neither tokenizer.json nor vocab.txt, one of which a tokenizer needs")
-    chinese, accents = config.get("tokenize_chinese_chars", True), config.get("strip_accents")
-    normalizer = normalizers.BertNormalizer(True, chinese, accents, config["do_lower_case"] is not False)
-    backend = _word_pieces(_read_vocab(file), normalizer, file)
-    added = _read_json(folder / "added_tokens.json")
-    backend.add_tokens(sorted(added, key=added.__getitem__))
-    return file, json.loads(backend.to_str())
+    vocab, accents = _read_vocab(file), config.get("strip_accents")
+    if beyond := _read_json(folder / "added_tokens.json").keys() - vocab.keys():
+        raise InputError(
+            f"{folder}: added_tokens.json adds {min(beyond)!r}: save a tokenizer.json with transformers first"
+        )
+    lower = config["do_lower_case"] is not False
+    tree: _Json = json.loads(_word_pieces(vocab, lower).to_str())
+    tree["normalizer"] |= {"strip_accents": accents, "handle_chinese_chars": config.get("tokenize_chinese_chars", True)}
+    return file, tree
 
 
-def _word_pieces(vocab: dict[str, int], normalizer: normalizers.Normalizer, file: Path) -> tokenizers.Tokenizer:
-    missing = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in vocab]
-    if missing:
-        raise InputError(f"{file}: lacks {', '.join(missing)}; a BERT vocabulary holds [CLS], [SEP] and [UNK]")
+def _word_pieces(vocab: dict[str, int], lower: bool) -> tokenizers.Tokenizer:
+    """Google's word pieces, with what transformers expects around them."""
     model = models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD)
     backend = tokenizers.Tokenizer(model)
-    backend.normalizer, backend.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    single, ends = "[CLS] $A [SEP]", [(token, vocab[token]) for token in ("[CLS]", "[SEP]")]
+    backend.post_processor = processors.TemplateProcessing(single, f"{single} $B:1 [SEP]:1", ends)
+    backend.add_special_tokens([token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token in vocab])
     return backend
 
 
 def _is_bert(tree: _Json) -> bool:
-    """Whether a tokenizer.json, known to be well-formed, holds BERT's vocabulary and rules, however it limits words."""
+    """Whether a tokenizer.json, known to be well-formed, holds BERT's rules and vocabulary, however it limits words."""
     model, normalizer, splitter = (tree.get(part) or {} for part in ("model", "normalizer", "pre_tokenizer"))
-    vocab = model["vocab"] if model.get("type") == "WordPiece" else {}
-    added = {token["content"] for token in tree.get("added_tokens") or ()}
+    added = tree.get("added_tokens") or []
     return (
         {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}.items() <= normalizer.items()
         and normalizer.get("strip_accents") in {None, normalizer["lowercase"]}
         and splitter.get("type") == "BertPreTokenizer"
-        and model.get("continuing_subword_prefix") == "##"
-        and {"[CLS]", "[SEP]", "[UNK]", model["unk_token"], *added} <= vocab.keys()
+        and {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}.items() <= model.items()
+        and all(token["special"] and token["content"] in model["vocab"] for token in added)
     )
 
 
@@ -392,10 +398,10 @@ def _find_special(backend: tokenizers.Tokenizer, config: _Json, file: Path) -> S
     found: dict[str, int] = {}
     for key, names in _SPECIAL.items():
         told = [config.get(name) or name for name in names]
-        tokens = [token["content"] if isinstance(token, dict) else token for token in told]
+        tokens = [str(token.get("content") if isinstance(token, dict) else token) for token in told]
         ids = [index for token in tokens if (index := backend.token_to_id(token)) is not None]
         if ids:
             found[key] = ids[0]
-        elif key != "mask":
+        elif key not in {"pad", "mask"}:
             raise InputError(f"{file}: has none of {', '.join(tokens)}; name its {key}_token in tokenizer_config.json")
-    return SpecialTokens(found["pad"], found["unk"], found["cls"], found["sep"], found.get("mask"))
+    return SpecialTokens(found.get("pad", 0), found["unk"], found["cls"], found["sep"], found.get("mask"))

@@ -225,6 +225,7 @@ def write_huggingface(
         folder / "model.safetensors",
         metadata={"format": "pt", **(metadata or {})},
     )
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # the library writes it for its owner
 
 
 def encoder_names(config: EncoderConfig, *, prefix: str = "") -> list[Rename]:

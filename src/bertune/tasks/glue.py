@@ -42,7 +42,8 @@ COLUMNS = {
     "mnli": _Columns("sentence1", "sentence2", "gold_label"),
     "xnli": _Columns("sentence1", "sentence2", "gold_label"),
 }
-_COLA_WITHOUT_HEADER = ("source", "label", "original mark", "sentence")
+_COLA_WITHOUT_HEADER = _Columns("3", None, "1")
+"""CoLA's training and development files have no header: source, label, original mark, sentence."""
 _XNLI_TRAIN = ("premise", "hypo", "label")
 
 
@@ -65,7 +66,8 @@ GLUE = _Glue()
 
 def _read(name: str, path: Path, options: TextOptions, labelled: bool) -> Iterator[TextExample]:
     file = _open(name, path)
-    columns = COLUMNS[name]
+    bare = name == "cola" and file.columns == ["0", "1", "2", "3"]
+    columns = _COLA_WITHOUT_HEADER if bare else COLUMNS[name]
     text, pair, label = columns.text, columns.pair, columns.label
     if name == "xnli" and tuple(file.columns) == _XNLI_TRAIN:
         text, pair, label = _XNLI_TRAIN
@@ -87,8 +89,8 @@ def _open(name: str, path: Path) -> RowFile:
     """CoLA's training and development files have no header; everything else has one."""
     if name == "cola" and path.suffix in (".tsv", ".gz"):
         bare = open_rows(path, header=False)
-        if len(bare.columns) == len(_COLA_WITHOUT_HEADER):
-            return open_rows(path, header=False, columns=_COLA_WITHOUT_HEADER)
+        if len(bare.columns) == 4:
+            return bare
     return open_rows(path)
 
 

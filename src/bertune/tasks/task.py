@@ -127,6 +127,10 @@ class Task(Protocol[ExampleT]):
         """One prediction an example, in order."""
         ...
 
+    def summary(self, example: ExampleT, prediction: Prediction) -> tuple[str, str, str]:
+        """Input, answer and score of one prediction, short, for a table."""
+        ...
+
     def metrics(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> dict[str, float]:
         """How good the predictions are; keys as in the design's list of metrics."""
         ...

@@ -70,19 +70,27 @@ def find_columns(file: RowFile, options: TextOptions, *, labelled: bool) -> tupl
         if column is not None and column not in file.columns:
             problems.add(f"{file.path}: no column {column!r} ({flag}); it has: {', '.join(file.columns)}")
     problems.raise_if_any()
-    if options.text_column is not None:
-        text, pair = options.text_column, options.pair_column
-    else:
-        taken = (options.label_column, options.pair_column)
-        text, guessed = guess_text_columns([column for column in file.columns if column not in taken])
-        pair = options.pair_column or guessed
-    label = options.label_column or guess_label_column([c for c in file.columns if c not in (text, pair)])
+    try:
+        text, pair, label = _guessed(file.columns, options)
+    except InputError as error:
+        raise InputError(f"{file.path}: {error}") from None
     if labelled and label is None:
         raise InputError(
             f"{file.path}: no column looks like a label; name it with --label-column "
             f"(it has: {', '.join(file.columns)})"
         )
     return text, pair, label if label in file.columns else None
+
+
+def _guessed(columns: Sequence[str], options: TextOptions) -> tuple[str, str | None, str | None]:
+    if options.text_column is not None:
+        text, pair = options.text_column, options.pair_column
+    else:
+        taken = (options.label_column, options.pair_column)
+        text, guessed = guess_text_columns([column for column in columns if column not in taken])
+        pair = options.pair_column or guessed
+    label = options.label_column or guess_label_column([column for column in columns if column not in (text, pair)])
+    return text, pair, label
 
 
 def examples_of(file: RowFile, columns: tuple[str, str | None, str | None], *, labelled: bool) -> Iterator[TextExample]:
@@ -216,6 +224,11 @@ class TextClassification:
             }
             for index, row in zip(best, probabilities, strict=True)
         ]
+
+    def summary(self, example: TextExample, prediction: Prediction) -> tuple[str, str, str]:
+        """Text, label, probability."""
+        text = example.text if example.pair is None else f"{example.text} | {example.pair}"
+        return text, prediction["label"], f"{prediction['score']:.3f}"
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> dict[str, float]:  # noqa: ARG002
         """Accuracy, Matthews correlation, and f1, precision, recall of the second class (two) or their means (more)."""

