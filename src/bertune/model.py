@@ -64,7 +64,7 @@ class Model:
         """Answers as a stream: CHUNK examples at a time, in order, in constant memory."""
         rest = iter(examples)
         while chunk := list(islice(rest, CHUNK)):
-            features = self.task.featurize(chunk, self.tokenizer, self.max_seq_length, labelled=False)
+            features = self.task.featurize(chunk, self.tokenizer, self.max_seq_length, purpose="predict")
             with fast_float32(self.network.device):
                 logits = infer(self.network, features, batch_size=batch_size).logits
             yield from self.task.decode(logits, features, chunk)
@@ -80,7 +80,7 @@ class Model:
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        features = self.task.featurize(examples, self.tokenizer, self.max_seq_length, labelled=True)
+        features = self.task.featurize(examples, self.tokenizer, self.max_seq_length, purpose="evaluate")
         return evaluate(self.network, self.task, features, examples, batch_size=batch_size)[0]
 
 

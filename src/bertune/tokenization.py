@@ -1,10 +1,9 @@
 """Text to word pieces: exactly google-research/bert's where the vocabulary is BERT's, else what a tokenizer.json says.
 
-The `tokenizers` library's BertNormalizer and BertPreTokenizer read nearly every text as Google's code does. A few rare
-characters they read differently: punctuation and marks younger than the library's Unicode tables, private use, a part
-of CJK extension E, and the capital sigma, whose lower case depends on its neighbours. So every character is compared
-once, when it is first met, and only texts that hold a differing one are read in Python. What is punctuation, a mark or
-a control character is told by Python's `unicodedata`, as it is in Google's code.
+The `tokenizers` library's BertNormalizer and BertPreTokenizer read nearly every text as Google's code does. They differ
+in rare characters: punctuation and marks younger than the library's Unicode tables, private use, a part of CJK extension
+E, and the capital sigma, whose lower case depends on its neighbours. So every character is compared once, when first
+met, and only texts that hold a differing one are read in Python, whose `unicodedata` decides, as in Google's code.
 """
 
 import hashlib
@@ -32,6 +31,7 @@ _CJK = re.compile(
     "\uf900-\ufaff\U0002f800-\U0002fa1f]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_INNER_SIGMA = re.compile("Σ(?=[α-ωΑ-ΡΣ-Ω])")  # lowered as the library does it: a letter follows, so it is not final
 _SPECIAL = {  # the settings that name a special token, best first, then its usual names
     "pad": ("pad_token", "[PAD]", "<pad>"),
     "unk": ("unk_token", "[UNK]", "<unk>"),
@@ -116,7 +116,7 @@ class _GoogleWords:
 
     def differing(self, texts: Sequence[str]) -> list[int]:
         """Which of the texts hold a character that the library reads differently. ASCII never does."""
-        wide = [(index, text) for index, text in enumerate(texts) if not text.isascii()]
+        wide = [(index, _INNER_SIGMA.sub("", text)) for index, text in enumerate(texts) if not text.isascii()]
         characters = set("".join(text for _, text in wide))
         for char in characters - self._met:
             if self._differs(char):
@@ -160,11 +160,9 @@ class Tokenizer:
         # A line that a later one repeats leaves an id without a token; no word holds the spaces of this name.
         names = {index: token for token, index in self._ids.items()}
         self._tokens = [names.get(index, f"[no token {index}]") for index in range(self.vocab_size)]
-        if isinstance(backend.model, models.Unigram):  # it would find special tokens typed in a text
+        if isinstance(backend.model, models.Unigram):  # special tokens are pieces to it, found in texts too
             model, hidden = json.loads(self._source)["model"], set(asdict(special).values())
-            pieces = [
-                (f"[no {piece}]" if i in hidden else piece, score) for i, (piece, score) in enumerate(model["vocab"])
-            ]
+            pieces = [(f"\U0010fffe{p}" if i in hidden else p, score) for i, (p, score) in enumerate(model["vocab"])]
             backend.model = models.Unigram(pieces, model["unk_id"], model["byte_fallback"])
         self.__setstate__({"_backend": backend})
 
@@ -260,8 +258,7 @@ class Tokenizer:
 
     def _read_rare(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and spans of a text that the library would split differently."""
-        ids: list[int] = []
-        spans: list[tuple[int, int]] = []
+        ids, spans = list[int](), list[tuple[int, int]]()
         for word in self._words.aligned(text):
             end = 0
             for piece in self._backend.model.tokenize(_text(word)):
@@ -356,21 +353,18 @@ def _read_rules(folder: Path, config: _Json) -> tuple[Path, _Json]:
         return file, _read_json(file)
     if not (file := folder / "vocab.txt").is_file():
         raise InputError(f"{folder}: holds neither tokenizer.json nor vocab.txt, one of which a tokenizer needs")
-    vocab, accents = _read_vocab(file), config.get("strip_accents")
+    vocab, lower = _read_vocab(file), config["do_lower_case"] is not False
     if beyond := _read_json(folder / "added_tokens.json").keys() - vocab.keys():
-        raise InputError(
-            f"{folder}: added_tokens.json adds {min(beyond)!r}: save a tokenizer.json with transformers first"
-        )
-    lower = config["do_lower_case"] is not False
+        raise InputError(f"{folder}: added_tokens.json adds {min(beyond)!r}; save a tokenizer.json with transformers")
     tree: _Json = json.loads(_word_pieces(vocab, lower).to_str())
-    tree["normalizer"] |= {"strip_accents": accents, "handle_chinese_chars": config.get("tokenize_chinese_chars", True)}
+    chinese = config.get("tokenize_chinese_chars") is not False
+    tree["normalizer"] |= {"strip_accents": config.get("strip_accents"), "handle_chinese_chars": chinese}
     return file, tree
 
 
 def _word_pieces(vocab: dict[str, int], lower: bool) -> tokenizers.Tokenizer:
     """Google's word pieces, with what transformers expects around them."""
-    model = models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD)
-    backend = tokenizers.Tokenizer(model)
+    backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
@@ -383,13 +377,12 @@ def _word_pieces(vocab: dict[str, int], lower: bool) -> tokenizers.Tokenizer:
 def _is_bert(tree: _Json) -> bool:
     """Whether a tokenizer.json, known to be well-formed, holds BERT's rules and vocabulary, however it limits words."""
     model, normalizer, splitter = (tree.get(part) or {} for part in ("model", "normalizer", "pre_tokenizer"))
-    added = tree.get("added_tokens") or []
     return (
         {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}.items() <= normalizer.items()
         and normalizer.get("strip_accents") in {None, normalizer["lowercase"]}
         and splitter.get("type") == "BertPreTokenizer"
         and {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}.items() <= model.items()
-        and all(token["special"] and token["content"] in model["vocab"] for token in added)
+        and all(token["special"] and token["content"] in model["vocab"] for token in tree.get("added_tokens") or ())
     )
 
 

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ ExampleT = TypeVar("ExampleT")
 
 Prediction = dict[str, Any]
 """One answer, as a JSON object; its keys are the task's."""
+
+Purpose = Literal["train", "evaluate", "predict"]
+"""What features are for: training may leave out examples, prediction has no targets."""
 
 Logits = Sequence[npt.NDArray[np.float32]]
 """What a head said of every sequence: Shape (outputs,) each, or (tokens, outputs) each."""
@@ -110,9 +113,9 @@ class Task(Protocol[ExampleT]):
         ...
 
     def featurize(
-        self, examples: Sequence[ExampleT], tokenizer: Tokenizer, max_seq_length: int, *, labelled: bool
+        self, examples: Sequence[ExampleT], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
-        """Tokenized sequences, with targets when `labelled`."""
+        """Tokenized sequences, with targets unless they are to be predicted."""
         ...
 
     def new_head(self, config: EncoderConfig) -> nn.Module:

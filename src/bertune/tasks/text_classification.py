@@ -21,7 +21,7 @@ from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.options import option
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction
+from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tokenization import Tokenizer
 
 
@@ -188,7 +188,7 @@ class TextClassification:
         ]
 
     def featurize(
-        self, examples: Sequence[TextExample], tokenizer: Tokenizer, max_seq_length: int, *, labelled: bool
+        self, examples: Sequence[TextExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
         """`[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`, cut as google-research/bert cuts."""
         first = tokenizer.encode([example.text for example in examples])
@@ -196,7 +196,7 @@ class TextClassification:
         second = tokenizer.encode([example.pair or "" for example in examples]) if paired else None
         ids, segments, cut = join_pair(first, second, (tokenizer.special.cls, tokenizer.special.sep), max_seq_length)
         targets = {}
-        if labelled:
+        if purpose != "predict":
             index = {label: i for i, label in enumerate(self.labels)}
             targets["label"] = np.array([index[str(example.label)] for example in examples], np.int32)
         return Features(ids, segments, np.arange(len(examples), dtype=np.int32), targets, cut)

@@ -22,7 +22,7 @@ from bertune.model import Making, evaluate, read_labelled, save_model
 from bertune.network import Network
 from bertune.precision import choose_device, choose_dtype, fast_float32
 from bertune.progress import console, table_of
-from bertune.tasks.task import Task, new_task, task_kind
+from bertune.tasks.task import Purpose, Task, new_task, task_kind
 from bertune.tokenization import Tokenizer
 from bertune.training.loop import Parts, Plan, Progress, fit, steps_per_epoch
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
@@ -222,7 +222,8 @@ def _splits(
     problems.raise_if_any()
     splits = {}
     for role, some in examples.items():
-        features = task.featurize(some, checkpoint.tokenizer, length, labelled=True)
+        purpose: Purpose = "train" if role == "train" else "evaluate"
+        features = task.featurize(some, checkpoint.tokenizer, length, purpose=purpose)
         splits[role] = Split(paths[role], some, features)
         logger.info("%s", describe_cut(paths[role], len(some), features, length))
     return task, splits

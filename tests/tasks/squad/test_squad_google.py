@@ -145,6 +145,7 @@ def test_answers_are_tightened_to_their_tokens(tokenizer: Tokenizer) -> None:
         ("the (team) won", "(team", (1, 2)),
         ("who won-won?", "won", (1, 1)),  # the second one is meant, but the first one matches
         ("who playeds won", "play", (1, 1)),
+        (" team", " team", (0, 0)),  # the white space belongs to no word, yet the answer is found
     ]:
         examples, _ = google_examples([one(context, answer, context.rindex(answer))], training=True, version_2=False)
         features = google_features(examples, tokenizer, training=True)
@@ -198,6 +199,8 @@ def test_version_1_without_any_candidate_predicts_the_word_empty(tokenizer: Toke
 
 
 def test_a_context_without_words_has_no_windows(tokenizer: Tokenizer) -> None:
+    examples, _ = google_examples([one("\n", "", 0), one("won", "", 0)], training=False, version_2=True)
+    assert google_features(examples, tokenizer, training=False).example_index.tolist() == [1]
     result = decode(tokenizer, "\n", GoogleDecoding(version_2_with_negative=True), 0, 0)
     assert result.predictions == {"q": ""}
 

@@ -166,14 +166,14 @@ def test_a_set_without_answerable_questions_has_one_part() -> None:
 
 
 def test_best_thresholds() -> None:
-    """In the order of odds a, d, b, c: 2 right at first, 3 after a, 2 after d, 2 (F1 2 2/3) after b and c."""
-    odds = {"a": -4.0, "b": 1.0, "c": 2.5, "d": -1.5}
+    """In the order of odds a, b, d, c: exact 2 at first, then 3, 3, 2, 2; F1 2, then 3, 3 2/3, 2 2/3, 2 2/3."""
+    odds = {"a": -4.0, "b": -3.0, "c": 2.5, "d": -1.5}
     metrics = evaluate(EXAMPLES, PREDICTIONS, odds)
     assert {name: value for name, value in metrics.items() if name.startswith("best")} == {
         "best_exact": 75.0,
         "best_exact_thresh": -4.0,
-        "best_f1": 75.0,
-        "best_f1_thresh": -4.0,
+        "best_f1": pytest.approx(100 * 11 / 12),
+        "best_f1_thresh": -3.0,
     }
 
 

@@ -45,7 +45,7 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def _call(dtype: torch.dtype, name: str, *arguments: Tensor | int | float | None) -> None:
-    """Call a kernel: tensors as pointers, whole numbers as int64 (seeds too), others as double."""
+    """Call a kernel: tensors as pointers, whole numbers as int64 (seeds too), others as double: mind float(…)."""
     compiled = library(dtype)
     if compiled is None:
         raise RuntimeError(f"no CPU kernels for {dtype}")
@@ -67,7 +67,7 @@ def dropout(x: Tensor, p: float, seed: int) -> Tensor:
     """Elements of `x` dropped with probability `p`, the rest scaled by 1 / (1 - p); on a gradient, its own way back."""
     x = x.contiguous()
     out = torch.empty_like(x)
-    _call(x.dtype, "bertune_dropout", x.numel(), x, p, seed, out)
+    _call(x.dtype, "bertune_dropout", x.numel(), x, float(p), seed, out)
     return out
 
 
@@ -109,6 +109,7 @@ def add_norm(
     """
     rows, width = x.shape
     weight, shift, eps = norm
+    p, seed = mask
     out = torch.empty_like(x)
     kept = None
     if keep:
@@ -124,8 +125,9 @@ def add_norm(
         residual,
         weight,
         shift,
-        eps,
-        *mask,
+        float(eps),
+        float(p),
+        seed,
         z,
         mean,
         rstd,
@@ -154,7 +156,8 @@ def add_norm_backward(
         gradient,
         *kept,
         weight,
-        *mask,
+        float(mask[0]),
+        mask[1],
         for_residual,
         for_x,
         sums,
@@ -199,7 +202,17 @@ def attention(
     width = qkv.shape[1] // 3
     out = _rows(qkv, width, layout)
     denominators = qkv.new_empty(qkv.shape[0], heads, dtype=torch.float32) if keep else None
-    _call(qkv.dtype, "bertune_attention_forward", *_places(layout, heads, width), qkv, bias, *mask, out, denominators)
+    _call(
+        qkv.dtype,
+        "bertune_attention_forward",
+        *_places(layout, heads, width),
+        qkv,
+        bias,
+        float(mask[0]),
+        mask[1],
+        out,
+        denominators,
+    )
     return out, denominators
 
 
@@ -215,7 +228,19 @@ def attention_backward(
     width = gradient.shape[1]
     result = _rows(qkv, 3 * width, layout)
     places = _places(layout, heads, width)
-    _call(qkv.dtype, "bertune_attention_backward", *places, qkv, bias, *mask, out, denominators, gradient, result)
+    _call(
+        qkv.dtype,
+        "bertune_attention_backward",
+        *places,
+        qkv,
+        bias,
+        float(mask[0]),
+        mask[1],
+        out,
+        denominators,
+        gradient,
+        result,
+    )
     return result
 
 
@@ -226,8 +251,8 @@ def _rows(like: Tensor, width: int, layout: Layout) -> Tensor:
     return like.new_zeros(layout.total, width)
 
 
-def _places(layout: Layout, heads: int, width: int) -> tuple[int, Tensor, Tensor, int, int, int]:
-    return len(layout), layout.starts, layout.lengths, layout.longest, heads, width // heads
+def _places(layout: Layout, heads: int, width: int) -> tuple[int, Tensor, Tensor, int, int, int, int]:
+    return len(layout), layout.starts, layout.lengths, layout.longest, layout.stride, heads, width // heads
 
 
 class AdamWNumbers(NamedTuple):
@@ -254,7 +279,7 @@ def adamw(
     if gradient is not None and gradient.dtype != working.dtype:
         raise ValueError(f"gradient {gradient.dtype}, weight {working.dtype}")
     dense = None if gradient is None else gradient.contiguous()
-    _call(working.dtype, "bertune_adamw", master.numel(), master, m, v, dense, copy, *numbers)
+    _call(working.dtype, "bertune_adamw", master.numel(), master, m, v, dense, copy, *map(float, numbers))
 
 
 def adamw_rows(
@@ -266,7 +291,7 @@ def adamw_rows(
     had one (uint8, updated here). Shape: (rows,).
     """
     places, seen = rows
-    _call(master.dtype, "bertune_adamw_rows", *master.shape, master, m, v, gradient, places, seen, *numbers)
+    _call(master.dtype, "bertune_adamw_rows", *master.shape, master, m, v, gradient, places, seen, *map(float, numbers))
 
 
 def sum_of_squares(x: Tensor) -> float:

@@ -400,10 +400,11 @@ enum { QUERIES = 32 }; /* rows of the probability matrix held at a time */
 static inline int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 /* Softmax attention of every sequence over itself, for a packed or padded token axis.
+ * With a stride (padded), padding rows attend too, as in the original, but nothing attends to them.
  * qkv (T, 3H) without bias, bias (3H); out (T, H); lse (T, heads): log of every softmax's denominator, or NULL. */
 int bertune_attention_forward(int threads, int64_t sequences, const int64_t *starts, const int64_t *lengths,
-                              int64_t longest, int64_t heads, int64_t D, const elem *qkv, const float *bias, double p,
-                              uint64_t seed, elem *out, float *lse) {
+                              int64_t longest, int64_t stride, int64_t heads, int64_t D, const elem *qkv,
+                              const float *bias, double p, uint64_t seed, elem *out, float *lse) {
     int64_t H = heads * D, Dp = padded(D), widest = padded(longest);
     float scale = 1.0f / sqrtf((float)D);
     dropout_t drop = dropout_make(seed, p);
@@ -416,14 +417,14 @@ int bertune_attention_forward(int threads, int64_t sequences, const int64_t *sta
         for (int64_t task = 0; task < sequences * heads; task++) {
             if (!room) continue;
             int64_t sequence = task / heads, head = task % heads, S = lengths[sequence], Sp = padded(S);
-            int64_t start = starts[sequence];
+            int64_t start = starts[sequence], R = stride ? stride : S;
             const elem *base = qkv + start * 3 * H + head * D;
             const float *b = bias + head * D;
             float *Kt = room, *V = Kt + Dp * widest, *Q = V + widest * Dp, *O = Q + QUERIES * Dp, *P = O + QUERIES * Dp;
             gather(S, D, Dp, Sp, base + H, 3 * H, b + H, 1.0f, NULL, Kt);
             gather(S, D, Dp, Sp, base + 2 * H, 3 * H, b + 2 * H, 1.0f, V, NULL);
-            for (int64_t q0 = 0; q0 < S; q0 += QUERIES) {
-                int64_t rows = S - q0 < QUERIES ? S - q0 : QUERIES;
+            for (int64_t q0 = 0; q0 < R; q0 += QUERIES) {
+                int64_t rows = R - q0 < QUERIES ? R - q0 : QUERIES;
                 gather(rows, D, Dp, 0, base + q0 * 3 * H, 3 * H, b, scale, Q, NULL);
                 product(rows, Sp, D, Q, Dp, 1, Kt, Sp, P, Sp, 0);
                 for (int64_t r = 0; r < rows; r++) {
@@ -434,7 +435,7 @@ int bertune_attention_forward(int threads, int64_t sequences, const int64_t *sta
                     for (int64_t c = 0; c < S; c++) sum += pr[c] = fast_exp(pr[c] - most);
                     float over = 1.0f / sum;
                     if (drop.threshold) {
-                        uint32_t index = (uint32_t)((start * heads + head * S + q0 + r) * longest);
+                        uint32_t index = (uint32_t)((start * heads + head * R + q0 + r) * longest);
 #pragma omp simd
                         for (int64_t c = 0; c < S; c++) pr[c] *= over * dropout_factor(drop, index + (uint32_t)c);
                     } else {
@@ -454,8 +455,9 @@ int bertune_attention_forward(int threads, int64_t sequences, const int64_t *sta
 
 /* dqkv (T, 3H) from dout (T, H); the probabilities are computed again from lse. */
 int bertune_attention_backward(int threads, int64_t sequences, const int64_t *starts, const int64_t *lengths,
-                               int64_t longest, int64_t heads, int64_t D, const elem *qkv, const float *bias, double p,
-                               uint64_t seed, const elem *out, const float *lse, const elem *dout, elem *dqkv) {
+                               int64_t longest, int64_t stride, int64_t heads, int64_t D, const elem *qkv,
+                               const float *bias, double p, uint64_t seed, const elem *out, const float *lse,
+                               const elem *dout, elem *dqkv) {
     int64_t H = heads * D, Dp = padded(D), widest = padded(longest);
     float scale = 1.0f / sqrtf((float)D);
     dropout_t drop = dropout_make(seed, p);
@@ -468,7 +470,7 @@ int bertune_attention_backward(int threads, int64_t sequences, const int64_t *st
         for (int64_t task = 0; task < sequences * heads; task++) {
             if (!room) continue;
             int64_t sequence = task / heads, head = task % heads, S = lengths[sequence], Sp = padded(S);
-            int64_t start = starts[sequence];
+            int64_t start = starts[sequence], R = stride ? stride : S;
             const elem *base = qkv + start * 3 * H + head * D;
             elem *dbase = dqkv + start * 3 * H + head * D;
             const float *b = bias + head * D;
@@ -477,8 +479,8 @@ int bertune_attention_backward(int threads, int64_t sequences, const int64_t *st
             float *P = dQ + QUERIES * Dp, *dP = P + QUERIES * widest;
             gather(S, D, Dp, Sp, base + H, 3 * H, b + H, 1.0f, K, Kt);
             gather(S, D, Dp, Sp, base + 2 * H, 3 * H, b + 2 * H, 1.0f, NULL, Vt);
-            for (int64_t q0 = 0; q0 < S; q0 += QUERIES) {
-                int64_t rows = S - q0 < QUERIES ? S - q0 : QUERIES;
+            for (int64_t q0 = 0; q0 < R; q0 += QUERIES) {
+                int64_t rows = R - q0 < QUERIES ? R - q0 : QUERIES;
                 gather(rows, D, Dp, 0, base + q0 * 3 * H, 3 * H, b, scale, Q, NULL);
                 gather(rows, D, Dp, 0, dout + (start + q0) * H + head * D, H, NULL, 1.0f, dO, NULL);
                 product(rows, Sp, D, Q, Dp, 1, Kt, Sp, P, Sp, 0);
@@ -489,7 +491,7 @@ int bertune_attention_backward(int threads, int64_t sequences, const int64_t *st
 #pragma omp simd reduction(+ : delta)
                     for (int64_t c = 0; c < D; c++) delta += up(or[c]) * dO[r * Dp + c];
                     float *pr = P + r * Sp, *dr = dP + r * Sp;
-                    uint32_t index = (uint32_t)((start * heads + head * S + q0 + r) * longest);
+                    uint32_t index = (uint32_t)((start * heads + head * R + q0 + r) * longest);
                     if (drop.threshold) {
 #pragma omp simd
                         for (int64_t c = 0; c < S; c++) {

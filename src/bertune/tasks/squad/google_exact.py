@@ -29,7 +29,7 @@ class GoogleExample:
     """A question as run_squad.py reads it.
 
     words: of the context.
-    start_word, end_word: first and last word of the answer, -1 without one; counted from the end where negative.
+    start_word, end_word: first and last word of the answer, -1 without one (or in white space before all words).
     """
 
     id: str
@@ -221,8 +221,7 @@ def _answer_tokens(example: GoogleExample, tokens: IntArray, words: IntArray, an
     hold no spaces, so comparing ids is the same.)
     """
     count = len(example.words)
-    start = example.start_word % count if count else 0
-    first = int(np.searchsorted(words, start))
+    first = int(np.searchsorted(words, example.start_word))
     last = (
         int(np.searchsorted(words, example.end_word, side="right")) - 1
         if example.end_word < count - 1

@@ -1,0 +1,310 @@
+"""Extractive question answering: the span of a context that answers a question, or none (SQuAD 1.1 and 2.0)."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertune.checkpoints.names import Rename
+from bertune.data.features import Features
+from bertune.data.ragged import Ragged
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import EncoderOutput
+from bertune.encoder.layout import Layout
+from bertune.errors import InputError
+from bertune.options import option
+from bertune.tasks.squad.decoding import Decoded, decode_answers
+from bertune.tasks.squad.metrics import evaluate
+from bertune.tasks.squad.reading import Columns, QuestionExample, read_questions, stream_questions
+from bertune.tasks.squad.windows import Windows, build_windows
+from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tokenization import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+DEFAULTS = Defaults(max_seq_length=384, batch_size=16, learning_rate=5e-5, epochs=3.0)
+
+
+@dataclass(frozen=True)
+class QuestionOptions:
+    """Windows, decoding, and the names of a flat file's columns."""
+
+    doc_stride: int = option(128, help="tokens from one window's start to the next over a long context")
+    max_query_length: int = option(64, help="tokens of the question that are kept")
+    max_answer_length: int = option(30, help="tokens of the longest answer")
+    n_best: int = option(20, help="candidates considered for a question")
+    top_k: int = option(1, help="answers given for a question; more than 1 adds them as a list")
+    null_threshold: float | None = option(
+        None, help="answer nothing when that scores this much above the best span; left out: tuned on validation data"
+    )
+    fix_offsets: bool = option(False, help="correct an answer_start that is off where the answer occurs once")
+    question_column: str = option("question", help="a flat file's column of the question")
+    context_column: str = option("context", help="a flat file's column of the context")
+
+
+class SpanHead(nn.Module):
+    """A start and an end logit for every token, in float32. weight: Shape: (2, hidden)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(2, config.hidden_size))
+        self.bias = nn.Parameter(torch.zeros(2))
+        std = config.initializer_range
+        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
+
+    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
+        """Shape: sequence_output (tokens, hidden) → (tokens, 2)."""
+        return F.linear(output.sequence_output.float(), self.weight, self.bias)
+
+
+def span_loss(logits: Tensor, start: Tensor, end: Tensor, layout: Layout, *, over_padding: bool = False) -> Tensor:
+    """Mean of the start's and the end's cross-entropy over the tokens of a sequence, summed over sequences.
+
+    Args:
+        logits: Shape: (tokens, 2).
+        start: token of the answer's start within its sequence. Shape: (sequences,).
+        end: likewise.
+        layout: where the sequences lie.
+        over_padding: let the padding of a padded layout take part in the softmax, as google-research/bert does.
+
+    Returns: Shape: ().
+    """
+    if over_padding:
+        padded = logits.view(len(layout), layout.stride, 2)
+    else:
+        padded = layout.to_padded(logits, fill=-torch.inf)
+    both = padded.unbind(-1)
+    return sum(
+        (F.cross_entropy(one, target, reduction="sum") / 2 for one, target in zip(both, (start, end), strict=True)),
+        start=logits.new_zeros(()),
+    )
+
+
+@dataclass(frozen=True)
+class QuestionAnswering:
+    """A span of the context for every question; with unanswerable questions in training, perhaps none."""
+
+    Options: ClassVar[type[Any]] = QuestionOptions
+
+    name: str = "question-answering"
+    options: QuestionOptions = QuestionOptions()
+    has_unanswerable: bool = False
+    """Whether training held unanswerable questions: only then may the answer be ""."""
+    tuned_threshold: float = 0.0
+    """Null threshold that validation data gave."""
+    metric: str = "f1"
+    defaults: Defaults = DEFAULTS
+
+    def read(self, path: Path, *, labelled: bool) -> Iterator[QuestionExample]:
+        """Questions from SQuAD JSON or a flat file; labelled ones are checked and what was noticed is said."""
+        columns = Columns(question=self.options.question_column, context=self.options.context_column)
+        if not labelled:
+            return stream_questions(path, columns)
+        examples, report = read_questions(path, labelled=True, fix_offsets=self.options.fix_offsets, columns=columns)
+        for line in report.lines():
+            logger.info("%s", line)
+        return iter(examples)
+
+    def example(self, item: Any) -> QuestionExample:
+        """From a mapping with `question`, `context` and perhaps `id`."""
+        if not isinstance(item, Mapping) or not all(isinstance(item.get(k), str) for k in ("question", "context")):
+            raise InputError(f"predict: expected {{'question': …, 'context': …}}, not {item!r}")
+        for name in ("question", "context"):
+            if not item[name].strip():
+                raise InputError(f"predict: the {name} is empty in {item!r}")
+        return QuestionExample(str(item.get("id", "")), item["question"], item["context"], (), False, None, "predict")
+
+    def learn(
+        self,
+        examples: Sequence[QuestionExample],
+        *,
+        path: Path,  # noqa: ARG002
+        settings: Mapping[str, Any],  # noqa: ARG002
+    ) -> "QuestionAnswering":
+        """Whether some questions have no answer."""
+        return dataclasses.replace(self, has_unanswerable=any(example.is_impossible for example in examples))
+
+    def problems(self, examples: Sequence[QuestionExample], path: Path) -> list[str]:  # noqa: ARG002
+        """None: reading has checked everything."""
+        return []
+
+    def featurize(
+        self, examples: Sequence[QuestionExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
+    ) -> Features:
+        """Windows `[CLS] question [SEP] part of the context [SEP]`; see `tasks.squad.windows`."""
+        options = self.options
+        windows = build_windows(
+            examples,
+            tokenizer,
+            training=purpose == "train",
+            max_seq_length=max_seq_length,
+            doc_stride=options.doc_stride,
+            max_query_length=min(options.max_query_length, max(1, max_seq_length // 2)),
+        )
+        _say_losses(windows, purpose)
+        targets = {"start": windows.start_position, "end": windows.end_position}
+        return Features(
+            windows.input_ids,
+            windows.segment_ids,
+            windows.example_index,
+            {} if purpose == "predict" else targets,
+            np.zeros(len(windows), np.bool_),
+            {
+                "context_start": windows.context_start,
+                "char_start": windows.char_start,
+                "char_end": windows.char_end,
+                "max_context": windows.max_context,
+            },
+        )
+
+    def new_head(self, config: EncoderConfig) -> nn.Module:
+        """A linear layer on every token."""
+        return SpanHead(config)
+
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of start and end over a window's real tokens, one term a window."""
+        start, end = targets["start"], targets["end"]
+        return span_loss(logits, start, end, layout), torch.tensor(start.numel())
+
+    @property
+    def null_threshold(self) -> float | None:
+        """The threshold that `predict` obeys; None: always answer."""
+        if self.options.null_threshold is not None:
+            return self.options.null_threshold
+        return self.tuned_threshold if self.has_unanswerable else None
+
+    def decode(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> list[Prediction]:
+        """`{"id", "answer", "score", "start", "end"}` for every question; with top_k also "answers"."""
+        decoded = self._decoded(logits, features, examples)
+        return [self._prediction(example, one) for example, one in zip(examples, decoded, strict=True)]
+
+    def _prediction(self, example: QuestionExample, decoded: Decoded) -> Prediction:
+        best = decoded.best
+        prediction: Prediction = {
+            "id": example.id,
+            "answer": best.text,
+            "score": round(best.score, 6),
+            "start": best.start,
+            "end": best.end,
+        }
+        if self.options.top_k > 1:
+            prediction["answers"] = [
+                {"answer": one.text, "score": round(one.score, 6), "start": one.start, "end": one.end}
+                for one in decoded.candidates[: self.options.top_k]
+            ]
+        return prediction
+
+    def _decoded(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> list[Decoded]:
+        if not examples:
+            return []
+        both = np.concatenate(list(logits))
+        return decode_answers(
+            _windows(features),
+            both[:, 0],
+            both[:, 1],
+            examples,
+            n_best=max(self.options.n_best, self.options.top_k),
+            max_answer_length=self.options.max_answer_length,
+            null_threshold=self.null_threshold,
+        )
+
+    def summary(self, example: QuestionExample, prediction: Prediction) -> tuple[str, str, str]:
+        """Question, answer, probability."""
+        return example.question, prediction["answer"] or "(no answer)", f"{prediction['score']:.3f}"
+
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> dict[str, float]:
+        """exact_match and f1 in per cent; with unanswerable questions HasAns_, NoAns_ and best_ parts too."""
+        return _metrics(self._decoded(logits, features, examples), examples)
+
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> "QuestionAnswering":
+        """With the null threshold that gives the best f1 on these questions."""
+        if not self.has_unanswerable or self.options.null_threshold is not None:
+            return self
+        metrics = _metrics(self._decoded(logits, features, examples), examples)
+        if "best_f1_thresh" not in metrics:
+            return self
+        return dataclasses.replace(self, tuned_threshold=metrics["best_f1_thresh"])
+
+    def keeps_head(self, settings: Mapping[str, Any]) -> bool:
+        """When the checkpoint was fine-tuned for question answering."""
+        return any(str(name).endswith("ForQuestionAnswering") for name in settings.get("architectures") or ())
+
+    def huggingface(self) -> HuggingFaceHead:
+        """`AutoModelForQuestionAnswering`."""
+        return HuggingFaceHead(
+            "ForQuestionAnswering",
+            [Rename("weight", ("qa_outputs.weight",)), Rename("bias", ("qa_outputs.bias",))],
+        )
+
+    def with_options(self, options: QuestionOptions) -> "QuestionAnswering":
+        """With other windows, decoding or columns."""
+        return dataclasses.replace(self, options=options)
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, options, threshold."""
+        return {
+            "name": self.name,
+            "options": dataclasses.asdict(self.options),
+            "has_unanswerable": self.has_unanswerable,
+            "tuned_threshold": self.tuned_threshold,
+        }
+
+    def restored(self, state: Mapping[str, Any]) -> "QuestionAnswering":
+        """With the threshold that `to_json` kept."""
+        return dataclasses.replace(
+            self,
+            has_unanswerable=bool(state["has_unanswerable"]),
+            tuned_threshold=float(state["tuned_threshold"]),
+        )
+
+
+def _metrics(decoded: Sequence[Decoded], examples: Sequence[QuestionExample]) -> dict[str, float]:
+    pairs = list(zip(examples, decoded, strict=True))
+    unanswerable = any(example.is_impossible for example in examples)
+    found = evaluate(
+        examples,
+        {example.id: one.best.text for example, one in pairs},
+        {example.id: one.null_odds for example, one in pairs} if unanswerable else None,
+        {example.id: one.span.text if one.span else "" for example, one in pairs} if unanswerable else None,
+    )
+    return {name: float(value) for name, value in found.items()}
+
+
+def _windows(features: Features) -> Windows:
+    """The windows that features were made of, for decoding."""
+    none = np.zeros(len(features), np.int32)
+    columns: dict[str, Ragged] = {
+        name: column for name, column in features.extras.items() if isinstance(column, Ragged)
+    }
+    starts: npt.NDArray[np.int32] = np.asarray(features.extras["context_start"], np.int32)
+    return Windows(
+        input_ids=features.input_ids,
+        segment_ids=features.segment_ids,
+        example_index=features.example_index,
+        context_start=starts,
+        char_start=columns["char_start"],
+        char_end=columns["char_end"],
+        max_context=columns["max_context"],
+        start_position=none,
+        end_position=none,
+        questions_cut=0,
+        unaligned=(),
+    )
+
+
+def _say_losses(windows: Windows, purpose: Purpose) -> None:
+    if windows.questions_cut:
+        logger.warning("%d questions are cut at --max-query-length", windows.questions_cut)
+    if windows.unaligned and purpose == "train":
+        named = ", ".join(windows.unaligned[:5]) + (", …" if len(windows.unaligned) > 5 else "")
+        logger.warning(
+            "%d questions are left out of training, their answers match no token: %s", len(windows.unaligned), named
+        )
