@@ -26,7 +26,7 @@ VOCABULARY = (
     *string.ascii_lowercase,
     *(f"##{letter}" for letter in string.ascii_lowercase),
     *".,!?'",
-    *("good", "bad", "fine", "awful", "film", "the", "a", "is"),
+    *("good", "bad", "fine", "awful", "film", "the", "is"),
 )
 """Every word of ASCII letters has pieces here."""
 

@@ -1,7 +1,7 @@
 """Text to word pieces: exactly google-research/bert's where the vocabulary is BERT's, else what a tokenizer.json says.
 
 The `tokenizers` library's BertNormalizer and BertPreTokenizer read nearly every text as Google's code does. They differ
-in rare characters: punctuation and marks younger than the library's Unicode tables, private use, a part of CJK extension
+in rare characters: punctuation and marks younger than the library's Unicode tables, private use, part of CJK extension
 E, and the capital sigma, whose lower case depends on its neighbours. So every character is compared once, when first
 met, and only texts that hold a differing one are read in Python, whose `unicodedata` decides, as in Google's code.
 """
@@ -271,9 +271,9 @@ class Tokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """The pieces of one text."""
-        return self.tokens(self.encode([text])[0].tolist())
+        return self.tokens(self.encode([text])[0])
 
-    def tokens(self, ids: Sequence[int]) -> list[str]:
+    def tokens(self, ids: Sequence[int] | IntArray) -> list[str]:
         """What every id, from 0 to `vocab_size - 1`, stands for."""
         return [self._tokens[index] for index in ids]
 

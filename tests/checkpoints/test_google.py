@@ -16,14 +16,12 @@ from bertune.checkpoints.google import (
     ENCODER,
     HEADS,
     GoogleCheckpoint,
-    config_from_bert_json,
     config_to_bert_json,
     find_checkpoint,
     is_google_checkpoint,
     read_google_checkpoint,
     write_google_checkpoint,
 )
-from bertune.checkpoints.google_config import casing_from_name, casing_from_vocabulary
 from bertune.checkpoints.names import for_layers, to_ours
 from bertune.checkpoints.protobuf import Message
 from bertune.checkpoints.tensor_bundle import Array, TensorBundle, write_bundle
@@ -337,71 +335,3 @@ class TestWriting:
         with pytest.raises(InputError, match="lacks bert/encoder/layer_1/attention/self/query/bias"):
             write_google_checkpoint(tmp_path, SMALL, state, WORDS)
         assert list(tmp_path.iterdir()) == []
-
-
-class TestConfig:
-    def test_defaults_of_the_original(self) -> None:
-        found = config_from_bert_json({"vocab_size": 5, "pooler_type": "first_token_transform"}, "x")
-        assert found == EncoderConfig(vocab_size=5, hidden_act="gelu_tanh", type_vocab_size=16)
-
-    def test_there_and_back(self) -> None:
-        assert config_from_bert_json(config_to_bert_json(SMALL), "x") == SMALL
-        for activation in ("relu", "tanh", "linear"):
-            config = EncoderConfig(vocab_size=5, hidden_act=activation)
-            assert config_from_bert_json(config_to_bert_json(config), "x") == config
-        assert config_to_bert_json(EncoderConfig(vocab_size=5, hidden_act="gelu"))["hidden_act"] == "gelu"
-
-    @pytest.mark.parametrize(
-        ("name", "ours"), [(None, "linear"), ("", "linear"), ("GELU", "gelu_tanh"), ("relu", "relu")]
-    )
-    def test_activations(self, name: object, ours: str) -> None:
-        assert config_from_bert_json({"vocab_size": 5, "hidden_act": name}, "x").hidden_act == ours
-
-    def test_all_problems_with_file_and_key(self) -> None:
-        data = {"hidden_size": "768", "num_hidden_layers": 2.5, "hidden_act": "swish", "hidden_dropout_prob": 1}
-        with pytest.raises(InputError) as caught:
-            config_from_bert_json(data, "a/bert_config.json")
-        message = str(caught.value)
-        for part in (
-            "vocab_size is missing",
-            "hidden_size is '768'",
-            "num_hidden_layers is 2.5",
-            "hidden_act is 'swish'",
-        ):
-            assert f"a/bert_config.json: {part}" in message
-        assert "hidden_dropout_prob is 1, but must be a number in [0, 1)" in message
-        with pytest.raises(InputError, match="x: hidden_size 10 is not divisible by num_attention_heads 3"):
-            config_from_bert_json({"vocab_size": 1, "hidden_size": 10, "num_attention_heads": 3}, "x")
-
-    @pytest.mark.parametrize("text", ["{", "[1]", "\x00", '{"vocab_size": NaN}', "[" * 100_000])
-    def test_no_json_object(self, released: Path, text: str) -> None:
-        (released / "bert_config.json").write_text(text)
-        with pytest.raises(InputError, match=r"bert_config\.json: "):
-            read_google_checkpoint(released)
-
-
-class TestCasing:
-    @pytest.mark.parametrize(
-        ("name", "lower"),
-        [
-            ("uncased_L-12_H-768_A-12", True),
-            ("uncased_L-24_H-1024_A-16", True),
-            ("wwm_uncased_L-24_H-1024_A-16", True),
-            ("chinese_L-12_H-768_A-12", True),
-            ("multilingual_L-12_H-768_A-12", True),
-            ("cased_L-12_H-768_A-12", False),
-            ("cased_L-24_H-1024_A-16", False),
-            ("wwm_cased_L-24_H-1024_A-16", False),
-            ("multi_cased_L-12_H-768_A-12", False),
-            ("bert-base-Cased", False),
-            ("showcased", None),
-            ("run-3", None),
-        ],
-    )
-    def test_by_name(self, name: str, lower: bool | None) -> None:
-        assert casing_from_name(name) is lower
-
-    def test_by_vocabulary(self) -> None:
-        assert casing_from_vocabulary(["[PAD]", "[CLS]", "[unused1]", "a", "É", "##ing"]) is True
-        assert casing_from_vocabulary(["[PAD]", "a", "The"]) is False
-        assert casing_from_vocabulary(["[PAD]", "a", "##X"]) is False

@@ -1,5 +1,6 @@
 """TF-Hub modules: recorded ones of both generations, and small ones written here for what those do not show."""
 
+import json
 import os
 import shutil
 import tarfile
@@ -10,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from bertune.checkpoints.bundle_index import Entry, write_entry, write_header
 from bertune.checkpoints.crc32c import crc32c, masked
 from bertune.checkpoints.google import ENCODER, GoogleCheckpoint, read_google_checkpoint
+from bertune.checkpoints.google_config import config_to_bert_json
 from bertune.checkpoints.names import for_layers, to_ours, to_theirs
 from bertune.checkpoints.protobuf import bytes_field, varint, varint_field
 from bertune.checkpoints.sstable import read_table, write_table
@@ -212,7 +214,7 @@ class TestTF1:
     def test_no_encoder(self, tmp_path: Path) -> None:
         folder = tf1_module(tmp_path / "x")
         write_bundle(folder / "variables/variables", {"other": np.zeros(1, "f4")})
-        with pytest.raises(InputError, match="no BERT encoder .* but other"):
+        with pytest.raises(InputError, match=r"no BERT encoder .* but other"):
             read_tfhub_module(folder)
 
     def test_a_layer_is_missing(self, tmp_path: Path) -> None:
@@ -308,6 +310,20 @@ class TestTF2:
         _, missing, unused = to_ours(for_layers(ENCODER, 1), found.tensors)
         assert (missing, unused) == ([], [])
 
+    def test_a_checkpoint_of_the_model_garden(self, tmp_path: Path) -> None:
+        """The same files as a checkpoint, told by a bert_config.json beside them."""
+        folder = tf2_module(tmp_path / "x", True) / "variables"
+        config = read_tfhub_module(tmp_path / "x").config
+        (folder / "bert_config.json").write_text(json.dumps(config_to_bert_json(config)))
+        found = read_google_checkpoint(folder)
+        assert found.config == config
+        assert found.tensors.keys() == encoder_tensors().keys()
+        for name, array in encoder_tensors().items():
+            np.testing.assert_array_equal(found.tensors[name], array)
+        (folder / "bert_config.json").write_text(json.dumps({**config_to_bert_json(config), "num_attention_heads": 2}))
+        with pytest.raises(InputError, match=r"has 3 attention heads, but .*bert_config\.json 2"):
+            read_google_checkpoint(folder)
+
     def test_casing_unknown(self, tmp_path: Path) -> None:
         folder = tf2_module(tmp_path / "x", None)
         assert read_tfhub_module(folder).do_lower_case is None
@@ -315,13 +331,13 @@ class TestTF2:
         assert read_tfhub_module(folder).do_lower_case is False
 
 
-class TestDamage:
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return tf1_module(tmp_path_factory.mktemp("module") / "x")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tf1_module(tmp_path_factory.mktemp("module") / "x")
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
+
+class TestDamage:
+    @settings(deadline=2000)
     @given(data=st.data())
     def test_graph_file(self, folder: Path, data: st.DataObject) -> None:
         """Any change of the graph is read as something or refused, never a crash."""
@@ -331,9 +347,11 @@ class TestDamage:
         for _ in range(data.draw(st.integers(1, 4))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
         path.write_bytes(content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))])
+        message = os.fspath(folder)
         try:
             read_tfhub_module(folder)
         except InputError as error:
-            assert os.fspath(folder) in str(error)
+            message = str(error)
         finally:
             path.write_bytes(before)
+        assert os.fspath(folder) in message

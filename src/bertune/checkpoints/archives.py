@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import uuid
@@ -116,7 +117,7 @@ def _explained(path: Path, aim: str) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise InputError(f"{path}: damaged archive: {error}. Download it again.") from error
-    except (NotImplementedError, RuntimeError, ValueError) as error:
+    except (struct.error, RuntimeError, ValueError, LookupError, ArithmeticError) as error:  # of the parsers within
         raise InputError(f"{path}: cannot be {aim}: {error}") from error
     except OSError as error:
         raise InputError(
@@ -140,6 +141,8 @@ def _unzip(path: Path, root: Path, most_bytes: int) -> None:
             mode = member.external_attr >> 16
             if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
                 raise InputError(f"{path}: member {member.filename!r} is a link or device, which is not unpacked")
+            if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise InputError(f"{path}: member {member.filename!r} has a compression that is not read here")
             target = _target(path, root, member.filename)
             if member.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
@@ -218,7 +221,7 @@ def _target(path: Path, root: Path, name: str) -> Path:
     """Where a member goes: inside `root`, or nowhere."""
     plain = PurePosixPath(name)
     windows = PureWindowsPath(name)
-    if plain.is_absolute() or windows.drive or windows.root or ".." in windows.parts or "\0" in name:
+    if not name or plain.is_absolute() or windows.drive or windows.root or ".." in windows.parts or "\0" in name:
         raise InputError(f"{path}: member {name!r} would be written outside of its folder; nothing like it is unpacked")
     return root.joinpath(*windows.parts)
 

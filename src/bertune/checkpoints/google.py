@@ -1,7 +1,8 @@
 """Checkpoints of google-research/bert: their names, `bert_config.json`, where the files lie; read and written.
 
 Names and rules: modeling.py and the released archives of google-research/bert. A dense layer's `kernel` is (in, out)
-and transposed on its way; `output_weights` are (out, in) as ours are.
+and transposed on its way; `output_weights` are (out, in) as ours are. Checkpoints of the TensorFlow Model Garden (TF2),
+which come with the same `bert_config.json`, are read too.
 """
 
 import json
@@ -23,6 +24,7 @@ from bertune.checkpoints.google_config import (
     read_bert_config,
 )
 from bertune.checkpoints.google_files import find_checkpoint, is_google_checkpoint
+from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, stored_objects
 from bertune.checkpoints.names import Rename, for_layers, to_theirs
 from bertune.checkpoints.tensor_bundle import TensorBundle, beside, write_bundle
 from bertune.encoder.config import EncoderConfig
@@ -154,8 +156,10 @@ def read_google_checkpoint(
     config = read_bert_config(config_path)
     vocabulary_path = _vocabulary_path(vocab_file, [prefix.parent, config_path.parent])
     bundle = TensorBundle(prefix)
-    names = [name for name in bundle.names() if not is_slot(name)]
-    problems = check_shapes(config, {name: bundle.shape(name) for name in names}, str(prefix))
+    keys, shapes, heads = _stored(bundle)
+    problems = check_shapes(config, shapes, str(prefix))
+    if heads not in {None, config.num_attention_heads}:
+        problems.add(f"{prefix}: has {heads} attention heads, but {config_path} {config.num_attention_heads}")
     lines = None if vocabulary_path is None else read_vocabulary(vocabulary_path)
     if lines is not None and len(lines) > config.vocab_size:
         problems.add(f"{vocabulary_path}: {len(lines)} lines, but {config_path} has vocab_size {config.vocab_size}")
@@ -167,17 +171,28 @@ def read_google_checkpoint(
     return GoogleCheckpoint(
         config=config,
         tensors={
-            name: torch.from_numpy(bundle.read(name).astype(np.float32, copy=False))
-            for name in _without_spare_layers(names, config, prefix)
-            if np.issubdtype(bundle.dtype(name), np.floating)
+            name: torch.from_numpy(bundle.read(keys[name]).astype(np.float32, copy=False).reshape(shapes[name]))
+            for name in _without_spare_layers(list(keys), config, prefix)
+            if np.issubdtype(bundle.dtype(keys[name]), np.floating)
         },
         prefix=prefix,
         vocab_file=vocabulary_path,
         vocab_lines=lines,
         do_lower_case=lower,
-        heads=heads_in(names),
+        heads=heads_in(list(keys)),
         global_step=_step(bundle),
     )
+
+
+def _stored(bundle: TensorBundle) -> tuple[dict[str, str], dict[str, tuple[int, ...]], int | None]:
+    """What a bundle holds but for optimizers' slots; the Model Garden's own checkpoints are told by their objects.
+
+    Returns: Google's names → the bundle's, Google's names → shapes in Google's layout, heads where the shapes tell.
+    """
+    objects = stored_objects(bundle)
+    keys = keras_names(bundle, objects) if objects else {name: name for name in bundle.names() if not is_slot(name)}
+    shapes = {name: bundle.shape(key) for name, key in keys.items()}
+    return keys, {name: flat(name, shape) for name, shape in shapes.items()}, keras_heads(shapes) if objects else None
 
 
 def heads_in(names: Sequence[str]) -> list[str]:

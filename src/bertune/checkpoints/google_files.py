@@ -1,5 +1,6 @@
 """Where a checkpoint of TensorFlow lies: a folder or a name becomes the files' common beginning, the prefix."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -58,9 +59,10 @@ def _in_folder(folder: Path) -> Path:
     state = folder / "checkpoint"
     if state.is_file() and (match := _NEWEST.search(state.read_bytes())):
         named = Path(_unescape(match[1]).decode("utf-8", "replace").replace("\0", "�"))
-        for prefix in (folder / named.name, folder / named):
-            if _index(prefix).is_file():
-                return prefix
+        with contextlib.suppress(OSError):  # a name too long for a file
+            for prefix in (folder / named.name, folder / named):
+                if _index(prefix).is_file():
+                    return prefix
         raise InputError(
             f"{state}: names {str(named)!r} as the newest checkpoint, which is not there. "
             f"Name one of the folder's own instead: {names}."

@@ -18,35 +18,15 @@ import torch
 from bertune.checkpoints.archives import is_archive, member_names, opened
 from bertune.checkpoints.google import GoogleCheckpoint, check_shapes, heads_in, is_slot, read_vocabulary
 from bertune.checkpoints.google_config import casing_from_vocabulary
-from bertune.checkpoints.protobuf import Message, WireError
-from bertune.checkpoints.saved_model import Graph, Node, ObjectNode, damaged, object_nodes
+from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, only_one_encoder, stored_objects
+from bertune.checkpoints.protobuf import WireError
+from bertune.checkpoints.saved_model import Graph, Node, ObjectNode, damaged
 from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 
 _GRAPH_FILE = "saved_model.pb"
-_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _TF1_NAME = re.compile(r"(?:^|/)((?:bert|cls)/.+)$")
-_TF2_LAYER = r"(?:^|/)layer_(\d+)/"
-_TF2_NAMES: list[tuple[str, str]] = [
-    (r"(?:^|/)word_embeddings/embeddings$", "bert/embeddings/word_embeddings"),
-    (r"(?:^|/)position_embeddings?(?:/(?:position_)?embeddings)?$", "bert/embeddings/position_embeddings"),
-    (r"(?:^|/)type_embeddings(?:/embeddings)?$", "bert/embeddings/token_type_embeddings"),
-    (r"(?:^|/)(?:embeddings|embedding_postprocessor)/layer_norm/(gamma|beta)$", r"bert/embeddings/LayerNorm/\1"),
-    (_TF2_LAYER + r"self_attention/(query|key|value)/(kernel|bias)$", r"bert/encoder/layer_\1/attention/self/\2/\3"),
-    (
-        _TF2_LAYER + r"(?:self_attention/attention_output|self_attention_output)/(kernel|bias)$",
-        r"bert/encoder/layer_\1/attention/output/dense/\2",
-    ),
-    (_TF2_LAYER + r"self_attention_layer_norm/(gamma|beta)$", r"bert/encoder/layer_\1/attention/output/LayerNorm/\2"),
-    (_TF2_LAYER + r"intermediate/(kernel|bias)$", r"bert/encoder/layer_\1/intermediate/dense/\2"),
-    (_TF2_LAYER + r"output/(kernel|bias)$", r"bert/encoder/layer_\1/output/dense/\2"),
-    (_TF2_LAYER + r"output_layer_norm/(gamma|beta)$", r"bert/encoder/layer_\1/output/LayerNorm/\2"),
-    (r"(?:^|/)pooler_transform/(kernel|bias)$", r"bert/pooler/dense/\1"),
-    (r"(?:^|/)(cls/predictions/transform/(?:dense/(?:kernel|bias)|LayerNorm/(?:gamma|beta)))$", r"\1"),
-    (r"(?:^|/)cls/predictions/output_bias(?:/bias)?$", "cls/predictions/output_bias"),
-]
-"""The Model Garden's names, of its earlier and later encoders → google-research/bert's."""
 
 
 def is_tfhub_module(path: Path) -> bool:
@@ -80,14 +60,14 @@ def read_tfhub_module(path: Path) -> GoogleCheckpoint:
 def _read(folder: Path) -> GoogleCheckpoint:
     graph = Graph(folder / _GRAPH_FILE)
     bundle = TensorBundle(folder / "variables" / "variables")
-    objects = object_nodes(Message(bundle.read_strings(_OBJECTS)[0])) if _OBJECTS in bundle else []
-    names = _tf2_names(bundle, objects) if objects else _tf1_names(bundle)
+    objects = stored_objects(bundle)
+    names = keras_names(bundle, objects) if objects else _tf1_names(bundle)
     shapes = {name: bundle.shape(key) for name, key in names.items()}
     where = str(bundle.prefix)
-    heads = _tf2_heads(shapes) if objects else _tf1_heads(graph)
-    flat = {name: _flat(name, shape) for name, shape in shapes.items()}
-    config = _config(flat, heads, graph, where)
-    check_shapes(config, flat, where).raise_if_any()
+    heads = keras_heads(shapes) if objects else _tf1_heads(graph)
+    plain = {name: flat(name, shape) for name, shape in shapes.items()}
+    config = _config(plain, heads, graph, where)
+    check_shapes(config, plain, where).raise_if_any()
     vocabulary = _vocabulary(graph)
     lines = None if vocabulary is None else read_vocabulary(vocabulary)
     lower = _tf2_casing(graph, bundle, objects) if objects else _tf1_casing(graph)
@@ -96,7 +76,7 @@ def _read(folder: Path) -> GoogleCheckpoint:
     return GoogleCheckpoint(
         config=config,
         tensors={
-            name: torch.from_numpy(bundle.read(key).astype(np.float32, copy=False).reshape(flat[name]))
+            name: torch.from_numpy(bundle.read(key).astype(np.float32, copy=False).reshape(plain[name]))
             for name, key in names.items()
         },
         prefix=bundle.prefix,
@@ -111,46 +91,7 @@ def _read(folder: Path) -> GoogleCheckpoint:
 def _tf1_names(bundle: TensorBundle) -> dict[str, str]:
     """Google's name → the module's own, which may have a prefix before `bert/`."""
     found = ((match[1], key) for key in bundle.names() if not is_slot(key) and (match := _TF1_NAME.search(key)))
-    return _unique(found, bundle)
-
-
-def _tf2_names(bundle: TensorBundle, objects: Iterable[ObjectNode]) -> dict[str, str]:
-    """Google's name → the checkpoint's key, by the full names in the graph of objects."""
-    found: list[tuple[str, str]] = []
-    for node in objects:
-        for attribute in node.message.messages(2):
-            name, key = attribute.text(2), attribute.text(3)
-            for pattern, google in _TF2_NAMES:
-                if key in bundle and (match := re.search(pattern, name)):
-                    found.append((match.expand(google), key))
-                    break
-    return _unique(dict.fromkeys(found), bundle)
-
-
-def _unique(found: Iterable[tuple[str, str]], bundle: TensorBundle) -> dict[str, str]:
-    names: dict[str, str] = {}
-    for name, key in found:
-        if names.setdefault(name, key) != key:
-            raise InputError(f"{bundle.prefix}: holds two encoders: both {names[name]} and {key} are {name}")
-    if "bert/embeddings/word_embeddings" not in names:
-        some = ", ".join(bundle.names()[:4]) or "nothing"
-        raise InputError(f"{bundle.prefix}: holds no BERT encoder (no word embeddings), but {some}, …")
-    return {name: key for name, key in names.items() if np.issubdtype(bundle.dtype(key), np.floating)}
-
-
-def _flat(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape with the axes of heads and head size joined, as google-research/bert stores them."""
-    if name.endswith("/attention/output/dense/kernel") and len(shape) == 3:
-        return (shape[0] * shape[1], shape[2])
-    if "/attention/self/" in name and len(shape) == (3 if name.endswith("kernel") else 2):
-        return (*shape[:-2], shape[-2] * shape[-1])
-    return shape
-
-
-def _tf2_heads(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Attention heads: the middle axis of a query kernel (hidden, heads, head size)."""
-    shape = shapes.get("bert/encoder/layer_0/attention/self/query/kernel", ())
-    return shape[1] if len(shape) == 3 else None
+    return only_one_encoder(found, bundle)
 
 
 def _tf1_heads(graph: Graph) -> int | None:
@@ -172,24 +113,27 @@ def _config(shapes: Mapping[str, tuple[int, ...]], heads: int | None, graph: Gra
     def size(name: str, axis: int) -> int:
         shape = shapes.get(name, ())
         if len(shape) <= axis:
-            raise InputError(f"{where}: {name} is missing or has shape {list(shape)}; is this a BERT encoder?")
+            raise InputError(f"{name} is missing or has shape {list(shape)}; is this a BERT encoder?")
         return shape[axis]
 
     if not heads or heads < 1:
         raise InputError(f"{where}: neither shapes nor graph tell how many attention heads there are")
     activation, epsilon = _activation_and_epsilon([*graph.nodes.values(), *graph.function_nodes()])
     layers = (re.match(r"bert/encoder/layer_(\d{1,4})/", name) for name in shapes)
-    return EncoderConfig(
-        vocab_size=size("bert/embeddings/word_embeddings", 0),
-        hidden_size=size("bert/embeddings/word_embeddings", 1),
-        num_hidden_layers=1 + max((int(layer[1]) for layer in layers if layer), default=0),
-        num_attention_heads=heads,
-        intermediate_size=size("bert/encoder/layer_0/intermediate/dense/kernel", 1),
-        hidden_act=activation,
-        max_position_embeddings=size("bert/embeddings/position_embeddings", 0),
-        type_vocab_size=size("bert/embeddings/token_type_embeddings", 0),
-        layer_norm_eps=epsilon,
-    )
+    try:
+        return EncoderConfig(
+            vocab_size=size("bert/embeddings/word_embeddings", 0),
+            hidden_size=size("bert/embeddings/word_embeddings", 1),
+            num_hidden_layers=1 + max((int(layer[1]) for layer in layers if layer), default=0),
+            num_attention_heads=heads,
+            intermediate_size=size("bert/encoder/layer_0/intermediate/dense/kernel", 1),
+            hidden_act=activation,
+            max_position_embeddings=size("bert/embeddings/position_embeddings", 0),
+            type_vocab_size=size("bert/embeddings/token_type_embeddings", 0),
+            layer_norm_eps=epsilon,
+        )
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _activation_and_epsilon(nodes: Iterable[Node]) -> tuple[str, float]:

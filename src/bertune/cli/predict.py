@@ -44,6 +44,8 @@ def main(argv: Sequence[str]) -> None:
         _write(answers, sys.stdout)
         return
     target = Path(options.output)
+    if target.is_dir():
+        raise InputError(f"--output {target}: is a folder; name a file in it")
     if not target.parent.is_dir():
         raise InputError(f"--output {target}: there is no folder {target.parent}")
     beside = target.with_name(target.name + ".writing")

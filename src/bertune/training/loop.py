@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from bertune.data.batching import shuffled_batches
-from bertune.data.features import Features, pack
+from bertune.data.features import Batch
 from bertune.errors import InputError
 from bertune.network import BatchLoss, Network
 from bertune.progress import Bar, progress_bar
@@ -26,7 +26,11 @@ MAX_SKIPPED = 10
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of a run, settled. rank and world: which share of every batch this process computes."""
+    """The numbers of a run, settled.
+
+    check_every: updates from one evaluation and checkpoint to the next; None: once an epoch.
+    rank, world: which share of every batch this process computes.
+    """
 
     steps: int
     batch_size: int
@@ -35,6 +39,7 @@ class Plan:
     schedule: Schedule
     patience: int | None
     metric: str | None
+    check_every: int | None = None
     rank: int = 0
     world: int = 1
 
@@ -73,13 +78,20 @@ class Keeper(Protocol):
 
 Evaluate = Callable[[], dict[str, float]]
 
+MakeBatch = Callable[[npt.NDArray[np.int64], int], Batch]
+"""Indices of training sequences and the epoch → their batch. Tasks that mask anew every epoch do so here."""
+
 
 @dataclass(frozen=True)
 class Parts:
-    """What the loop works with, built by its caller."""
+    """What the loop works with, built by its caller.
+
+    sequences: how many there are to train on.  make_batch: lays some of them out, on the network's device or not.
+    """
 
     network: Network
-    features: Features
+    sequences: int
+    make_batch: MakeBatch
     loss: BatchLoss
     optimizer: AdamW
     evaluate: Evaluate | None
@@ -92,42 +104,44 @@ def steps_per_epoch(sequences: int, batch_size: int) -> int:
 
 
 def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
-    """Train from `progress` to the plan's last step; evaluate, keep the best and a checkpoint after every epoch.
+    """Train from `progress` to the plan's last step; `check` after every epoch, or every `check_every` updates.
 
     Raises:
         InputError: gradients that stay without finite values.
     """
     skipped = 0
+    batches = _batches(parts, plan, progress.epoch)
     with progress_bar("training", plan.steps, done=progress.step) as bar:
         while progress.step < plan.steps and not progress.finished:
-            batches = shuffled_batches(
-                len(parts.features),
-                plan.batch_size,
-                seed=plan.seed,
-                epoch=progress.epoch,
-                rank=plan.rank,
-                world=plan.world,
-            )
-            while progress.batch < len(batches) and progress.step < plan.steps:
-                start = time.perf_counter()
-                rows = batches[progress.batch]
-                loss, norm = update(parts, plan, rows, plan.schedule(progress.step))
-                skipped = 0 if math.isfinite(norm) else skipped + 1
-                if skipped:
-                    _complain(loss, norm, rows, skipped)
-                progress.step += 1
-                progress.batch += 1
-                progress.examples += len(rows)
-                progress.seconds += time.perf_counter() - start
-                _tell(parts.keeper, bar, progress, plan, {"train/loss": loss, "train/gradient_norm": norm})
-            if progress.batch == len(batches):
+            start = time.perf_counter()
+            rows = batches[progress.batch]
+            loss, norm = update(parts, plan, rows, progress)
+            skipped = 0 if math.isfinite(norm) else skipped + 1
+            if skipped:
+                _complain(loss, norm, rows, skipped)
+            progress.step += 1
+            progress.batch += 1
+            progress.examples += len(rows)
+            progress.seconds += time.perf_counter() - start
+            _tell(parts.keeper, bar, progress, plan, {"train/loss": loss, "train/gradient_norm": norm})
+            at_end = progress.batch == len(batches)
+            if at_end:
                 progress.epoch, progress.batch = progress.epoch + 1, 0
-            finish_epoch(parts, plan, progress)
+                batches = _batches(parts, plan, progress.epoch)
+            due = at_end if plan.check_every is None else progress.step % plan.check_every == 0
+            if due or progress.step == plan.steps:
+                check(parts, plan, progress)
     return progress
 
 
-def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], learning_rate: float) -> tuple[float, float]:
-    """One optimizer step on the features at `rows`, computed in `plan.accumulation` parts.
+def _batches(parts: Parts, plan: Plan, epoch: int) -> list[npt.NDArray[np.int64]]:
+    return shuffled_batches(
+        parts.sequences, plan.batch_size, seed=plan.seed, epoch=epoch, rank=plan.rank, world=plan.world
+    )
+
+
+def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Progress) -> tuple[float, float]:
+    """One optimizer step on the sequences at `rows`, computed in `plan.accumulation` parts.
 
     Returns: mean loss and the gradients' norm before clipping.
     """
@@ -135,17 +149,17 @@ def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], learning_rate:
     total, count = 0.0, 0.0
     pieces = np.array_split(rows, min(plan.accumulation, len(rows)))
     for piece in pieces:
-        batch = pack(parts.features, piece).to(parts.network.device)
+        batch = parts.make_batch(piece, progress.epoch).to(parts.network.device)
         loss, weight = parts.loss(parts.network(batch), batch)
         loss.backward()  # type: ignore[no-untyped-call]
         if len(pieces) > 1:
             parts.optimizer.accumulate()
         total, count = total + float(loss.detach()), count + float(weight)
-    norm = parts.optimizer.step(learning_rate, scale=1 / max(count, 1.0))
+    norm = parts.optimizer.step(plan.schedule(progress.step), scale=1 / max(count, 1.0))
     return total / max(count, 1.0), norm
 
 
-def finish_epoch(parts: Parts, plan: Plan, progress: Progress) -> None:
+def check(parts: Parts, plan: Plan, progress: Progress) -> None:
     """Evaluate, keep the model when it is the best so far, and keep a checkpoint."""
     metrics = parts.evaluate() if parts.evaluate is not None else {}
     if metrics:

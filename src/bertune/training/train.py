@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bertune.checkpoints.names import for_layers, to_ours
 from bertune.checkpoints.source import Checkpoint, build_encoder, open_checkpoint
-from bertune.data.features import Features
+from bertune.data.features import Batch, Features, pack
 from bertune.data.rows import file_sha256
 from bertune.data.yaml_files import read_yaml, write_yaml
 from bertune.errors import InputError, Problems
@@ -113,7 +115,12 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     sequences = len(splits["train"].features)
     logger.info("training %d sequences on %s in %s", sequences, device, str(dtype).removeprefix("torch."))
     check = session.validate if "validation" in splits else None
-    parts = Parts(network, splits["train"].features, session.loss, optimizer, check, folder)
+    features = splits["train"].features
+
+    def make_batch(rows: npt.NDArray[np.int64], epoch: int) -> Batch:  # noqa: ARG001 (the same in every epoch)
+        return pack(features, rows)
+
+    parts = Parts(network, sequences, make_batch, session.loss, optimizer, check, folder)
     with fast_float32(device):
         progress = fit(parts, _plan(options, task, sequences), progress)
     folder.close()

@@ -1,0 +1,1 @@
+"""Small data sets written for this project: one folder per task, described in README.md."""

@@ -1,0 +1,378 @@
+"""Runs: the same seed gives the same bits, a stopped run goes on exactly, a fitting head is kept."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+import yaml
+from safetensors.torch import load_file
+
+import bertune
+from bertune.errors import InputError
+from bertune.model import evaluate
+from bertune.tasks.text_classification import PooledHead
+from bertune.training import loop, train
+from bertune.training.run import RunFolder
+from bertune.training.train import TrainResult
+from tests import tiny
+from tests.tiny import VOCABULARY, opinions, refused, same_weights, weights, write_encoder, write_rows
+
+Run = Callable[..., TrainResult]
+
+
+class Stopped(Exception):
+    """What stops a run in these tests."""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Trains a tiny encoder into a folder of `tmp_path`; the keywords are options that differ."""
+    write_encoder(tmp_path / "encoder")
+    write_rows(tmp_path / "train.csv", opinions(24))
+    write_rows(tmp_path / "dev.csv", opinions(8, seed=1))
+    usual: dict[str, Any] = {
+        "task": "text-classification",
+        "encoder": tmp_path / "encoder",
+        "train": tmp_path / "train.csv",
+        "max_seq_length": 32,
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "epochs": 3,
+        "device": "cpu",
+    }
+
+    def start(folder: str, **more: Any) -> TrainResult:
+        return train.train(**(usual | {"output": tmp_path / folder} | more))
+
+    return start
+
+
+def final_state(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights, moments and random generators at the end of a run."""
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    state: dict[str, torch.Tensor] = load_file(checkpoint / "state.safetensors")
+    return state
+
+
+def same_run(one: Path, other: Path) -> bool:
+    """Whether two runs ended alike to the last bit: the best model, the last weights, the optimizer, the metrics."""
+    a, b = final_state(one), final_state(other)
+    measured = [json.loads((folder / "metrics.json").read_text()) for folder in (one, other)]
+    scores = [{name: value for name, value in found.items() if "second" not in name} for found in measured]
+    state = a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return state and same_weights(one, other) and scores[0] == scores[1]
+
+
+def test_seeds(run: Run, tmp_path: Path) -> None:
+    run("one")
+    run("two")
+    run("three", seed=43)
+    assert same_run(tmp_path / "one", tmp_path / "two")
+    assert not same_weights(tmp_path / "one", tmp_path / "three")
+
+
+def test_what_ran_before_does_not_matter(run: Run, tmp_path: Path) -> None:
+    run("one")
+    torch.manual_seed(1234)
+    torch.rand(7)
+    run("two")
+    assert same_run(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_run_yaml_repeats_the_run(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
+) -> None:
+    run("one", precision=precision, validation=tmp_path / "dev.csv", seed=5, weight_decay=0.1, text_column="text")
+    tiny.done(capsys, "train", "--config", tmp_path / "one" / "run.yaml", "--output", tmp_path / "two")
+    assert same_run(tmp_path / "one", tmp_path / "two")
+    trees = [yaml.safe_load((tmp_path / name / "run.yaml").read_text()) for name in ("one", "two")]
+    assert trees[0] | {"output": ""} == trees[1] | {"output": ""}
+    assert trees[0]["text_column"] == "text"
+    assert trees[0]["metric"] == "accuracy"
+
+
+def stop_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop in the evaluation after the second epoch."""
+    calls: list[int] = []
+
+    def stops(*args: Any, **options: Any) -> Any:
+        calls.append(0)
+        if len(calls) == 2:
+            raise Stopped
+        return evaluate(*args, **options)
+
+    monkeypatch.setattr(train, "evaluate", stops)
+
+
+def stop_update(monkeypatch: pytest.MonkeyPatch, at: int = 8) -> None:
+    """Stop in the middle of the third epoch, or at another update from now."""
+    update, calls = loop.update, [0]
+
+    def stops(*args: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == at:
+            raise KeyboardInterrupt
+        return update(*args)
+
+    monkeypatch.setattr(loop, "update", stops)
+
+
+def stop_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop while the second checkpoint is written."""
+    dumps, calls = json.dumps, [0]
+
+    def stops(value: Any, **options: Any) -> str:
+        if isinstance(value, dict) and "progress" in value:
+            calls[0] += 1
+            if calls[0] == 2:
+                raise Stopped
+        return dumps(value, **options)
+
+    monkeypatch.setattr("bertune.training.run.json.dumps", stops)
+
+
+def stop_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop after the second best model is written and before its checkpoint is."""
+    save, calls = RunFolder.save_best, [0]
+
+    def stops(self: RunFolder, *args: Any) -> None:
+        save(self, *args)
+        calls[0] += 1
+        if calls[0] == 2:
+            raise Stopped
+
+    monkeypatch.setattr(RunFolder, "save_best", stops)
+
+
+@pytest.mark.parametrize(
+    ("stop", "options"),
+    [
+        (stop_evaluation, {}),
+        (stop_evaluation, {"precision": "fp32", "metric": "loss"}),
+        (stop_update, {}),
+        (stop_update, {"gradient_accumulation": 3, "validation": None}),
+        (stop_checkpoint, {}),
+        (stop_best, {"validation": None}),
+        (stop_evaluation, {"activation_checkpointing": True, "precision": "fp32"}),
+    ],
+)
+def test_a_stopped_run_goes_on_exactly(
+    run: Run, tmp_path: Path, stop: Callable[[pytest.MonkeyPatch], None], options: dict[str, Any]
+) -> None:
+    options = {"validation": tmp_path / "dev.csv"} | options
+    run("whole", **options)
+    with pytest.MonkeyPatch.context() as patch:
+        stop(patch)
+        with pytest.raises((Stopped, KeyboardInterrupt)):
+            run("stopped", **options)
+    torch.manual_seed(99)  # a new process would not stand where this one stopped
+    resumed = run("stopped", **options, resume=True)
+    assert resumed.steps == 9
+    assert same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_stopped_again_and_again(run: Run, tmp_path: Path) -> None:
+    run("whole", epochs=4)
+    for attempt in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_update(patch, at=4)
+            with pytest.raises(KeyboardInterrupt):
+                run("stopped", epochs=4, resume=attempt > 0)
+    run("stopped", epochs=4, resume=True)
+    assert same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_finished_run_stays_as_it_is(run: Run, tmp_path: Path) -> None:
+    first = run("one", validation=tmp_path / "dev.csv")
+    kept = weights(tmp_path / "one")
+    again = run("one", validation=tmp_path / "dev.csv", resume=True)
+    assert again.steps == first.steps == 9
+    assert all(torch.equal(kept[name], tensor) for name, tensor in weights(tmp_path / "one").items())
+    assert {name: again.metrics[name] for name in ("accuracy", "loss")} == {
+        name: first.metrics[name] for name in ("accuracy", "loss")
+    }
+
+
+@pytest.mark.xfail(strict=True, reason="run.yaml of a resumed run says `resume: true`")
+def test_run_yaml_of_a_resumed_run_repeats_it_too(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("one")
+    run("one", resume=True)
+    tiny.done(capsys, "train", "--config", tmp_path / "one" / "run.yaml", "--output", tmp_path / "two")
+    assert same_weights(tmp_path / "one", tmp_path / "two")
+
+
+def test_resume_under_other_options_is_refused(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("one", epochs=1)
+    with pytest.raises(InputError) as error:
+        run("one", epochs=2, batch_size=4, resume=True)
+    told = str(error.value)
+    assert "--epochs is 2, but the run to resume has 1" in told
+    assert "--batch-size is 4, but the run to resume has 8" in told
+    again = ["train", "--config", tmp_path / "one" / "run.yaml", "--resume"]
+    refused(capsys, tmp_path, [*again, "--epochs", "2"], "--epochs is 2.0, but the run to resume has 1")
+    tiny.done(capsys, *again)
+
+
+def test_resume_without_a_run(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--resume"):
+        run("nothing", resume=True)
+    assert not (tmp_path / "nothing").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        stop_update(patch)
+        with pytest.raises(KeyboardInterrupt):
+            run("early", batch_size=2)
+    with pytest.raises(InputError, match="no whole checkpoint"):
+        run("early", batch_size=2, resume=True)
+
+
+def test_a_damaged_checkpoint_is_not_taken_up(run: Run, tmp_path: Path) -> None:
+    run("one")
+    (checkpoint,) = (tmp_path / "one" / "checkpoints").iterdir()
+    file = checkpoint / "state.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-9] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(InputError, match="no whole checkpoint"):
+        run("one", resume=True)
+
+
+def test_a_damaged_checkpoint_beside_a_whole_one(run: Run, tmp_path: Path) -> None:
+    run("one", validation=tmp_path / "dev.csv")
+    (checkpoint,) = (tmp_path / "one" / "checkpoints").iterdir()
+    broken = shutil.copytree(checkpoint, checkpoint.with_name("step-00000099"))
+    (broken / "progress.json").write_text("{")
+    assert run("one", validation=tmp_path / "dev.csv", resume=True).steps == 9
+
+
+def test_steps(run: Run) -> None:
+    assert run("a", max_steps=2).steps == 2
+    assert run("b", max_steps=7, epochs=1).steps == 7
+    assert run("c", epochs=0.5).steps == 2  # of three an epoch
+    assert run("d", batch_size=100).steps == 3
+
+
+def test_a_few_large_parts_or_many_small_ones(run: Run, tmp_path: Path) -> None:
+    write_encoder(tmp_path / "encoder", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        plain = torch.nn.functional.linear  # the head's dropout is not in the config
+        patch.setattr(PooledHead, "forward", lambda self, out, _: plain(out.pooled_output, self.weight, self.bias))
+        run("one", precision="fp32", learning_rate=1e-3)
+        run("two", precision="fp32", learning_rate=1e-3, gradient_accumulation=3)
+    one, other = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(one[name], other[name], atol=2e-5) for name in one)
+
+
+def test_the_best_model_is_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.9, 0.7, 0.9])
+    monkeypatch.setattr(train, "evaluate", lambda _, task, *args, **options: ({"accuracy": next(scores)}, task))
+    steps: list[int] = []
+    save = RunFolder.save_best
+    monkeypatch.setattr(
+        RunFolder, "save_best", lambda self, state, metrics: (steps.append(0), save(self, state, metrics))
+    )
+    result = run("one", validation=tmp_path / "dev.csv", epochs=4)
+    assert len(steps) == 2
+    assert result.metrics["accuracy"] == 0.9
+    assert json.loads((tmp_path / "one" / "metrics.json").read_text())["accuracy"] == 0.9
+    last = final_state(tmp_path / "one")["master.head.weight"]
+    assert not torch.equal(weights(tmp_path / "one")["classifier.weight"], last)
+
+
+def test_patience(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
+    monkeypatch.setattr(train, "evaluate", lambda _, task, *args, **options: ({"loss": -next(scores)}, task))
+    result = run("one", validation=tmp_path / "dev.csv", epochs=9, patience=2, metric="loss")
+    assert result.steps == 15
+    assert result.metrics["loss"] == -0.6
+
+
+def test_a_run_that_explodes_says_so(run: Run) -> None:
+    with pytest.raises(InputError, match="--learning-rate or --precision fp32"):
+        run("one", learning_rate=1e30, max_grad_norm=0, epochs=20)
+
+
+def test_curves_are_kept(run: Run, tmp_path: Path) -> None:
+    run("one", validation=tmp_path / "dev.csv", max_steps=10)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "one" / "logs"))
+    events.Reload()
+    assert {"train/loss", "train/learning_rate", "validation/accuracy", "validation/loss"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [point.step for point in events.Scalars("validation/loss")] == [3, 6, 9, 10]
+
+
+def classifier(folder: Path, names: list[str]) -> Path:
+    """A classifier as transformers saves it, with labels in this order."""
+    torch.manual_seed(3)
+    config = transformers.BertConfig(
+        **{key: value for key, value in tiny.settings().items() if key not in ("architectures", "model_type")},
+        id2label=dict(enumerate(names)),
+        label2id={name: i for i, name in enumerate(names)},
+    )
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("names", [["good", "bad"], ["bad", "good"]])
+def test_a_head_for_the_same_labels_is_kept(run: Run, tmp_path: Path, names: list[str]) -> None:
+    start = classifier(tmp_path / "classifier", names)
+    run("one", encoder=start, max_steps=1, learning_rate=1e-12)
+    before, after = weights(start), weights(tmp_path / "one")
+    for name in ("classifier.weight", "classifier.bias", "bert.pooler.dense.weight"):
+        assert torch.allclose(before[name], after[name], atol=1e-6)
+    model = bertune.load(tmp_path / "one", precision="fp32")
+    tokenizer = transformers.BertTokenizer(str(start / "vocab.txt"))
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(start).eval()
+    texts = ["a good film", "bad", "film the"]
+    with torch.inference_mode():
+        expected = theirs(**tokenizer(texts, padding=True, return_tensors="pt")).logits.softmax(-1)
+    for answer, row in zip(model.predict(texts), expected.tolist(), strict=True):
+        assert answer["scores"] == pytest.approx(dict(zip(names, row, strict=True)), abs=1e-5)
+
+
+@pytest.mark.parametrize("names", [["good", "Bad"], ["LABEL_0", "LABEL_1"], ["good", "bad", "mixed"]])
+def test_a_head_for_other_labels_is_not(run: Run, tmp_path: Path, names: list[str]) -> None:
+    start = classifier(tmp_path / "classifier", names)
+    run("one", encoder=start, max_steps=1, learning_rate=1e-12)
+    config = json.loads((tmp_path / "one" / "config.json").read_text())
+    assert config["id2label"] == {"0": "bad", "1": "good"}
+    before, after = weights(start)["classifier.weight"], weights(tmp_path / "one")["classifier.weight"]
+    assert before.shape != after.shape or not torch.allclose(before, after, atol=1e-3)
+    pooler = "bert.pooler.dense.weight"
+    assert torch.allclose(weights(start)[pooler], weights(tmp_path / "one")[pooler], atol=1e-6)
+
+
+def test_a_fine_tuned_model_is_trained_further(run: Run, tmp_path: Path) -> None:
+    run("one", epochs=10)
+    result = run("two", encoder=tmp_path / "one", max_steps=1, learning_rate=1e-12, validation=tmp_path / "dev.csv")
+    assert result.metrics["accuracy"] == bertune.load(tmp_path / "one").evaluate(tmp_path / "dev.csv")["accuracy"]
+
+
+def test_unknown_and_missing_keywords(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no option epoch"):
+        run("one", epoch=1)
+    with pytest.raises(InputError, match="needs encoder, output"):
+        train.train(task="text-classification", train="x.csv")
+    with pytest.raises(InputError, match="text-classification"):
+        train.train(train="x.csv")
+    assert not (tmp_path / "one").exists()
+
+
+def test_data_given_as_text_or_path(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("one")
+    run("two", train="train.csv", encoder="encoder", output="two")
+    assert same_run(tmp_path / "one", tmp_path / "two")
