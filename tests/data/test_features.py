@@ -1,0 +1,146 @@
+"""Sequences of pieces, cut as google-research/bert cuts them, and packed on one axis."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertune.data.features import IGNORED, ROUND_TOKENS, Features, join_pair, pack
+from bertune.data.ragged import Ragged
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import Encoder
+
+CLS, SEP = 1, 2
+pieces = st.lists(st.integers(3, 99), max_size=12)
+
+
+def naive(a: Sequence[int], b: Sequence[int], limit: int) -> tuple[list[int], list[int]]:
+    """One token at a time from the longer side, as the original does it."""
+    a, b = list(a), list(b)
+    if b:
+        while len(a) + len(b) > limit - 3:
+            (a if len(a) > len(b) else b).pop()
+    else:
+        a = a[: limit - 2]
+    had_second = bool(b) or limit == 3
+    ids = [CLS, *a, SEP, *([*b, SEP] if had_second else [])]
+    return ids, [0] * (len(a) + 2) + [1] * (len(ids) - len(a) - 2)
+
+
+@given(st.lists(st.tuples(pieces, pieces), max_size=8), st.integers(5, 30))
+def test_pairs_are_cut_like_the_original(texts: list[tuple[list[int], list[int]]], limit: int) -> None:
+    first = Ragged.from_lists([a for a, _ in texts])
+    second = Ragged.from_lists([b for _, b in texts])
+    ids, segments, cut = join_pair(first, second, (CLS, SEP), limit)
+    expected = [naive(a, b, limit) for a, b in texts]
+    assert [row.tolist() for row in map(ids.__getitem__, range(len(ids)))] == [row for row, _ in expected]
+    assert [row.tolist() for row in map(segments.__getitem__, range(len(ids)))] == [row for _, row in expected]
+    whole = [len(a) + len(b) + (3 if b else 2) for a, b in texts]
+    assert cut.tolist() == [length > limit for length in whole]
+
+
+@given(st.lists(pieces, max_size=8), st.integers(3, 30))
+def test_single_texts(texts: list[list[int]], limit: int) -> None:
+    ids, segments, cut = join_pair(Ragged.from_lists(texts), None, (CLS, SEP), limit)
+    assert [ids[i].tolist() for i in range(len(ids))] == [[CLS, *text[: limit - 2], SEP] for text in texts]
+    assert not segments.values.any()
+    assert segments.offsets.tolist() == ids.offsets.tolist()
+    assert cut.tolist() == [len(text) > limit - 2 for text in texts]
+
+
+@given(pieces, pieces, st.integers(3, 8))
+def test_no_sequence_is_longer_than_the_limit(a: list[int], b: list[int], limit: int) -> None:
+    ids, _, _ = join_pair(Ragged.from_lists([a]), Ragged.from_lists([b]), (CLS, SEP), limit)
+    assert len(ids[0]) <= limit
+    assert ids[0][0] == CLS
+    assert ids[0][-1] == SEP
+
+
+lists = st.lists(st.lists(st.integers(-5, 5), max_size=5), max_size=8)
+
+
+@given(lists, st.data())
+def test_take(rows: list[list[int]], data: st.DataObject) -> None:
+    ragged = Ragged.from_lists(rows)
+    wanted = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=12)) if rows else []
+    taken = ragged.take(np.array(wanted, np.int64))
+    assert len(taken) == len(wanted)
+    assert [taken[i].tolist() for i in range(len(taken))] == [rows[i] for i in wanted]
+    assert taken.values.dtype == np.int32
+    assert taken.lengths.tolist() == [len(rows[i]) for i in wanted]
+    with pytest.raises(IndexError):
+        taken[len(wanted)]
+
+
+def features(rows: Sequence[Sequence[int]], targets: dict[str, Any] | None = None) -> Features:
+    """Features whose segments are 1 from the middle on."""
+    ids = Ragged.from_lists(rows)
+    segments = Ragged.from_lists([[int(i >= len(row) // 2) for i in range(len(row))] for row in rows])
+    return Features(ids, segments, np.arange(len(rows), dtype=np.int32), targets or {})
+
+
+sequences = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=40), min_size=1, max_size=9)
+
+
+@given(sequences, st.randoms())
+def test_pack(rows: list[list[int]], chance: Any) -> None:
+    marks = Ragged.from_lists([[token * 2 for token in row] for row in rows])
+    labels = np.arange(len(rows), dtype=np.int32) + 7
+    order = np.array(chance.sample(range(len(rows)), chance.randint(1, len(rows))))
+    batch = pack(features(rows, {"label": labels, "marks": marks}), order)
+    real = sum(len(rows[i]) for i in order)
+    total = len(batch.input_ids)
+    assert total % ROUND_TOKENS == 0
+    assert real <= total < real + ROUND_TOKENS
+    assert batch.layout.real == real
+    assert batch.layout.total == total == len(batch.positions) == len(batch.segment_ids)
+    assert batch.rows.tolist() == order.tolist()
+    assert batch.targets["label"].tolist() == [i + 7 for i in order]
+    for place, (start, length) in enumerate(
+        zip(batch.layout.starts.tolist(), batch.layout.lengths.tolist(), strict=True)
+    ):
+        row = rows[order[place]]
+        part = slice(start, start + length)
+        assert batch.input_ids[part].tolist() == row
+        assert batch.positions[part].tolist() == list(range(len(row)))
+        assert batch.segment_ids[part].tolist() == [int(i >= len(row) // 2) for i in range(len(row))]
+        assert batch.targets["marks"][part].tolist() == [token * 2 for token in row]
+    assert batch.targets["marks"][real:].tolist() == [IGNORED] * (total - real)
+    assert not batch.input_ids[real:].any()
+    assert not batch.positions[real:].any()
+
+
+def test_targets_keep_their_kind() -> None:
+    columns = {"score": np.array([0.5, 1.5], np.float32), "label": np.array([1, 0], np.int32), "span": np.eye(2, 2, 0)}
+    batch = pack(features([[1], [2, 3]], columns), np.array([1, 0]))
+    assert batch.targets["score"].tolist() == [1.5, 0.5]
+    assert batch.targets["score"].dtype == torch.float32
+    assert batch.targets["label"].dtype == torch.int64
+    assert batch.targets["span"].shape == (2, 2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(sequences)
+def test_neither_neighbours_nor_the_tail_reach_a_sequence(rows: list[list[int]]) -> None:
+    torch.manual_seed(0)
+    config = EncoderConfig(
+        vocab_size=100, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, initializer_range=0.5,
+    )  # fmt: skip
+    encoder = Encoder(config).eval()
+    some = features(rows)
+    with torch.inference_mode():
+        batch = pack(some, np.arange(len(rows)))
+        together = encoder(batch.input_ids, batch.segment_ids, batch.positions, batch.layout)
+        start = 0
+        for i, row in enumerate(rows):
+            one = pack(some, np.array([i]))
+            alone = encoder(one.input_ids, one.segment_ids, one.positions, one.layout)
+            mine = together.sequence_output[start : start + len(row)]
+            assert torch.allclose(mine, alone.sequence_output[: len(row)], atol=1e-5)
+            assert torch.allclose(together.pooled_output[i], alone.pooled_output[0], atol=1e-5)
+            start += len(row)
