@@ -96,7 +96,9 @@ def test_transformers_pipeline_names_the_labels(folder: Path) -> None:
     assert theirs["score"] == pytest.approx(answer["score"], abs=1e-4)
 
 
-@pytest.mark.xfail(strict=True, reason="transformers' BertTokenizer takes its own limit of 100, not tokenizer.json's 200")
+@pytest.mark.xfail(
+    strict=True, reason="transformers' BertTokenizer takes its own limit of 100, not tokenizer.json's 200"
+)
 def test_transformers_takes_long_words_apart_too(folder: Path) -> None:
     texts = ["y" * 150]
     assert np.abs(logits_of(bertune.load(folder, precision="fp32"), texts) - their_logits(folder, texts)).max() <= 1e-4

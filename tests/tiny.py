@@ -91,7 +91,7 @@ def tensors(config: Mapping[str, object], seed: int = 0) -> dict[str, Tensor]:
 
 
 def write_encoder(folder: Path, *, seed: int = 0, **changes: object) -> Path:
-    """A whole folder: config.json, model.safetensors, vocab.txt, tokenizer_config.json. `changes` go into the config."""
+    """A whole folder: config.json, with `changes`, model.safetensors, vocab.txt, tokenizer_config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     config = settings(**changes)
     write_json(folder / "config.json", config)
@@ -142,7 +142,7 @@ def pairs(count: int, *, seed: int = 0) -> list[dict[str, object]]:
             {
                 "sentence1": f"film is {word}",
                 "sentence2": f"is {other} {_word(chance)}",
-                "label": "no yes".split()[i % 2],
+                "label": ("no", "yes")[i % 2],
             }
         )
     return rows

@@ -1,7 +1,9 @@
 """A fine-tuned model: encoder, head and task; saved, loaded, asked."""
 
+import copy
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shutil
@@ -12,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +23,7 @@ from bertune.checkpoints import huggingface
 from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
 from bertune.data.features import Batch, Features
 from bertune.data.rows import file_sha256
+from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
@@ -30,7 +34,13 @@ from bertune.progress import progress_bar
 from bertune.tasks.task import Prediction, Task, task_from_json
 from bertune.tokenization import Tokenizer
 
+logger = logging.getLogger(__name__)
+
 FAMILY = "Bert"
+CHECKED = 64
+"""Sequences on which 8-bit products are checked."""
+LEAST_AGREEMENT = 0.95
+"""Share of equal answers below which they are not used."""
 CHUNK = 2048
 """Examples read, run and answered at a time: predictions stream in constant memory."""
 
@@ -45,6 +55,8 @@ class Model:
     max_seq_length: int
     record: Mapping[str, Any]
     """What bertune.json says of the model's making."""
+    reference: Network | None = None
+    """The same network before its products were turned into 8 bits; the first answers are checked against it."""
 
     def predict(self, items: Iterable[Any], *, batch_size: int = 256) -> list[Prediction]:
         """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
@@ -66,8 +78,25 @@ class Model:
         while chunk := list(islice(rest, CHUNK)):
             features = self.task.featurize(chunk, self.tokenizer, self.max_seq_length, purpose="predict")
             with fast_float32(self.network.device):
+                self.check_int8(features)
                 logits = infer(self.network, features, batch_size=batch_size).logits
             yield from self.task.decode(logits, features, chunk)
+
+    def check_int8(self, features: Features) -> None:
+        """With 8-bit products, compare the first sequences' answers with those in full; on disagreement go back."""
+        if self.reference is None or not len(features):
+            return
+        some = features.first(CHECKED)
+        here, full = infer(self.network, some).logits, infer(self.reference, some).logits
+        agreeing = float(np.mean([(a.argmax(-1) == b.argmax(-1)).mean() for a, b in zip(here, full, strict=True)]))
+        largest = max(float(np.abs(a - b).max()) for a, b in zip(here, full, strict=True))
+        told = f"int8: {agreeing:.1%} of the first {len(some)} sequences' answers agree, logits within {largest:.3f}"
+        if agreeing < LEAST_AGREEMENT:
+            logger.warning("%s; going back to full products", told)
+            self.network = self.reference
+        else:
+            logger.info("%s", told)
+        self.reference = None
 
     def evaluate(self, path: str | Path, *, batch_size: int = 256) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.
@@ -81,6 +110,7 @@ class Model:
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
         features = self.task.featurize(examples, self.tokenizer, self.max_seq_length, purpose="evaluate")
+        self.check_int8(features)
         return evaluate(self.network, self.task, features, examples, batch_size=batch_size)[0]
 
 
@@ -129,7 +159,7 @@ def load(folder: str | Path, *, device: str = "auto", precision: str = "auto") -
     Args:
         folder: the run's output folder.
         device: auto, cpu, cuda or mps.
-        precision: auto, bf16, fp16 or fp32.
+        precision: auto, bf16, fp16, fp32, or int8 (8-bit products on CPUs that have them).
 
     Raises:
         InputError: no model there, or one that is incomplete or damaged.
@@ -153,9 +183,13 @@ def load(folder: str | Path, *, device: str = "auto", precision: str = "auto") -
     problems.raise_if_any()
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
     target = choose_device(device)
-    network.encoder.set_compute_dtype(choose_dtype(precision, target))
+    network.encoder.set_compute_dtype(choose_dtype("auto" if precision == "int8" else precision, target))
     network.to(target).eval()
-    return Model(network, task, Tokenizer.from_folder(folder), int(record["max_seq_length"]), record)
+    model = Model(network, task, Tokenizer.from_folder(folder), int(record["max_seq_length"]), record)
+    if precision == "int8":
+        model.reference = copy.deepcopy(network)
+        int8.quantize(network.encoder, target)
+    return model
 
 
 def network_names(task: Task[Any], config: EncoderConfig, *, prefix: str) -> list[Rename]:

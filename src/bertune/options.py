@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+
 
 def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) -> Any:
     """A dataclass field that the command line shows with this help. Without a default it must be given.

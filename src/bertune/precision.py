@@ -7,9 +7,7 @@ from pathlib import Path
 import torch
 
 from bertune.errors import InputError
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+from bertune.options import DEVICES, PRECISIONS
 
 
 def choose_device(name: str) -> torch.device:

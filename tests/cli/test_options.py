@@ -27,7 +27,7 @@ class Soup:
     salt_grams: float = option(1.5, help="grams of salt; 100 % of it is used")
     bowls: int | None = option(None, help="how many")
     hot: bool = option(True, help="whether it is hot")
-    herbs: list[str] = option(["dill"], help="herbs")
+    herbs: list[str] = option(["dill"], help="herbs")  # noqa: RUF009
     size: str = option("small", help="which size", choices=("small", "large"))
 
 
@@ -241,7 +241,8 @@ def test_illegal_values(
     monkeypatch.chdir(tmp_path)
     write_encoder(tmp_path / "encoder")
     write_rows(tmp_path / "train.csv", opinions(16))
-    options = "train --task text-classification --encoder encoder --train train.csv --output model".split()
+    options = ["train", "--task", "text-classification", "--encoder", "encoder", "--train", "train.csv"]
+    options += ["--output", "model"]
     refused(capsys, tmp_path, [*options, *FAST, *said], *told)
 
 

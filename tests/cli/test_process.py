@@ -38,7 +38,11 @@ def test_train_then_a_bad_word(tmp_path: Path) -> None:
 
 
 def test_a_defect_ends_with_status_one() -> None:
-    code = "import bertune.cli.inspect as i, sys; i.main = lambda _: 1 / 0; import bertune.cli.main as m; sys.exit(m.main(['inspect']))"
+    code = (
+        "import sys, bertune.cli.inspect as inspect, bertune.cli.main as main\n"
+        "inspect.main = lambda _: 1 / 0\n"
+        "sys.exit(main.main(['inspect']))"
+    )
     ended = run("-c", code)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "ZeroDivisionError" in ended.stderr

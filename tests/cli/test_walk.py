@@ -58,7 +58,7 @@ def test_learn_evaluate_predict(tmp_path: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "tsv.gz", "jsonl.gz"])
 def test_every_format_gives_the_same_model(tmp_path: Path, capsys: Capture, suffix: str) -> None:
     encoder = write_encoder(tmp_path / "encoder")
-    made = []
+    made: list[tuple[dict[str, torch.Tensor], str]] = []
     for kind in ("jsonl", suffix):
         data = write_rows(tmp_path / f"data.{kind}", opinions(16))
         output = tmp_path / f"from_{kind}_{len(made)}"
@@ -137,7 +137,7 @@ def test_predictions_come_in_order_and_as_a_stream(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = train(capsys, tmp_path, opinions(96), "--epochs", "4")
-    some: list[Row] = [{"text": " ".join("good bad film".split() * (i % 7) + ["x" * (i % 5 + 1)])} for i in range(50)]
+    some: list[Row] = [{"text": " ".join(["good", "bad", "film"] * (i % 7) + ["x" * (i % 5 + 1)])} for i in range(50)]
     data = write_rows(tmp_path / "some.jsonl", some)
 
     def scores(path: Path) -> list[object]:

@@ -1,5 +1,7 @@
 """Which sequences go into which batch."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,8 +36,8 @@ def test_seed_and_epoch_decide_the_order() -> None:
 
 def test_nothing_else_decides_it() -> None:
     before = order(seed=1, epoch=0)
-    np.random.seed(5)  # noqa: NPY002
-    np.random.rand(3)  # noqa: NPY002
+    np.random.seed(5)
+    np.random.rand(3)
     assert order(seed=1, epoch=0) == before
 
 
@@ -51,13 +53,16 @@ def test_ranks_share_every_batch(count: int, size: int, world: int) -> None:
 
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 100), sizes)
 def test_similar_lengths_together(lengths: list[int], max_tokens: int, max_sequences: int) -> None:
-    batches = [batch.tolist() for batch in sorted_batches(np.array(lengths, np.int64), max_tokens=max_tokens, max_sequences=max_sequences)]
+    batches = [
+        batch.tolist()
+        for batch in sorted_batches(np.array(lengths, np.int64), max_tokens=max_tokens, max_sequences=max_sequences)
+    ]
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
         assert 1 <= len(batch) <= max_sequences
         assert len(batch) == 1 or sum(lengths[row] for row in batch) <= max_tokens
     in_order = [lengths[row] for batch in batches for row in batch]
     assert in_order == sorted(lengths, reverse=True)
-    for batch, following in zip(batches, batches[1:], strict=False):  # no batch could have taken one more
+    for batch, following in pairwise(batches):  # no batch could have taken one more
         full = len(batch) == max_sequences
         assert full or sum(lengths[row] for row in [*batch, following[0]]) > max_tokens

@@ -26,8 +26,7 @@ def naive(a: Sequence[int], b: Sequence[int], limit: int) -> tuple[list[int], li
             (a if len(a) > len(b) else b).pop()
     else:
         a = a[: limit - 2]
-    had_second = bool(b) or limit == 3
-    ids = [CLS, *a, SEP, *([*b, SEP] if had_second else [])]
+    ids = [CLS, *a, SEP, *([*b, SEP] if b else [])]
     return ids, [0] * (len(a) + 2) + [1] * (len(ids) - len(a) - 2)
 
 

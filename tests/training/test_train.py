@@ -25,7 +25,7 @@ from tests.tiny import VOCABULARY, opinions, refused, same_weights, weights, wri
 Run = Callable[..., TrainResult]
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """What stops a run in these tests."""
 
 
@@ -85,9 +85,7 @@ def test_what_ran_before_does_not_matter(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_run_yaml_repeats_the_run(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
-) -> None:
+def test_run_yaml_repeats_the_run(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str) -> None:
     run("one", precision=precision, validation=tmp_path / "dev.csv", seed=5, weight_decay=0.1, text_column="text")
     tiny.done(capsys, "train", "--config", tmp_path / "one" / "run.yaml", "--output", tmp_path / "two")
     assert same_run(tmp_path / "one", tmp_path / "two")
@@ -104,7 +102,7 @@ def stop_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     def stops(*args: Any, **options: Any) -> Any:
         calls.append(0)
         if len(calls) == 2:
-            raise Stopped
+            raise StoppedError
         return evaluate(*args, **options)
 
     monkeypatch.setattr(train, "evaluate", stops)
@@ -131,7 +129,7 @@ def stop_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
         if isinstance(value, dict) and "progress" in value:
             calls[0] += 1
             if calls[0] == 2:
-                raise Stopped
+                raise StoppedError
         return dumps(value, **options)
 
     monkeypatch.setattr("bertune.training.run.json.dumps", stops)
@@ -145,7 +143,7 @@ def stop_best(monkeypatch: pytest.MonkeyPatch) -> None:
         save(self, *args)
         calls[0] += 1
         if calls[0] == 2:
-            raise Stopped
+            raise StoppedError
 
     monkeypatch.setattr(RunFolder, "save_best", stops)
 
@@ -169,7 +167,7 @@ def test_a_stopped_run_goes_on_exactly(
     run("whole", **options)
     with pytest.MonkeyPatch.context() as patch:
         stop(patch)
-        with pytest.raises((Stopped, KeyboardInterrupt)):
+        with pytest.raises((StoppedError, KeyboardInterrupt)):
             run("stopped", **options)
     torch.manual_seed(99)  # a new process would not stand where this one stopped
     resumed = run("stopped", **options, resume=True)
@@ -200,18 +198,14 @@ def test_a_finished_run_stays_as_it_is(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.xfail(strict=True, reason="run.yaml of a resumed run says `resume: true`")
-def test_run_yaml_of_a_resumed_run_repeats_it_too(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_yaml_of_a_resumed_run_repeats_it_too(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("one")
     run("one", resume=True)
     tiny.done(capsys, "train", "--config", tmp_path / "one" / "run.yaml", "--output", tmp_path / "two")
     assert same_weights(tmp_path / "one", tmp_path / "two")
 
 
-def test_resume_under_other_options_is_refused(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_under_other_options_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("one", epochs=1)
     with pytest.raises(InputError) as error:
         run("one", epochs=2, batch_size=4, resume=True)
@@ -277,9 +271,12 @@ def test_the_best_model_is_kept(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(train, "evaluate", lambda _, task, *args, **options: ({"accuracy": next(scores)}, task))
     steps: list[int] = []
     save = RunFolder.save_best
-    monkeypatch.setattr(
-        RunFolder, "save_best", lambda self, state, metrics: (steps.append(0), save(self, state, metrics))
-    )
+
+    def counted(self: RunFolder, *args: Any) -> None:
+        steps.append(0)
+        save(self, *args)
+
+    monkeypatch.setattr(RunFolder, "save_best", counted)
     result = run("one", validation=tmp_path / "dev.csv", epochs=4)
     assert len(steps) == 2
     assert result.metrics["accuracy"] == 0.9

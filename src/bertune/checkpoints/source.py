@@ -47,6 +47,17 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Files of a Google checkpoint that lie elsewhere, as those of a fine-tuned one do: bert_config.json, vocab.txt."""
+
+    config_file: Path | None = None
+    vocab_file: Path | None = None
+
+
+NOTHING_BESIDE = Beside()
+
+
+@dataclass(frozen=True)
 class LoadReport:
     """What became of a checkpoint's tensors. new: ours that it does not hold; unused: its that the encoder lacks."""
 
@@ -83,25 +94,31 @@ def open_encoder(source: str | Path) -> tuple[Encoder, Tokenizer]:
 
 
 @contextmanager
-def open_checkpoint(source: str | Path) -> Iterator[Checkpoint]:
+def open_checkpoint(source: str | Path, *, beside: Beside = NOTHING_BESIDE) -> Iterator[Checkpoint]:
     """Read a source's numbers, tensors and vocabulary; archives stay unpacked while the context is open.
+
+    Args:
+        source: as for `open_encoder`.
+        beside: files that a Google checkpoint lacks.
 
     Raises:
         InputError: as for `open_encoder`.
     """
     name = str(source)
     if name == "minilm":
-        yield _read_folder(name, _minilm_folder())
+        yield _read_folder(name, _minilm_folder(), beside)
         return
     path = Path(name).expanduser()
     if path.is_file() and (path.suffix == ".zip" or path.name.endswith((".tar.gz", ".tgz", ".tar"))):
         with opened(path) as folder:
-            yield _read_folder(name, folder)
+            yield _read_folder(name, folder, beside)
     else:
-        yield _read_folder(name, path)
+        yield _read_folder(name, path, beside)
 
 
-def _read_folder(source: str, path: Path) -> Checkpoint:
+def _read_folder(source: str, path: Path, beside: Beside) -> Checkpoint:
+    if beside != NOTHING_BESIDE and not google.is_google_checkpoint(path):
+        raise InputError(f"--config-file, --vocab-file: {source} is no Google checkpoint, so it needs neither")
     if huggingface.is_huggingface_folder(path):
         found = huggingface.read_huggingface(path)
         tokenizer = Tokenizer.from_folder(path)
@@ -110,11 +127,12 @@ def _read_folder(source: str, path: Path) -> Checkpoint:
     if tfhub.is_tfhub_module(path):
         module, dialect = tfhub.read_tfhub_module(path), "TF-Hub"
     elif google.is_google_checkpoint(path):
-        module, dialect = google.read_google_checkpoint(path), "Google"
+        files = {"config_file": beside.config_file, "vocab_file": beside.vocab_file}
+        module, dialect = google.read_google_checkpoint(path, **files), "Google"
     else:
         raise InputError(_nothing_there(source, path))
     if module.vocab_file is None:
-        raise InputError(f"{source}: no vocab.txt beside the checkpoint ({path}); put the vocabulary there")
+        raise InputError(f"{source}: no vocab.txt beside the checkpoint ({path}); put the vocabulary there, or name it: --vocab-file")
     tokenizer = Tokenizer.from_vocab(module.vocab_file, do_lower_case=module.do_lower_case is not False)
     names = for_layers(google.ENCODER, module.config.num_hidden_layers)
     return Checkpoint(source, path, dialect, module.config, module.tensors, names, tokenizer, heads=list(module.heads))

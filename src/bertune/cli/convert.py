@@ -4,25 +4,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertune.cli.arguments import parse
+from bertune.errors import InputError
 from bertune.options import option
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Options of `bertune convert`."""
+    """Options of `bertune convert`. With a task the head comes along, and the result is a model folder."""
 
-    encoder: str = option(help="where the encoder is: a folder, a checkpoint, a TF-Hub module, or minilm")
+    encoder: str = option(help="where the encoder is: a folder, a checkpoint, a hub's name for it, or minilm")
     output: str = option(help="new folder for it")
     format: str = option("huggingface", help="whose layout to write", choices=("huggingface", "google"))
+    task: str | None = option(None, help="task of a fine-tuned checkpoint: its head comes along, to predict with")
+    labels: str | None = option(None, help="with --task: names of the classes in the logits' order, as in no,yes")
+    unanswerable: bool = option(False, help="with --task question-answering: trained with unanswerable questions")
+    max_seq_length: int | None = option(None, help="with --task: longest sequence that predictions use")
+    config_file: str | None = option(None, help="bert_config.json of a Google checkpoint that has none beside it")
+    vocab_file: str | None = option(None, help="vocab.txt of a Google checkpoint that has none beside it")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Write an encoder in another layout."""
+    """Write an encoder, or a fine-tuned model, in another layout."""
     said = parse("bertune convert", "Any readable encoder in another layout.", [ConvertOptions], argv)
     options = ConvertOptions(**said)
+    _check(options)
 
     from pathlib import Path
 
-    from bertune.checkpoints.conversion import convert
+    from bertune.checkpoints.conversion import Finetuned, convert, convert_finetuned
+    from bertune.checkpoints.source import Beside
+    from bertune.tasks.task import new_task
 
-    convert(options.encoder, Path(options.output), layout=options.format)
+    beside = Beside(
+        Path(options.config_file) if options.config_file else None,
+        Path(options.vocab_file) if options.vocab_file else None,
+    )
+    if options.task is None:
+        convert(options.encoder, Path(options.output), layout=options.format, beside=beside)
+        return
+    labels = [label.strip() for label in options.labels.split(",")] if options.labels else []
+    facts = Finetuned(new_task(options.task), labels, options.unanswerable, options.max_seq_length)
+    convert_finetuned(options.encoder, Path(options.output), facts, beside=beside)
+
+
+def _check(options: ConvertOptions) -> None:
+    if options.task is not None and options.format == "google":
+        raise InputError("--format google: writes encoders only; leave --task away")
+    given = {
+        "--labels": options.labels,
+        "--unanswerable": options.unanswerable or None,
+        "--max-seq-length": options.max_seq_length,
+    }
+    alone = [name for name, value in given.items() if value is not None]
+    if options.task is None and alone:
+        raise InputError(f"{', '.join(alone)}: needs --task, as in --task text-classification")

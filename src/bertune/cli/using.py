@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertune.cli.arguments import parse
 from bertune.errors import InputError
-from bertune.options import option
+from bertune.options import DEVICES, PRECISIONS, option
 
 if TYPE_CHECKING:
     from bertune.model import Model
@@ -20,8 +20,10 @@ class UseOptions:
 
     model: str = option(help="folder that bertune train wrote")
     batch_size: int = option(256, help="most sequences computed at a time")
-    precision: str = option("auto", help="numbers to compute in", choices=("auto", "bf16", "fp16", "fp32"))
-    device: str = option("auto", help="where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option(
+        "auto", help="numbers to compute in; int8: 8-bit products on CPUs that have them", choices=(*PRECISIONS, "int8")
+    )
+    device: str = option("auto", help="where to compute", choices=DEVICES)
 
 
 @dataclass(frozen=True)

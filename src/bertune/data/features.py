@@ -38,6 +38,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def first(self, count: int) -> "Features":
+        """The first `count` sequences, without targets."""
+        rows = np.arange(min(count, len(self)))
+        return Features(self.input_ids.take(rows), self.segment_ids.take(rows), self.example_index[: len(rows)])
+
     @property
     def tokens(self) -> int:
         """Tokens of all sequences together."""

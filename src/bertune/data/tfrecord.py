@@ -1,8 +1,8 @@
 """TFRecord files of tf.train.Example, read and written without TensorFlow.
 
-A record is: its length (uint64, little-endian), the masked CRC-32C of those eight bytes, its bytes, their masked CRC-32C.
-Source: tensorflow.org/tutorials/load_data/tfrecord, and tensorflow/core/example/{example,feature}.proto for the message:
-a map from names to lists of bytes, of 32-bit floats, or of 64-bit integers.
+A record is its length (uint64, little-endian), the masked CRC-32C of those eight bytes, its bytes, and their masked
+CRC-32C. An Example is a map from names to lists of bytes, of 32-bit floats, or of 64-bit integers.
+Source: tensorflow.org/tutorials/load_data/tfrecord; tensorflow/core/example/{example,feature}.proto.
 """
 
 import struct

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertune.options import option
-from bertune.precision import DEVICES, PRECISIONS
+from bertune.options import DEVICES, PRECISIONS, option
 
 
 @dataclass(frozen=True, kw_only=True)

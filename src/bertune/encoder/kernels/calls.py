@@ -15,6 +15,10 @@ from bertune.encoder.layout import Layout
 ACTIVATION_CODES = {"gelu": 0, "gelu_tanh": 1, "relu": 2}
 
 
+NO_MASK = (0.0, 0)
+"""Dropout's probability and seed where nothing is dropped."""
+
+
 def available(tensor: Tensor) -> bool:
     """Whether the kernels take this tensor: on the CPU, of a type they are compiled for."""
     return tensor.device.type == "cpu" and library(tensor.dtype) is not None
@@ -93,9 +97,10 @@ def add_norm(
     bias: Tensor,
     residual: Tensor,
     norm: tuple[Tensor, Tensor, float],
-    mask: tuple[float, int],
+    mask: tuple[float, int] = NO_MASK,
     *,
-    keep: bool,
+    keep: bool = False,
+    row_scale: Tensor | None = None,
 ) -> tuple[Tensor, Norm | None]:
     """LayerNorm(residual + dropout(x + bias)).
 
@@ -106,6 +111,7 @@ def add_norm(
         norm: weight and bias, Shape: (H,), float32, and epsilon.
         mask: dropout's probability and seed.
         keep: whether to return what the way back needs.
+        row_scale: multiplies the rows of x first, where they come from quantized ones. Shape: (T,), float32.
     """
     rows, width = x.shape
     weight, shift, eps = norm
@@ -121,6 +127,7 @@ def add_norm(
         rows,
         width,
         x,
+        row_scale,
         bias,
         residual,
         weight,
@@ -187,7 +194,14 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def attention(
-    qkv: Tensor, bias: Tensor, layout: Layout, heads: int, mask: tuple[float, int], *, keep: bool
+    qkv: Tensor,
+    bias: Tensor,
+    layout: Layout,
+    heads: int,
+    mask: tuple[float, int] = NO_MASK,
+    *,
+    keep: bool = False,
+    row_scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Every sequence attends to itself: softmax(q kᵀ / √D) v, head by head.
 
@@ -198,6 +212,7 @@ def attention(
         heads: attention heads.
         mask: dropout's probability and seed.
         keep: whether to return the logarithms of the softmax denominators, (T, heads), for the way back.
+        row_scale: multiplies the rows of qkv first, where they come from quantized ones. Shape: (T,), float32.
     """
     width = qkv.shape[1] // 3
     out = _rows(qkv, width, layout)
@@ -207,6 +222,7 @@ def attention(
         "bertune_attention_forward",
         *_places(layout, heads, width),
         qkv,
+        row_scale,
         bias,
         float(mask[0]),
         mask[1],
@@ -299,3 +315,18 @@ def sum_of_squares(x: Tensor) -> float:
     total = torch.zeros((), dtype=torch.float64)
     _call(x.dtype, "bertune_sum_of_squares", x.numel(), x, total)
     return float(total)
+
+
+def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Every row in 8 bits, 128 standing for zero, and what to multiply it by. Shape: (T, H) → (T, H) uint8, (T,)."""
+    out, scale = torch.empty(x.shape, dtype=torch.uint8), x.new_empty(x.shape[0], dtype=torch.float32)
+    _call(x.dtype, "bertune_quantize_rows", *x.shape, x, out, scale)
+    return out, scale
+
+
+def bias_activation_quantized(x: Tensor, row_scale: Tensor, bias: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+    """activation(x · row_scale + bias) as `quantize_rows` gives it. Shape: (T, I) → (T, I) uint8, (T,)."""
+    out, scale = torch.empty(x.shape, dtype=torch.uint8), torch.empty_like(row_scale)
+    code = ACTIVATION_CODES[activation]
+    _call(x.dtype, "bertune_bias_activation_quantized", *x.shape, x, row_scale, bias, code, out, scale)
+    return out, scale

@@ -129,10 +129,11 @@ int bertune_dropout(int threads, int64_t n, const elem *x, double p, uint64_t se
     return 0;
 }
 
-/* z = residual + dropout(x + bias); out = LayerNorm(z). z, mean and rstd are kept for the way back when z is given. */
-int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, const float *bias, const elem *residual,
-                             const float *gamma, const float *beta, double eps, double p, uint64_t seed, elem *z,
-                             float *mean, float *rstd, elem *out) {
+/* z = residual + dropout(x + bias); out = LayerNorm(z). z, mean and rstd are kept for the way back when z is given.
+ * Here and below row_scale, where not NULL, multiplies the rows of x first: products of quantized rows lack it. */
+int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, const float *row_scale, const float *bias,
+                             const elem *residual, const float *gamma, const float *beta, double eps, double p,
+                             uint64_t seed, elem *z, float *mean, float *rstd, elem *out) {
     dropout_t d = dropout_make(seed, p);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -144,7 +145,7 @@ int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, c
         for (int64_t t = from; t < to; t++) {
             const elem *xt = x + t * H, *rt = residual + t * H;
             uint32_t base = (uint32_t)(t * H);
-            float sum = 0.0f, squares = 0.0f;
+            float sum = 0.0f, squares = 0.0f, scale = row_scale ? row_scale[t] : 1.0f;
             if (d.threshold) {
 #pragma omp simd reduction(+ : sum)
                 for (int64_t c = 0; c < H; c++) {
@@ -154,7 +155,7 @@ int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, c
             } else {
 #pragma omp simd reduction(+ : sum)
                 for (int64_t c = 0; c < H; c++) {
-                    row[c] = up(rt[c]) + (up(xt[c]) + bias[c]);
+                    row[c] = up(rt[c]) + (up(xt[c]) * scale + bias[c]);
                     sum += row[c];
                 }
             }
@@ -267,6 +268,59 @@ int bertune_bias_activation_forward(int threads, int64_t T, int64_t I, const ele
     return 0;
 }
 
+/* ---- quantization for prediction: 8 bits a value, one scale a row, 128 standing for zero ---- */
+
+/* row (n) → q: round(row / scale) + 128, scale = largest magnitude / 127. Returns the scale. */
+static inline float quantize_row(const float *row, int64_t n, uint8_t *q) {
+    float most = 0.0f;
+#pragma omp simd reduction(max : most)
+    for (int64_t c = 0; c < n; c++) most = fabsf(row[c]) > most ? fabsf(row[c]) : most;
+    float scale = most > 0.0f ? most / 127.0f : 1.0f, inverse = 1.0f / scale;
+#pragma omp simd
+    for (int64_t c = 0; c < n; c++) q[c] = (uint8_t)((int32_t)__builtin_rintf(row[c] * inverse) + 128);
+    return scale;
+}
+
+/* Rows of x (T, H) → out (T, H) and scale (T). */
+int bertune_quantize_rows(int threads, int64_t T, int64_t H, const elem *x, uint8_t *out, float *scale) {
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        float *row = scratch((size_t)H);
+        if (!row) failed = 1;
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < T; t++) {
+            if (!row) continue;
+#pragma omp simd
+            for (int64_t c = 0; c < H; c++) row[c] = up(x[t * H + c]);
+            scale[t] = quantize_row(row, H, out + t * H);
+        }
+        free(row);
+    }
+    return failed;
+}
+
+/* activation(x * row_scale + bias), quantized. */
+int bertune_bias_activation_quantized(int threads, int64_t T, int64_t I, const elem *x, const float *row_scale,
+                                      const float *bias, int activation, uint8_t *out, float *scale) {
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        float *row = scratch((size_t)I);
+        if (!row) failed = 1;
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < T; t++) {
+            if (!row) continue;
+            const elem *xt = x + t * I;
+            float s = row_scale[t];
+            ACTIVATION_LOOPS(row[c] = activate(up(xt[c]) * s + bias[c], kind);)
+            scale[t] = quantize_row(row, I, out + t * I);
+        }
+        free(row);
+    }
+    return failed;
+}
+
 /* dx = dy * activation'(x + bias), in place of dy; dbias[0..I) its column sums. */
 int bertune_bias_activation_backward(int threads, int64_t T, int64_t I, const elem *x, const float *bias, int activation,
                                      elem *dy, float *dbias) {
@@ -369,18 +423,19 @@ static void product(int64_t M, int64_t N, int64_t K, const float *A, int64_t am,
 }
 
 /* rows (S, D) of a column block of qkv, plus bias, times a factor → out (S, Dp) and/or its transpose (Dp, Sp), zero padded */
-static void gather(int64_t S, int64_t D, int64_t Dp, int64_t Sp, const elem *from, int64_t stride, const float *bias,
-                   float factor, float *out, float *transposed) {
+static void gather(int64_t S, int64_t D, int64_t Dp, int64_t Sp, const elem *from, int64_t stride,
+                   const float *row_scale, const float *bias, float factor, float *out, float *transposed) {
     for (int64_t s = 0; s < S; s++) {
         const elem *row = from + s * stride;
+        float scale = row_scale ? row_scale[s] : 1.0f;
         if (out) {
             float *o = out + s * Dp;
 #pragma omp simd
-            for (int64_t c = 0; c < D; c++) o[c] = (up(row[c]) + (bias ? bias[c] : 0.0f)) * factor;
+            for (int64_t c = 0; c < D; c++) o[c] = (up(row[c]) * scale + (bias ? bias[c] : 0.0f)) * factor;
             for (int64_t c = D; c < Dp; c++) o[c] = 0.0f;
         }
         if (transposed)
-            for (int64_t c = 0; c < D; c++) transposed[c * Sp + s] = (up(row[c]) + (bias ? bias[c] : 0.0f)) * factor;
+            for (int64_t c = 0; c < D; c++) transposed[c * Sp + s] = (up(row[c]) * scale + (bias ? bias[c] : 0.0f)) * factor;
     }
     if (transposed) {
         for (int64_t c = 0; c < D; c++)
@@ -404,7 +459,7 @@ static inline int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES
  * qkv (T, 3H) without bias, bias (3H); out (T, H); lse (T, heads): log of every softmax's denominator, or NULL. */
 int bertune_attention_forward(int threads, int64_t sequences, const int64_t *starts, const int64_t *lengths,
                               int64_t longest, int64_t stride, int64_t heads, int64_t D, const elem *qkv,
-                              const float *bias, double p, uint64_t seed, elem *out, float *lse) {
+                              const float *row_scale, const float *bias, double p, uint64_t seed, elem *out, float *lse) {
     int64_t H = heads * D, Dp = padded(D), widest = padded(longest);
     float scale = 1.0f / sqrtf((float)D);
     dropout_t drop = dropout_make(seed, p);
@@ -419,13 +474,13 @@ int bertune_attention_forward(int threads, int64_t sequences, const int64_t *sta
             int64_t sequence = task / heads, head = task % heads, S = lengths[sequence], Sp = padded(S);
             int64_t start = starts[sequence], R = stride ? stride : S;
             const elem *base = qkv + start * 3 * H + head * D;
-            const float *b = bias + head * D;
+            const float *b = bias + head * D, *scales = row_scale ? row_scale + start : NULL;
             float *Kt = room, *V = Kt + Dp * widest, *Q = V + widest * Dp, *O = Q + QUERIES * Dp, *P = O + QUERIES * Dp;
-            gather(S, D, Dp, Sp, base + H, 3 * H, b + H, 1.0f, NULL, Kt);
-            gather(S, D, Dp, Sp, base + 2 * H, 3 * H, b + 2 * H, 1.0f, V, NULL);
+            gather(S, D, Dp, Sp, base + H, 3 * H, scales, b + H, 1.0f, NULL, Kt);
+            gather(S, D, Dp, Sp, base + 2 * H, 3 * H, scales, b + 2 * H, 1.0f, V, NULL);
             for (int64_t q0 = 0; q0 < R; q0 += QUERIES) {
                 int64_t rows = R - q0 < QUERIES ? R - q0 : QUERIES;
-                gather(rows, D, Dp, 0, base + q0 * 3 * H, 3 * H, b, scale, Q, NULL);
+                gather(rows, D, Dp, 0, base + q0 * 3 * H, 3 * H, scales ? scales + q0 : NULL, b, scale, Q, NULL);
                 product(rows, Sp, D, Q, Dp, 1, Kt, Sp, P, Sp, 0);
                 for (int64_t r = 0; r < rows; r++) {
                     float *pr = P + r * Sp, most = pr[0], sum = 0.0f;
@@ -477,12 +532,12 @@ int bertune_attention_backward(int threads, int64_t sequences, const int64_t *st
             float *Kt = room, *K = Kt + Dp * widest, *Vt = K + Dp * widest, *dK = Vt + Dp * widest, *dV = dK + Dp * widest;
             float *Q = dV + Dp * widest, *dO = Q + QUERIES * Dp, *dQ = dO + QUERIES * Dp;
             float *P = dQ + QUERIES * Dp, *dP = P + QUERIES * widest;
-            gather(S, D, Dp, Sp, base + H, 3 * H, b + H, 1.0f, K, Kt);
-            gather(S, D, Dp, Sp, base + 2 * H, 3 * H, b + 2 * H, 1.0f, NULL, Vt);
+            gather(S, D, Dp, Sp, base + H, 3 * H, NULL, b + H, 1.0f, K, Kt);
+            gather(S, D, Dp, Sp, base + 2 * H, 3 * H, NULL, b + 2 * H, 1.0f, NULL, Vt);
             for (int64_t q0 = 0; q0 < R; q0 += QUERIES) {
                 int64_t rows = R - q0 < QUERIES ? R - q0 : QUERIES;
-                gather(rows, D, Dp, 0, base + q0 * 3 * H, 3 * H, b, scale, Q, NULL);
-                gather(rows, D, Dp, 0, dout + (start + q0) * H + head * D, H, NULL, 1.0f, dO, NULL);
+                gather(rows, D, Dp, 0, base + q0 * 3 * H, 3 * H, NULL, b, scale, Q, NULL);
+                gather(rows, D, Dp, 0, dout + (start + q0) * H + head * D, H, NULL, NULL, 1.0f, dO, NULL);
                 product(rows, Sp, D, Q, Dp, 1, Kt, Sp, P, Sp, 0);
                 product(rows, Sp, D, dO, Dp, 1, Vt, Sp, dP, Sp, 0);
                 for (int64_t r = 0; r < rows; r++) {

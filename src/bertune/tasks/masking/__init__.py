@@ -1,0 +1,1 @@
+"""How text becomes masked sequences: google-research/bert's instances, and masks drawn anew every epoch."""

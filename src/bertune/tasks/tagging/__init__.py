@@ -1,0 +1,1 @@
+"""Token classification's parts: tag schemes, words and entities, reading, decoding, metrics."""

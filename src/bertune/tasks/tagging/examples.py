@@ -1,0 +1,92 @@
+"""A text, its words and its entities, all by characters."""
+
+import itertools
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bertune.tasks.tagging.schemes import Chunk, chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """`text[start:end]`, in code points."""
+
+    label: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedExample:
+    """A text with words and, where they are known, entities.
+
+    words: start and end of every word, ascending.  place: line of the file where it was read; 0 for none.
+    """
+
+    text: str
+    words: tuple[tuple[int, int], ...]
+    entities: tuple[Entity, ...] = ()
+    place: int = 0
+
+
+@lru_cache(maxsize=1 << 16)
+def _kind(char: str) -> int:
+    """0: space.  1: part of a word.  2: a word of its own (punctuation, a Chinese character)."""
+    if char.isspace() or unicodedata.category(char) in ("Zs", "Cc"):
+        return 0
+    if unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum()):
+        return 2
+    code = ord(char)
+    alone = 0x3400 <= code <= 0x4DBF or 0x4E00 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x2FA1F
+    return 2 if alone else 1
+
+
+def words_of(text: str) -> tuple[tuple[int, int], ...]:
+    """Words of a running text as BERT's basic tokenizer splits: at spaces, punctuation and Chinese characters."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    for kind, run in itertools.groupby(text, _kind):
+        length = sum(1 for _ in run)
+        if kind == 1:
+            found.append((at, at + length))
+        elif kind == 2:
+            found.extend((i, i + 1) for i in range(at, at + length))
+        at += length
+    return tuple(found)
+
+
+def from_tokens(tokens: Sequence[str], tags: Sequence[str] | None, place: int) -> TaggedExample:
+    """Tokens joined by spaces, with the entities that their tags mean."""
+    ends = list(itertools.accumulate(len(token) + 1 for token in tokens))
+    words = tuple((end - 1 - len(token), end - 1) for token, end in zip(tokens, ends, strict=True))
+    found = () if tags is None else tuple(chars_of(chunk, words) for chunk in chunks(tags))
+    return TaggedExample(" ".join(tokens), words, found, place)
+
+
+def chars_of(chunk: Chunk, words: Sequence[tuple[int, int]]) -> Entity:
+    """An entity over words as one over characters."""
+    return Entity(chunk.label, words[chunk.first][0], words[chunk.end - 1][1])
+
+
+def word_chunks(example: TaggedExample) -> tuple[list[Chunk], int]:
+    """The example's entities over its words, and how many of them begin or end inside a word.
+
+    Those are widened to the words they touch; an entity that touches none is left out.
+    """
+    found: list[Chunk] = []
+    inexact = 0
+    at = 0
+    for entity in sorted(example.entities, key=lambda one: one.start):
+        while at < len(example.words) and example.words[at][1] <= entity.start:
+            at += 1
+        end = at
+        while end < len(example.words) and example.words[end][0] < entity.end:
+            end += 1
+        if end == at:
+            inexact += 1
+            continue
+        found.append(Chunk(entity.label, at, end))
+        inexact += (example.words[at][0], example.words[end - 1][1]) != (entity.start, entity.end)
+    return found, inexact
