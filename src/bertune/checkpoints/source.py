@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertune.checkpoints import google, huggingface, tfhub
+from bertune.checkpoints import google, hub, huggingface, tfhub, tfhub_handles
 from bertune.checkpoints.archives import opened
 from bertune.checkpoints.names import Rename, for_layers, to_ours
 from bertune.data.rows import file_sha256
@@ -81,8 +81,9 @@ def open_encoder(source: str | Path) -> tuple[Encoder, Tokenizer]:
     """A pretrained encoder and its tokenizer from wherever they are kept.
 
     Args:
-        source: a Hugging Face folder, a Google checkpoint (folder, prefix such as `…/bert_model.ckpt`, or released
-            .zip), a TF-Hub module (folder or .tar.gz), or `minilm`.
+        source: a Hugging Face folder, an id on the Hugging Face Hub (`org/name`, `org/name@revision`), a Google
+            checkpoint (folder, prefix such as `…/bert_model.ckpt`, or released .zip), a TF-Hub module (folder, .tar.gz,
+            or handle of TF-Hub or Kaggle), or `minilm`. What exists on disk goes before ids and handles.
 
     Raises:
         InputError: nothing there, a broken or unknown file, an encoder tensor missing or of another shape.
@@ -113,7 +114,17 @@ def open_checkpoint(source: str | Path, *, beside: Beside = NOTHING_BESIDE) -> I
         with opened(path) as folder:
             yield _read_folder(name, folder, beside)
     else:
-        yield _read_folder(name, path, beside)
+        yield _read_folder(name, _on_disk(name, path), beside)
+
+
+def _on_disk(source: str, path: Path) -> Path:
+    """Where a source lies: itself when it exists, else where a hub's cache keeps it."""
+    if path.exists() or google.is_google_checkpoint(path):
+        return path
+    if tfhub_handles.is_handle(source):
+        return tfhub_handles.resolve(source)
+    known = hub.parse_hub_id(source)
+    return path if known is None else hub.fetch(*known)
 
 
 def _read_folder(source: str, path: Path, beside: Beside) -> Checkpoint:
@@ -127,21 +138,33 @@ def _read_folder(source: str, path: Path, beside: Beside) -> Checkpoint:
     if tfhub.is_tfhub_module(path):
         module, dialect = tfhub.read_tfhub_module(path), "TF-Hub"
     elif google.is_google_checkpoint(path):
-        files = {"config_file": beside.config_file, "vocab_file": beside.vocab_file}
-        module, dialect = google.read_google_checkpoint(path, **files), "Google"
+        module, dialect = _read_google(source, path, beside), "Google"
     else:
         raise InputError(_nothing_there(source, path))
     if module.vocab_file is None:
-        raise InputError(f"{source}: no vocab.txt beside the checkpoint ({path}); put the vocabulary there, or name it: --vocab-file")
+        raise InputError(
+            f"{source}: no vocab.txt beside the checkpoint ({path}); put the vocabulary there, or name it: --vocab-file"
+        )
     tokenizer = Tokenizer.from_vocab(module.vocab_file, do_lower_case=module.do_lower_case is not False)
     names = for_layers(google.ENCODER, module.config.num_hidden_layers)
     return Checkpoint(source, path, dialect, module.config, module.tensors, names, tokenizer, heads=list(module.heads))
 
 
+def _read_google(source: str, path: Path, beside: Beside) -> google.GoogleCheckpoint:
+    folder = google.find_checkpoint(path).parent
+    if beside.config_file is None and not (folder / "bert_config.json").is_file():
+        raise InputError(
+            f"{source}: no bert_config.json in {folder}. Fine-tuning leaves the config and the vocabulary with the "
+            "pretrained checkpoint: copy both here, or convert with --config-file FILE --vocab-file FILE"
+        )
+    return google.read_google_checkpoint(path, config_file=beside.config_file, vocab_file=beside.vocab_file)
+
+
 def _nothing_there(source: str, path: Path) -> str:
     legal = (
-        "a Hugging Face folder (config.json, model.safetensors), a Google checkpoint (folder, .zip or prefix such as "
-        "DIR/bert_model.ckpt), a TF-Hub module (folder or .tar.gz), or 'minilm'"
+        "a Hugging Face folder (config.json, model.safetensors), an id on the Hugging Face Hub (org/name), a Google "
+        "checkpoint (folder, .zip or prefix such as DIR/bert_model.ckpt), a TF-Hub module (folder, .tar.gz or handle), "
+        "or 'minilm'"
     )
     if path.is_dir():
         return f"--encoder {source}: this folder holds no encoder that bertune knows. Known: {legal}"

@@ -24,11 +24,15 @@ class UseOptions:
         "auto", help="numbers to compute in; int8: 8-bit products on CPUs that have them", choices=(*PRECISIONS, "int8")
     )
     device: str = option("auto", help="where to compute", choices=DEVICES)
+    trust_task_file: str | None = option(
+        None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
+    )
 
 
 @dataclass(frozen=True)
 class _First:
     model: str | None = option(None, help="folder that bertune train wrote")
+    trust_task_file: str | None = option(None, help="the file of a model whose task came from one")
 
 
 def parse_for_model(
@@ -43,12 +47,14 @@ def parse_for_model(
         argv: arguments after the verb.
     """
     own: list[type[Any]] = []
-    folder = parse(prog, about, [_First], argv, partial=True).get("model")
+    first = parse(prog, about, [_First], argv, partial=True)
+    folder = first.get("model")
     if folder is not None and (Path(folder) / "bertune.json").is_file():
         from bertune.checkpoints.huggingface import read_json
-        from bertune.tasks.task import task_kind
+        from bertune.tasks.task import kind_from_json
 
-        own = [task_kind(str(read_json(Path(folder) / "bertune.json").get("task", {}).get("name"))).Options]
+        state = read_json(Path(folder) / "bertune.json").get("task", {})
+        own = [kind_from_json(state, first.get("trust_task_file"))[1].Options]
     said = parse(prog, about, [*trees, *(_all_optional(tree) for tree in own)], argv)
     general = {field.name for tree in trees for field in dataclasses.fields(tree)}
     made = [
@@ -75,6 +81,8 @@ def load_for(options: UseOptions, task_options: dict[str, Any]) -> "Model":
 
     if options.batch_size < 1:
         raise InputError(f"--batch-size {options.batch_size}: must be at least 1")
-    model = load(options.model, device=options.device, precision=options.precision)
+    model = load(
+        options.model, device=options.device, precision=options.precision, trust_task_file=options.trust_task_file
+    )
     changed = dataclasses.replace(model.task.options, **task_options)
     return dataclasses.replace(model, task=model.task.with_options(changed))

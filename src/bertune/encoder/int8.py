@@ -37,7 +37,7 @@ class _Product(NamedTuple):
     zero: Tensor
 
     def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """x (T, inputs), as `quantize_rows` gives it, times the weight; rows still lack their own scale."""
+        """Rows (T, inputs), as `quantize_rows` gives it, times the weight; rows still lack their own scale."""
         result: Tensor = torch.ops.onednn.qlinear_pointwise(
             x, 1.0, ZERO, self.packed, self.scale, self.zero, None, 1.0, 0, dtype, "none", [], ""
         )

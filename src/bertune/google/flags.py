@@ -1,4 +1,4 @@
-"""Command lines as absl reads them: `--name=value`, `--name value`, one dash or two, `--flag`, `--noflag`, `--flagfile`.
+"""Command lines as absl reads them: `--name=value`, `--name value`, `-name`, `--flag`, `--noflag`, `--flagfile`.
 
 A program's flags are the fields of dataclasses made with `option`, as everywhere; without a default they are required.
 Source: the documentation of absl.flags, which the original's programs use.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bertune.errors import InputError, Problems
+from bertune.errors import Problems
 
 TreeT = TypeVar("TreeT")
 

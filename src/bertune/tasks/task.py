@@ -166,6 +166,8 @@ class Task(Protocol[ExampleT]):
 TASKS = {
     "text-classification": "bertune.tasks.text_classification:TextClassification",
     "question-answering": "bertune.tasks.question_answering:QuestionAnswering",
+    "pretraining": "bertune.tasks.pretraining:Pretraining",
+    "token-classification": "bertune.tasks.token_classification:TokenClassification",
     **dict.fromkeys(("mrpc", "cola", "sst2", "rte", "mnli", "qnli", "qqp", "wnli", "xnli"), "bertune.tasks.glue:GLUE"),
 }
 """Task names and where they live. What stands there has `Options` and is called with the name and its options."""
@@ -174,22 +176,37 @@ TASKS = {
 def task_kind(name: str) -> Any:
     """What makes the tasks of a name: a class or the like, with `Options`.
 
+    Args:
+        name: a known one, or `path/to/file.py:Class`, whose code is run.
+
     Raises:
-        InputError: a name that no task has; the known ones are listed.
+        InputError: a name that no task has (the known ones are listed), or a file that holds no task.
     """
-    if name not in TASKS:
-        raise InputError(f"--task {name}: no such task. Known: {', '.join(TASKS)}")
-    module, attribute = TASKS[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    return _named_kind(name)[1]
+
+
+def _named_kind(name: str, sha256: str | None = None) -> tuple[str, Any]:
+    """The name that a task keeps, and what makes it."""
+    from bertune.tasks.task_files import class_in_file, is_task_file
+
+    if name in TASKS:
+        module, attribute = TASKS[name].split(":")
+        return name, getattr(importlib.import_module(module), attribute)
+    if is_task_file(name):
+        return class_in_file(name, sha256=sha256)
+    raise InputError(f"--task {name}: no such task. Known: {', '.join(TASKS)}, and path/to/file.py:Class")
 
 
 def new_task(name: str, options: Mapping[str, Any] | None = None) -> Task[Any]:
-    """A task by name, with the options that differ from its defaults.
+    """A task by name (or `path/to/file.py:Class`), with the options that differ from its defaults.
 
     Raises:
-        InputError: an unknown name or option.
+        InputError: an unknown name or option, a file that holds no task.
     """
-    kind = task_kind(name)
+    return _made(*_named_kind(name), options)
+
+
+def _made(name: str, kind: Any, options: Mapping[str, Any] | None) -> Task[Any]:
     known = [field.name for field in dataclasses.fields(kind.Options)]
     strange = [option for option in options or {} if option not in known]
     if strange:
@@ -198,11 +215,47 @@ def new_task(name: str, options: Mapping[str, Any] | None = None) -> Task[Any]:
     return made
 
 
-def task_from_json(state: Mapping[str, Any]) -> Task[Any]:
-    """The task that a model folder describes (`Task.to_json`).
+def task_to_json(task: Task[Any]) -> dict[str, Any]:
+    """What a model folder keeps of a task; of one from a user's file also that file's SHA-256."""
+    from bertune.tasks.task_files import task_file_of
+
+    file = task_file_of(task)
+    return task.to_json() | ({} if file is None else {"file_sha256": file.sha256})
+
+
+def kind_from_json(state: Mapping[str, Any], trust_task_file: str | Path | None = None) -> tuple[str, Any]:
+    """The name of a model's task and what makes it; code of a user's file runs only when that file is given here.
 
     Raises:
-        InputError: an unknown task name or option.
+        InputError: an unknown task, a task file that was not given or is not the one of the training.
     """
-    restored: Task[Any] = new_task(str(state.get("name")), state.get("options")).restored(state)
+    from bertune.tasks.task_files import is_task_file
+
+    name = str(state.get("name"))
+    if not is_task_file(name):
+        return _named_kind(name)
+    sha256 = state.get("file_sha256")
+    if trust_task_file is None:
+        raise InputError(
+            f"this model's task is {name}, from a file whose code must run to use it (SHA-256 {sha256}). "
+            "If you trust that file: --trust-task-file FILE, in Python bertune.load(folder, trust_task_file=FILE)"
+        )
+    attribute = name.rpartition(":")[2]
+    if Path(trust_task_file).suffix != ".py":
+        raise InputError(f"--trust-task-file {trust_task_file}: expected the Python file of the task {name}")
+    _, kind = _named_kind(f"{trust_task_file}:{attribute}", None if sha256 is None else str(sha256))
+    return name, kind
+
+
+def task_from_json(state: Mapping[str, Any], trust_task_file: str | Path | None = None) -> Task[Any]:
+    """The task that a model folder describes (`task_to_json`).
+
+    Args:
+        state: what the folder says.
+        trust_task_file: the user's file that holds the task, if it came from one; its code is run.
+
+    Raises:
+        InputError: an unknown task name or option, a task file that was not given or is another one.
+    """
+    restored: Task[Any] = _made(*kind_from_json(state, trust_task_file), state.get("options")).restored(state)
     return restored

@@ -12,6 +12,7 @@ Forms of a record:
 Offsets count code points; ends are exclusive.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,9 @@ KEYS = ("entities", "ents", "spans", "label", "labels")
 """Where a record's entities may stand, best first."""
 
 
-def from_record(record: object, text_key: str, entities_key: str | None, *, labelled: bool, place: int) -> TaggedExample:
+def from_record(
+    record: object, text_key: str, entities_key: str | None, *, labelled: bool, place: int
+) -> TaggedExample:
     """An example from one annotated record of any of the forms.
 
     Spaces at an entity's edges are left out of it.
@@ -48,7 +51,7 @@ def from_record(record: object, text_key: str, entities_key: str | None, *, labe
         except InputError as error:
             problems.append(str(error))
     found = sorted(set(found), key=lambda one: (one.start, one.end))
-    for one, two in zip(found, found[1:], strict=False):
+    for one, two in itertools.pairwise(found):
         if two.start < one.end:
             problems.append(f"entities overlap: {_shown(one, text)} and {_shown(two, text)}; a word has one tag only")
     if problems:

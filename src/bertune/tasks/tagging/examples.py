@@ -39,7 +39,9 @@ def _kind(char: str) -> int:
     if unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum()):
         return 2
     code = ord(char)
-    alone = 0x3400 <= code <= 0x4DBF or 0x4E00 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x2FA1F
+    alone = (
+        0x3400 <= code <= 0x4DBF or 0x4E00 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x2FA1F
+    )
     return 2 if alone else 1
 
 

@@ -81,9 +81,7 @@ def _annotated(
     problems = Problems()
     for where, place, record in records:
         try:
-            example = from_record(
-                record, options.text_column, options.entities_column, labelled=labelled, place=place
-            )
+            example = from_record(record, options.text_column, options.entities_column, labelled=labelled, place=place)
         except InputError as error:
             problems.add(f"{path}, {where}: {error}")
             continue
@@ -107,7 +105,7 @@ def _sentences(file: RowFile, options: ReadingOptions, *, labelled: bool) -> Ite
         if tokens is None or not all(tokens):
             problems.add(f"{file.where(row, options.tokens_column)}: expected a list of texts, none of them empty")
         elif tags is None:
-            problems.add(f"{file.where(row, tags_column)}: expected a list of tags such as \"B-PER\", by name")
+            problems.add(f'{file.where(row, tags_column)}: expected a list of tags such as "B-PER", by name')
         elif labelled and len(tags) != len(tokens):
             problems.add(f"{file.where(row)}: {len(tokens)} tokens but {len(tags)} tags; every token needs one tag")
         elif not problems:
@@ -121,9 +119,7 @@ def _texts(value: object) -> tuple[str, ...] | None:
     return None
 
 
-def _of_sentences(
-    sentences: Iterator[Sentence], path: Path, scheme: str, *, labelled: bool
-) -> Iterator[TaggedExample]:
+def _of_sentences(sentences: Iterator[Sentence], path: Path, scheme: str, *, labelled: bool) -> Iterator[TaggedExample]:
     if not labelled:
         yield from (from_tokens(one.tokens, None, one.line) for one in sentences)
         return
@@ -148,7 +144,11 @@ def _check(sentences: Sequence[Sentence], path: Path, scheme: str) -> None:
     for one in sentences:
         wrong = violations(one.tags, scheme)
         if mixed:
-            wrong += [(i, f"{tag!r} has no letter before it, as {prefixed[0]!r} has") for i, tag in enumerate(one.tags) if not has_prefix(tag)]
+            wrong += [
+                (i, f"{tag!r} has no letter before it, as {prefixed[0]!r} has")
+                for i, tag in enumerate(one.tags)
+                if not has_prefix(tag)
+            ]
         for i, message in wrong:
             place = f"line {one.line + i}" if in_conll else f"line {one.line}, token {i}"
             problems.add(f"{path}, {place}: {one.tokens[i]!r}: {message}")

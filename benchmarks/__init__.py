@@ -1,0 +1,1 @@
+"""Measurements of bertune beside its peers, both sides interleaved in one run."""

@@ -1,0 +1,149 @@
+"""bertune's side: a worker that trains or predicts on command, and measures the machine's matrix rate.
+
+python -m benchmarks.own train|predict minilm|bert-base FOLDER bf16|fp32|int8
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.workers import commands, say
+from bertune.checkpoints.source import open_checkpoint
+from bertune.data.batching import shuffled_batches
+from bertune.data.features import Batch, Features, pack
+from bertune.encoder import int8
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import Encoder
+from bertune.network import Network, infer
+from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
+from bertune.tasks.task import Task, new_task
+from bertune.training.loop import Parts, Plan, Progress, update
+from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
+from bertune.training.train import build_network
+
+BATCH = 32
+WARM_UP = 3
+
+
+class NoKeeper:
+    """Keeps nothing: only steps are measured."""
+
+    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+        """Nothing."""
+
+    def save_best(self, weights: object, metrics: object) -> None:
+        """Nothing."""
+
+    def curves(self, values: object, step: int) -> None:
+        """Nothing."""
+
+
+def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """Multiply-adds a second, twice, of the products of a BERT-base layer on 1,696 tokens."""
+    x, w = torch.randn(1696, 768, device=device).to(dtype), torch.randn(3072, 768, device=device).to(dtype)
+    rates = []
+    for _ in range(20):
+        start = time.perf_counter()
+        for _ in range(5):
+            torch.mm(x, w.t())
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        rates.append(5 * 2 * 1696 * 768 * 3072 / (time.perf_counter() - start))
+    return float(np.median(rates))
+
+
+def network_and_features(encoder: str, folder: Path, job: str) -> tuple[Task[object], Network, Features]:
+    """MRPC's task with the encoder asked for; BERT-base has random weights, its speed is the same."""
+    path = folder / ("train.tsv" if job == "train" else "dev.tsv")
+    task: Task[object] = new_task("mrpc")
+    examples = list(task.read(path, labelled=True))
+    task = task.learn(examples, path=path, settings={})
+    with open_checkpoint("minilm") as checkpoint:
+        features = task.featurize(examples, checkpoint.tokenizer, 128, purpose="train")
+        network = build_network(task, checkpoint)
+    if encoder == "bert-base":
+        config = EncoderConfig(vocab_size=30522)
+        network = Network(Encoder(config), task.new_head(config))
+    return task, network, features
+
+
+def main() -> None:
+    """See the module's docstring."""
+    job, encoder, folder, precision = sys.argv[1:5]
+    device = choose_device("auto")
+    prepare_process(device)
+    torch.manual_seed(1)
+    task, network, features = network_and_features(encoder, Path(folder), job)
+    network.to(device)
+    weights = sum(p.numel() for p in network.encoder.layers.parameters() if p.ndim > 1)
+    dtype = choose_dtype("bf16" if precision == "int8" else precision, device)
+    with fast_float32(device):
+        rate = matrix_rate(torch.bfloat16, device)
+        facts = {"layer_weights": weights, "matrix_rate": rate, "mean_tokens": features.tokens / len(features)}
+        if job == "train":
+            _train(task, network, features, dtype, facts)
+        else:
+            network.encoder.set_compute_dtype(dtype)
+            if precision == "int8":
+                int8.quantize(network.encoder, device)
+            _predict(network, features, facts)
+
+
+def _train(
+    task: Task[object], network: Network, features: Features, dtype: torch.dtype, facts: dict[str, float]
+) -> None:
+    device = network.device
+    network.encoder.embeddings.word.sparse = device.type == "cpu"
+    optimizer = AdamW(network.named_parameters(), AdamWOptions())
+    network.encoder.set_compute_dtype(dtype)
+
+    def make_batch(rows: np.ndarray, epoch: int) -> Batch:  # noqa: ARG001
+        return pack(features, rows)
+
+    parts = Parts(
+        network,
+        len(features),
+        make_batch,
+        lambda logits, batch: task.loss(logits, batch.targets, batch.layout),
+        optimizer,
+        None,
+        NoKeeper(),
+    )
+    plan = Plan(10**6, BATCH, 1, 1, Schedule(1e-5, 10**6, 1), None, None)
+    progress = Progress()
+    batches = shuffled_batches(len(features), BATCH, seed=1, epoch=0)[:-1]
+
+    def step() -> int:
+        rows = batches[progress.step % len(batches)]
+        update(parts, plan, rows, progress)
+        progress.step += 1
+        return int(features.input_ids.lengths[rows].sum())
+
+    for _ in range(WARM_UP):
+        step()
+    say(**facts)
+    for steps in commands():
+        start = time.perf_counter()
+        tokens = sum(step() for _ in range(steps))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        say(seconds=seconds, tokens_per_second=tokens / seconds)
+
+
+def _predict(network: Network, features: Features, facts: dict[str, float]) -> None:
+    infer(network, features.first(128))
+    say(**facts)
+    for batches in commands():
+        some = features.first(batches * BATCH)
+        start = time.perf_counter()
+        infer(network, some)
+        seconds = time.perf_counter() - start
+        say(seconds=seconds, tokens_per_second=some.tokens / seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Two warmed-up processes that take turns: each works on command and reports, the other waits."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Worker:
+    """A process that answers every line on its stdin with a JSON line on its stdout."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    reports: list[dict[str, float]] = field(default_factory=list)
+
+    def start(self) -> dict[str, Any]:
+        """Start it and wait until it is warm; returns what it says of itself."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *self.arguments],
+            cwd=ROOT,
+            env=os.environ | self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self._answer()
+
+    def go(self, units: int) -> None:
+        """Have it work on `units` (steps, passes) and keep its report."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{units}\n")
+        self._process.stdin.flush()
+        self.reports.append(self._answer())
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+
+    def median(self, key: str) -> float:
+        """Median of a reported figure."""
+        return statistics.median(report[key] for report in self.reports)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        raise RuntimeError(f"{self.name} ended without an answer: {' '.join(self.arguments)}")
+
+
+def commands() -> Iterator[int]:
+    """In a worker: the units asked for, one command after the other; the process ends with the last."""
+    for line in sys.stdin:
+        yield int(line)
+    end()
+
+
+def end() -> NoReturn:
+    """In a worker: leave at once."""
+    os._exit(0)
+
+
+def say(**facts: Any) -> None:
+    """In a worker: answer."""
+    print(json.dumps(facts), flush=True)
+
+
+def take_turns(workers: Sequence[Worker], units: dict[str, int], rounds: int) -> dict[str, dict[str, Any]]:
+    """Start all, then let each work in turn, `rounds` times. Returns what each said of itself."""
+    facts = {worker.name: worker.start() for worker in workers}
+    try:
+        for _ in range(rounds):
+            for worker in workers:
+                worker.go(units[worker.name])
+    finally:
+        for worker in workers:
+            worker.stop()
+    return facts
+
+
+def machine() -> dict[str, Any]:
+    """Versions and the processor."""
+    import torch
+
+    name = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        name = next(
+            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
+        )
+    found = {"cpu": name, "cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    """Print the JSON line and add it to the dated results."""
+    import datetime
+
+    line = json.dumps({"benchmark": name, **result})
+    print(line)
+    folder = ROOT / "benchmarks" / "results"
+    folder.mkdir(exist_ok=True)
+    kind = "gpu" if "gpu" in result.get("machine", {}) else "cpu"
+    with (folder / f"{datetime.date.today()}-{kind}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(line + "\n")

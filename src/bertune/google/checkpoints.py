@@ -1,0 +1,171 @@
+"""An output folder as google-research/bert keeps it: checkpoints of a run that goes on when it is started again.
+
+`model.ckpt-STEP.{index,data-00000-of-00001}` hold weights, Adam's moments (`NAME/adam_m`, `NAME/adam_v`) and
+`global_step`; the text file `checkpoint` names the newest and those before it.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertune.checkpoints.google_files import find_checkpoint
+from bertune.checkpoints.names import Rename, to_ours, to_theirs
+from bertune.checkpoints.tensor_bundle import Array, TensorBundle, beside, write_bundle
+from bertune.errors import InputError
+from bertune.google.starting import check_shapes
+from bertune.network import Network
+from bertune.progress import Curves
+from bertune.training.loop import Progress
+from bertune.training.optimizer import AdamW
+
+logger = logging.getLogger(__name__)
+
+_LISTED = re.compile(r'^all_model_checkpoint_paths: "([^"]+)"', re.MULTILINE)
+_CURVES = {"train/loss": "loss", "train/learning_rate": "learning_rate", "train/examples_per_second": "examples/sec"}
+_EVERY = 100
+"""Updates from one point of the curves to the next, as in the original."""
+
+
+def newest(folder: Path) -> Path | None:
+    """The prefix of the newest checkpoint in an output folder; None where there is none.
+
+    Raises:
+        InputError: the file `checkpoint` names one that is gone.
+    """
+    return find_checkpoint(folder) if (folder / "checkpoint").is_file() else None
+
+
+def load_weights(network: Network, names: Sequence[Rename], prefix: Path) -> int:
+    """Take all weights from a checkpoint of this very program.
+
+    Returns: its global step; 0 where none is stored.
+
+    Raises:
+        InputError: variables are missing or have another shape.
+    """
+    bundle = TensorBundle(prefix)
+    theirs = [their for name in names for their in name.theirs]
+    tensors = {their: _tensor(bundle.read(key)) for their in theirs if (key := _key(bundle, their))}
+    state, missing, _ = to_ours(names, tensors)
+    if missing:
+        some = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        raise InputError(
+            f"{prefix}: lacks {some}; this folder holds a run of another program or model: name another --output_dir, "
+            "or hand the checkpoint to --init_checkpoint"
+        )
+    check_shapes(network, state, {name.ours: name.theirs for name in names}, str(prefix))
+    network.load_state_dict(state, strict=False)
+    return int(bundle.read("global_step")) if "global_step" in bundle else 0
+
+
+def _key(bundle: TensorBundle, name: str) -> str | None:
+    """What a bundle calls a variable: run_classifier_with_tfhub's encoders lie below `module/`."""
+    return next((key for key in (name, f"module/{name}") if key in bundle), None)
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+
+
+class OutputFolder:
+    """Keeps a run as the original does; what `training.loop` calls a keeper.
+
+    Dropout's random numbers start anew at every checkpoint from the seed and the step, so that a run that went on from
+    one equals a run that was never stopped.
+    """
+
+    def __init__(self, folder: Path, network: Network, names: Sequence[Rename], *, keep: int, seed: int) -> None:
+        """keep: checkpoints that stay, the newest; 0: all."""
+        self.folder, self.keep = folder, keep
+        self._network, self._names, self._seed = network, names, seed
+        self._curves = Curves(folder)
+
+    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+        """Write weights, moments and step; the oldest checkpoints beyond `keep` go once this one is whole."""
+        state = {name: value.detach().cpu() for name, value in self._network.state_dict().items()}
+        state |= {name: value.detach().cpu() for name, value in optimizer.masters().items()}
+        moments = optimizer.state()
+        arrays: dict[str, Array] = {"global_step": np.array(progress.step, np.int64)}
+        arrays |= self._foreign(state, "")
+        for moment in ("m", "v"):
+            values = {name: moments[f"{moment}.{name}"].cpu() for name in optimizer.masters()}
+            arrays |= self._foreign(values, f"/adam_{moment}")
+        name = f"model.ckpt-{progress.step}"
+        logger.info("saving checkpoint %s", self.folder / name)
+        write_bundle(self.folder / name, arrays)
+        self._list(name)
+        torch.manual_seed(seed_at(self._seed, progress.step))
+
+    def _foreign(self, state: Mapping[str, Tensor], suffix: str) -> dict[str, Array]:
+        return {f"{name}{suffix}": value.float().numpy() for name, value in to_theirs(self._names, state).items()}
+
+    def _list(self, name: str) -> None:
+        """Name the newest checkpoint in the file `checkpoint`, and remove the oldest of those named there."""
+        file = self.folder / "checkpoint"
+        before = _LISTED.findall(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else []
+        listed = [*(other for other in before if other != name and "/" not in other), name]
+        kept = listed[-self.keep :] if self.keep else listed
+        lines = [f'model_checkpoint_path: "{name}"', *(f'all_model_checkpoint_paths: "{other}"' for other in kept)]
+        write_text(file, "\n".join(lines) + "\n")
+        for other in listed[: len(listed) - len(kept)]:
+            for suffix in (".index", ".meta", ".data-00000-of-00001"):
+                (self.folder / f"{other}{suffix}").unlink(missing_ok=True)
+
+    def save_best(self, weights: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
+        """The original keeps no best model."""
+
+    def curves(self, values: Mapping[str, float], step: int) -> None:
+        """Add points to TensorBoard's curves, under the original's names."""
+        if step % _EVERY == 0:
+            self._curves.add({_CURVES[name]: value for name, value in values.items() if name in _CURVES}, step)
+
+    def close(self) -> None:
+        """Write what is left of the curves."""
+        self._curves.close()
+
+    def restore(self, optimizer: AdamW, prefix: Path, step: int) -> Progress:
+        """Take up a checkpoint's moments; the weights are in the network already."""
+        bundle = TensorBundle(prefix)
+        state: dict[str, Tensor] = {"step": torch.tensor(step)}
+        fresh = 0
+        for moment in ("m", "v"):
+            stored = {
+                their: _tensor(bundle.read(key))
+                for name in self._names
+                for their in name.theirs
+                if (key := _key(bundle, f"{their}/adam_{moment}"))
+            }
+            found, _, _ = to_ours(self._names, stored)
+            for name, master in optimizer.masters().items():
+                state[f"master.{name}"] = master.clone()
+                state[f"{moment}.{name}"] = found.get(name, torch.zeros_like(master)).to(master.device)
+                fresh += name not in found
+        if fresh:
+            logger.warning("%s lacks %d of Adam's moments; they start at zero", prefix, fresh)
+        optimizer.restore(state)
+        torch.manual_seed(seed_at(self._seed, step))
+        return Progress(step=step, epoch=step)
+
+
+def seed_at(seed: int, step: int) -> int:
+    """A seed for the random numbers behind a checkpoint."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside its place and rename it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        with beside(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,172 @@
+"""`python -m bertune.google.extract_features`: google-research/bert's program for vectors of every token, as JSON."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bertune.checkpoints.tensor_bundle import beside
+from bertune.data.features import Features, join_pair, pack
+from bertune.encoder.encoder import Encoder
+from bertune.errors import InputError, Problems
+from bertune.google.flags import parse_flags
+from bertune.google.running import RunFlags, run_program, set_up
+from bertune.google.starting import ModelFlags, check_positions, open_start, spared_by_source, take_over
+from bertune.network import Network
+from bertune.options import option
+from bertune.precision import fast_float32
+from bertune.tokenization import Tokenizer
+
+logger = logging.getLogger("bertune.google.extract_features")  # also when run by `python -m`
+
+_PAIR = re.compile(r"^(.*) \|\|\| (.*)$")
+_SHOWN = 5
+"""Examples that are logged in full."""
+
+Layer = tuple[int, int]
+"""A layer's number as it was asked for, and its place among the kept outputs, the first of which is the embeddings'."""
+
+
+@dataclass(frozen=True)
+class FeatureFlags:
+    """extract_features' own flags."""
+
+    input_file: str = option(help="text, one example a line; ` ||| ` stands between the two of a pair")
+    output_file: str = option(help="JSON lines to write")
+    init_checkpoint: str = option(help="the encoder: a checkpoint's prefix, or anything that bertune calls an encoder")
+    layers: str = option("-1,-2,-3,-4", help="layers to write, by comma: 0 is the first, -1 the last")
+    max_seq_length: int = option(128, help="longest sequence in word pieces, special ones included")
+    batch_size: int = option(32, help="examples computed at a time")
+    use_one_hot_embeddings: bool = option(False, help="accepted, without effect on the result")
+
+
+def program(argv: Sequence[str]) -> None:
+    """The command's work, from its arguments."""
+    flags = parse_flags("extract_features", [ModelFlags, FeatureFlags, RunFlags], argv, spared_by_source)
+    own = flags.of(FeatureFlags)
+    problems = Problems()
+    for name in ("max_seq_length", "batch_size"):
+        low = 3 if name == "max_seq_length" else 1
+        if getattr(own, name) < low:
+            problems.add(f"--{name}={getattr(own, name)}: must be at least {low}")
+    if not Path(own.input_file).is_file():
+        problems.add(f"--input_file {own.input_file}: no such file")
+    problems.raise_if_any()
+    setting = set_up(flags.of(RunFlags))
+    start = open_start(flags.of(ModelFlags), strict=setting.strict)
+    layers = layers_of(own.layers, start.config.num_hidden_layers)
+    check_positions(own.max_seq_length, start.config)
+    network = Network(Encoder(start.config), torch.nn.Identity())
+    take_over(network, start, [], strict=setting.strict)
+    setting.place(network)
+    network.encoder.set_compute_dtype(setting.dtype)
+    network.eval()
+    count = 0
+    output = Path(own.output_file)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with beside(output) as temporary:
+            with temporary.open("x", encoding="utf-8", newline="\n") as file, fast_float32(setting.device):
+                for line in _lines(own, network.encoder, start.words, layers):
+                    file.write(line)
+                    count += 1
+            temporary.replace(output)
+    except OSError as error:
+        raise InputError(f"--output_file {output}: cannot be written ({error.strerror})") from error
+    logger.info("%s: %d lines written", output, count)
+
+
+def layers_of(text: str, count: int) -> list[Layer]:
+    """The layers that `--layers` names.
+
+    Raises:
+        InputError: something that is no number, or a layer that the encoder lacks.
+    """
+    found = []
+    for part in text.split(","):
+        try:
+            index = int(part)
+        except ValueError:
+            raise InputError(f"--layers={text}: {part!r} is no whole number") from None
+        if not -count <= index < count:
+            raise InputError(f"--layers={text}: the encoder has {count} layers, 0 to {count - 1} or -1 to -{count}")
+        found.append((index, 1 + index % count))
+    return found
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Examples of a text file: a line, or the two sides of its last ` ||| `; an empty line is an example too.
+
+    Raises:
+        InputError: it cannot be read or is not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for line in file:
+                text = line.strip()
+                match = _PAIR.match(text)
+                yield (match[1], match[2]) if match else (text, None)
+    except OSError as error:
+        raise InputError(f"--input_file {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--input_file {path}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
+
+
+def _lines(flags: FeatureFlags, encoder: Encoder, words: Tokenizer, layers: Sequence[Layer]) -> Iterator[str]:
+    """The output's lines in order, computed a batch at a time."""
+    rest = enumerate(read_lines(Path(flags.input_file)))
+    while batch := list(islice(rest, flags.batch_size)):
+        first = words.encode([text for _, (text, _) in batch])
+        second = words.encode([pair or "" for _, (_, pair) in batch])
+        special = (words.special.cls, words.special.sep)
+        ids, segments, cut = join_pair(first, second, special, flags.max_seq_length)
+        numbers = np.arange(len(batch), dtype=np.int32)
+        values = _run(encoder, Features(ids, segments, numbers, cut=cut), [place for _, place in layers])
+        for place, (number, _) in enumerate(batch):
+            tokens = words.tokens(ids[place])
+            if number < _SHOWN:
+                logger.info("*** Example *** unique_id: %d  tokens: %s", number, " ".join(tokens))
+            rows = values[:, ids.offsets[place] : ids.offsets[place + 1]].tolist()
+            yield json.dumps({"linex_index": number, "features": _features(tokens, rows, layers)}) + "\n"
+
+
+def _features(tokens: Sequence[str], rows: list[list[list[float]]], layers: Sequence[Layer]) -> list[dict[str, object]]:
+    """What the original writes of every token. rows: by layer, token, place."""
+    return [
+        {
+            "token": token,
+            "layers": [
+                {"index": index, "values": [round(value, 6) for value in values[at]]}
+                for (index, _), values in zip(layers, rows, strict=True)
+            ],
+        }
+        for at, token in enumerate(tokens)
+    ]
+
+
+def _run(
+    encoder: Encoder, features: Features, places: Sequence[int]
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+    """Outputs of some layers. Shape: (layers, tokens, hidden)."""
+    batch = pack(features, np.arange(len(features))).to(encoder.pooler.weight.device)
+    with torch.inference_mode():
+        output = encoder(batch.input_ids, batch.segment_ids, batch.positions, batch.layout, keep_layers=True)
+    kept: npt.NDArray[np.float32] = torch.stack([output.layers[place] for place in places]).float().cpu().numpy()
+    return kept
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; the exit status."""
+    return run_program(program, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

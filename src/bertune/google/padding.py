@@ -1,0 +1,52 @@
+"""Sequences padded to one length, for the places where google-research/bert's padding takes part in a result."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertune.data.features import Batch, Features
+from bertune.data.ragged import Ragged
+from bertune.encoder.layout import Layout
+from bertune.network import MAX_TOKENS, Network
+from bertune.progress import progress_bar
+
+
+def pad(features: Features, rows: npt.NDArray[np.integer], width: int) -> Batch:
+    """The features at `rows`, padded with zeros to `width` tokens each. Only targets by sequence are laid out."""
+    ids = features.input_ids.take(rows)
+    targets = {
+        name: torch.from_numpy(np.asarray(column)[rows]).long()
+        for name, column in features.targets.items()
+        if not isinstance(column, Ragged)
+    }
+    return Batch(
+        torch.from_numpy(padded(ids, width)).reshape(-1),
+        torch.from_numpy(padded(features.segment_ids.take(rows), width)).reshape(-1),
+        torch.arange(width).repeat(len(rows)),
+        Layout.padded(ids.lengths.tolist(), width),
+        targets,
+        np.asarray(rows, np.int64),
+    )
+
+
+def padded(column: Ragged, width: int) -> npt.NDArray[np.int64]:
+    """A column as a table, zeros behind every end. Shape: (sequences, width)."""
+    table = np.zeros((len(column), width), np.int64)
+    table[np.arange(width) < column.lengths[:, None]] = column.values
+    return table
+
+
+def infer_padded(network: Network, features: Features, width: int) -> npt.NDArray[np.float32]:
+    """Logits of every position, padding included, in the features' order. Shape: (sequences, width, outputs)."""
+    network.eval()
+    size = max(1, MAX_TOKENS // width)
+    found: list[Tensor] = []
+    with torch.inference_mode(), progress_bar("predicting", len(features)) as bar:
+        for start in range(0, len(features), size):
+            rows = np.arange(start, min(start + size, len(features)))
+            logits = network(pad(features, rows, width).to(network.device))
+            found.append(logits.view(len(rows), width, -1).float().cpu())
+            bar.advance(len(rows))
+    result: npt.NDArray[np.float32] = torch.cat(found).numpy()
+    return result

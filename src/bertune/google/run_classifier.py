@@ -1,0 +1,291 @@
+"""`python -m bertune.google.run_classifier`: google-research/bert's program for sentences and pairs of sentences."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bertune.data.features import Batch, Features, pack
+from bertune.data.tfrecord import write_records
+from bertune.encoder.encoder import Encoder
+from bertune.errors import InputError, Problems
+from bertune.google.checkpoints import write_text
+from bertune.google.flags import parse_flags
+from bertune.google.processors import PROCESSORS, Part, Processor, path_of, processor_of, read_part
+from bertune.google.running import (
+    EpochFlags,
+    RunFlags,
+    Setting,
+    Trainee,
+    TrainFlags,
+    make_folder,
+    newest_or_start,
+    run_program,
+    save_beside,
+    set_up,
+    steps_of,
+    train,
+    write_results,
+)
+from bertune.google.starting import (
+    ModelFlags,
+    Start,
+    check_positions,
+    google_names,
+    head_names,
+    open_start,
+    spared_by_source,
+    take_over,
+)
+from bertune.network import Network, infer
+from bertune.options import option
+from bertune.precision import fast_float32
+from bertune.progress import Curves, progress_bar
+from bertune.tasks.task import Purpose, new_task
+from bertune.tasks.text_classification import TextClassification, TextExample, softmax
+from bertune.tokenization import Tokenizer
+
+logger = logging.getLogger("bertune.google.run_classifier")  # also when run by `python -m`
+
+HEAD = ("text-classification",)
+_SHOWN = 5
+"""Examples that are logged in full."""
+
+
+@dataclass(frozen=True)
+class TaskFlags:
+    """What run_classifier does, and on what."""
+
+    data_dir: str = option(help="folder with the task's .tsv files")
+    task_name: str = option(help=f"one of {', '.join(PROCESSORS)}")
+    max_seq_length: int = option(128, help="longest sequence in word pieces, special ones included")
+    do_train: bool = option(False, help="train on the training file")
+    do_eval: bool = option(False, help="evaluate on the development file")
+    do_predict: bool = option(False, help="predict the test file")
+    predict_batch_size: int = option(8, help="accepted; the result does not depend on it")
+    xnli_language: str = option("zh", help="not in the original, where it is a constant: language of XNLI's files")
+
+    def phases(self) -> dict[Part, bool]:
+        """Which parts of the data are used."""
+        return {"train": self.do_train, "dev": self.do_eval, "test": self.do_predict}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A classification run, checked and read.
+
+    data: examples by part, of the phases that are asked for.
+    recorded: parts whose features are also written as TFRecord files.
+    """
+
+    task: TextClassification
+    flags: TaskFlags
+    training: TrainFlags
+    epochs: EpochFlags
+    data: Mapping[Part, list[TextExample]]
+    paths: Mapping[Part, Path]
+    said: Mapping[str, Any]
+    recorded: tuple[Part, ...] = ("train", "dev", "test")
+
+    @property
+    def output(self) -> Path:
+        """The output folder."""
+        return Path(self.training.output_dir)
+
+
+def program(argv: Sequence[str]) -> None:
+    """The command's work, from its arguments."""
+    trees = [TaskFlags, ModelFlags, TrainFlags, EpochFlags, RunFlags]
+    flags = parse_flags("run_classifier", trees, argv, spared_by_source)
+    run, model = flags.of(RunFlags), flags.of(ModelFlags)
+    job = read_job(
+        flags.of(TaskFlags), flags.of(TrainFlags), flags.of(EpochFlags), flags.said, strict=run.strict_original
+    )
+    setting = set_up(run)
+    start = open_start(model, strict=setting.strict)
+    check_positions(job.flags.max_seq_length, start.config)
+    classify(job, start, setting)
+
+
+def read_job(
+    flags: TaskFlags, training: TrainFlags, epochs: EpochFlags, said: Mapping[str, Any], *, strict: bool
+) -> Job:
+    """Check the flags and read the data of every phase before anything is written.
+
+    Raises:
+        InputError: all problems at once.
+    """
+    problems = Problems()
+    problems.extend([*training.problems(), *epochs.problems()])
+    if not any(flags.phases().values()):
+        problems.add("run_classifier: nothing to do; give at least one of --do_train, --do_eval, --do_predict")
+    if flags.max_seq_length < 3:
+        problems.add(f"--max_seq_length={flags.max_seq_length}: must be at least 3")
+    data: dict[Part, list[TextExample]] = {}
+    paths: dict[Part, Path] = {}
+    name, processor = "", PROCESSORS["mrpc"]
+    try:
+        name, processor = processor_of(flags.task_name)
+    except InputError as error:
+        problems.add(str(error))
+    if name == "xnli" and flags.do_predict and strict:
+        problems.add("--do_predict: the original has no test file for xnli; leave --strict_original out")
+    elif name:
+        data, paths = _read_parts(processor, flags, problems)
+    problems.raise_if_any()
+    _say_traps(name, flags)
+    task = dataclasses.replace(new_task(processor.name), labels=processor.labels)  # type: ignore[type-var]
+    if not isinstance(task, TextClassification):
+        raise TypeError(task)
+    return Job(task, flags, training, epochs, data, paths, said)
+
+
+def _read_parts(
+    processor: Processor, flags: TaskFlags, problems: Problems
+) -> tuple[dict[Part, list[TextExample]], dict[Part, Path]]:
+    data: dict[Part, list[TextExample]] = {}
+    paths: dict[Part, Path] = {}
+    for part, wanted in flags.phases().items():
+        if not wanted:
+            continue
+        paths[part] = path_of(processor, Path(flags.data_dir), part, flags.xnli_language)
+        try:
+            data[part] = read_part(processor, Path(flags.data_dir), part, flags.xnli_language)
+        except InputError as error:
+            problems.add(str(error))
+    return data, paths
+
+
+def _say_traps(name: str, flags: TaskFlags) -> None:
+    """What the original passes over in silence."""
+    if name == "mnli" and (flags.do_eval or flags.do_predict):
+        logger.info("mnli: the matched files are read, as in the original; --task_name=mnli-mm reads the mismatched")
+    if name == "xnli":
+        logger.info("xnli: language %s; --xnli_language takes another", flags.xnli_language)
+
+
+def classify(job: Job, start: Start, setting: Setting) -> None:
+    """Train, evaluate, predict, as far as asked."""
+    make_folder(job.output)
+    network = Network(Encoder(start.config), job.task.new_head(start.config))
+    take_over(network, start, head_names(start, HEAD, job.task), strict=setting.strict)
+    setting.place(network)
+    words, names = start.words, google_names(start.config, HEAD)
+    if job.flags.do_train:
+        step = _train(job, network, words, start.source, setting)
+    else:
+        step = newest_or_start(network, names, job.output)
+    network.encoder.set_compute_dtype(setting.dtype)
+    if job.flags.do_eval:
+        _evaluate(job, network, words, step)
+    if job.flags.do_predict:
+        _predict(job, network, words)
+
+
+def _features(job: Job, part: Part, words: Tokenizer) -> Features:
+    """Features of a part, also written as a TFRecord file; the first few examples are logged."""
+    examples = job.data[part]
+    purpose: Purpose = "predict" if part == "test" else "evaluate"
+    features = job.task.featurize(examples, words, job.flags.max_seq_length, purpose=purpose)
+    for index in range(min(_SHOWN, len(examples))):
+        ids = features.input_ids[index]
+        logger.info("*** Example *** guid: %s-%d", part, examples[index].place - 1)
+        logger.info("tokens: %s", " ".join(words.tokens(ids)))
+        logger.info("input_ids: %s  label: %s", " ".join(map(str, ids)), examples[index].label)
+    cut = int(features.cut.sum())
+    logger.info("%s: %d examples, %d of them cut at %d", job.paths[part], len(features), cut, job.flags.max_seq_length)
+    if part not in job.recorded:
+        return features
+    file = {"train": "train.tf_record", "dev": "eval.tf_record", "test": "predict.tf_record"}[part]
+    write_records(job.output / file, (record(features, i, job.flags.max_seq_length) for i in range(len(features))))
+    return features
+
+
+def record(features: Features, index: int, width: int) -> dict[str, npt.NDArray[np.int64]]:
+    """An example as the original's TFRecord files hold it; a label that is not known is 0."""
+    ids, segments = features.input_ids[index], features.segment_ids[index]
+    padded = np.zeros((3, width), np.int64)
+    padded[0, : len(ids)], padded[1, : len(ids)], padded[2, : len(ids)] = ids, 1, segments
+    label = features.targets.get("label")
+    return {
+        "input_ids": padded[0],
+        "input_mask": padded[1],
+        "segment_ids": padded[2],
+        "label_ids": np.array([0 if label is None else np.asarray(label)[index]], np.int64),
+        "is_real_example": np.array([1], np.int64),
+    }
+
+
+def _train(job: Job, network: Network, words: Tokenizer, source: str, setting: Setting) -> int:
+    features = _features(job, "train", words)
+
+    def make_batch(rows: npt.NDArray[np.int64]) -> Batch:
+        return pack(features, rows)
+
+    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return job.task.loss(logits, batch.targets, batch.layout)
+
+    logger.info("***** Running training *****  %d examples", len(features))
+    training = steps_of(len(features), job.training, job.epochs)
+    names = google_names(network.encoder.config, HEAD)
+    step = train(setting, Trainee(network, names, len(features), make_batch, loss), training)
+    facts = {"encoder": source, "train": job.paths["train"], "rows": len(features), "flags": job.said}
+    save_beside(job.output / "bertune", network, job.task, (words, job.flags.max_seq_length), facts, {})
+    return step
+
+
+def _logits(network: Network, features: Features, label: str) -> npt.NDArray[np.float32]:
+    """Shape: (examples, labels)."""
+    with progress_bar(label, len(features)) as bar, fast_float32(network.device):
+        return np.stack(infer(network, features, advance=bar.advance).logits)
+
+
+def _evaluate(job: Job, network: Network, words: Tokenizer, step: int) -> None:
+    features = _features(job, "dev", words)
+    logits = _logits(network, features, "evaluating")
+    truth = np.asarray(features.targets["label"], np.int64)
+    results = evaluation(logits, truth, job.training.eval_batch_size) | {"global_step": step}
+    write_results(job.output / "eval_results.txt", results)
+    curves = Curves(job.output / "eval")
+    curves.add({name: float(value) for name, value in results.items() if name != "global_step"}, step)
+    curves.close()
+
+
+def evaluation(
+    logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], batch_size: int
+) -> dict[str, np.float32 | int]:
+    """The original's figures: accuracy, loss by example, and `loss`, the mean of the batches' mean losses."""
+    losses = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth), reduction="none").numpy()
+    batches = [losses[start : start + batch_size].mean() for start in range(0, len(losses), batch_size)]
+    return {
+        "eval_accuracy": np.float32((logits.argmax(1) == truth).mean()),
+        "eval_loss": np.float32(losses.mean()),
+        "loss": np.float32(np.mean(batches)),
+    }
+
+
+def _predict(job: Job, network: Network, words: Tokenizer) -> None:
+    features = _features(job, "test", words)
+    probabilities = softmax(_logits(network, features, "predicting")).astype(np.float32)
+    lines = ("\t".join(str(value) for value in row) + "\n" for row in probabilities)
+    path = job.output / "test_results.tsv"
+    write_text(path, "".join(lines))
+    logger.info("%s: probabilities, the columns are %s", path, ", ".join(job.task.labels))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; the exit status."""
+    return run_program(program, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

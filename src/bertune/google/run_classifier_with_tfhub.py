@@ -1,0 +1,73 @@
+"""`python -m bertune.google.run_classifier_with_tfhub`: run_classifier on an encoder from a TF-Hub module."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bertune.checkpoints.source import open_checkpoint
+from bertune.errors import InputError, Problems
+from bertune.google.flags import parse_flags
+from bertune.google.run_classifier import TaskFlags, classify, read_job
+from bertune.google.running import EpochFlags, RunFlags, TrainFlags, run_program, set_up
+from bertune.google.starting import ModelFlags, Start, check_positions
+from bertune.options import option
+
+logger = logging.getLogger("bertune.google.run_classifier_with_tfhub")  # also when run by `python -m`
+
+_TASKS = ("cola", "mnli", "mrpc")
+_IGNORED = ("vocab_file", "bert_config_file", "init_checkpoint", "do_lower_case")
+
+
+@dataclass(frozen=True)
+class HubFlags:
+    """The program's own flag."""
+
+    bert_hub_module_handle: str = option(help="TF-Hub module: a folder, a .tar.gz, or a handle")
+
+
+def program(argv: Sequence[str]) -> None:
+    """The command's work, from its arguments."""
+    trees = [HubFlags, TaskFlags, ModelFlags, TrainFlags, EpochFlags, RunFlags]
+    flags = parse_flags(
+        "run_classifier_with_tfhub", trees, argv, lambda _: {"vocab_file", "bert_config_file", "init_checkpoint"}
+    )
+    handle, own, run = flags.of(HubFlags).bert_hub_module_handle, flags.of(TaskFlags), flags.of(RunFlags)
+    ignored = [f"--{name}" for name in _IGNORED if name in flags.said]
+    if ignored:
+        logger.warning("%s: not used, as in the original; the module brings its own", ", ".join(ignored))
+    problems = Problems()
+    if run.strict_original and own.do_predict and not (own.do_train or own.do_eval):
+        problems.add("--do_predict: the original refuses it alone; add --do_eval or leave --strict_original out")
+    if run.strict_original and own.task_name.lower() not in _TASKS:
+        problems.add(f"--task_name={own.task_name}: the original knows {', '.join(_TASKS)} here")
+    problems.raise_if_any()
+    job = read_job(own, flags.of(TrainFlags), flags.of(EpochFlags), flags.said, strict=run.strict_original)
+    setting = set_up(run)
+    start = open_module(handle)
+    check_positions(own.max_seq_length, start.config)
+    classify(dataclasses.replace(job, recorded=("test",)), start, setting)
+
+
+def open_module(handle: str) -> Start:
+    """An encoder with the vocabulary and casing that its module tells.
+
+    Raises:
+        InputError: no module there, or one that cannot be read.
+    """
+    try:
+        with open_checkpoint(handle) as found:
+            is_google = found.dialect != "Hugging Face"
+            return Start(handle, found.config, found.tokenizer, found.tensors, found.names, found.settings, is_google)
+    except InputError as error:
+        raise InputError(f"--bert_hub_module_handle: {str(error).removeprefix('--encoder ')}") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; the exit status."""
+    return run_program(program, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

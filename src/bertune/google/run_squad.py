@@ -1,0 +1,307 @@
+"""`python -m bertune.google.run_squad`: google-research/bert's program for reading comprehension."""
+
+import logging
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertune.data.features import Batch, Features, pack
+from bertune.data.tfrecord import write_records
+from bertune.encoder.encoder import Encoder
+from bertune.errors import InputError, Problems
+from bertune.google.flags import parse_flags
+from bertune.google.padding import infer_padded, pad
+from bertune.google.running import (
+    EpochFlags,
+    RunFlags,
+    Setting,
+    Trainee,
+    TrainFlags,
+    make_folder,
+    newest_or_start,
+    run_program,
+    save_beside,
+    set_up,
+    steps_of,
+    train,
+)
+from bertune.google.starting import (
+    ModelFlags,
+    Start,
+    check_positions,
+    google_names,
+    head_names,
+    open_start,
+    spared_by_source,
+    take_over,
+)
+from bertune.network import Network, infer
+from bertune.options import option
+from bertune.precision import fast_float32
+from bertune.tasks.question_answering import QuestionAnswering, QuestionOptions, span_loss
+from bertune.tasks.squad.google_decoding import (
+    GoogleDecoding,
+    GooglePredictions,
+    google_decode,
+    write_google_predictions,
+)
+from bertune.tasks.squad.google_exact import GoogleExample, GoogleFeatures, google_examples, google_features
+from bertune.tasks.squad.metrics import evaluate
+from bertune.tasks.squad.reading import QuestionExample, read_questions
+from bertune.tasks.squad.windows import check_lengths
+from bertune.tokenization import Tokenizer
+
+logger = logging.getLogger("bertune.google.run_squad")  # also when run by `python -m`
+
+HEAD = ("question-answering",)
+_SHUFFLE_SEED = 12345
+_SHOWN = 20
+"""Windows that are logged."""
+
+
+@dataclass(frozen=True)
+class SquadFlags:
+    """What run_squad does, and on what."""
+
+    train_file: str | None = option(None, help="SQuAD JSON; needed with --do_train")
+    predict_file: str | None = option(None, help="SQuAD JSON; needed with --do_predict")
+    max_seq_length: int = option(384, help="tokens of a window, special ones included")
+    doc_stride: int = option(128, help="tokens from one window's start to the next")
+    max_query_length: int = option(64, help="tokens of the question that are kept")
+    do_train: bool = option(False, help="train on the training file")
+    do_predict: bool = option(False, help="answer the questions of the other file")
+    predict_batch_size: int = option(8, help="accepted; the result does not depend on it")
+    n_best_size: int = option(20, help="candidates kept a question")
+    max_answer_length: int = option(30, help="tokens of the longest answer")
+    verbose_logging: bool = option(False, help="name every question whose answer is not found")
+    version_2_with_negative: bool = option(False, help="SQuAD 2.0: some questions have no answer")
+    null_score_diff_threshold: float = option(0.0, help='answer "" when that scores this much above the best span')
+    skip_padding: bool = option(
+        False, help="not in the original: leave padding out of softmax and computation; faster, nearly the same"
+    )
+
+    def problems(self) -> list[str]:
+        """What no run can start with."""
+        found = []
+        if not (self.do_train or self.do_predict):
+            found.append("run_squad: nothing to do; give at least one of --do_train, --do_predict")
+        for phase, name in (("do_train", "train_file"), ("do_predict", "predict_file")):
+            path = getattr(self, name)
+            if getattr(self, phase) and not path:
+                found.append(f"--{phase}: needs --{name}, a SQuAD JSON file")
+            elif getattr(self, phase) and not Path(path).is_file():
+                found.append(f"--{name} {path}: no such file")
+        found += [
+            f"--{name}={getattr(self, name)}: must be at least 1"
+            for name in ("n_best_size", "max_answer_length")
+            if getattr(self, name) < 1
+        ]
+        try:
+            check_lengths(self.max_seq_length, self.doc_stride, self.max_query_length)
+        except InputError as error:
+            found.append(str(error))
+        return found
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, its flags checked."""
+
+    flags: SquadFlags
+    training: TrainFlags
+    epochs: EpochFlags
+    said: Mapping[str, Any]
+
+    @property
+    def output(self) -> Path:
+        """The output folder."""
+        return Path(self.training.output_dir)
+
+
+def program(argv: Sequence[str]) -> None:
+    """The command's work, from its arguments."""
+    trees = [SquadFlags, ModelFlags, TrainFlags, EpochFlags, RunFlags]
+    flags = parse_flags("run_squad", trees, argv, spared_by_source)
+    job = Job(flags.of(SquadFlags), flags.of(TrainFlags), flags.of(EpochFlags), flags.said)
+    problems = Problems()
+    problems.extend([*job.flags.problems(), *job.training.problems(), *job.epochs.problems()])
+    problems.raise_if_any()
+    trained = _read(job.flags.train_file, job.flags, training=True) if job.flags.do_train else []
+    asked = _read(job.flags.predict_file, job.flags, training=False) if job.flags.do_predict else []
+    setting = set_up(flags.of(RunFlags))
+    start = open_start(flags.of(ModelFlags), strict=setting.strict)
+    check_positions(job.flags.max_seq_length, start.config)
+    make_folder(job.output)
+    network = _network(start, setting)
+    if job.flags.do_train:
+        _train(job, network, start, trained, setting)
+    else:
+        newest_or_start(network, google_names(start.config, HEAD), job.output)
+    network.encoder.set_compute_dtype(setting.dtype)
+    if job.flags.do_predict:
+        _predict(job, network, start.words, asked)
+
+
+def _network(start: Start, setting: Setting) -> Network:
+    task = QuestionAnswering()
+    network = Network(Encoder(start.config), task.new_head(start.config))
+    take_over(network, start, head_names(start, HEAD, task), strict=setting.strict)
+    setting.place(network)
+    # The pooler is part of the original's model, too, but no gradient reaches it: neither steps nor decay change it.
+    network.encoder.pooler.requires_grad_(False)
+    return network
+
+
+def _read(path: str | None, flags: SquadFlags, *, training: bool) -> list[GoogleExample]:
+    """Questions as the original reads them; training questions in its fixed shuffled order.
+
+    Raises:
+        InputError: a broken file, or answers that training cannot use.
+    """
+    questions, _ = read_questions(str(path), labelled=training, strict=False)
+    examples, skipped = google_examples(questions, training=training, version_2=flags.version_2_with_negative)
+    if skipped:
+        shown = skipped if flags.verbose_logging else skipped[:5]
+        more = f" and {len(skipped) - len(shown)} more" if len(skipped) > len(shown) else ""
+        logger.warning("%s: could not find the answers of %s%s; left out", path, ", ".join(shown), more)
+    if training:
+        if not examples:
+            raise InputError(f"--train_file {path}: no question is left to train on")
+        random.Random(_SHUFFLE_SEED).shuffle(examples)
+    return examples
+
+
+def _features(job: Job, examples: list[GoogleExample], words: Tokenizer, *, training: bool) -> GoogleFeatures:
+    flags = job.flags
+    found = google_features(
+        examples,
+        words,
+        training=training,
+        max_seq_length=flags.max_seq_length,
+        doc_stride=flags.doc_stride,
+        max_query_length=flags.max_query_length,
+    )
+    for index in range(min(_SHOWN, len(found))):
+        tokens = " ".join(words.tokens(found.input_ids[index]))
+        logger.info("*** Example *** unique_id: %d  tokens: %s", found.unique_id[index], tokens)
+    share = 1 - len(found.input_ids.values) / max(1, len(found) * flags.max_seq_length)
+    logger.info("%d questions, %d windows, %.0f %% padding", len(examples), len(found), 100 * share)
+    path = job.output / ("train.tf_record" if training else "eval.tf_record")
+    write_records(path, records(found, flags.max_seq_length, training=training))
+    return found
+
+
+def records(found: GoogleFeatures, width: int, *, training: bool) -> Iterator[dict[str, npt.NDArray[np.int64]]]:
+    """Windows as the original's TFRecord files hold them."""
+    for index in range(len(found)):
+        ids, segments = found.input_ids[index], found.segment_ids[index]
+        table = np.zeros((3, width), np.int64)
+        table[0, : len(ids)], table[1, : len(ids)], table[2, : len(ids)] = ids, 1, segments
+        record = {"unique_ids": np.array([found.unique_id[index]], np.int64)}
+        record |= {"input_ids": table[0], "input_mask": table[1], "segment_ids": table[2]}
+        if training:
+            record |= {
+                "start_positions": np.array([found.start_position[index]], np.int64),
+                "end_positions": np.array([found.end_position[index]], np.int64),
+                "is_impossible": np.array([found.is_impossible[index]], np.int64),
+            }
+        yield record
+
+
+def _columns(found: GoogleFeatures) -> Features:
+    targets = {"start": found.start_position, "end": found.end_position}
+    return Features(found.input_ids, found.segment_ids, found.example_index, targets)
+
+
+def _train(job: Job, network: Network, start: Start, examples: list[GoogleExample], setting: Setting) -> None:
+    width, packed = job.flags.max_seq_length, job.flags.skip_padding
+    found = _features(job, examples, start.words, training=True)
+    features = _columns(found)
+    if not packed:
+        logger.info("the softmax runs over padding too, as in the original; --skip_padding leaves it out and is faster")
+
+    def make_batch(rows: npt.NDArray[np.int64]) -> Batch:
+        return pack(features, rows) if packed else pad(features, rows, width)
+
+    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        first, last = batch.targets["start"], batch.targets["end"]
+        value = span_loss(logits, first, last, batch.layout, over_padding=not packed)
+        return value, torch.tensor(first.numel())
+
+    training = steps_of(len(examples), job.training, job.epochs)
+    names = google_names(start.config, HEAD)
+    train(setting, Trainee(network, names, len(features), make_batch, loss), training)
+    options = QuestionOptions(
+        doc_stride=job.flags.doc_stride,
+        max_query_length=job.flags.max_query_length,
+        max_answer_length=job.flags.max_answer_length,
+        n_best=job.flags.n_best_size,
+    )
+    task = QuestionAnswering(
+        options=options,
+        has_unanswerable=job.flags.version_2_with_negative,
+        tuned_threshold=job.flags.null_score_diff_threshold,
+    )
+    facts = {"encoder": start.source, "train": job.flags.train_file, "rows": len(examples), "flags": job.said}
+    save_beside(job.output / "bertune", network, task, (start.words, width), facts, {})
+
+
+def _predict(job: Job, network: Network, words: Tokenizer, examples: list[GoogleExample]) -> None:
+    flags = job.flags
+    found = _features(job, examples, words, training=False)
+    with fast_float32(network.device):
+        if flags.skip_padding:
+            rows: Sequence[npt.NDArray[np.float32]] = infer(network, _columns(found)).logits
+        else:
+            rows = list(infer_padded(network, _columns(found), flags.max_seq_length)) if len(found) else []
+    decoding = GoogleDecoding(
+        flags.n_best_size,
+        flags.max_answer_length,
+        flags.version_2_with_negative,
+        flags.null_score_diff_threshold,
+    )
+    starts, ends = [row[:, 0] for row in rows], [row[:, 1] for row in rows]
+    result = google_decode(examples, found, starts, ends, words, decoding)
+    paths = [job.output / name for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")]
+    odds = paths[2] if flags.version_2_with_negative else None
+    write_google_predictions(result, paths[0], paths[1], odds)
+    for path in paths[: 3 if odds else 2]:
+        logger.info("%s: written, %d questions", path, len(result.predictions))
+    _score(flags, result)
+
+
+def _score(flags: SquadFlags, result: GooglePredictions) -> None:
+    """The official scores in the log, where the file has answers; the original leaves them to another program."""
+    try:
+        questions, _ = read_questions(str(flags.predict_file), labelled=True, strict=False)
+    except InputError:
+        return
+    if not any(question.answers for question in questions):
+        return
+    scores = scores_of(questions, result, version_2=flags.version_2_with_negative)
+    logger.info("scores: %s", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+
+
+def scores_of(questions: Sequence[QuestionExample], result: GooglePredictions, *, version_2: bool) -> dict[str, float]:
+    """exact_match and f1 in per cent; with version_2 also the parts and the best thresholds."""
+    spans = {name: next((entry.text for entry in found if entry.text), "") for name, found in result.nbest.items()}
+    odds = result.null_odds if version_2 else None
+    found = evaluate(questions, result.predictions, odds, spans if version_2 else None)
+    return {name: float(value) for name, value in found.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; the exit status."""
+    return run_program(program, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

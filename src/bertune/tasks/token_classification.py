@@ -1,0 +1,306 @@
+"""Token classification: entities in texts, by one tag for every word."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertune.checkpoints.names import Rename
+from bertune.data.features import IGNORED, Features
+from bertune.data.ragged import Ragged
+from bertune.data.windows import Windows, place_windows
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import EncoderOutput
+from bertune.encoder.layout import Layout
+from bertune.errors import InputError
+from bertune.options import option
+from bertune.tasks.tagging.decoding import best_tags
+from bertune.tasks.tagging.examples import TaggedExample, chars_of, from_tokens, word_chunks, words_of
+from bertune.tasks.tagging.metrics import entity_metrics
+from bertune.tasks.tagging.reading import ReadingOptions, read_tagged
+from bertune.tasks.tagging.schemes import OUTSIDE, WRITTEN_AS, Chunk, chunks, model_labels, tags_of
+from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.text_classification import labels_of, softmax
+from bertune.tokenization import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+DEFAULTS = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epochs=3.0)
+
+
+@dataclass(frozen=True)
+class TokenOptions(ReadingOptions):
+    """How files are read, and what the model makes of them."""
+
+    model_scheme: str = option("bio", help="scheme of the tags that the model gives", choices=WRITTEN_AS)
+    doc_stride: int | None = option(
+        None, help="tokens from one window's start to the next over a long text; left out: half of a window"
+    )
+
+
+class TokenHead(nn.Module):
+    """Dropout and a linear layer on every token, in float32. weight: Shape: (labels, hidden)."""
+
+    def __init__(self, config: EncoderConfig, labels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(labels, config.hidden_size))
+        self.bias = nn.Parameter(torch.zeros(labels))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        std = config.initializer_range
+        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
+
+    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
+        """Shape: sequence_output (tokens, hidden) → (tokens, labels)."""
+        return F.linear(self.dropout(output.sequence_output.float()), self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class TokenClassification:
+    """Entities of a fixed list of types; a word is tagged at its first piece."""
+
+    Options: ClassVar[type[Any]] = TokenOptions
+
+    name: str = "token-classification"
+    options: TokenOptions = TokenOptions()
+    labels: tuple[str, ...] = ()
+    """The tags, in the order of the logits."""
+    metric: str = "f1"
+    defaults: Defaults = DEFAULTS
+
+    def read(self, path: Path, *, labelled: bool) -> Iterator[TaggedExample]:
+        """Texts, words and entities from CoNLL files, rows of tokens and tags, or annotations by characters."""
+        return read_tagged(path, self.options, labelled=labelled)
+
+    def example(self, item: Any) -> TaggedExample:
+        """From a string, a list of tokens, or a mapping with `text` or `tokens`."""
+        if isinstance(item, Mapping):
+            item = item.get("tokens", item.get("text"))
+        if isinstance(item, str):
+            return TaggedExample(item, words_of(item))
+        if isinstance(item, list | tuple) and all(isinstance(token, str) for token in item):
+            return from_tokens(item, None, 0)
+        raise InputError(f"predict: {item!r} is neither a text nor a list of tokens")
+
+    def learn(
+        self, examples: Sequence[TaggedExample], *, path: Path, settings: Mapping[str, Any]
+    ) -> "TokenClassification":
+        """With the types of the training data; a fine-tuned start that knows the same tags keeps its order."""
+        types = sorted({entity.label for example in examples for entity in example.entities})
+        if not types:
+            raise InputError(f"{path}: no entity in the whole file; every tag is {OUTSIDE}")
+        labels, known = model_labels(types, self.options.model_scheme), labels_of(settings)
+        return dataclasses.replace(self, labels=known if sorted(known) == sorted(labels) else labels)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of entities."""
+        return tuple(dict.fromkeys(label.partition("-")[2] for label in self.labels if label != OUTSIDE))
+
+    def problems(self, examples: Sequence[TaggedExample], path: Path) -> list[str]:
+        """Types that training never saw."""
+        known = set(self.types)
+        strange: dict[str, TaggedExample] = {}
+        for example in examples:
+            for entity in example.entities:
+                if entity.label not in known:
+                    strange.setdefault(entity.label, example)
+        return [
+            f"{path}, line {example.place}: the type {label!r} never occurs in the training data; "
+            f"known: {', '.join(self.types)}"
+            for label, example in strange.items()
+        ]
+
+    def featurize(
+        self, examples: Sequence[TaggedExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
+    ) -> Features:
+        """`[CLS] pieces [SEP]`, in overlapping windows where a text is long; every word is tagged in one of them.
+
+        extras: `word`, for every token the word whose first piece it is where this window speaks for it, else -1.
+        """
+        ids, starts, ends = tokenizer.encode_with_offsets([example.text for example in examples])
+        word = Ragged(first_pieces(starts, ends, examples), ids.offsets)
+        room = max_seq_length - 2
+        stride = self.options.doc_stride
+        if stride is not None and stride < 1:
+            raise InputError(f"--doc-stride {stride}: must be at least 1")
+        windows = place_windows(ids.lengths, room, room // 2 if stride is None else stride)
+        special = (tokenizer.special.cls, tokenizer.special.sep)
+        input_ids, shown = _windowed(ids, word, windows, special)
+        targets = {}
+        if purpose != "predict":
+            targets["tag"] = self._targets(examples, shown, windows.example)
+        segments = Ragged(np.zeros_like(input_ids.values), input_ids.offsets)
+        index = windows.example.astype(np.int32)
+        return Features(input_ids, segments, index, targets, np.zeros(len(index), np.bool_), {"word": shown})
+
+    def _targets(self, examples: Sequence[TaggedExample], word: Ragged, example_index: npt.NDArray[np.int64]) -> Ragged:
+        gold, inexact = self.gold_tags(examples)
+        if inexact:
+            logger.warning("%d entities begin or end inside a word; the model learns the whole words", inexact)
+        index = {label: i for i, label in enumerate(self.labels)}
+        tags = np.array([index[tag] for tags in gold for tag in tags], np.int32)
+        bases = np.cumsum([0, *(len(tags) for tags in gold)])[:-1]
+        at = np.repeat(bases[example_index], word.lengths) + word.values
+        values = np.full(len(word.values), IGNORED, np.int32)
+        values[word.values >= 0] = tags[at[word.values >= 0]]
+        return Ragged(values, word.offsets)
+
+    def gold_tags(self, examples: Sequence[TaggedExample]) -> tuple[list[list[str]], int]:
+        """Every word's tag in the model's scheme, and how many entities begin or end inside a word."""
+        inexact = 0
+        tags: list[list[str]] = []
+        for example in examples:
+            found, off = word_chunks(example)
+            inexact += off
+            tags.append(tags_of(found, len(example.words), self.options.model_scheme))
+        return tags, inexact
+
+    def new_head(self, config: EncoderConfig) -> nn.Module:
+        """A linear layer on every token."""
+        return TokenHead(config, len(self.labels))
+
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Softmax cross-entropy, one term a word."""
+        tag = targets["tag"]
+        return F.cross_entropy(logits, tag, reduction="sum", ignore_index=IGNORED), (tag != IGNORED).sum()
+
+    def tagged(
+        self, logits: Logits, features: Features, examples: Sequence[TaggedExample]
+    ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+        """For every example its words' labels and these labels' probabilities; a word without pieces is outside."""
+        lengths = np.array([len(example.words) for example in examples], np.int64)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        outside = self.labels.index(OUTSIDE)
+        everything = np.zeros((int(offsets[-1]), len(self.labels)))
+        everything[:, outside] = 1.0
+        word = features.extras["word"]
+        if len(logits) and isinstance(word, Ragged):
+            at = np.repeat(offsets[features.example_index], word.lengths) + word.values
+            spoken = word.values >= 0
+            everything[at[spoken]] = softmax(np.concatenate(list(logits))[spoken])
+        parts = np.split(everything, offsets[1:-1]) if len(examples) else []
+        tags = best_tags(parts, self.labels, self.options.model_scheme)
+        return [(path, part[np.arange(len(path)), path]) for path, part in zip(tags, parts, strict=True)]
+
+    def decode(self, logits: Logits, features: Features, examples: Sequence[TaggedExample]) -> list[Prediction]:
+        """`{"entities": [{"label", "text", "start", "end", "score"}]}`; score: mean probability of the words' tags."""
+        predictions: list[Prediction] = []
+        for example, (path, scores) in zip(examples, self.tagged(logits, features, examples), strict=True):
+            found = chunks([self.labels[i] for i in path])
+            predictions.append({"entities": [_described(example, chunk, scores) for chunk in found]})
+        return predictions
+
+    def summary(self, example: TaggedExample, prediction: Prediction) -> tuple[str, str, str]:
+        """Text, entities, the least sure one's score."""
+        entities = prediction["entities"]
+        told = ", ".join(f"{entity['text']} ({entity['label']})" for entity in entities)
+        least = min((entity["score"] for entity in entities), default=None)
+        return example.text, told or "(none)", "" if least is None else f"{least:.3f}"
+
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[TaggedExample]) -> dict[str, float]:
+        """Entities' f1, precision and recall, together and by type, and the share of words tagged right."""
+        tagged = [[self.labels[i] for i in path] for path, _ in self.tagged(logits, features, examples)]
+        gold, _ = self.gold_tags(examples)
+        words = sum(len(tags) for tags in gold)
+        right = sum(a == b for one, two in zip(gold, tagged, strict=True) for a, b in zip(one, two, strict=True))
+        predicted = [
+            [(one.label, (one.start, one.end)) for one in (chars_of(chunk, example.words) for chunk in chunks(tags))]
+            for example, tags in zip(examples, tagged, strict=True)
+        ]
+        true = [[(one.label, (one.start, one.end)) for one in example.entities] for example in examples]
+        return {"accuracy": right / max(1, words)} | entity_metrics(true, predicted)
+
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[TaggedExample]) -> "TokenClassification":  # noqa: ARG002
+        """Nothing is tuned on validation data."""
+        return self
+
+    def keeps_head(self, settings: Mapping[str, Any]) -> bool:
+        """When the checkpoint's tags are these, in this order."""
+        return labels_of(settings) == self.labels
+
+    def huggingface(self) -> HuggingFaceHead:
+        """`AutoModelForTokenClassification`."""
+        return HuggingFaceHead(
+            "ForTokenClassification",
+            [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
+            {
+                "id2label": {str(i): label for i, label in enumerate(self.labels)},
+                "label2id": {label: i for i, label in enumerate(self.labels)},
+            },
+        )
+
+    def with_options(self, options: TokenOptions) -> "TokenClassification":
+        """With other columns or windows.
+
+        Raises:
+            InputError: another scheme than the one that the tags were learnt in.
+        """
+        if self.labels and options.model_scheme != self.options.model_scheme:
+            raise InputError(
+                f"--model-scheme {options.model_scheme}: the model was trained with {self.options.model_scheme}"
+            )
+        return dataclasses.replace(self, options=options)
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, options, tags."""
+        return {"name": self.name, "options": dataclasses.asdict(self.options), "labels": list(self.labels)}
+
+    def restored(self, state: Mapping[str, Any]) -> "TokenClassification":
+        """With the tags that `to_json` kept."""
+        return dataclasses.replace(self, labels=tuple(state["labels"]))
+
+
+def first_pieces(starts: Ragged, ends: Ragged, examples: Sequence[TaggedExample]) -> npt.NDArray[np.int32]:
+    """For every piece the word whose first piece it is, else -1.
+
+    A word's first piece is the first that reaches beyond the word's start; a piece that touches several words is the
+    first of them's. Shape: (pieces,).
+    """
+    found = np.full(len(starts.values), -1, np.int32)
+    for index, example in enumerate(examples):
+        low, high = int(starts.offsets[index]), int(starts.offsets[index + 1])
+        if low == high or not example.words:
+            continue
+        words = np.array(example.words, np.int64)
+        piece = np.searchsorted(ends.values[low:high], words[:, 0], side="right")
+        fits = piece < high - low
+        fits[fits] = starts.values[low:high][piece[fits]] < words[fits, 1]
+        chosen = np.flatnonzero(fits)[::-1]  # of words with the same piece the first is written last
+        found[low + piece[chosen]] = chosen
+    return found
+
+
+def _windowed(ids: Ragged, word: Ragged, windows: Windows, special: tuple[int, int]) -> tuple[Ragged, Ragged]:
+    """The windows' token ids with [CLS] and [SEP] around, and the words that each speaks for, aligned with them."""
+    lengths = windows.end - windows.first
+    offsets = np.concatenate([[0], np.cumsum(lengths + 2)]).astype(np.int64)
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    place = np.repeat(offsets[:-1] + 1, lengths) + within
+    shown = np.repeat(windows.first, lengths) + within
+    source = np.repeat(ids.offsets[windows.example], lengths) + shown
+    values = np.full(int(offsets[-1]), special[1], np.int32)
+    values[offsets[:-1]] = special[0]
+    values[place] = ids.values[source]
+    owned = (shown >= np.repeat(windows.owned_first, lengths)) & (shown < np.repeat(windows.owned_end, lengths))
+    words = np.full(int(offsets[-1]), -1, np.int32)
+    words[place] = np.where(owned, word.values[source], -1)
+    return Ragged(values, offsets), Ragged(words, offsets)
+
+
+def _described(example: TaggedExample, chunk: Chunk, scores: npt.NDArray[np.float64]) -> dict[str, Any]:
+    entity = chars_of(chunk, example.words)
+    return {
+        "label": entity.label,
+        "text": example.text[entity.start : entity.end],
+        "start": entity.start,
+        "end": entity.end,
+        "score": round(float(scores[chunk.first : chunk.end].mean()), 6),
+    }
