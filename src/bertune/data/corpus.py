@@ -112,6 +112,18 @@ def read_documents(path: Path, lines: Lines, text_column: str = "text") -> Itera
                 yield Document(sentences, line)
 
 
+def read_texts(path: Path, text_column: str = "text") -> Iterator[tuple[int, str]]:
+    """Line and text of every row of a table, or of every line of plain text that is not blank, as they stand.
+
+    Raises:
+        InputError: as for `read_documents`.
+    """
+    if is_table(path):
+        yield from _cells(path, text_column)
+    else:
+        yield from (item for item in _checked_lines(path) if item[1].strip())
+
+
 def split_sentences(text: str) -> list[str]:
     """Sentences of running text: at line ends, and behind marks that end one; a simple rule for any language."""
     return [

@@ -1,15 +1,22 @@
-"""Every number of an encoder: the one tree behind bert_config.json and config.json."""
+"""Every number of an encoder: the one tree behind bert_config.json and config.json.
+
+The first part is BERT's. The second tells what the rest of the family does otherwise; its defaults are BERT's wiring.
+"""
 
 from dataclasses import dataclass
 
 from bertune.errors import Problems
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "tanh", "linear")
+POOLINGS = ("first", "mean")
+
+
+_MAY_BE_ZERO = ("type_vocab_size", "embedding_size", "position_offset", "local_window")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Sizes and rates of a BERT encoder. Defaults are BERT-base's, as in google-research/bert's modeling.py."""
+    """Sizes, rates and wiring of an encoder. Defaults are BERT-base's, as in google-research/bert's modeling.py."""
 
     vocab_size: int
     """Word pieces in the vocabulary."""
@@ -30,13 +37,42 @@ class EncoderConfig:
     max_position_embeddings: int = 512
     """Longest sequence, in word pieces."""
     type_vocab_size: int = 2
-    """Segments (sentence A, sentence B)."""
+    """Segments (sentence A, sentence B). 1: all tokens are of one; 0: no segment vectors at all."""
     initializer_range: float = 0.02
     """Standard deviation of the truncated normal that new matrices are drawn from."""
     layer_norm_eps: float = 1e-12
     """Added to the variance in layer normalisation."""
     pad_token_id: int = 0
     """Vocabulary entry used for padding."""
+
+    family: str = "bert"
+    """Whose names a checkpoint follows; one of `checkpoints.families`."""
+    embedding_size: int = 0
+    """Width of the embedding tables, whose sum a matrix brings to hidden_size; 0: they have that width already."""
+    position_offset: int = 0
+    """Rows of the position table before the first token's."""
+    shared_layers: bool = False
+    """Whether all layers are one and the same."""
+    biases: bool = True
+    """Whether products and norms have biases."""
+    pre_norm: bool = False
+    """Normalise what goes into attention and feed-forward, and the last layer's output, instead of what comes out."""
+    gated: bool = False
+    """Feed-forward: multiply the activated half of the first product by its other half."""
+    rotary_base: float = 0.0
+    """Positions rotate queries and keys by angles of this base (Su et al., 2021); 0: positions have learned vectors."""
+    local_window: int = 0
+    """Tokens to each side that a token of a local layer attends to; 0: no layer is local."""
+    local_rotary_base: float = 0.0
+    """The rotation's base in local layers."""
+    global_every: int = 1
+    """Layers 0, n, 2n, … attend to all tokens, the others are local."""
+    pooling: str = "first"
+    """What the pooler takes: the first token's vector or the `mean` of all."""
+    pooler_act: str = "tanh"
+    """The pooler's activation."""
+    pooler_norm: bool = False
+    """Whether the pooler normalises its output; heads on single tokens then go through the same steps."""
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers, all at once.
@@ -52,18 +88,20 @@ class EncoderConfig:
             "num_attention_heads",
             "intermediate_size",
             "max_position_embeddings",
-            "type_vocab_size",
+            "global_every",
+            *_MAY_BE_ZERO,
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                problems.add(f"encoder config: {name} is {value!r}, but must be a whole number of at least 1")
+            value, least = getattr(self, name), 0 if name in _MAY_BE_ZERO else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                problems.add(f"encoder config: {name} is {value!r}, but must be a whole number of at least {least}")
         if not problems and self.hidden_size % self.num_attention_heads:
             problems.add(
                 f"encoder config: hidden_size {self.hidden_size} is not divisible by "
                 f"num_attention_heads {self.num_attention_heads}"
             )
-        if self.hidden_act not in ACTIVATIONS:
-            problems.add(f"encoder config: hidden_act is {self.hidden_act!r}; known: {', '.join(ACTIVATIONS)}")
+        for name, known in (("hidden_act", ACTIVATIONS), ("pooler_act", ACTIVATIONS), ("pooling", POOLINGS)):
+            if getattr(self, name) not in known:
+                problems.add(f"encoder config: {name} is {getattr(self, name)!r}; known: {', '.join(known)}")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
@@ -74,3 +112,24 @@ class EncoderConfig:
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def stored_layers(self) -> int:
+        """Layers with weights of their own."""
+        return 1 if self.shared_layers else self.num_hidden_layers
+
+    @property
+    def has_plain_layers(self) -> bool:
+        """Whether the layers are wired as BERT's."""
+        return self.biases and not (self.pre_norm or self.gated or self.rotary_base or self.local_window)
+
+    @property
+    def is_bert(self) -> bool:
+        """Whether everything is wired as in BERT, so that a BERT checkpoint can hold it."""
+        other = self.embedding_size or self.position_offset or self.shared_layers or self.pooler_norm
+        pooler = (self.pooling, self.pooler_act) == ("first", "tanh")
+        return self.has_plain_layers and pooler and self.type_vocab_size > 0 and not other
+
+    def is_local(self, layer: int) -> bool:
+        """Whether a layer attends to near tokens only."""
+        return self.local_window > 0 and layer % self.global_every > 0

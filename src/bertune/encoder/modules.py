@@ -10,23 +10,28 @@ from bertune.encoder.kernels import calls
 class Linear(nn.Module):
     """y = x Wᵀ + b in the weight's type. weight: Shape: (outputs, inputs); bias: Shape: (outputs,), float32."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    bias: Tensor | None
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(outputs)) if bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (…, inputs) → (…, outputs)."""
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias.to(self.weight.dtype))
+        bias = None if self.bias is None else self.bias.to(self.weight.dtype)
+        return F.linear(x.to(self.weight.dtype), self.weight, bias)
 
 
 class LayerNorm(nn.Module):
     """Normalise every row to mean 0 and variance 1, then scale and shift. Computed in float32, returned in x's type."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    bias: Tensor | None
+
+    def __init__(self, width: int, eps: float, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(width)) if bias else None)
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:

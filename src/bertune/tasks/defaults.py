@@ -31,11 +31,6 @@ def complete(task: ClassT) -> ClassT:
     return task
 
 
-OPTIONAL = ("Options", "defaults", "example", "learn", "problems", "summary", "tuned", "keeps_head", "huggingface")
-OPTIONAL += ("with_options", "to_json", "restored")
-"""Names that `complete` fills in."""
-
-
 @dataclass(frozen=True)
 class NoOptions:
     """No options."""
@@ -95,6 +90,10 @@ class _Parts:
         fields = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
         learnt = {name: _as_tuple(state[name]) for name in fields if name in state and name not in _NOT_LEARNT}
         return dataclasses.replace(self, **learnt)  # type: ignore[type-var]
+
+
+OPTIONAL = tuple(name for name in vars(_Parts) if not name.startswith("__"))
+"""Names that `complete` fills in."""
 
 
 def _as_tuple(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from bertune.data.corpus import meaning_of_lines, read_documents
+from bertune.data.corpus import meaning_of_lines, read_documents, read_texts
 from bertune.data.features import IGNORED, Features
 from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
@@ -33,6 +33,9 @@ MASK = "[MASK]"
 """Stands for the word to find, in texts for `predict`, whatever the vocabulary calls it."""
 EVALUATION_SEED = 0
 """Held-out masks are the same in every evaluation and for every seed, so that losses compare."""
+
+
+DEFAULTS = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epochs=3.0)
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,18 @@ class Pretraining:
     next_sentence: bool = False
     """Whether there is a head for next sentence."""
     metric: str = "masked_lm_loss"
-    defaults: Defaults = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epochs=3.0)
+    defaults: Defaults = DEFAULTS
 
     def read(self, path: Path, *, labelled: bool) -> Iterator[MaskedText]:
         """Documents to score, or lines (rows of a table) with [MASK] in them."""
-        lines = meaning_of_lines([path]) if labelled else "documents"
-        for document in read_documents(path, lines, self.options.text_column):
-            text = " ".join(document.sentences)
-            if not labelled and MASK not in text:
-                raise InputError(f"{path}, line {document.line}: holds no {MASK}, so there is nothing to fill in")
-            yield MaskedText(text, document.line)
+        if labelled:
+            for document in read_documents(path, meaning_of_lines([path]), self.options.text_column):
+                yield MaskedText(" ".join(document.sentences), document.line)
+            return
+        for line, text in read_texts(path, self.options.text_column):
+            if MASK not in text:
+                raise InputError(f"{path}, line {line}: holds no {MASK}, so there is nothing to fill in")
+            yield MaskedText(text, line)
 
     def example(self, item: Any) -> MaskedText:
         """From a string with [MASK] in it."""

@@ -80,7 +80,7 @@ def test_rows_of_tokens_and_tags(tmp_path: Path, name: str, column: str) -> None
     assert told(example) == ENTITIES
 
 
-SPANS = [[3, 11, "X"], [13, 15, "Y"]]
+SPANS: list[Any] = [[3, 11, "X"], [13, 15, "Y"]]
 OBJECTS = [{"start": 3, "end": 11, "label": "X"}, {"start": 13, "end": 15, "label": "Y"}]
 STUDIO = [
     {"value": {"start": s, "end": e, "text": TEXT[s:e], "labels": [label]}, "type": "labels"} for s, e, label in SPANS
@@ -148,7 +148,7 @@ def test_bad_rows(tmp_path: Path, row: dict[str, Any], said: str) -> None:
     good = (
         {"tokens": ["a", "b"], "tags": ["B-X", "I-X"]}
         if "tokens" in row
-        else {"text": "ab", **dict.fromkeys(row, []), "text": "ab"}
+        else {key: "ab" if key == "text" else [] for key in row}
     )
     path = write_rows(tmp_path / "a.jsonl", [good, row, good])
     with pytest.raises(InputError) as error:
