@@ -72,14 +72,14 @@ class _Setting:
 
 
 def tiny_encoder(folder: Path, seed: int = 0) -> tuple[Encoder, Tokenizer]:
-    """A random encoder of two layers whose vocabulary spells every ASCII word; `folder` gets its vocab.txt."""
+    """A random encoder of four layers whose vocabulary spells every ASCII word; `folder` gets its vocab.txt."""
     pieces = [*_VOCABULARY, *(f"##{letter}" for letter in _LETTERS)]
     file = folder / "vocab.txt"
     file.write_text("\n".join(pieces) + "\n", encoding="utf-8")
     config = EncoderConfig(
         vocab_size=len(pieces),
         hidden_size=16,
-        num_hidden_layers=2,
+        num_hidden_layers=4,
         num_attention_heads=2,
         intermediate_size=32,
         hidden_dropout_prob=0.0,
@@ -106,7 +106,7 @@ def _set_up(case: Case, folder: Path) -> _Setting:
 def one_step_lowers_the_loss(case: Case, folder: Path) -> None:
     """A short step against the gradient makes the loss on the same batch smaller, in every part that has a gradient."""
     made = _set_up(case, folder)
-    batch = pack(made.features, np.arange(len(made.features)))
+    batch = pack(made.features, np.arange(len(made.features.unit_lengths)))
     made.network.train()
     for module in made.network.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -147,8 +147,7 @@ def packed_equals_padded(case: Case, folder: Path) -> None:
     """Padding between sequences changes neither logits nor loss."""
     made = _set_up(case, folder)
     made.network.eval()
-    rows = np.arange(len(made.features))
-    packed, padded = pack(made.features, rows), _padded(made.features)
+    packed, padded = pack(made.features, np.arange(len(made.features.unit_lengths))), _padded(made.features)
     with torch.no_grad():
         one, two = made.network(packed), made.network(padded)
     torch.testing.assert_close(made.loss(one, packed), made.loss(two, padded), atol=1e-5, rtol=1e-5)
@@ -167,7 +166,7 @@ def _padded(features: Features) -> Batch:
         tokens[torch.from_numpy(places)] = torch.from_numpy(np.asarray(values)).long()
         return tokens
 
-    plain = pack(features, np.arange(len(features)))
+    plain = pack(features, np.arange(len(features.unit_lengths)))
     targets = {
         name: spread(column.values, -100) if isinstance(column, Ragged) else plain.targets[name]
         for name, column in features.targets.items()

@@ -98,6 +98,22 @@ class Model:
             logger.info("%s", told)
         self.reference = None
 
+    def fill_mask(self, text: str, *, top_k: int = 5) -> list[Prediction]:
+        """The best words for every [MASK] in a text, for a model of `bertune pretrain`.
+
+        Returns: `{"mask", "token", "score", "text"}` each: which mask, from 0, then a word for it, best first, its
+        probability, and the text with the word in that mask's place.
+
+        Raises:
+            InputError: a text without [MASK], a model for another task, an impossible `top_k`.
+        """
+        from bertune.tasks.pretraining import Pretraining
+
+        if not isinstance(self.task, Pretraining):
+            raise InputError(f"fill_mask: this model's task is {self.task.name}; it takes one of `bertune pretrain`")
+        task = self.task.with_options(replace(self.task.options, top_k=top_k))
+        return task.candidates(text, replace(self, task=task).predict([text])[0])
+
     def evaluate(self, path: str | Path, *, batch_size: int = 256) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.
 
@@ -170,29 +186,55 @@ def load(
     folder = Path(folder)
     if not (folder / "bertune.json").is_file():
         raise InputError(f"--model {folder}: holds no bertune model (bertune.json is missing); train one first")
-    record = huggingface.read_json(folder / "bertune.json")
+    record, task, max_seq_length = _read_record(folder / "bertune.json", trust_task_file)
     found = huggingface.read_huggingface(folder)
-    task = task_from_json(record["task"], trust_task_file)
     with torch.device("meta"):
         network = Network(Encoder(found.config), task.new_head(found.config))
-    state, missing, _ = to_ours(network_names(task, found.config, prefix=""), found.tensors)
+    names = network_names(task, found.config, prefix="")
+    state, _, _ = to_ours(names, found.tensors)
     problems = Problems()
-    problems.extend(f"{folder / 'model.safetensors'}: the tensor {name!r} is missing" for name in missing)
+    theirs = {name.ours: name.theirs for name in names}
+    absent = [their for ours in network.state_dict() if ours not in state for their in theirs[ours]]
+    problems.extend(f"{folder / 'model.safetensors'}: the tensor {name!r} is missing" for name in absent)
     problems.extend(
         f"{folder / 'model.safetensors'}: {name} has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
         for name, tensor in network.state_dict().items()
         if name in state and state[name].shape != tensor.shape
     )
     problems.raise_if_any()
+    _check_hash(folder / "model.safetensors", record)
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
     target = choose_device(device)
     network.encoder.set_compute_dtype(choose_dtype("auto" if precision == "int8" else precision, target))
     network.to(target).eval()
-    model = Model(network, task, Tokenizer.from_folder(folder), int(record["max_seq_length"]), record)
+    model = Model(network, task, Tokenizer.from_folder(folder), max_seq_length, record)
     if precision == "int8":
         model.reference = copy.deepcopy(network)
         int8.quantize(network.encoder, target)
     return model
+
+
+def _read_record(path: Path, trust_task_file: str | Path | None) -> tuple[dict[str, Any], Task[Any], int]:
+    """bertune.json, the task it describes, and the longest sequence."""
+    record = huggingface.read_json(path)
+    described, length = record.get("task"), record.get("max_seq_length")
+    if not isinstance(described, dict) or not isinstance(length, int):
+        raise InputError(f"{path}: lacks its task or max_seq_length; it is not as bertune wrote it")
+    try:
+        return record, task_from_json(described, trust_task_file), length
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its task is not as bertune wrote it ({type(error).__name__}: {error})") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _check_hash(weights: Path, record: Mapping[str, Any]) -> None:
+    expected = record.get("weights_sha256")
+    if expected is not None and (found := file_sha256(weights)) != expected:
+        raise InputError(
+            f"{weights}: its SHA-256 is {found}, but bertune.json says {expected}; the file was damaged or replaced "
+            "(to use other weights on purpose, remove weights_sha256 from bertune.json)"
+        )
 
 
 def network_names(task: Task[Any], config: EncoderConfig, *, prefix: str) -> list[Rename]:

@@ -37,7 +37,8 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits. Shape: (sequences, outputs) or (tokens, outputs), as the head gives them."""
-        output = self.encoder(batch.input_ids, batch.segment_ids, batch.positions, batch.layout)
+        keep = getattr(self.head, "needs_layers", False)
+        output = self.encoder(batch.input_ids, batch.segment_ids, batch.positions, batch.layout, keep_layers=keep)
         if isinstance(self.head, WordHead):
             return self.head.with_words(output, batch, self.encoder.embeddings.word.weight)
         logits: Tensor = self.head(output, batch.layout)
@@ -84,16 +85,16 @@ def infer(
     total, count = 0.0, 0.0
     start = time.perf_counter()
     with torch.inference_mode():
-        for rows in sorted_batches(features.input_ids.lengths, max_tokens=MAX_TOKENS, max_sequences=batch_size):
-            batch = pack(features, rows).to(network.device)
+        for units in sorted_batches(features.unit_lengths, max_tokens=MAX_TOKENS, max_sequences=batch_size):
+            batch = pack(features, units).to(network.device)
             result = network(batch)
             if loss is not None:
                 part, weight = loss(result, batch)
                 total, count = total + float(part), count + float(weight)
-            for row, values in zip(rows, _one_each(result, batch), strict=True):
+            for row, values in zip(batch.rows, _one_each(result, batch), strict=True):
                 logits[row] = values
             if advance is not None:
-                advance(len(rows))
+                advance(len(batch.rows))
     return Inference(logits, total / count if count else None, time.perf_counter() - start)
 
 

@@ -303,11 +303,12 @@ class Tokenizer:
             max_length: tokens of the longest sequence that the model takes.
         """
         backend = tokenizers.Tokenizer.from_str(self._source)
-        kind = "BertTokenizer" if self._exact else "PreTrainedTokenizerFast"
+        kind = "PreTrainedTokenizerFast"  # reads tokenizer.json as it is; BertTokenizer would cut words off at 100
         named = {f"{name}_token": self._tokens[i] for name, i in asdict(self.special).items() if i is not None}
-        config = {"tokenizer_class": kind} | named | self._config | {"model_max_length": max_length}
+        config = named | self._config | {"tokenizer_class": kind, "model_max_length": max_length}
         if self._exact:
             config |= {"do_lower_case": self.do_lower_case, "strip_accents": None, "tokenize_chinese_chars": True}
+            config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         special = {key: config[key] for key in config if key.endswith("_token") and not isinstance(config[key], bool)}
         folder.mkdir(parents=True, exist_ok=True)
         backend.save(str(folder / "tokenizer.json"))

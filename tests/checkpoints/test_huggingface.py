@@ -248,12 +248,7 @@ def test_safetensors_cut_short_or_overwritten(folder: Path) -> None:
         told(folder, file, "again")
 
 
-BRITTLE = pytest.mark.xfail(
-    strict=True, reason="IndexError, struct.error, AssertionError and TypeError escape torch.load"
-)
-
-
-@pytest.mark.parametrize("old", [False, pytest.param(True, marks=BRITTLE)])
+@pytest.mark.parametrize("old", [False, True])
 def test_pickles_cut_short(folder: Path, old: bool) -> None:
     replace_weights(folder, as_pickle(folder, old))
     file = folder / "pytorch_model.bin"

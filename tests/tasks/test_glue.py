@@ -189,7 +189,6 @@ def test_a_row_of_cola_that_is_cut_short(tmp_path: Path) -> None:
     assert f"{file}, line 2" in told("cola", file)
 
 
-@pytest.mark.xfail(strict=True, reason="QQP ships with a few records torn apart; the whole file is refused for them")
 def test_the_torn_records_of_qqp(tmp_path: Path) -> None:
     file = write(
         tmp_path / "train.tsv",

@@ -197,7 +197,6 @@ def test_a_finished_run_stays_as_it_is(run: Run, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.xfail(strict=True, reason="run.yaml of a resumed run says `resume: true`")
 def test_run_yaml_of_a_resumed_run_repeats_it_too(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("one")
     run("one", resume=True)

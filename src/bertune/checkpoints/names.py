@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bertune.errors import InputError
+
 
 @dataclass(frozen=True)
 class Rename:
@@ -44,6 +46,9 @@ def for_layers(names: Iterable[Rename], layers: int) -> list[Rename]:
 def to_ours(names: Sequence[Rename], theirs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """Read a foreign set of tensors by a written-out list.
 
+    Raises:
+        InputError: tensors to be joined differ in shape, or one to be transposed is no matrix.
+
     Returns: our tensors; the foreign names that are missing though not optional; the foreign names that no line uses.
     """
     ours: dict[str, Tensor] = {}
@@ -56,6 +61,10 @@ def to_ours(names: Sequence[Rename], theirs: Mapping[str, Tensor]) -> tuple[dict
             continue
         parts = [theirs[their] for their in name.theirs]
         used.update(name.theirs)
+        shapes = {tuple(part.shape) for part in parts}
+        if len(shapes) > 1 or (name.transpose and parts[0].ndim != 2):
+            told = ", ".join(f"{their} {tuple(part.shape)}" for their, part in zip(name.theirs, parts, strict=True))
+            raise InputError(f"tensors of impossible shapes: {told}")
         if name.transpose:
             parts = [part.t() for part in parts]
         ours[name.ours] = (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()

@@ -193,7 +193,10 @@ def build_encoder(checkpoint: Checkpoint) -> tuple[Encoder, LoadReport]:
     Raises:
         InputError: names every tensor that is missing or has another shape than the config's numbers ask for.
     """
-    state, missing, unused = to_ours(checkpoint.names, checkpoint.tensors)
+    try:
+        state, missing, unused = to_ours(checkpoint.names, checkpoint.tensors)
+    except InputError as error:
+        raise InputError(f"{checkpoint.source}: {error}") from None
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in Encoder(checkpoint.config).state_dict().items()}
     problems = Problems(limit=50)

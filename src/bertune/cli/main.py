@@ -9,6 +9,8 @@ from bertune.errors import InputError
 
 VERBS = {
     "train": "fine-tune an encoder on labelled data",
+    "pretrain": "go on pre-training an encoder on text, or start from scratch",
+    "vocab": "train a WordPiece vocabulary on text",
     "evaluate": "metrics of a model on labelled data",
     "predict": "a model's answers for a file, one JSON object a line",
     "inspect": "what a checkpoint or model folder holds",

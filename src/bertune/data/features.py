@@ -26,6 +26,7 @@ class Features:
     targets: what the loss compares with: arrays of shape (sequences, …), or Ragged with one entry a token.
     cut: whether the sequence lost tokens to the length limit. Shape: (sequences,), bool.
     extras: what the task's decoding needs, in the same forms as targets.
+    together: whether all sequences of an example must stand in one batch (the answers to choose from).
     """
 
     input_ids: Ragged
@@ -34,9 +35,26 @@ class Features:
     targets: Mapping[str, Column] = field(default_factory=dict)
     cut: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     extras: Mapping[str, Column] = field(default_factory=dict)
+    together: bool = False
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def unit_lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of every unit that batches are made of: a sequence, or an example where its sequences go together."""
+        lengths = self.input_ids.lengths
+        if not self.together:
+            return lengths
+        return np.bincount(self.example_index, weights=lengths).astype(np.int64)
+
+    def rows_of(self, units: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """The sequences of some units, in order."""
+        if not self.together:
+            return np.asarray(units, np.int64)
+        first = np.searchsorted(self.example_index, units, side="left")
+        counts = np.searchsorted(self.example_index, units, side="right") - first
+        return np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
 
     def first(self, count: int) -> "Features":
         """The first `count` sequences, without targets."""
@@ -84,11 +102,12 @@ ROUND_TOKENS = 32
 """The token axis is rounded up to a multiple of this: the matrix library prepares its kernels once a shape."""
 
 
-def pack(features: Features, rows: npt.NDArray[np.integer]) -> Batch:
-    """The features at `rows`, packed end to end, with a short tail that belongs to no sequence.
+def pack(features: Features, units: npt.NDArray[np.integer]) -> Batch:
+    """The units (sequences, or whole examples) at these places, end to end, with a tail that belongs to no sequence.
 
     Shape: tokens is the sum of lengths, rounded up to a multiple of ROUND_TOKENS.
     """
+    rows = features.rows_of(units)
     ids = features.input_ids.take(rows)
     lengths = ids.lengths
     real = len(ids.values)
@@ -100,7 +119,7 @@ def pack(features: Features, rows: npt.NDArray[np.integer]) -> Batch:
         _on_token_axis(positions, total, 0),
         Layout.packed(lengths.tolist(), total=total),
         {name: _target(column, rows, total) for name, column in features.targets.items()},
-        np.asarray(rows, np.int64),
+        rows,
     )
 
 
@@ -138,7 +157,7 @@ def join_pair(
     b_old = second.lengths if second is not None else np.zeros_like(a_old)
     paired = b_old > 0
     room = limit - np.where(paired, 3, 2)
-    a_new, b_new = _cut_pair(a_old, b_old, room)
+    a_new, b_new = cut_pair(a_old, b_old, room)
     lengths = a_new + b_new + np.where(paired, 3, 2)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.full(int(offsets[-1]), sep, np.int32)
@@ -157,10 +176,10 @@ def join_pair(
     return Ragged(ids, offsets), Ragged(segments, offsets), cut
 
 
-def _cut_pair(
+def cut_pair(
     a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], room: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Lengths after cutting: the shorter side keeps up to half of the room; at a tie the odd token stays with a."""
+    """Lengths of two texts after cutting: the shorter keeps up to half of the room; at a tie the odd token stays with a."""
     over = a + b > room
     half = room // 2
     a_share = np.where(b <= half, room - b, np.where(a <= room - half, a, room - half))

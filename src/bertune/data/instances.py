@@ -77,13 +77,13 @@ def open_instances(files: Sequence[Path], cache: Path, vocabulary: int) -> Insta
             beside = folder / f".instances.{os.getpid()}"
             try:
                 with beside.open("wb") as file:
-                    size = (0, 0)
                     for row, size in _rows(files, vocabulary):
                         file.write(row.tobytes())
+                        sizes = {"length": size[0], "masks": size[1]}
                 beside.replace(target)
             finally:
                 beside.unlink(missing_ok=True)
-            about.write_text(json.dumps({"length": size[0], "masks": size[1]}), encoding="utf-8")
+            about.write_text(json.dumps(sizes), encoding="utf-8")
         described = json.loads(about.read_text(encoding="utf-8"))
         length, masks = int(described["length"]), int(described["masks"])
         rows = np.memmap(target, np.int32, mode="r").reshape(-1, 2 * length + 2 * masks + 2)

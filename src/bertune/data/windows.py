@@ -24,23 +24,24 @@ class Windows:
     owned_end: Numbers
 
 
-def place_windows(lengths: Numbers, room: int, step: int) -> Windows:
+def place_windows(lengths: Numbers, room: int | Numbers, step: int) -> Windows:
     """Windows of up to `room` tokens, `step` tokens from one's start to the next; one at least for every sequence.
 
     The last window ends with the sequence, and is as full as the others.
 
     Args:
         lengths: tokens of every sequence. Shape: (sequences,).
-        room: tokens of a window.
+        room: tokens of a window, at least 1; one number, or one for every sequence.
         step: at least 1; more than `room` is taken as `room`.
     """
-    step = max(1, min(step, room))
-    counts = 1 + np.maximum(0, -(-(lengths - room) // step))
+    rooms = np.broadcast_to(np.asarray(room, np.int64), lengths.shape)
+    steps = np.clip(step, 1, rooms)
+    counts = 1 + np.maximum(0, -(-(lengths - rooms) // steps))
     example = np.repeat(np.arange(len(lengths)), counts)
     within = np.arange(len(example)) - np.repeat(np.cumsum(counts) - counts, counts)
     total = lengths[example]
-    first = np.minimum(within * step, np.maximum(0, total - room))
-    end = np.minimum(first + room, total)
+    first = np.minimum(within * steps[example], np.maximum(0, total - rooms[example]))
+    end = np.minimum(first + rooms[example], total)
     is_first = within == 0
     is_last = np.append(is_first[1:], True)
     middle = (np.roll(first, -1) + end + 1) // 2  # of the overlap with the window after

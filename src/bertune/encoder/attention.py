@@ -8,25 +8,53 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
 
+Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine of every token's angles. Shape: (tokens, 1, head size) each, float32."""
+
 
 class Attention(nn.Module):
     """Multi-head self-attention within every sequence (Vaswani et al., 2017); queries, keys, values in one product."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, *, is_local: bool = False) -> None:
         super().__init__()
         self.heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
-        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
-        self.output = Linear(config.hidden_size, config.hidden_size)
+        self.window = config.local_window if is_local else 0
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=config.biases)
+        self.output = Linear(config.hidden_size, config.hidden_size, bias=config.biases)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, rotation: Rotation | None = None) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden)."""
-        context: Tensor = attend(self.qkv(x), layout, self.heads, self.dropout if self.training else 0.0)
+        qkv = self.qkv(x)
+        if rotation is not None:
+            qkv = rotated(qkv, self.heads, rotation)
+        context: Tensor = attend(qkv, layout, self.heads, self.dropout if self.training else 0.0, self.window)
         result: Tensor = self.output(context)
         return result
 
 
-def attend(qkv: Tensor, layout: Layout, heads: int, dropout: float) -> Tensor:
+def rotation_of(positions: Tensor, head_size: int, base: float) -> Rotation:
+    """The angles position · base^(-2i / head size) of rotary positions (Su et al., 2021), for both halves of a head."""
+    exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
+    angles = positions.float()[:, None] * (1.0 / base**exponents)
+    both = torch.cat([angles, angles], dim=-1)[:, None, :]
+    return both.cos(), both.sin()
+
+
+def rotated(qkv: Tensor, heads: int, rotation: Rotation) -> Tensor:
+    """Queries and keys turned: dimensions i and i + head size / 2 are one plane. Shape: (tokens, 3 * hidden)."""
+    cos, sin = rotation
+    tokens, width = qkv.shape[0], qkv.shape[1] // 3
+    q, k, v = qkv.view(tokens, 3, heads, width // heads).unbind(1)
+
+    def turned(x: Tensor) -> Tensor:
+        first, second = x.float().chunk(2, dim=-1)
+        return (x.float() * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+
+    return torch.stack([turned(q), turned(k), v], dim=1).view(tokens, 3 * width)
+
+
+def attend(qkv: Tensor, layout: Layout, heads: int, dropout: float, window: int = 0) -> Tensor:
     """softmax(q kᵀ / √head size) v within every sequence, with dropout on the probabilities.
 
     Args:
@@ -34,24 +62,37 @@ def attend(qkv: Tensor, layout: Layout, heads: int, dropout: float) -> Tensor:
         layout: where the sequences lie; rows outside them get zeros or values without meaning.
         heads: attention heads.
         dropout: probability of dropping an attention weight; 0 outside training.
+        window: tokens to each side that a token attends to; 0: all of its sequence.
 
     Returns: Shape: (tokens, hidden).
     """
     tokens, width = qkv.shape[0], qkv.shape[1] // 3
     split = qkv.view(tokens, 3, heads, width // heads)
     if layout.is_packed and qkv.is_cuda and qkv.dtype != torch.float32:
-        return _flash(split, layout, dropout).reshape(tokens, width)
+        return _flash(split, layout, dropout, window).reshape(tokens, width)
     padded = layout.to_padded(split) if layout.is_packed else split.view(len(layout), layout.stride, *split.shape[1:])
     q, k, v = padded.permute(2, 0, 3, 1, 4)
-    even = layout.real == len(layout) * layout.longest
-    mask = None if even else layout.mask()[:, None, None, :]
+    mask = _mask(layout, window)
     context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
     if layout.is_packed:
         return layout.from_padded(context).view(tokens, width)
     return context.reshape(tokens, width)
 
 
-def _flash(split: Tensor, layout: Layout, dropout: float) -> Tensor:
+def _mask(layout: Layout, window: int) -> Tensor | None:
+    """Which keys a query sees; None: all. Shape: (sequences or 1, 1, queries or 1, keys), bool."""
+    even = layout.real == len(layout) * layout.longest
+    real = None if even else layout.mask()[:, None, None, :]
+    if not window or layout.longest <= window + 1:
+        return real
+    places = torch.arange(layout.longest, device=layout.lengths.device)
+    apart = (places[:, None] - places[None, :]).abs()
+    near = (apart <= window)[None, None]
+    # Padding far behind a sequence's end sees itself: a softmax over nothing has no value, not even one to throw away.
+    return near if real is None else (near & real) | (apart == 0)
+
+
+def _flash(split: Tensor, layout: Layout, dropout: float, window: int) -> Tensor:
     """Variable-length flash attention on CUDA, with dropout, which PyTorch's public `varlen_attn` lacks.
 
     `aten::_flash_attention_forward` is private but differentiable and present from PyTorch 2.6 on.
@@ -59,8 +100,9 @@ def _flash(split: Tensor, layout: Layout, dropout: float) -> Tensor:
     """
     bounds = F.pad(layout.lengths.cumsum(0), (1, 0)).to(torch.int32)
     q, k, v = split.unbind(1)
+    near = {"window_size_left": window, "window_size_right": window} if window else {}
     out: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, bounds, bounds, layout.longest, layout.longest, dropout, False, False
+        q, k, v, bounds, bounds, layout.longest, layout.longest, dropout, False, False, **near
     )[0]
     if layout.real < layout.total:  # the tail belongs to no sequence: the kernel leaves its rows unwritten
         inside = torch.arange(layout.total, device=out.device) < bounds[-1]

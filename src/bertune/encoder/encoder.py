@@ -1,8 +1,10 @@
-"""The BERT encoder: embeddings, layers, pooler, on one flat axis of tokens.
+"""The encoder of BERT and its family: embeddings, layers, pooler, on one flat axis of tokens.
 
-Source: Devlin et al., 2019 (post-norm wiring of google-research/bert's modeling.py).
+Sources: Devlin et al., 2019 (post-norm wiring of google-research/bert's modeling.py); what the config turns on beyond
+it: Lan et al., 2019 (ALBERT), Clark et al., 2020 (ELECTRA), Warner et al., 2024 (ModernBERT).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bertune.encoder import fused_layer
-from bertune.encoder.attention import Attention
+from bertune.encoder.attention import Attention, Rotation, rotation_of
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Dropout, LayerNorm, Linear, activate
@@ -23,29 +25,46 @@ class EncoderOutput:
     sequence_output: a vector for every token. Shape: (tokens, hidden).
     pooled_output: a vector for every sequence, from its first token. Shape: (sequences, hidden).
     layers: when asked for, the embeddings and every layer's output. Shape: (tokens, hidden) each.
+    transform: the family's steps from a token's vector to what its heads take, where it has any.
     """
 
     sequence_output: Tensor
     pooled_output: Tensor
     layers: tuple[Tensor, ...] = ()
+    transform: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def token_output(self) -> Tensor:
+        """What heads on single tokens take: `sequence_output`, in ModernBERT transformed. Shape: (tokens, hidden)."""
+        return self.sequence_output if self.transform is None else self.transform(self.sequence_output)
 
 
 class Embeddings(nn.Module):
-    """Word, position and segment vectors, summed, normalised, dropped out."""
+    """Word, position and segment vectors, as far as the config has them, summed, normalised, dropped out."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        width = config.embedding_size or config.hidden_size
+        self.segments, self.offset = config.type_vocab_size, config.position_offset
+        self.word = nn.Embedding(config.vocab_size, width)
+        if not config.rotary_base:
+            self.position = nn.Embedding(config.max_position_embeddings + config.position_offset, width)
+        if config.type_vocab_size:
+            self.segment = nn.Embedding(config.type_vocab_size, width)
+        self.norm = LayerNorm(width, config.layer_norm_eps, bias=config.biases)
         self.dropout = Dropout(config.hidden_dropout_prob)
+        if config.embedding_size:
+            self.projection = Linear(width, config.hidden_size)
 
     def forward(self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor) -> Tensor:
-        """Shape: (tokens,) each → (tokens, hidden), float32."""
-        total = self.word(input_ids) + self.position(positions) + self.segment(segment_ids)
+        """Shape: (tokens,) each → (tokens, hidden)."""
+        total = self.word(input_ids)
+        if hasattr(self, "position"):
+            total = total + self.position(positions + self.offset if self.offset else positions)
+        if self.segments:
+            total = total + self.segment(segment_ids if self.segments > 1 else torch.zeros_like(segment_ids))
         result: Tensor = self.dropout(self.norm(total))
-        return result
+        return self.projection(result) if hasattr(self, "projection") else result
 
 
 class FeedForward(nn.Module):
@@ -53,32 +72,49 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.up = Linear(config.hidden_size, config.intermediate_size)
-        self.down = Linear(config.intermediate_size, config.hidden_size)
+        self.gated = config.gated
+        self.up = Linear(config.hidden_size, (1 + config.gated) * config.intermediate_size, bias=config.biases)
+        self.down = Linear(config.intermediate_size, config.hidden_size, bias=config.biases)
         self.activation = config.hidden_act
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden)."""
-        result: Tensor = self.down(activate(self.up(x), self.activation))
+        raised = self.up(x)
+        if self.gated:
+            raised, gate = raised.chunk(2, dim=-1)
+            active = activate(raised, self.activation) * gate
+        else:
+            active = activate(raised, self.activation)
+        result: Tensor = self.down(active)
         return result
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each added to its input and normalised."""
+    """Attention and feed-forward, each added to its input; the sum is normalised, or with `pre_norm` what goes in."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, index: int = 0) -> None:
         super().__init__()
-        self.attention = Attention(config)
-        self.attention_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.is_plain = config.has_plain_layers
+        self.pre_norm = config.pre_norm
+        self.attention = Attention(config, is_local=config.is_local(index))
+        self.normalises_first = not (config.pre_norm and index == 0)
+        """False where the embeddings have just been normalised."""
+        if self.normalises_first:
+            self.attention_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
         self.feed_forward = FeedForward(config)
-        self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, rotation: Rotation | None = None) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden)."""
         if fused_layer.applies_to(self, x):
             return fused_layer.run(self, x, layout)
-        x = self.attention_norm(x + self.dropout(self.attention(x, layout)))
+        if self.pre_norm:
+            normal = self.attention_norm(x) if self.normalises_first else x
+            x = x + self.dropout(self.attention(normal, layout, rotation))
+            raised: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            return raised
+        x = self.attention_norm(x + self.dropout(self.attention(x, layout, rotation)))
         result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return result
 
@@ -90,8 +126,12 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.pooler = Linear(config.hidden_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.stored_layers))
+        if config.pre_norm:
+            self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
+        self.pooler = Linear(config.hidden_size, config.hidden_size, bias=config.biases)
+        if config.pooler_norm:
+            self.pooler_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
         self.activation_checkpointing = False
         """In training keep only each layer's input and compute the rest again on the way back: less memory."""
         initialise(self, config.initializer_range)
@@ -102,8 +142,8 @@ class Encoder(nn.Module):
         return self.pooler.weight.dtype
 
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
-        """Turn the matrices of the layers and the pooler into `dtype`; embedding tables and vectors stay float32."""
-        for module in [*self.layers.modules(), self.pooler]:
+        """Turn the matrices of products into `dtype`; embedding tables and vectors stay float32."""
+        for module in self.modules():
             if isinstance(module, Linear):
                 module.weight.data = module.weight.data.to(dtype)
 
@@ -121,15 +161,42 @@ class Encoder(nn.Module):
         """
         x = self.embeddings(input_ids, segment_ids, positions).to(self.compute_dtype)
         kept = [x]
-        for layer in self.layers:
+        turns = self._rotations(positions)
+        for index in range(self.config.num_hidden_layers):
+            layer = self.layers[index % len(self.layers)]
+            rotation = turns[self.config.is_local(index)]
             if self.activation_checkpointing and self.training:
-                x = checkpoint(layer, x, layout, use_reentrant=False)
+                x = checkpoint(layer, x, layout, *rotation, use_reentrant=False)
             else:
-                x = layer(x, layout)
+                x = layer(x, layout, *rotation)
+            if index + 1 == self.config.num_hidden_layers and self.config.pre_norm:
+                x = self.norm(x)
             if keep_layers:
                 kept.append(x)
-        pooled = torch.tanh(self.pooler(x[layout.starts]))
-        return EncoderOutput(x, pooled, tuple(kept) if keep_layers else ())
+        pooled = self._transform(self._pool(x, layout))
+        transform = self._transform if self.config.pooler_norm else None
+        return EncoderOutput(x, pooled, tuple(kept) if keep_layers else (), transform)
+
+    def _rotations(self, positions: Tensor) -> tuple[tuple[()] | tuple[Rotation], tuple[()] | tuple[Rotation]]:
+        """What global and what local layers take besides: angles where positions are rotary, else nothing."""
+        config = self.config
+        if not config.rotary_base:
+            return (), ()
+        everywhere = rotation_of(positions, config.head_size, config.rotary_base)
+        if not config.local_window:
+            return (everywhere,), (everywhere,)
+        return (everywhere,), (rotation_of(positions, config.head_size, config.local_rotary_base),)
+
+    def _pool(self, x: Tensor, layout: Layout) -> Tensor:
+        """One vector a sequence. Shape: (tokens, hidden) → (sequences, hidden)."""
+        if self.config.pooling == "first":
+            return x[layout.starts]
+        return (layout.to_padded(x.float()).sum(1) / layout.lengths[:, None]).to(x.dtype)
+
+    def _transform(self, x: Tensor) -> Tensor:
+        """The pooler. Shape: (…, hidden) → (…, hidden)."""
+        active = activate(self.pooler(x), self.config.pooler_act)
+        return self.pooler_norm(active) if self.config.pooler_norm else active
 
 
 def initialise(module: nn.Module, deviation: float) -> None:

@@ -33,7 +33,7 @@ class _Settings:
 
 def applies_to(layer: "Layer", x: Tensor) -> bool:
     """Whether this device, type and wiring have the fused form."""
-    return layer.feed_forward.activation in calls.ACTIVATION_CODES and calls.available(x)
+    return layer.is_plain and layer.feed_forward.activation in calls.ACTIVATION_CODES and calls.available(x)
 
 
 def run(layer: "Layer", x: Tensor, layout: Layout) -> Tensor:

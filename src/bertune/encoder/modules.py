@@ -10,23 +10,26 @@ from bertune.encoder.kernels import calls
 class Linear(nn.Module):
     """y = x Wᵀ + b in the weight's type. weight: Shape: (outputs, inputs); bias: Shape: (outputs,), float32."""
 
-    bias: Tensor | None
+    bias: Tensor
+    """Absent (None) where the module was made without; annotated for those that have it."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
+        self.has_bias = bias
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.register_parameter("bias", nn.Parameter(torch.zeros(outputs)) if bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (…, inputs) → (…, outputs)."""
-        bias = None if self.bias is None else self.bias.to(self.weight.dtype)
+        bias = self.bias.to(self.weight.dtype) if self.has_bias else None
         return F.linear(x.to(self.weight.dtype), self.weight, bias)
 
 
 class LayerNorm(nn.Module):
     """Normalise every row to mean 0 and variance 1, then scale and shift. Computed in float32, returned in x's type."""
 
-    bias: Tensor | None
+    bias: Tensor
+    """Absent (None) where the module was made without; annotated for those that have it."""
 
     def __init__(self, width: int, eps: float, *, bias: bool = True) -> None:
         super().__init__()

@@ -235,6 +235,7 @@ def _train(job: Job, network: Network, words: Tokenizer, source: str, setting: S
         return job.task.loss(logits, batch.targets, batch.layout)
 
     logger.info("***** Running training *****  %d examples", len(features))
+    logger.info("padding is left out of the computation; it changes no result here")
     training = steps_of(len(features), job.training, job.epochs)
     names = google_names(network.encoder.config, HEAD)
     step = train(setting, Trainee(network, names, len(features), make_batch, loss), training)

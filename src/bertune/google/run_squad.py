@@ -4,7 +4,7 @@ import logging
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +134,11 @@ def program(argv: Sequence[str]) -> None:
     problems = Problems()
     problems.extend([*job.flags.problems(), *job.training.problems(), *job.epochs.problems()])
     problems.raise_if_any()
-    trained = _read(job.flags.train_file, job.flags, training=True) if job.flags.do_train else []
-    asked = _read(job.flags.predict_file, job.flags, training=False) if job.flags.do_predict else []
-    setting = set_up(flags.of(RunFlags))
+    run = flags.of(RunFlags)
+    strict = run.strict_original
+    trained = read_file(job.flags.train_file, job.flags, training=True, strict=strict) if job.flags.do_train else []
+    asked = read_file(job.flags.predict_file, job.flags, training=False, strict=strict) if job.flags.do_predict else []
+    setting = set_up(run)
     start = open_start(flags.of(ModelFlags), strict=setting.strict)
     check_positions(job.flags.max_seq_length, start.config)
     make_folder(job.output)
@@ -160,13 +162,19 @@ def _network(start: Start, setting: Setting) -> Network:
     return network
 
 
-def _read(path: str | None, flags: SquadFlags, *, training: bool) -> list[GoogleExample]:
+def read_file(path: str | None, flags: SquadFlags, *, training: bool, strict: bool) -> list[GoogleExample]:
     """Questions as the original reads them; training questions in its fixed shuffled order.
+
+    Of several answers training takes the first; the original, and so `strict`, refuses such files.
 
     Raises:
         InputError: a broken file, or answers that training cannot use.
     """
     questions, _ = read_questions(str(path), labelled=training, strict=False)
+    several = sum(len(question.answers) > 1 for question in questions) if training and not strict else 0
+    if several:
+        logger.warning("%s: %d questions have several answers; training takes the first of each", path, several)
+        questions = [replace(question, answers=question.answers[:1]) for question in questions]
     examples, skipped = google_examples(questions, training=training, version_2=flags.version_2_with_negative)
     if skipped:
         shown = skipped if flags.verbose_logging else skipped[:5]
@@ -275,6 +283,9 @@ def _predict(job: Job, network: Network, words: Tokenizer, examples: list[Google
     write_google_predictions(result, paths[0], paths[1], odds)
     for path in paths[: 3 if odds else 2]:
         logger.info("%s: written, %d questions", path, len(result.predictions))
+    bare = sum(not any(entry.text for entry in found) for found in result.nbest.values())
+    if bare and odds:
+        logger.info("%d questions have no candidate but the empty answer; the original crashes on them", bare)
     _score(flags, result)
 
 

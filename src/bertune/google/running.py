@@ -317,6 +317,9 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--output_dir {path}: cannot be made ({error.strerror})") from error
+    beside = path / "bertune"
+    if beside.exists() and not (beside / "bertune.json").is_file() and (beside.is_file() or any(beside.iterdir())):
+        raise InputError(f"{beside}: is not a model folder of bertune, which this run would put there; move it away")
 
 
 def run_program(program: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:

@@ -87,7 +87,7 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
     Args:
         flags: config, vocabulary and checkpoint.
         strict: as the original: a checkpoint of which nothing fits is no error.
-        with_words: read the vocabulary.
+        with_words: read the vocabulary, and check the casing.
 
     Raises:
         InputError: something is missing, damaged, or does not fit.
@@ -97,7 +97,8 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
     for name, value in files.items():
         if value and not Path(value).is_file():
             problems.add(f"--{name} {value}: no such file; it lies beside the checkpoint in Google's archives")
-    problems.extend(casing_problems(flags.init_checkpoint, flags.do_lower_case))
+    if with_words:
+        problems.extend(casing_problems(flags.init_checkpoint, flags.do_lower_case))
     problems.raise_if_any()
     words = None
     if files["vocab_file"]:
@@ -107,7 +108,7 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
     if source is None:
         if config is None:
             raise InputError("--bert_config_file: must be given where there is no --init_checkpoint")
-        logger.warning("no --init_checkpoint: all weights are new, which is seldom meant for fine-tuning")
+        logger.warning("no --init_checkpoint: all weights are new")
         start = Start("new weights", config, words)
     elif config is not None and google.is_google_checkpoint(Path(source).expanduser()):
         start = _open_google(source, config, words, flags, strict)
@@ -197,16 +198,19 @@ def _open_source(source: str, config: EncoderConfig | None, words: Tokenizer | N
 def google_names(config: EncoderConfig, head: Sequence[str]) -> list[Rename]:
     """Names of a network's weights, ours and the original's. head: keys of `google.HEADS`."""
     encoder = for_layers(google.ENCODER, config.num_hidden_layers)
-    return [
-        *(replace(line, ours=f"encoder.{line.ours}", optional=False) for line in encoder),
-        *(line for name in head for line in google.HEADS[name]),
-    ]
+    return [*(replace(line, ours=f"encoder.{line.ours}", optional=False) for line in encoder), *_heads(head)]
+
+
+def _heads(heads: Sequence[str]) -> list[Rename]:
+    """Names of heads within a network."""
+    lines = [line for name in heads for line in google.HEADS[name]]
+    return [replace(line, ours=f"head.{line.ours.removeprefix('head.')}") for line in lines]
 
 
 def head_names(start: Start, heads: Sequence[str], task: Task[Any] | None) -> list[Rename]:
     """How to read a network's head from a start that has one for this very task."""
     if start.is_google:
-        return [line for name in heads for line in google.HEADS[name]]
+        return _heads(heads)
     if task is None or not task.keeps_head(start.settings):
         return []
     names = for_layers(task.huggingface().names, start.config.num_hidden_layers)

@@ -3,6 +3,11 @@
 Columns: google-research/bert's processors and the headers of GLUE's own TSV files; XNLI's from its release.
 """
 
+import contextlib
+import gzip
+import logging
+import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +17,8 @@ from bertune.data.rows import RowFile, open_rows
 from bertune.errors import InputError
 from bertune.options import option
 from bertune.tasks.text_classification import TextClassification, TextExample, TextOptions, examples_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,46 @@ GLUE = _Glue()
 
 
 def _read(name: str, path: Path, options: TextOptions, labelled: bool) -> Iterator[TextExample]:
+    if name == "qqp" and path.suffix != ".parquet":
+        with _torn_records_joined(path) as whole:
+            yield from _from_columns(name, whole, options, labelled, shown=path)
+    else:
+        yield from _from_columns(name, path, options, labelled, shown=path)
+
+
+@contextlib.contextmanager
+def _torn_records_joined(path: Path) -> Iterator[Path]:
+    """QQP ships with a few questions that hold a line break: their pieces are joined again, and counted.
+
+    Yields: the file itself, or a mended copy for as long as the context lasts.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline="\n") as file:
+            header = next(file, "").rstrip("\r\n")
+            tabs, joined, records, part = header.count("\t"), 0, [header], ""
+            for line in file:
+                text = line.rstrip("\r\n")
+                part = f"{part} {text}" if part else text
+                if part.count("\t") >= tabs or not part:
+                    records.append(part)
+                    part = ""
+                else:
+                    joined += 1
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error):
+        yield path  # reading it as a table tells what is wrong
+        return
+    if not joined or part:
+        yield path
+        return
+    logger.warning("%s: %d line breaks inside records were taken for spaces", path, joined)
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "qqp.tsv"
+        whole.write_text("\n".join(records) + "\n", encoding="utf-8")
+        yield whole
+
+
+def _from_columns(name: str, path: Path, options: TextOptions, labelled: bool, *, shown: Path) -> Iterator[TextExample]:
     file = _open(name, path)
     bare = name == "cola" and file.columns == ["0", "1", "2", "3"]
     columns = _COLA_WITHOUT_HEADER if bare else COLUMNS[name]
@@ -75,7 +122,7 @@ def _read(name: str, path: Path, options: TextOptions, labelled: bool) -> Iterat
     missing = [column for column in wanted if column not in file.columns]
     if missing:
         raise InputError(
-            f"{path}: not a file of GLUE's {name}{' with labels' if labelled else ''}: no column "
+            f"{shown}: not a file of GLUE's {name}{' with labels' if labelled else ''}: no column "
             f"{', '.join(map(repr, missing))}; it has: {', '.join(file.columns)}. For a table of your own use "
             "--task text-classification"
         )

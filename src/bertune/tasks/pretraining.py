@@ -135,6 +135,14 @@ class Pretraining:
                 found[owner].append({"candidates": candidates})
         return [_answer(example.text, masks) for example, masks in zip(examples, found, strict=True)]
 
+    def candidates(self, text: str, prediction: Prediction) -> list[Prediction]:
+        """A prediction as one flat list: `{"mask", "token", "score", "text"}` for every word of every mask."""
+        return [
+            {"mask": i, **one, "text": filled_in(text[: found["start"]], one["token"], text[found["end"] :])}
+            for i, found in enumerate(prediction["masks"])
+            for one in found["candidates"]
+        ]
+
     def summary(self, example: MaskedText, prediction: Prediction) -> tuple[str, str, str]:
         """Text, words, probabilities."""
         best = [one["candidates"][0] for one in prediction["masks"]]

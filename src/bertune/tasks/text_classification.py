@@ -71,7 +71,7 @@ def find_columns(file: RowFile, options: TextOptions, *, labelled: bool) -> tupl
             problems.add(f"{file.path}: no column {column!r} ({flag}); it has: {', '.join(file.columns)}")
     problems.raise_if_any()
     try:
-        text, pair, label = _guessed(file.columns, options)
+        text, pair, label = _guessed(file.columns, options, labelled=labelled)
     except InputError as error:
         raise InputError(f"{file.path}: {error}") from None
     if labelled and label is None:
@@ -82,14 +82,16 @@ def find_columns(file: RowFile, options: TextOptions, *, labelled: bool) -> tupl
     return text, pair, label if label in file.columns else None
 
 
-def _guessed(columns: Sequence[str], options: TextOptions) -> tuple[str, str | None, str | None]:
+def _guessed(columns: Sequence[str], options: TextOptions, *, labelled: bool) -> tuple[str, str | None, str | None]:
     if options.text_column is not None:
         text, pair = options.text_column, options.pair_column
     else:
         taken = (options.label_column, options.pair_column)
         text, guessed = guess_text_columns([column for column in columns if column not in taken])
         pair = options.pair_column or guessed
-    label = options.label_column or guess_label_column([column for column in columns if column not in (text, pair)])
+    label = options.label_column
+    if labelled and label is None:
+        label = guess_label_column([column for column in columns if column not in (text, pair)])
     return text, pair, label
 
 
@@ -104,7 +106,13 @@ def examples_of(file: RowFile, columns: tuple[str, str | None, str | None], *, l
     for row in file:
         text = row.values.get(text_column)
         pair = row.values.get(pair_column) if pair_column is not None else None
-        label = label_text(row.values.get(label_column)) if label_column is not None else None
+        label = None
+        if labelled and label_column is not None:
+            try:
+                label = label_text(row.values.get(label_column))
+            except InputError as error:
+                problems.add(f"{file.where(row, label_column)}: {error}")
+                continue
         for column, value in ((text_column, text), (pair_column, pair)):
             if column is not None and not isinstance(value, str):
                 problems.add(f"{file.where(row, column)}: expected text, found {value!r}")

@@ -47,7 +47,7 @@ class TrainOptions:
         }
         for name, low in least.items():
             value = getattr(self, name)
-            if value is not None and value < low:
+            if value is not None and not low <= value < float("inf"):
                 found.append(f"--{name.replace('_', '-')} {value}: must be at least {low}")
         for name in ("learning_rate", "epochs"):
             value = getattr(self, name)

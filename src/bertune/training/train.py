@@ -92,7 +92,7 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     task = new_task(options.task, task_options)
     options = with_defaults(options, task)
     output = Path(options.output)
-    tree = dataclasses.asdict(options) | dataclasses.asdict(new_task(options.task, task_options).options)
+    tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(new_task(options.task, task_options).options)
     examples = _check(options, task, tree)
     torch.manual_seed(options.seed)
     with open_checkpoint(options.encoder) as checkpoint:
@@ -112,7 +112,7 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     progress = folder.load_checkpoint(optimizer) if options.resume else Progress()
     output.mkdir(parents=True, exist_ok=True)
     write_yaml(output / "run.yaml", tree)
-    sequences = len(splits["train"].features)
+    sequences = len(splits["train"].features.unit_lengths)
     logger.info("training %d sequences on %s in %s", sequences, device, str(dtype).removeprefix("torch."))
     check = session.validate if "validation" in splits else None
     features = splits["train"].features

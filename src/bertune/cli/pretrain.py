@@ -1,0 +1,28 @@
+"""`bertune pretrain`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bertune.cli.arguments import parse
+from bertune.options import option
+
+
+@dataclass(frozen=True)
+class _Extra:
+    json: bool = option(False, help="print the metrics as one JSON object on stdout")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse the options and pre-train."""
+    from bertune.training.pretrain_options import PretrainOptions
+
+    about = "Pre-train an encoder on text: masked words and next sentence, from a checkpoint or from scratch."
+    said = parse("bertune pretrain", about, [PretrainOptions, _Extra], argv)
+    as_json = said.pop("json", False)
+
+    from bertune.training.pretrain import run
+
+    result = run(PretrainOptions(**said))
+    if as_json:
+        print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics}))

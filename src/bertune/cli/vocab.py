@@ -1,0 +1,68 @@
+"""`bertune vocab`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertune.cli.arguments import parse
+from bertune.errors import InputError, Problems
+from bertune.options import option
+
+
+@dataclass(frozen=True)
+class VocabOptions:
+    """Options of `bertune vocab`."""
+
+    train: list[str] = option(help="text, JSON lines or tables; names or patterns")  # noqa: RUF009 (it makes a field)
+    size: int = option(help="entries of the vocabulary, special tokens included")
+    output: str = option(help="file to write, such as vocab.txt; must not exist")
+    text_column: str = option("text", help="column of the text in tables and JSON lines")
+    do_lower_case: bool = option(True, help="lower-case the text and strip accents")
+    min_frequency: int = option(2, help="how often two pieces must meet to be joined")
+
+    def problems(self) -> list[str]:
+        """What cannot be done, each option by its flag."""
+        found = []
+        if self.size < 100:
+            found.append(f"--size {self.size}: must be at least 100")
+        if self.min_frequency < 1:
+            found.append(f"--min-frequency {self.min_frequency}: must be at least 1")
+        if Path(self.output).exists():
+            found.append(f"--output {self.output}: exists already; name a new file")
+        elif not Path(self.output).parent.is_dir():
+            found.append(f"--output {self.output}: there is no folder {Path(self.output).parent}")
+        return found
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train a WordPiece vocabulary and write it as vocab.txt."""
+    about = "Train a WordPiece vocabulary on text, for pre-training from scratch."
+    options = VocabOptions(**parse("bertune vocab", about, [VocabOptions], argv))
+
+    from bertune.data.corpus import corpus_kind, find_files, read_texts
+    from bertune.vocabulary import SPECIAL, train_vocabulary, write_vocabulary
+
+    problems = Problems()
+    problems.extend(options.problems())
+    files: list[Path] = []
+    try:
+        files = find_files(options.train, "--train")
+        if corpus_kind(files) == "tfrecord":
+            problems.add(f"--train {files[0]}: holds instances, not text")
+    except InputError as error:
+        problems.add(str(error))
+    problems.raise_if_any()
+
+    def texts() -> Iterator[str]:
+        for path in files:
+            for _, text in read_texts(path, options.text_column):
+                yield text
+
+    tokens = train_vocabulary(
+        texts(), options.size, do_lower_case=options.do_lower_case, min_frequency=options.min_frequency
+    )
+    if len(tokens) <= len(SPECIAL):
+        raise InputError(f"--train {files[0]}: holds no text, so there are no words to learn")
+    write_vocabulary(Path(options.output), tokens)
+    short = "" if len(tokens) >= options.size else f" (the text has no more; {options.size} were asked for)"
+    print(f"{options.output}: {len(tokens)} entries{short}")

@@ -1,0 +1,190 @@
+"""`python -m bertune.google.run_pretraining`: google-research/bert's program for masked words and next sentence."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertune.checkpoints.google import read_vocabulary
+from bertune.checkpoints.google_config import casing_from_name, casing_from_vocabulary
+from bertune.data.corpus import find_files
+from bertune.data.features import IGNORED, Batch
+from bertune.encoder.encoder import Encoder
+from bertune.errors import InputError, Problems
+from bertune.google.flags import parse_flags
+from bertune.google.instances import Instances, read_instances
+from bertune.google.running import (
+    RunFlags,
+    Setting,
+    Trainee,
+    TrainFlags,
+    Training,
+    make_folder,
+    newest_or_start,
+    run_program,
+    save_beside,
+    set_up,
+    train,
+    write_results,
+)
+from bertune.google.starting import ModelFlags, Start, check_positions, google_names, head_names, open_start, take_over
+from bertune.network import Network
+from bertune.options import option
+from bertune.precision import fast_float32
+from bertune.progress import progress_bar
+from bertune.tasks.masking.head import CORRECT, LOG_PROBABILITY, NEXT
+from bertune.tasks.pretraining import Pretraining
+from bertune.tokenization import Tokenizer
+
+logger = logging.getLogger("bertune.google.run_pretraining")  # also when run by `python -m`
+
+HEADS = ("masked-lm", "next-sentence")
+
+
+@dataclass(frozen=True)
+class PretrainingFlags:
+    """What run_pretraining does, and on what."""
+
+    bert_config_file: str = option(help="bert_config.json: the model's sizes")
+    input_file: str = option(help="TFRecord files of create_pretraining_data, by comma; patterns are allowed")
+    init_checkpoint: str | None = option(None, help="where the weights start; left out: new weights")
+    max_seq_length: int = option(128, help="length of the data's sequences")
+    max_predictions_per_seq: int = option(20, help="width of the data's masked words")
+    do_train: bool = option(False, help="train")
+    do_eval: bool = option(False, help="evaluate")
+    num_train_steps: int = option(100000, help="updates of the whole run")
+    num_warmup_steps: int = option(10000, help="updates over which the learning rate rises")
+    max_eval_steps: int = option(100, help="batches of an evaluation")
+    eval_input_file: str | None = option(None, help="not in the original: evaluate on these files instead")
+    vocab_file: str | None = option(
+        None, help="not in the original: vocab.txt for the model folder; by default the one beside the checkpoint"
+    )
+
+    def problems(self) -> list[str]:
+        """What no run can start with."""
+        found = []
+        if not (self.do_train or self.do_eval):
+            found.append("run_pretraining: nothing to do; give at least one of --do_train, --do_eval")
+        least = {"max_seq_length": 3, "max_predictions_per_seq": 1, "num_train_steps": 1, "max_eval_steps": 1}
+        for name, low in {**least, "num_warmup_steps": 0}.items():
+            if getattr(self, name) < low:
+                found.append(f"--{name}={getattr(self, name)}: must be at least {low}")
+        return found
+
+
+def program(argv: Sequence[str]) -> None:
+    """The command's work, from its arguments."""
+    flags = parse_flags("run_pretraining", [PretrainingFlags, TrainFlags, RunFlags], argv)
+    own, training = flags.of(PretrainingFlags), flags.of(TrainFlags)
+    problems = Problems()
+    problems.extend([*own.problems(), *training.problems()])
+    files: dict[str, list[Path]] = {}
+    for name, value in {"input_file": own.input_file, "eval_input_file": own.eval_input_file}.items():
+        try:
+            files[name] = find_files([part for part in value.split(",") if part], f"--{name}") if value else []
+        except InputError as error:
+            problems.add(str(error))
+    problems.raise_if_any()
+    setting = set_up(flags.of(RunFlags))
+    model = ModelFlags(own.bert_config_file, "", own.init_checkpoint)
+    start = open_start(model, strict=setting.strict, with_words=False)
+    check_positions(own.max_seq_length, start.config)
+    lengths = own.max_seq_length, own.max_predictions_per_seq, start.config.vocab_size
+    instances = read_instances(files["input_file"], *lengths)
+    held_out = read_instances(files["eval_input_file"], *lengths) if files["eval_input_file"] else None
+    output = Path(training.output_dir)
+    make_folder(output)
+    task = Pretraining(next_sentence=True)
+    network = Network(Encoder(start.config), task.new_head(start.config))
+    take_over(network, start, head_names(start, HEADS, task), strict=setting.strict)
+    setting.place(network, sparse=False)  # the heads give the word table dense gradients
+    names = google_names(start.config, HEADS)
+    if own.do_train:
+        trainee = Trainee(network, names, len(instances), instances.batch, _loss)
+        step = train(setting, trainee, Training(own.num_train_steps, own.num_warmup_steps, training))
+        _save(own, start, network, (output, files["input_file"][0], len(instances)), flags.said)
+    else:
+        step = newest_or_start(network, names, output)
+    network.encoder.set_compute_dtype(setting.dtype)
+    if own.do_eval:
+        if held_out is None:
+            logger.warning("evaluating on --input_file, as the original does; --eval_input_file names other data")
+        data = instances if held_out is None else held_out
+        results = evaluation(network, setting, data, (own.max_eval_steps, training.eval_batch_size))
+        write_results(output / "eval_results.txt", results | {"global_step": step})
+
+
+def _loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    return Pretraining(next_sentence=True).loss(logits, batch.targets, batch.layout)
+
+
+def evaluation(
+    network: Network, setting: Setting, instances: Instances, size: tuple[int, int]
+) -> dict[str, np.float32 | int]:
+    """The original's figures over the first instances, which begin anew at the end.
+
+    size: batches, and instances a batch.
+
+    `loss` is the mean of the batches' losses, everything else a mean over masks or sequences.
+    """
+    network.eval()
+    steps, batch_size = size
+    masks: list[torch.Tensor] = []
+    pairs: list[torch.Tensor] = []
+    losses = []
+    with torch.inference_mode(), fast_float32(setting.device), progress_bar("evaluating", steps) as bar:
+        for step in range(steps):
+            rows = np.arange(step * batch_size, (step + 1) * batch_size) % len(instances)
+            batch = instances.batch(rows).to(setting.device)
+            logits = network(batch).float()
+            masked = logits[batch.targets["labels"] != IGNORED]
+            scores, truth = logits[batch.layout.starts, NEXT], batch.targets["next_sentence"]
+            pair_losses = torch.nn.functional.cross_entropy(scores, truth, reduction="none")
+            mean = -masked[:, LOG_PROBABILITY].sum() / (len(masked) + 1e-5)
+            losses.append(float(mean + pair_losses.mean()))
+            masks.append(masked.cpu())
+            pairs.append(torch.stack([pair_losses, (scores.argmax(1) == truth).float()], 1).cpu())
+            bar.advance()
+    words, following = torch.cat(masks).numpy(), torch.cat(pairs).numpy()
+    return {  # a mean over masks or sequences, but for the first
+        "loss": np.float32(np.mean(losses)),
+        "masked_lm_loss": np.float32(-words[:, LOG_PROBABILITY].mean()),
+        "masked_lm_accuracy": np.float32(words[:, CORRECT].mean()),
+        "next_sentence_loss": np.float32(following[:, 0].mean()),
+        "next_sentence_accuracy": np.float32(following[:, 1].mean()),
+    }
+
+
+def _save(
+    flags: PretrainingFlags, start: Start, network: Network, place: tuple[Path, Path, int], said: Mapping[str, Any]
+) -> None:
+    """Write the model folder, where there is a vocabulary for it. place: output folder, data, instances."""
+    output, data, count = place
+    words = start.tokenizer
+    beside = Path(flags.init_checkpoint or flags.bert_config_file).parent / "vocab.txt"
+    path = Path(flags.vocab_file) if flags.vocab_file else beside
+    if words is None and path.is_file():
+        lower = casing_from_name(path.resolve().parent.name)
+        lower = casing_from_vocabulary(read_vocabulary(path)) if lower is None else lower
+        words = Tokenizer.from_vocab(path, do_lower_case=lower)
+    if words is None:
+        logger.warning("no vocabulary, so no model folder for bertune; name one with --vocab_file")
+        return
+    facts = {"encoder": start.source, "train": data, "rows": count, "flags": said}
+    text = (words, flags.max_seq_length)
+    save_beside(output / "bertune", network, Pretraining(next_sentence=True), text, facts, {})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; the exit status."""
+    return run_program(program, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

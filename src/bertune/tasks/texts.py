@@ -1,0 +1,153 @@
+"""Texts and pairs of texts as features, shared by tasks on whole texts; what becomes of texts that are too long."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bertune.data.features import Column, Features, cut_pair, join_pair
+from bertune.data.ragged import Ragged
+from bertune.data.windows import place_windows
+from bertune.options import option
+from bertune.tasks.task import Logits
+from bertune.tokenization import Tokenizer
+
+LONG_TEXT = ("truncate", "head-tail", "window")
+
+
+class Texts(Protocol):
+    """An example that has a text, and perhaps a second one."""
+
+    @property
+    def text(self) -> str:
+        """The text, or the first of a pair."""
+        ...
+
+    @property
+    def pair(self) -> str | None:
+        """The second text."""
+        ...
+
+
+def long_text_option(default: str = "truncate") -> str:
+    """The option `--long-text`, for a task's dataclass of options."""
+    told = "texts over --max-seq-length: cut their end, cut their middle, or read them in overlapping windows"
+    made: str = option(default, help=told, choices=LONG_TEXT)
+    return made
+
+
+def text_features(
+    examples: Sequence[Texts],
+    tokenizer: Tokenizer,
+    max_seq_length: int,
+    targets: Mapping[str, Column] | None = None,
+    long_text: str = "truncate",
+) -> Features:
+    """`[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]` for every example.
+
+    Args:
+        examples: texts.
+        tokenizer: gives the pieces.
+        max_seq_length: longest sequence, special tokens included.
+        targets: arrays with one entry an example; a window has its example's.
+        long_text: truncate: as google-research/bert cuts, from the end of the longer text. head-tail: the same numbers
+            of tokens, a quarter of them from the beginning and the rest from the end (Sun et al., 2019, "How to
+            fine-tune BERT for text classification?"). window: several sequences, each half over the one before; of a
+            pair, over the second text, beside at most half a sequence of the first.
+    """
+    first = tokenizer.encode([example.text for example in examples])
+    paired = any(example.pair for example in examples)
+    second = tokenizer.encode([example.pair or "" for example in examples]) if paired else None
+    index = np.arange(len(examples))
+    lost = np.zeros(len(examples), np.bool_)
+    if long_text == "head-tail":
+        first, second, lost = _without_middles(first, second, max_seq_length)
+    elif long_text == "window":
+        first, second, index, lost = _in_windows(first, second, max_seq_length)
+    special = (tokenizer.special.cls, tokenizer.special.sep)
+    ids, segments, cut = join_pair(first, second, special, max_seq_length)
+    chosen = {name: _taken(column, index) for name, column in (targets or {}).items()}
+    return Features(ids, segments, index.astype(np.int32), chosen, cut | lost)
+
+
+def _taken(column: Column, index: npt.NDArray[np.int64]) -> Column:
+    return column.take(index) if isinstance(column, Ragged) else column[index]
+
+
+def _room(second: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:
+    return limit - np.where(second > 0, 3, 2)
+
+
+def _without_middles(
+    first: Ragged, second: Ragged | None, limit: int
+) -> tuple[Ragged, Ragged | None, npt.NDArray[np.bool_]]:
+    a = first.lengths
+    b = second.lengths if second is not None else np.zeros_like(a)
+    a_new, b_new = cut_pair(a, b, _room(b, limit))
+    shorter = None if second is None else _head_and_tail(second, b_new)
+    return _head_and_tail(first, a_new), shorter, (a_new < a) | (b_new < b)
+
+
+def _head_and_tail(pieces: Ragged, lengths: npt.NDArray[np.int64]) -> Ragged:
+    """Of every sequence `lengths` tokens: a quarter of them from its beginning, the rest from its end."""
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    from_head = np.repeat(np.where(lengths < pieces.lengths, lengths // 4, lengths), lengths)
+    shift = np.repeat(pieces.lengths - lengths, lengths)
+    at = np.repeat(pieces.offsets[:-1], lengths) + within + np.where(within < from_head, 0, shift)
+    return Ragged.from_lengths(pieces.values[at], lengths)
+
+
+def _in_windows(
+    first: Ragged, second: Ragged | None, limit: int
+) -> tuple[Ragged, Ragged | None, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The windows' texts, the example of each, and whether it lost tokens nevertheless."""
+    if second is None:
+        long, beside = first, np.zeros(len(first), np.int64)
+    else:  # the first text where there is no second: it is the long one then
+        alone = second.lengths == 0
+        most = np.maximum(1, (limit - 3) // 2)
+        beside = np.where(alone, 0, np.minimum(first.lengths, most))
+        long = _either(alone, first, second)
+    room = np.maximum(1, limit - np.where(beside > 0, 3, 2) - beside)
+    windows = place_windows(long.lengths, room, max(1, limit // 2))
+    lengths = windows.end - windows.first
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    at = np.repeat(long.offsets[windows.example] + windows.first, lengths) + within
+    shown = Ragged.from_lengths(long.values[at], lengths)
+    if second is None:
+        return shown, None, windows.example, np.zeros(len(shown), np.bool_)
+    alone = alone[windows.example]
+    head = _heads(first, beside).take(windows.example)
+    lost = ~alone & (first.lengths > beside)[windows.example]
+    empty = Ragged.from_lengths(np.zeros(0, np.int32), np.zeros(len(shown), np.int64))
+    return _either(alone, shown, head), _either(alone, empty, shown), windows.example, lost
+
+
+def _heads(pieces: Ragged, lengths: npt.NDArray[np.int64]) -> Ragged:
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return Ragged.from_lengths(pieces.values[np.repeat(pieces.offsets[:-1], lengths) + within], lengths)
+
+
+def _either(which: npt.NDArray[np.bool_], one: Ragged, other: Ragged) -> Ragged:
+    """Sequences of `one` where `which` holds, of `other` elsewhere."""
+    both = Ragged.from_lengths(np.concatenate([one.values, other.values]), np.concatenate([one.lengths, other.lengths]))
+    return both.take(np.where(which, 0, len(one)) + np.arange(len(one)))
+
+
+def by_example(logits: Logits, features: Features, examples: int) -> npt.NDArray[np.float32]:
+    """Logits of every example, those of several windows averaged. Shape: (examples, outputs)."""
+    if not len(logits):
+        return np.zeros((examples, 0), np.float32)
+    stacked = np.stack(list(logits)).astype(np.float32)
+    if len(stacked) == examples:
+        return stacked
+    total = np.zeros((examples, stacked.shape[1]), np.float32)
+    np.add.at(total, features.example_index, stacked)
+    counts = np.bincount(features.example_index, minlength=examples).astype(np.float32)
+    return total / counts[:, None]
+
+
+def shown(example: Texts) -> str:
+    """A text, or a pair, in one line."""
+    return example.text if example.pair is None else f"{example.text} | {example.pair}"

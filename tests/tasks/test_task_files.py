@@ -1,0 +1,207 @@
+"""Tasks from a user's file: run only when asked for, told whole what they lack; the guide as it stands."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bertune
+from bertune.errors import InputError
+from bertune.tasks.task import new_task
+from tests.conformance import SAMPLES
+from tests.tiny import done, refused, write_encoder
+
+GUIDE = Path(__file__).parents[2] / "docs" / "new-task.md"
+RATINGS = SAMPLES / "ratings"
+Make = Callable[..., Path]
+
+
+def guide(file: str) -> str:
+    """A file that the guide shows."""
+    (text,) = re.findall(rf"<!-- file: {re.escape(file)} -->\n```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    return str(text).replace("SAMPLES", str(SAMPLES))
+
+
+@pytest.fixture
+def ratings(tmp_path: Path) -> Path:
+    """The guide's task file."""
+    path = tmp_path / "ratings.py"
+    path.write_text(guide("ratings.py"))
+    return path
+
+
+@pytest.fixture
+def trained(tmp_path: Path, ratings: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A tiny model of the guide's task."""
+    write_encoder(tmp_path / "encoder")
+    done(
+        capsys, "train", "--task", f"{ratings}:Rating", "--encoder", tmp_path / "encoder", "--output", tmp_path / "out",
+        "--train", RATINGS / "train.csv", "--validation", RATINGS / "dev.csv", "--max-seq-length", 32, "--epochs", 1,
+        "--device", "cpu",
+    )  # fmt: skip
+    return tmp_path / "out"
+
+
+def test_the_guides_example_is_short() -> None:
+    assert len(guide("ratings.py").splitlines()) <= 80
+
+
+def test_the_guides_test_passes_as_shown(tmp_path: Path, ratings: Path) -> None:
+    (tmp_path / "test_ratings.py").write_text(guide("test_ratings.py"))
+    assert len(guide("test_ratings.py").splitlines()) <= 11
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_ratings.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "7 passed" in run.stdout
+
+
+def test_the_guides_commands_work_as_shown(
+    tmp_path: Path, ratings: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shown,) = re.findall(r"<!-- run -->\n```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    write_encoder(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    lines = shown.replace("SAMPLES", str(SAMPLES)).replace("minilm", "tiny").replace("\\\n", " ").strip().splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        command, *arguments = line.split()
+        assert command == "bertune"
+        more = ["--max-seq-length", "32", "--device", "cpu"] if arguments[0] == "train" else []
+        done(capsys, *arguments, *more)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {"kappa", "accuracy", "mean_error"} <= metrics.keys()
+    answers = [json.loads(line) for line in (tmp_path / "stars.jsonl").read_text().splitlines()]
+    assert len(answers) == 40
+    assert {one["stars"] for one in answers} <= {1, 2, 3, 4, 5}
+
+
+def test_the_folder_names_the_file_and_its_hash_but_holds_no_code(trained: Path, ratings: Path) -> None:
+    state = json.loads((trained / "bertune.json").read_text())["task"]
+    assert state["name"] == "ratings.py:Rating"
+    assert state["file_sha256"] == bertune_sha256(ratings)
+    assert state["stars"] == 5
+    assert not list(trained.rglob("*.py"))
+
+
+def bertune_sha256(path: Path) -> str:
+    from bertune.data.rows import file_sha256
+
+    return file_sha256(path)
+
+
+def test_code_runs_only_for_who_asks(
+    trained: Path, ratings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match=r"ratings\.py:Rating.*--trust-task-file FILE.*trust_task_file=FILE"):
+        bertune.load(trained)
+    model = bertune.load(trained, trust_task_file=ratings)
+    assert set(model.predict(["Dead after two days."])[0]) == {"stars", "scores"}
+    data = RATINGS / "dev.csv"
+    refused(capsys, tmp_path, ["evaluate", "--model", trained, "--data", data], "--trust-task-file FILE")
+    refused(capsys, tmp_path, ["predict", "--model", trained, "--input", data, "--output", "-"], "--trust-task-file")
+    answer = done(capsys, "evaluate", "--model", trained, "--data", data, "--json", "--trust-task-file", ratings)
+    assert "kappa" in json.loads(answer.out)
+
+
+def test_another_file_is_refused_unrun(trained: Path, ratings: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "ratings.py"
+    other.parent.mkdir()
+    other.write_text(ratings.read_text() + "\nraise SystemExit('this ran')\n")
+    with pytest.raises(InputError, match=f"its SHA-256 is {bertune_sha256(other)}, but the model was trained with"):
+        bertune.load(trained, trust_task_file=other)
+    with pytest.raises(InputError, match="there is no file"):
+        bertune.load(trained, trust_task_file=tmp_path / "absent.py")
+    with pytest.raises(InputError, match="expected the Python file"):
+        bertune.load(trained, trust_task_file=tmp_path)
+
+
+BAD_TASK = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Mine:
+    name: str
+    options: object
+    def read(self, path): ...
+    def loss(self, logits, targets, layout): ...
+    decode = 3
+"""
+
+
+@pytest.fixture
+def task_file(tmp_path: Path) -> Make:
+    def make(text: str) -> Path:
+        path = tmp_path / "mine.py"
+        path.write_text(text)
+        return path
+
+    return make
+
+
+def test_every_missing_piece_is_named(task_file: Make) -> None:
+    path = task_file(BAD_TASK)
+    with pytest.raises(InputError) as error:
+        new_task(f"{path}:Mine")
+    told = str(error.value)
+    assert told.startswith("6 problems:")
+    assert told.count(f"{path}, class Mine: ") == 6
+    for piece in (
+        "lacks the field 'metric' (The metric that picks",
+        "read must take (path, labelled), by these names",
+        "lacks the method featurize(examples, tokenizer, max_seq_length, purpose): Tokenized",
+        "lacks the method new_head(config)",
+        "decode must be a method decode(logits, features, examples)",
+        "lacks the method metrics(logits, features, examples)",
+    ):
+        assert piece in told
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "told"),
+    [
+        ("class Mine: pass\n", "Mine", "is no dataclass; write @dataclass(frozen=True) above it"),
+        ("class Mine: pass\n", "Other", "has no class 'Other' of its own; write"),
+        ("class Mine: pass\n", "Other", "It has: Mine"),
+        ("from pathlib import Path\n", "Path", "has no class 'Path' of its own"),
+        ("class Mine: pass\n", "", "needs the name of its class; write"),
+        ("a = 1\nb = a / 0\n", "Mine", "line 2: the task file does not run: ZeroDivisionError"),
+        ("a = 1\nif:\n", "Mine", "line 2: the task file does not run: SyntaxError"),
+        ("import does_not_exist\n", "Mine", "line 1: the task file does not run: ModuleNotFoundError"),
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass Mine:\n    a: int\n",
+            "Mine",
+            "first two fields must be",
+        ),
+        (
+            BAD_TASK + "    @dataclass\n    class Options:\n        a: int = 1\n",
+            "Mine",
+            "Options.a: write `a: … = option(default",
+        ),
+    ],
+)
+def test_files_that_do_not_fit(task_file: Make, text: str, name: str, told: str) -> None:
+    path = task_file(text)
+    with pytest.raises(InputError) as error:
+        new_task(f"{path}:{name}" if name else str(path))
+    assert told in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_no_such_task_or_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such task\. Known: text-classification.*path/to/file\.py:Class"):
+        new_task("text-classificatoin")
+    with pytest.raises(InputError, match="there is no file"):
+        new_task(f"{tmp_path}/absent.py:Mine")
+
+
+def test_an_option_of_the_file_is_a_flag(ratings: Path, tmp_path: Path) -> None:
+    assert new_task(f"{ratings}:Rating", {"text_column": "t"}).options.text_column == "t"
+    with pytest.raises(InputError, match=r"task ratings\.py:Rating: no option textcolumn; it has: "):
+        new_task(f"{ratings}:Rating", {"textcolumn": "t"})
