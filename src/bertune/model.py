@@ -20,6 +20,7 @@ from torch import Tensor
 
 import bertune
 from bertune.checkpoints import huggingface
+from bertune.checkpoints.families import family_of
 from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
 from bertune.data.features import Batch, Features
 from bertune.data.rows import file_sha256
@@ -36,7 +37,6 @@ from bertune.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-FAMILY = "Bert"
 CHECKED = 64
 """Sequences on which 8-bit products are checked."""
 LEAST_AGREEMENT = 0.95
@@ -190,7 +190,7 @@ def load(
     found = huggingface.read_huggingface(folder)
     with torch.device("meta"):
         network = Network(Encoder(found.config), task.new_head(found.config))
-    names = network_names(task, found.config, prefix="")
+    names = network_names(task, found.config, stored=False)
     state, _, _ = to_ours(names, found.tensors)
     problems = Problems()
     theirs = {name.ours: name.theirs for name in names}
@@ -237,10 +237,16 @@ def _check_hash(weights: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def network_names(task: Task[Any], config: EncoderConfig, *, prefix: str) -> list[Rename]:
-    """Names of encoder and head together, ours (`encoder.…`, `head.…`) and Hugging Face's."""
-    encoder = huggingface.encoder_names(config, prefix=prefix)
-    head = for_layers(task.huggingface().names, config.num_hidden_layers)
+def network_names(task: Task[Any], config: EncoderConfig, *, stored: bool) -> list[Rename]:
+    """Names of encoder and head together, ours (`encoder.…`, `head.…`) and Hugging Face's.
+
+    stored: as the family spells them in models of the task's kind, to write; else the plain ones that reading gives.
+    """
+    said = task.huggingface()
+    head = for_layers(said.names, config.num_hidden_layers)
+    encoder = huggingface.encoder_names(config)
+    if stored:
+        encoder, head = huggingface.stored_names(config, head, said.architecture)
     return [replace(name, ours=f"encoder.{name.ours}") for name in encoder] + [
         replace(name, ours=f"head.{name.ours}") for name in head
     ]
@@ -279,14 +285,14 @@ def save_model(
     tokenizer, max_seq_length = text
     head = task.huggingface()
     settings = huggingface.config_to_json(config) | {
-        "architectures": [f"{FAMILY}{head.architecture}"],
+        "architectures": [f"{family_of(config.family).classes}{head.architecture}"],
         "transformers_version": "4.48.0",
         **head.settings,
     }
     folder.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
-        tensors = to_theirs(network_names(task, config, prefix="bert."), weights)
+        tensors = to_theirs(network_names(task, config, stored=True), weights)
         huggingface.write_huggingface(beside, settings, tensors)
         tokenizer.save(beside, max_length=config.max_position_embeddings)
         _write_json(beside / "metrics.json", dict(metrics))

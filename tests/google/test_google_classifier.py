@@ -97,8 +97,11 @@ def test_a_run_goes_on_where_it_stopped(
 
     again = run(run_classifier.main, *flags, f"--output_dir={stopped}")
     assert "nothing to train" in again.err
-    (line,) = {line for line in whole.joinpath("checkpoint").read_text().splitlines() if "model_checkpoint" in line}
-    assert line == 'model_checkpoint_path: "model.ckpt-7"'
+    listed = (whole / "checkpoint").read_text().splitlines()
+    assert listed == [
+        'model_checkpoint_path: "model.ckpt-7"',
+        *(f'all_model_checkpoint_paths: "model.ckpt-{step}"' for step in (0, 3, 6, 7)),
+    ]
 
 
 def test_only_the_newest_checkpoints_stay(run: Run, tiny: list[str], mrpc: list[str], tmp_path: Path) -> None:
@@ -203,9 +206,7 @@ def test_casing_is_checked_by_the_checkpoints_name(
     assert "pass --do_lower_case=False" in answer.err
 
 
-def test_a_checkpoint_of_which_nothing_fits(
-    run: Run, tiny: list[str], mrpc: list[str], tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_which_nothing_fits(run: Run, tiny: list[str], mrpc: list[str], tmp_path: Path) -> None:
     from bertune.checkpoints.tensor_bundle import write_bundle
 
     write_bundle(tmp_path / "other.ckpt", {"resnet/kernel": np.zeros((2, 2), np.float32)})

@@ -88,7 +88,8 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse_flags("program", [Some], ["--help"])
     assert caught.value.code == 0
-    assert all(name in capsys.readouterr().out for name in ("--data_dir", "--[no]do_train", "default: 8"))
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("--data_dir", "--[no]do_train", "default: 8"))
 
 
 TEXTS = st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=6)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from bertune.checkpoints import google, huggingface
+from bertune.checkpoints.families import family_of
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
 from bertune.checkpoints.source import NOTHING_BESIDE, Beside, Checkpoint, build_encoder, open_checkpoint
 from bertune.errors import InputError, Problems
@@ -43,13 +44,16 @@ def convert(source: str, folder: Path, *, layout: str = "huggingface", beside: B
         logger.info("%s", report)
         config = encoder.config
         state = {name: tensor for name, tensor in encoder.state_dict().items() if name not in report.new}
+        if layout == "google" and not config.is_bert:
+            raise InputError(f"--format google: holds BERT's wiring alone, and {source} is of family {config.family}")
         with _written_beside(folder) as target:
             if layout == "google":
                 tokens = checkpoint.tokenizer.tokens(range(checkpoint.tokenizer.vocab_size))
                 google.write_google_checkpoint(target, config, state, tokens)
             else:
-                settings = huggingface.config_to_json(config) | {"architectures": ["BertModel"]}
-                tensors = to_theirs(huggingface.encoder_names(config), state)
+                architectures = [f"{family_of(config.family).classes}Model"]
+                settings = huggingface.config_to_json(config) | {"architectures": architectures}
+                tensors = to_theirs(huggingface.stored_names(config, [], "Model")[0], state)
                 huggingface.write_huggingface(target, settings, tensors)
                 checkpoint.tokenizer.save(target, max_length=config.max_position_embeddings)
     logger.info("%s: written", folder)

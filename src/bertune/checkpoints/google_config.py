@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
@@ -54,7 +55,7 @@ def config_from_bert_json(data: Mapping[str, object], where: str) -> EncoderConf
         InputError: a key is missing or holds an impossible value.
     """
     problems = Problems()
-    whole: dict[str, int] = {}
+    whole: dict[str, Any] = {}
     for key, default in _WHOLE.items():
         value = data.get(key, default)
         if value is None:

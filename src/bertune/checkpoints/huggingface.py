@@ -1,7 +1,11 @@
-"""Hugging Face's dialect: config.json and safetensors (or a pickle of tensors), read and written."""
+"""Hugging Face's dialect: config.json and safetensors (or a pickle of tensors), read and written.
 
+What differs between BERT, RoBERTa and the others stands in `checkpoints.families`.
+"""
+
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,62 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bertune.checkpoints.families import family_of
+from bertune.checkpoints.families.bert import BERT
+from bertune.checkpoints.families.family import ACTIVATIONS, Family, activation_of, must_be
 from bertune.checkpoints.names import Rename, for_layers
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 
-_LAYER = "encoder.layer.{i}."
-
-
-def _dense(ours: str, theirs: str, *, optional: bool = False) -> list[Rename]:
-    return [Rename(f"{ours}.{part}", (f"{theirs}.{part}",), optional=optional) for part in ("weight", "bias")]
-
-
-ENCODER: list[Rename] = [
-    Rename("embeddings.word.weight", ("embeddings.word_embeddings.weight",)),
-    Rename("embeddings.position.weight", ("embeddings.position_embeddings.weight",)),
-    Rename("embeddings.segment.weight", ("embeddings.token_type_embeddings.weight",)),
-    *_dense("embeddings.norm", "embeddings.LayerNorm"),
-    *(
-        Rename(
-            f"layers.{{i}}.attention.qkv.{part}",
-            tuple(f"{_LAYER}attention.self.{name}.{part}" for name in ("query", "key", "value")),
-        )
-        for part in ("weight", "bias")
-    ),
-    *_dense("layers.{i}.attention.output", f"{_LAYER}attention.output.dense"),
-    *_dense("layers.{i}.attention_norm", f"{_LAYER}attention.output.LayerNorm"),
-    *_dense("layers.{i}.feed_forward.up", f"{_LAYER}intermediate.dense"),
-    *_dense("layers.{i}.feed_forward.down", f"{_LAYER}output.dense"),
-    *_dense("layers.{i}.feed_forward_norm", f"{_LAYER}output.LayerNorm"),
-    *_dense("pooler", "pooler.dense", optional=True),
-]
-"""The encoder's tensors, ours and theirs, without the prefix `bert.` that models with a head put before them."""
-
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "tanh": "tanh",
-    "linear": "linear",
-}
-"""Their activation names and ours. The first of theirs is the one we write."""
-
-_CONFIG_KEYS = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "initializer_range",
-    "layer_norm_eps",
-    "pad_token_id",
-)
+ENCODER = BERT.names
+"""BERT's tensors, ours and theirs, without the prefix `bert.` that models with a head put before them."""
 
 
 @dataclass(frozen=True)
@@ -106,50 +63,77 @@ def config_from_json(settings: Mapping[str, Any], where: str) -> EncoderConfig:
     """An encoder's numbers from config.json.
 
     Raises:
-        InputError: another family than BERT, a missing vocab_size, an unknown activation, impossible numbers.
+        InputError: an unknown family, a missing vocab_size, an unknown activation, impossible numbers.
     """
-    family = settings.get("model_type", "bert")
-    if family != "bert":
-        raise InputError(f"{where}: model_type is {family!r}; this version reads 'bert'")
-    kind = settings.get("position_embedding_type", "absolute")
-    if kind != "absolute":
-        raise InputError(f"{where}: position_embedding_type is {kind!r}; only 'absolute' is supported")
-    activation = settings.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
-        raise InputError(f"{where}: hidden_act is {activation!r}; known: {', '.join(ACTIVATIONS)}")
+    family = family_of(settings.get("model_type", "bert"), where)
+    must_be(settings, "position_embedding_type", "absolute", where)
     if "vocab_size" not in settings:
-        raise InputError(f"{where}: lacks vocab_size; is this the config of a BERT encoder?")
-    numbers = {key: settings[key] for key in _CONFIG_KEYS if settings.get(key) is not None}
+        raise InputError(f"{where}: lacks vocab_size; is this the config of a {family.classes} encoder?")
+    said = {**family.defaults, **{key: value for key, value in settings.items() if value is not None}}
+    activation = activation_of(said, family.activation, where)
+    numbers = {ours: said[key] for ours, key in family.keys.items() if key in said}
     try:
-        return EncoderConfig(hidden_act=ACTIVATIONS[activation], **numbers)
+        numbers = family.read({**_NUMBERS, **numbers, **family.wiring}, said, where)
+        return EncoderConfig(family=family.name, hidden_act=activation, **numbers)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(str(error) if where in str(error) else f"{where}: {error}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{where}: a number is of the wrong kind ({error})") from None
+
+
+_NUMBERS = {
+    field.name: field.default
+    for field in dataclasses.fields(EncoderConfig)
+    if field.name in BERT.keys and field.default is not dataclasses.MISSING
+}
+"""What a missing key means in BERT."""
 
 
 def config_to_json(config: EncoderConfig) -> dict[str, Any]:
     """An encoder's numbers under the keys of config.json."""
-    theirs = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.hidden_act)
-    return {"model_type": "bert", "hidden_act": theirs} | {key: getattr(config, key) for key in _CONFIG_KEYS}
+    family = family_of(config.family)
+    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.hidden_act)
+    numbers = {key: getattr(config, ours) for ours, key in family.keys.items()}
+    return {"model_type": family.name, family.activation: activation, **numbers, **family.write(config)}
 
 
 def read_huggingface(folder: Path) -> HuggingFaceCheckpoint:
     """Read a Hugging Face folder: safetensors, whole or in shards, else pytorch_model.bin without running its code.
 
     Raises:
-        InputError: a missing, truncated or corrupted file, sizes that do not fit, another family.
+        InputError: a missing, truncated or corrupted file, sizes that do not fit, an unknown family.
     """
     settings = read_json(folder / "config.json")
     config = config_from_json(settings, str(folder / "config.json"))
-    tensors = {_canonical(name): tensor for name, tensor in read_tensors(folder).items()}
-    return HuggingFaceCheckpoint(config, tensors, settings)
+    family = family_of(config.family)
+    spelled = family.spelled(_architecture(settings, family))
+    tensors = read_tensors(folder)
+    canonical = {name: _canonical(name, family, spelled) for name in tensors}
+    # What an architecture spells in its own way goes before what bears the plain name, which it does not use.
+    order = sorted(tensors, key=lambda name: _plain(name, family) != canonical[name])
+    return HuggingFaceCheckpoint(config, {canonical[name]: tensors[name] for name in order}, settings)
 
 
-def _canonical(name: str) -> str:
-    """Their name without the family prefix, with the LayerNorm names that are used today."""
-    name = name.removeprefix("bert.")
+def _architecture(settings: Mapping[str, Any], family: Family) -> str:
+    """What follows the family's name in the first architecture of config.json."""
+    names = settings.get("architectures")
+    first = names[0] if isinstance(names, list) and names else ""
+    return first.removeprefix(family.classes) if isinstance(first, str) else ""
+
+
+def _plain(name: str, family: Family) -> str:
+    """Their name without the family's prefix, with the LayerNorm names that are used today."""
     if "LayerNorm" in name:
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-    return name
+    return name.removeprefix(family.prefix)
+
+
+def _canonical(name: str, family: Family, spelled: Mapping[str, str]) -> str:
+    """The name that `family.names`, or a task, has for what an architecture may spell otherwise."""
+    for ours, theirs in spelled.items():
+        if name.startswith(f"{theirs}."):
+            return ours + name.removeprefix(theirs)
+    return _plain(name, family)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -229,10 +213,60 @@ def write_huggingface(
 
 def encoder_names(config: EncoderConfig, *, prefix: str = "") -> list[Rename]:
     """The written-out list for an encoder of this size, with a prefix before their names (`bert.` beside a head)."""
-    names = for_layers(ENCODER, config.num_hidden_layers)
-    if not prefix:
-        return names
-    return [
-        Rename(name.ours, tuple(prefix + their for their in name.theirs), name.transpose, name.optional)
-        for name in names
-    ]
+    names = [name for name in family_of(config.family).names if _has(config, name.ours)]
+    written = [name for name in for_layers(names, config.stored_layers) if _has(config, name.ours)]
+    return [_renamed(name, lambda their: prefix + their) for name in written] if prefix else written
+
+
+def _has(config: EncoderConfig, ours: str) -> bool:
+    """Whether an encoder of these numbers has a tensor that its family may have."""
+    if ours.startswith("embeddings.projection"):
+        return config.embedding_size > 0
+    if ours.startswith("embeddings.segment"):
+        return config.type_vocab_size > 0
+    return not (config.pre_norm and ours.startswith("layers.0.attention_norm"))
+
+
+def stored_names(config: EncoderConfig, head: Sequence[Rename], architecture: str) -> tuple[list[Rename], list[Rename]]:
+    """Names of encoder and head as `transformers` expects them in models of an architecture.
+
+    Args:
+        config: the encoder's numbers.
+        head: the head's names, written out, as its task knows them.
+        architecture: what follows the family's name, as in `ForSequenceClassification`; `Model`: the encoder alone.
+    """
+    family = family_of(config.family)
+    spelled = family.spelled(architecture)
+
+    def stored(name: str, prefix: str) -> str:
+        for ours, theirs in spelled.items():
+            if name.startswith(f"{ours}."):
+                return theirs + name.removeprefix(ours)
+        return prefix + name
+
+    prefix = "" if architecture == "Model" else family.prefix
+    encoder = [_renamed(name, lambda their: stored(their, prefix)) for name in encoder_names(config)]
+    return encoder, [_renamed(name, lambda their: stored(their, "")) for name in head]
+
+
+def _renamed(name: Rename, change: Callable[[str], str]) -> Rename:
+    return dataclasses.replace(name, theirs=tuple(change(their) for their in name.theirs))
+
+
+_HEADS = {
+    "text-classification": ("classifier.",),
+    "question-answering": ("qa_outputs.",),
+    "masked-lm": ("cls.predictions.", "lm_head.", "vocab_projector.", "predictions.", "generator_lm_head.", "decoder."),
+    "next-sentence": ("cls.seq_relationship.",),
+    "replaced-tokens": ("discriminator_predictions.",),
+}
+"""Beginnings of the names of heads, in all families."""
+
+
+def heads_in(names: Collection[str], settings: Mapping[str, Any]) -> list[str]:
+    """Kinds of the heads beside an encoder, by its tensors' plain names; the architecture tells classifiers apart."""
+    found = [kind for kind, starts in _HEADS.items() if any(name.startswith(starts) for name in names)]
+    others = {"ForTokenClassification": "token-classification", "ForMultipleChoice": "multiple-choice"}
+    told = str((settings.get("architectures") or [""])[0])
+    kind = next((kind for ending, kind in others.items() if told.endswith(ending)), "text-classification")
+    return [kind if name == "text-classification" else name for name in found]

@@ -28,7 +28,7 @@ def describe(source: str) -> dict[str, Any]:
         }
         facts: dict[str, Any] = {
             "format": checkpoint.dialect,
-            "family": "bert",
+            "family": checkpoint.config.family,
             "sizes": dataclasses.asdict(checkpoint.config),
             "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
             "tensors": str(report),

@@ -134,7 +134,9 @@ def _read_folder(source: str, path: Path, beside: Beside) -> Checkpoint:
         found = huggingface.read_huggingface(path)
         tokenizer = Tokenizer.from_folder(path)
         names = huggingface.encoder_names(found.config)
-        return Checkpoint(source, path, "Hugging Face", found.config, found.tensors, names, tokenizer, found.settings)
+        heads = huggingface.heads_in(found.tensors, found.settings)
+        parts = (found.config, found.tensors, names, tokenizer, found.settings, heads)
+        return Checkpoint(source, path, "Hugging Face", *parts)
     if tfhub.is_tfhub_module(path):
         module, dialect = tfhub.read_tfhub_module(path), "TF-Hub"
     elif google.is_google_checkpoint(path):

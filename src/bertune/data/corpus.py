@@ -23,7 +23,7 @@ _SAMPLED = 20_000
 """Lines looked at to tell whether blank lines part documents."""
 _LONGEST = 1 << 20
 """Characters of a document; a longer one goes on as another, so that memory stays bounded."""
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[^\s])|(?<=[。！？])(?![。！？”’）」』])")
+_SENTENCE_END = re.compile(r"([.!?…][\"'”’)\]]*)\s+|([。！？]+[”’）」』]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,8 @@ def read_texts(path: Path, text_column: str = "text") -> Iterator[tuple[int, str
 
 def split_sentences(text: str) -> list[str]:
     """Sentences of running text: at line ends, and behind marks that end one; a simple rule for any language."""
-    return [
-        stripped
-        for paragraph in text.split("\n")
-        for sentence in _SENTENCE_END.split(paragraph)
-        if (stripped := sentence.strip())
-    ]
+    lines = _SENTENCE_END.sub(lambda end: f"{end[1] or end[2]}\n", text).split("\n")
+    return [stripped for line in lines if (stripped := line.strip())]
 
 
 def _cells(path: Path, column: str) -> Iterator[tuple[int, str]]:

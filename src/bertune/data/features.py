@@ -179,7 +179,7 @@ def join_pair(
 def cut_pair(
     a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], room: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Lengths of two texts after cutting: the shorter keeps up to half of the room; at a tie the odd token stays with a."""
+    """Lengths of two texts after cutting: the shorter keeps up to half of the room; at a tie the odd token is a's."""
     over = a + b > room
     half = room // 2
     a_share = np.where(b <= half, room - b, np.where(a <= room - half, a, room - half))

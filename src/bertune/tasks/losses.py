@@ -75,3 +75,23 @@ def cross_entropy(
     if options.focal_gamma:
         terms = terms * (1 - own.exp()).clamp(min=0) ** options.focal_gamma
     return terms.sum(), by_class[target].sum()
+
+
+def binary_cross_entropy(
+    logits: Tensor, target: Tensor, options: LossOptions, positive_weights: Sequence[float] = ()
+) -> tuple[Tensor, Tensor]:
+    """Sigmoid cross-entropy of every label, and the number of its terms; smoothing and focus as in `cross_entropy`.
+
+    Args:
+        logits: Shape: (n, labels).
+        target: 0 or 1. Shape: (n, labels).
+        options: smoothing and focus.
+        positive_weights: how much a label's presence counts beside its absence; none: all 1.
+    """
+    weights = torch.tensor(positive_weights or [1.0] * logits.shape[1], dtype=logits.dtype, device=logits.device)
+    smooth = target * (1 - options.label_smoothing) + options.label_smoothing / 2
+    terms = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none", pos_weight=weights)
+    if options.focal_gamma:
+        right = torch.where(target > 0.5, torch.sigmoid(logits), torch.sigmoid(-logits))
+        terms = terms * (1 - right).clamp(min=0) ** options.focal_gamma
+    return terms.sum(), torch.tensor(terms.numel())

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from bertune.data.features import Column, Features, cut_pair, join_pair
 from bertune.data.ragged import Ragged
 from bertune.data.windows import place_windows
+from bertune.errors import InputError
 from bertune.options import option
 from bertune.tasks.task import Logits
 from bertune.tokenization import Tokenizer
@@ -146,6 +147,23 @@ def by_example(logits: Logits, features: Features, examples: int) -> npt.NDArray
     np.add.at(total, features.example_index, stacked)
     counts = np.bincount(features.example_index, minlength=examples).astype(np.float32)
     return total / counts[:, None]
+
+
+def text_item(item: object) -> tuple[str, str | None]:
+    """Text and pair of what a Python caller hands in: a string, two strings, or a mapping with `text` and `pair`.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(item, str):
+        return item, None
+    if isinstance(item, Mapping):
+        text, pair = item.get("text"), item.get("pair")
+        if isinstance(text, str) and (pair is None or isinstance(pair, str)):
+            return text, pair
+    if isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(text, str) for text in item):
+        return item[0], item[1]
+    raise InputError(f"predict: {item!r} is neither a text nor a pair of texts")
 
 
 def shown(example: Texts) -> str:

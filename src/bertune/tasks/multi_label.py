@@ -1,0 +1,245 @@
+"""Multi-label classification: any number of labels for a text, none included."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from bertune.checkpoints.names import Rename
+from bertune.data.columns import label_text, listed
+from bertune.data.features import Features
+from bertune.data.rows import Row, RowFile, open_rows
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.layout import Layout
+from bertune.errors import InputError, Problems
+from bertune.options import option
+from bertune.tasks.defaults import complete
+from bertune.tasks.losses import LossOptions, binary_cross_entropy
+from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.text_classification import PooledHead, TextOptions, find_columns, labels_of
+from bertune.tasks.texts import by_example, long_text_option, shown, text_features, text_item
+from bertune.tokenization import Tokenizer
+
+DEFAULTS = Defaults()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    """A text or pair and its labels. place: line of the file."""
+
+    text: str
+    pair: str | None = None
+    labels: frozenset[str] = frozenset()
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class MultiLabelOptions(LossOptions):
+    """Columns of a table: labels in one column, as a list or joined, or in a column each."""
+
+    text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
+    pair_column: str | None = option(None, help="column of the second text of a pair")
+    label_column: str | None = option(None, help="column of the labels: a list, or names joined by the delimiter")
+    label_delimiter: str = option("|", help="what joins the labels of a text")
+    label_columns: list[str] | None = option(None, help="a column of 0 and 1 for every label, instead")
+    long_text: str = long_text_option()
+
+
+@complete
+@dataclass(frozen=True)
+class MultiLabelClassification:
+    """A probability for every label; those above the label's threshold are given."""
+
+    Options: ClassVar[type[Any]] = MultiLabelOptions
+
+    name: str = "multi-label-classification"
+    options: MultiLabelOptions = MultiLabelOptions()
+    labels: tuple[str, ...] = ()
+    """In the order of the logits."""
+    thresholds: tuple[float, ...] = ()
+    """For every label the least probability at which it is given; tuned on validation data."""
+    weights: tuple[float, ...] = ()
+    """For every label how much its presence counts in training, where classes are balanced."""
+    metric: str = "f1"
+    defaults: Defaults = DEFAULTS
+
+    def read(self, path: Path, *, labelled: bool) -> Iterator[LabelledText]:
+        """Texts and labels of a table; all bad cells are told together."""
+        options, file = self.options, open_rows(path)
+        flags = options.label_columns if labelled else None
+        absent = [name for name in flags or () if name not in file.columns]
+        if absent:
+            raise InputError(f"{path}: no column {listed(absent)} (--label-columns); it has: {listed(file.columns)}")
+        one_column = TextOptions(options.text_column, options.pair_column, options.label_column)
+        text_column, pair_column, label_column = find_columns(file, one_column, labelled=labelled and not flags)
+        problems = Problems()
+        for row in file:
+            text, pair = row.values.get(text_column), row.values.get(pair_column) if pair_column else None
+            if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
+                problems.add(f"{file.where(row, text_column)}: expected text, found {text!r}, {pair!r}")
+            found: frozenset[str] = frozenset()
+            try:
+                if flags:
+                    found = _flagged(file, row, flags)
+                elif labelled and label_column:
+                    found = _joined(file, row, label_column, options.label_delimiter)
+            except InputError as error:
+                problems.add(str(error))
+            if not problems:
+                yield LabelledText(str(text), None if pair is None else str(pair), found, row.line)
+        problems.raise_if_any()
+
+    def example(self, item: Any) -> LabelledText:
+        """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
+        return LabelledText(*text_item(item))
+
+    def learn(
+        self, examples: Sequence[LabelledText], *, path: Path, settings: Mapping[str, Any]
+    ) -> "MultiLabelClassification":
+        """With the labels of the training data, thresholds of one half, and weights where classes are balanced."""
+        found = tuple(sorted(set().union(*(example.labels for example in examples))))
+        if not found:
+            raise InputError(f"{path}: no text has a label")
+        known = labels_of(settings)
+        labels = known if sorted(known) == list(found) else found
+        weights: tuple[float, ...] = ()
+        if self.options.class_weights == "balanced":
+            counts = [sum(label in example.labels for example in examples) for label in labels]
+            weights = tuple((len(examples) - count) / count if count < len(examples) else 1.0 for count in counts)
+        return dataclasses.replace(self, labels=labels, thresholds=(0.5,) * len(labels), weights=weights)
+
+    def problems(self, examples: Sequence[LabelledText], path: Path) -> list[str]:
+        """Labels that training never saw."""
+        strange: dict[str, LabelledText] = {}
+        for example in examples:
+            for label in example.labels.difference(self.labels):
+                strange.setdefault(label, example)
+        return [
+            f"{path}, line {example.place}: label {label!r} never occurs in the training data; "
+            f"known: {', '.join(self.labels)}"
+            for label, example in sorted(strange.items())
+        ]
+
+    def _truth(self, examples: Sequence[LabelledText]) -> npt.NDArray[np.bool_]:
+        rows = [[label in example.labels for label in self.labels] for example in examples]
+        return np.array(rows, np.bool_).reshape(len(examples), len(self.labels))
+
+    def featurize(
+        self, examples: Sequence[LabelledText], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
+    ) -> Features:
+        """The text or pair, and 0 or 1 for every label."""
+        targets = {} if purpose == "predict" else {"labels": self._truth(examples).astype(np.float32)}
+        return text_features(examples, tokenizer, max_seq_length, targets, self.options.long_text)
+
+    def new_head(self, config: EncoderConfig) -> nn.Module:
+        """A linear layer on the pooled output."""
+        return PooledHead(config, len(self.labels))
+
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Sigmoid cross-entropy, one term a sequence and label."""
+        return binary_cross_entropy(logits, targets["labels"], self.options, self.weights)
+
+    def _probabilities(self, logits: Logits, features: Features, examples: int) -> npt.NDArray[np.float64]:
+        scores = by_example(logits, features, examples).astype(np.float64)
+        return 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+
+    def decode(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> list[Prediction]:
+        """`{"labels": [names], "scores": {name: probability}}` for every text."""
+        if not examples:
+            return []
+        rows = self._probabilities(logits, features, len(examples))
+        return [
+            {
+                "labels": [self.labels[i] for i in np.flatnonzero(row >= self.thresholds)],
+                "scores": {name: round(float(p), 6) for name, p in zip(self.labels, row, strict=True)},
+            }
+            for row in rows
+        ]
+
+    def summary(self, example: LabelledText, prediction: Prediction) -> tuple[str, str, str]:
+        """Text, labels, the surest label's probability."""
+        return shown(example), ", ".join(prediction["labels"]) or "(none)", f"{max(prediction['scores'].values()):.3f}"
+
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> dict[str, float]:
+        """f1, precision, recall over all decisions, their mean f1 by label, and texts whose labels are all right."""
+        truth = self._truth(examples)
+        given = self._probabilities(logits, features, len(examples)) >= self.thresholds
+        right, found, true = (truth & given).sum(0), given.sum(0), truth.sum(0)
+        by_label = 2 * right / np.maximum(found + true, 1)
+        return {
+            "f1": 2 * float(right.sum()) / max(float(found.sum() + true.sum()), 1.0),
+            "precision": float(right.sum()) / max(float(found.sum()), 1.0),
+            "recall": float(right.sum()) / max(float(true.sum()), 1.0),
+            "f1_macro": float(by_label.mean()),
+            "accuracy": float((truth == given).all(1).mean()),
+        } | {f"f1_{label}": float(value) for label, value in zip(self.labels, by_label, strict=True)}
+
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> "MultiLabelClassification":
+        """With the thresholds that give every label its best f1 on these texts."""
+        probabilities, truth = self._probabilities(logits, features, len(examples)), self._truth(examples)
+        found = [best_threshold(p, t) for p, t in zip(probabilities.T, truth.T, strict=True)]
+        return dataclasses.replace(self, thresholds=tuple(found))
+
+    def keeps_head(self, settings: Mapping[str, Any]) -> bool:
+        """When the checkpoint's labels are these, in this order, and several may hold."""
+        return labels_of(settings) == self.labels and settings.get("problem_type") == "multi_label_classification"
+
+    def huggingface(self) -> HuggingFaceHead:
+        """`AutoModelForSequenceClassification`."""
+        return HuggingFaceHead(
+            "ForSequenceClassification",
+            [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
+            {
+                "id2label": {str(i): label for i, label in enumerate(self.labels)},
+                "label2id": {label: i for i, label in enumerate(self.labels)},
+                "problem_type": "multi_label_classification",
+            },
+        )
+
+
+def best_threshold(probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_]) -> float:
+    """The threshold with the best f1, halfway between two neighbours; 0.5 for a label that never holds.
+
+    Shape: (texts,) each.
+    """
+    if not truth.any():
+        return 0.5
+    order = np.argsort(-probabilities, kind="stable")
+    values, right = probabilities[order], np.cumsum(truth[order])
+    f1 = 2 * right / (np.arange(1, len(values) + 1) + truth.sum())
+    last_of_equals = np.append(values[:-1] > values[1:], True)
+    at = int(np.where(last_of_equals, f1, -1.0).argmax())
+    below = values[at + 1] if at + 1 < len(values) else 0.0
+    return float((values[at] + below) / 2)
+
+
+def _joined(file: RowFile, row: Row, column: str, delimiter: str) -> frozenset[str]:
+    value = row.values.get(column)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise InputError(f"{file.where(row, column)}: {value!r} is not a list in JSON") from None
+    parts = value if isinstance(value, list) else value.split(delimiter) if isinstance(value, str) else [value]
+    try:
+        names = [label_text(part) for part in parts]
+    except InputError as error:
+        raise InputError(f"{file.where(row, column)}: {error}") from None
+    return frozenset(name for name in names if name is not None)
+
+
+def _flagged(file: RowFile, row: Row, columns: Sequence[str]) -> frozenset[str]:
+    found = []
+    for column in columns:
+        value = label_text(row.values.get(column))
+        if value not in ("0", "1", "true", "false", "0.0", "1.0", "True", "False"):
+            raise InputError(f"{file.where(row, column)}: expected 0 or 1, found {row.values.get(column)!r}")
+        if value in ("1", "true", "1.0", "True"):
+            found.append(column)
+    return frozenset(found)

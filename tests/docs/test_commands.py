@@ -1,0 +1,51 @@
+"""Every command that the documentation shows in a ```bash block runs; training stops after two updates here."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The commands of a page's bash blocks, in order, continued lines joined."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.strip() and not line.strip().startswith("#")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    for command in commands(page):
+        assert command[0] in ("bertune", "python"), (
+            f"{page.name}: {command[0]} in a bash block; use ```sh to only show it"
+        )
+        arguments = ["-m", *command] if command[0] == "bertune" else command[1:]
+        if command[:2] in (["bertune", "train"], ["bertune", "pretrain"]):
+            arguments += ["--max-steps", "2"]
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
+
+
+def test_pages_are_found() -> None:
+    assert {"README.md", "README.zh-CN.md"} <= {page.name for page in PAGES}
+    assert len(commands(ROOT / "README.md")) >= 6
+
+
+def test_both_readmes_show_the_same_commands() -> None:
+    assert commands(ROOT / "README.md") == commands(ROOT / "README.zh-CN.md")

@@ -1,0 +1,97 @@
+"""create_pretraining_data and run_pretraining: the recorded instances and figures, whole runs, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bertune
+from bertune.checkpoints.tensor_bundle import TensorBundle
+from bertune.data.tfrecord import read_records
+from bertune.google import create_pretraining_data, run_pretraining
+from bertune.google.create_pretraining_data import read_documents
+from bertune.tokenization import Tokenizer
+
+from .conftest import Run
+
+LENGTHS = ["--max_seq_length=64", "--max_predictions_per_seq=10"]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_instances_equal_the_original(whole: bool, run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
+    folder = shared / "golden/pretraining"
+    outputs = [tmp_path / "a", tmp_path / "b"]
+    flags = [tiny[0], f"--input_file={folder}/corp*.txt", f"--output_file={outputs[0]},{outputs[1]}", "--dupe_factor=1"]
+    run(create_pretraining_data.main, *flags, *LENGTHS, f"--do_whole_word_mask={whole}")
+    expected = list(read_records(folder / f"instances{'.wwm' if whole else ''}.tf_record"))
+    for number, path in enumerate(outputs):  # dealt in turn
+        found = list(read_records(path))
+        for mine, original in zip(found, expected[number::2], strict=True):
+            assert mine.keys() == original.keys()
+            assert all(np.array_equal(mine[name], original[name]) for name in mine)
+
+
+def test_a_file_ends_its_last_document(shared: Path, tmp_path: Path) -> None:
+    words = Tokenizer.from_vocab(shared / "golden/tiny/vocab.txt")
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.write_text("a\n\n\nb\nc")
+    second.write_text("d\n\ne\n")
+    assert read_documents([first, second], words, strict=False) == [[["a"]], [["b"], ["c"]], [["d"]], [["e"]]]
+    assert read_documents([first, second], words, strict=True) == [[["a"]], [["b"], ["c"], ["d"]], [["e"]]]
+
+
+def test_evaluation_equals_the_original(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
+    folder = shared / "golden/pretraining"
+    flags = [*tiny[1:], f"--input_file={folder / 'instances.tf_record'}", f"--output_dir={tmp_path}", *LENGTHS]
+    answer = run(run_pretraining.main, *flags, "--do_eval=True", "--max_eval_steps=5")
+    assert "--eval_input_file" in answer.err
+    ours, theirs = (
+        [line.split(" = ") for line in (at / "eval_results.txt").read_text().splitlines()] for at in (tmp_path, folder)
+    )
+    assert [name for name, _ in ours] == [name for name, _ in theirs]
+    assert [float(value) for _, value in ours] == pytest.approx([float(value) for _, value in theirs], abs=1e-4)
+
+
+def test_training_goes_on(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
+    folder = shared / "golden/pretraining"
+    flags = [*tiny[1:], f"--input_file={folder / 'instances.tf_record'}", f"--output_dir={tmp_path}", *LENGTHS]
+    flags += ["--do_train", "--num_warmup_steps=1", "--train_batch_size=8", "--learning_rate=1e-3", "--device=cpu"]
+    run(run_pretraining.main, *flags, "--num_train_steps=2")
+    answer = run(run_pretraining.main, *flags, "--num_train_steps=3", "--do_eval", "--max_eval_steps=2")
+    assert "going on from" in answer.err
+    assert "global_step = 3" in answer.err
+    names = set(TensorBundle(tmp_path / "model.ckpt-3").names())
+    assert {"cls/predictions/output_bias/adam_m", "cls/seq_relationship/output_weights"} <= names
+    model = bertune.load(tmp_path / "bertune", device="cpu", precision="fp32")
+    assert model.predict(["paris is the [MASK] of france ."])[0]["masks"]
+
+
+def test_from_scratch(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
+    folder = shared / "golden/pretraining"
+    flags = [tiny[1], f"--input_file={folder / 'instances.tf_record'}", f"--output_dir={tmp_path}", *LENGTHS]
+    flags += ["--do_train", "--num_train_steps=1", "--num_warmup_steps=0", "--train_batch_size=4"]
+    answer = run(run_pretraining.main, *flags)
+    assert "all weights are new" in answer.err
+    assert (tmp_path / "model.ckpt-1.index").is_file()
+
+
+def test_refusals(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
+    data = shared / "golden/pretraining/instances.tf_record"
+    flags = [*tiny[1:], f"--input_file={data}", f"--output_dir={tmp_path / 'out'}", "--do_eval"]
+    answer = run(run_pretraining.main, *flags, "--max_seq_length=128", status=2)
+    assert "input_ids has 64 values, expected 128" in answer.err
+    answer = run(run_pretraining.main, *flags, "--max_seq_length=64", status=2)
+    assert "--max_predictions_per_seq" in answer.err
+    answer = run(run_pretraining.main, *tiny[1:], f"--output_dir={tmp_path}", "--input_file=gone*", status=2)
+    assert "nothing to do" in answer.err
+    assert "gone*" in answer.err
+    assert not (tmp_path / "out").exists()
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n\n")
+    output = tmp_path / "made"
+    made = [tiny[0], f"--input_file={empty}", f"--output_file={output}"]
+    assert "no text in it" in run(create_pretraining_data.main, *made, status=2).err
+    answer = run(create_pretraining_data.main, *made, "--max_seq_length=4", "--masked_lm_prob=2", status=2)
+    assert "--max_seq_length=4" in answer.err
+    assert "--masked_lm_prob=2" in answer.err
+    assert not output.exists()
