@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bertune.checkpoints.source import open_encoder
+    from bertune.embedding import embed
     from bertune.errors import InputError
     from bertune.model import Model, load
     from bertune.training.train import train
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "InputError": "bertune.errors",
     "Model": "bertune.model",
+    "embed": "bertune.embedding",
     "load": "bertune.model",
     "open_encoder": "bertune.checkpoints.source",
     "train": "bertune.training.train",
 }
 
-__all__ = ["InputError", "Model", "load", "open_encoder", "train"]
+__all__ = ["InputError", "Model", "embed", "load", "open_encoder", "train"]
 
 
 def __getattr__(name: str) -> Any:

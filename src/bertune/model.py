@@ -307,10 +307,16 @@ def save_model(
             "versions": versions(),
             "weights_sha256": file_sha256(beside / "model.safetensors"),
         }
+        for name, content in (head.files(config, max_seq_length) if head.files else {}).items():
+            (beside / name).parent.mkdir(exist_ok=True)
+            _write_json(beside / name, content)
         _write_json(beside / "bertune.json", record)
-        for path in sorted(beside.iterdir(), key=lambda path: path.name == "bertune.json"):
+        files = [path for path in beside.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: path.name == "bertune.json"):
             _sync(path)
-            path.replace(folder / path.name)
+            target = folder / path.relative_to(beside)
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
         _sync(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -322,7 +328,7 @@ def versions() -> dict[str, str]:
     return found | {"python": platform.python_version(), "machine": platform.machine()}
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ PIPELINES = {
     "ForSequenceClassification": "text-classification",
     "ForQuestionAnswering": "question-answering",
     "ForTokenClassification": "token-classification",
+    "ForMultipleChoice": "multiple-choice",
 }
 
 
@@ -39,7 +40,7 @@ def model_card(task: Task[Any], making: "Making", metrics: Mapping[str, float]) 
         lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
     lines += ["", "```python", "import bertune", "", 'model = bertune.load("this folder")', "```", ""]
     lines += [
-        f'It loads in transformers as `AutoModel{task.huggingface().architecture}.from_pretrained("this folder")`.',
+        f'It loads in transformers as `AutoModel{task.huggingface().architecture.removeprefix("Model")}.from_pretrained("this folder")`.',
         "",
     ]
     return "\n".join(lines)

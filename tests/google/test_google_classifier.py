@@ -185,6 +185,10 @@ def test_refusals_come_together_and_leave_nothing(
     assert "128 positions" in answer.err
     answer = run(run_classifier.main, *common, *mrpc, "--do_train", "--use_tpu", "--require_tpu", status=2)
     assert "--require_tpu" in answer.err
+    gone = [*tiny[:2], "--init_checkpoint=gone/bert_model.ckpt", *mrpc, "--do_eval", f"--output_dir={output}"]
+    assert (
+        "--init_checkpoint gone/bert_model.ckpt: no checkpoint found" in run(run_classifier.main, *gone, status=2).err
+    )
     answer = run(run_classifier.main, *common, *mrpc, "--do_train", "--num_train_epochs=0.1", status=2)
     assert "no whole update" in answer.err
     assert [path.name for path in output.glob("*.index")] == []
@@ -215,6 +219,12 @@ def test_a_checkpoint_of_which_nothing_fits(run: Run, tiny: list[str], mrpc: lis
     assert "resnet/kernel" in answer.err
     answer = run(run_classifier.main, *flags, f"--output_dir={tmp_path / 'out'}", "--strict_original")
     assert "goes on with new weights" in answer.err
+
+
+def test_tpu_flags_are_taken_and_told(run: Run, tiny: list[str], mrpc: list[str], tmp_path: Path) -> None:
+    flags = ["--use_tpu=true", "--tpu_name=t", "--num_tpu_cores=8", "--iterations_per_loop=1000", "--device=cpu"]
+    answer = run(run_classifier.main, *tiny, *mrpc, *flags, "--do_eval", f"--output_dir={tmp_path}")
+    assert "computes on cpu" in answer.err
 
 
 def test_bf16_trains_and_saves_full_precision(run: Run, tiny: list[str], mrpc: list[str], tmp_path: Path) -> None:

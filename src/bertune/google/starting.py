@@ -72,13 +72,13 @@ class Start:
 def spared_by_source(said: Mapping[str, Any]) -> set[str]:
     """Flags that need not be given because the named source brings config and vocabulary itself."""
     source = said.get("init_checkpoint")
-    bare = source is None or google.is_google_checkpoint(Path(source)) or not _is_source(source)
-    return set() if bare else {"bert_config_file", "vocab_file"}
+    return set() if source is None or _is_bare(source) else {"bert_config_file", "vocab_file"}
 
 
-def _is_source(name: str) -> bool:
-    """Whether a name looks like one of a whole encoder and not like a checkpoint that is not there."""
-    return name == "minilm" or Path(name).expanduser().exists()
+def _is_bare(source: str) -> bool:
+    """Whether a source is a TensorFlow checkpoint, there or not, for which config and vocabulary must be named."""
+    path = Path(source).expanduser()
+    return google.is_google_checkpoint(path) or (".ckpt" in path.name and not path.exists())
 
 
 def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> Start:
@@ -110,10 +110,14 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
             raise InputError("--bert_config_file: must be given where there is no --init_checkpoint")
         logger.warning("no --init_checkpoint: all weights are new")
         start = Start("new weights", config, words)
-    elif config is not None and google.is_google_checkpoint(Path(source).expanduser()):
-        start = _open_google(source, config, words, flags, strict)
     else:
-        start = _open_source(source, config, words)
+        try:
+            if config is not None and _is_bare(source):
+                start = _open_google(source, config, words, flags, strict)
+            else:
+                start = _open_source(source, config, words)
+        except InputError as error:
+            raise InputError(f"--init_checkpoint {str(error).removeprefix('--encoder ')}") from error
     if start.tokenizer is not None and start.tokenizer.vocab_size > start.config.vocab_size:
         raise InputError(
             f"--vocab_file {flags.vocab_file}: has {start.tokenizer.vocab_size} entries, but the model's vocab_size is "

@@ -47,7 +47,7 @@ class MultiLabelOptions(LossOptions):
     pair_column: str | None = option(None, help="column of the second text of a pair")
     label_column: str | None = option(None, help="column of the labels: a list, or names joined by the delimiter")
     label_delimiter: str = option("|", help="what joins the labels of a text")
-    label_columns: list[str] | None = option(None, help="a column of 0 and 1 for every label, instead")
+    label_columns: list[str] | None = option(None, help="a column of 0 and 1 for every label, instead")  # noqa: RUF009
     long_text: str = long_text_option()
 
 

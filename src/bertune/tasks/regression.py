@@ -1,4 +1,4 @@
-"""Regression: a number for a text or a pair of texts (STS-B's similarity of sentences, prices, ratings with fractions)."""
+"""Regression: a number for a text or a pair of texts (STS-B's similarity of sentences, ratings with fractions)."""
 
 import dataclasses
 import logging

@@ -6,7 +6,7 @@ rows → Example → Features → Batch → encoder → head → logits, loss; l
 
 import dataclasses
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
@@ -60,11 +60,13 @@ class HuggingFaceHead:
     architecture: what follows the family's name (`ForSequenceClassification`).
     names: the head's tensors, ours and theirs.
     settings: what the task adds to config.json.
+    files: from the encoder's numbers and the longest sequence to more JSON files, by their paths in the folder.
     """
 
     architecture: str
     names: list[Rename]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    files: Callable[[EncoderConfig, int], Mapping[str, Any]] | None = None
 
 
 class Task(Protocol[ExampleT]):
@@ -168,6 +170,10 @@ TASKS = {
     "question-answering": "bertune.tasks.question_answering:QuestionAnswering",
     "pretraining": "bertune.tasks.pretraining:Pretraining",
     "token-classification": "bertune.tasks.token_classification:TokenClassification",
+    "multiple-choice": "bertune.tasks.multiple_choice:MultipleChoice",
+    "multi-label-classification": "bertune.tasks.multi_label:MultiLabelClassification",
+    **dict.fromkeys(("regression", "stsb"), "bertune.tasks.regression:Regression"),
+    "embedding": "bertune.tasks.embedding:Embedding",
     **dict.fromkeys(("mrpc", "cola", "sst2", "rte", "mnli", "qnli", "qqp", "wnli", "xnli"), "bertune.tasks.glue:GLUE"),
 }
 """Task names and where they live. What stands there has `Options` and is called with the name and its options."""

@@ -284,5 +284,5 @@ def _wrong_start(example: QuestionExample, answer: Answer, name: str, fix: bool)
     times = example.context.count(answer.text)
     stands = f"stands {times} times in the context" if times > 1 else f"stands at {example.context.find(answer.text)}"
     there = example.context[max(answer.start, 0) : max(answer.start, 0) + len(answer.text)][:60]
-    remedy = "correct the file" if fix or times > 1 else "correct the file, or turn on fix_offsets"
+    remedy = "correct the file" if fix or times > 1 else "correct the file, or have it mended by --fix-offsets"
     return f"{name}: answer_start {answer.start} points at {there!r}, but the answer {stands}; {remedy}"

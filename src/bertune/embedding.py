@@ -1,0 +1,102 @@
+"""`bertune.embed`: vectors of texts from any encoder, as sentence-transformers computes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bertune.checkpoints.huggingface import read_json
+from bertune.checkpoints.source import build_encoder, open_checkpoint
+from bertune.data.features import Features, join_pair
+from bertune.errors import InputError
+from bertune.network import Network, infer
+from bertune.precision import choose_device, choose_dtype, fast_float32
+from bertune.tasks.embedding import POOLINGS, PoolingHead
+
+
+class Embedder:
+    """An encoder, ready to turn texts into vectors."""
+
+    def __init__(
+        self,
+        encoder: str | Path = "minilm",
+        *,
+        pooling: str | None = None,
+        max_seq_length: int | None = None,
+        normalize: bool = True,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        """Open an encoder.
+
+        Args:
+            encoder: a model folder (that `--task embedding` left, or any other) or what `--encoder` takes.
+            pooling: mean or cls; None: what the folder says for sentence-transformers, else mean.
+            max_seq_length: longest sequence in tokens; None: what the folder says, else all that the encoder takes.
+            normalize: give vectors of length 1.
+            device: auto, cpu, cuda or mps.
+            precision: auto, bf16, fp16 or fp32.
+
+        Raises:
+            InputError: no encoder there, or an option it cannot have.
+        """
+        with open_checkpoint(encoder) as checkpoint:
+            told_pooling, told_length = _told(checkpoint.path)
+            self.pooling = pooling or told_pooling
+            if self.pooling not in POOLINGS:
+                raise InputError(f"embed: pooling {self.pooling!r}; known: {', '.join(POOLINGS)}")
+            most = checkpoint.config.max_position_embeddings
+            self.max_seq_length = min(told_length or most, most) if max_seq_length is None else max_seq_length
+            if not 3 <= self.max_seq_length <= most:
+                raise InputError(f"embed: max_seq_length {self.max_seq_length}; must lie between 3 and {most}")
+            self.tokenizer = checkpoint.tokenizer
+            network = Network(build_encoder(checkpoint)[0], PoolingHead(self.pooling, normalize=normalize))
+        target = choose_device(device)
+        network.encoder.set_compute_dtype(choose_dtype(precision, target))
+        self.network = network.to(target).eval()
+
+    def __call__(self, texts: Sequence[str], *, batch_size: int = 256) -> npt.NDArray[np.float32]:
+        """Vectors of texts, in their order. Shape: (texts, hidden)."""
+        special = (self.tokenizer.special.cls, self.tokenizer.special.sep)
+        ids, segments, cut = join_pair(self.tokenizer.encode(texts), None, special, self.max_seq_length)
+        features = Features(ids, segments, np.arange(len(texts), dtype=np.int32), {}, cut)
+        with fast_float32(self.network.device):
+            vectors = infer(self.network, features, batch_size=batch_size).logits
+        if not vectors:
+            return np.zeros((0, self.network.encoder.config.hidden_size), np.float32)
+        return np.stack(vectors)
+
+
+def embed(
+    texts: Sequence[str],
+    encoder: str | Path = "minilm",
+    *,
+    pooling: str | None = None,
+    max_seq_length: int | None = None,
+    normalize: bool = True,
+    precision: str = "auto",
+) -> npt.NDArray[np.float32]:
+    """Vectors of texts. Shape: (texts, hidden). To embed more than once make an `Embedder`, whose arguments these are.
+
+    Raises:
+        InputError: no such encoder, an illegal option, something that is no text.
+    """
+    if isinstance(texts, str):
+        raise InputError("embed takes a list of texts, not a single string; write [text]")
+    return Embedder(encoder, pooling=pooling, max_seq_length=max_seq_length, normalize=normalize, precision=precision)(
+        texts
+    )
+
+
+def _told(folder: Path) -> tuple[str, int | None]:
+    """Pooling and longest sequence that a folder of sentence-transformers names."""
+    pooling, length = "mean", None
+    if (folder / "1_Pooling" / "config.json").is_file():
+        config = read_json(folder / "1_Pooling" / "config.json")
+        pooling = "cls" if config.get("pooling_mode_cls_token") else "mean"
+    if (folder / "sentence_bert_config.json").is_file():
+        length = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    elif (folder / "bertune.json").is_file():
+        length = read_json(folder / "bertune.json").get("max_seq_length")
+    return pooling, length if isinstance(length, int) else None

@@ -1,0 +1,132 @@
+"""Multiple choice: which of several texts goes best with a context, any number of them (SWAG, RACE)."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from bertune.checkpoints.names import Rename
+from bertune.data.features import Features
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.layout import Layout
+from bertune.errors import InputError
+from bertune.options import option
+from bertune.tasks.choices import ChoiceExample, from_record, read_choices
+from bertune.tasks.defaults import complete
+from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.text_classification import PooledHead, TextExample, softmax
+from bertune.tasks.texts import text_features
+from bertune.tokenization import Tokenizer
+
+DEFAULTS = Defaults(batch_size=16)
+
+
+@dataclass(frozen=True)
+class ChoiceOptions:
+    """The number of choices, and what becomes of long contexts."""
+
+    choices: int | None = option(None, help="how many choices every question must have; left out: two or more")
+    long_text: str = option(
+        "truncate",
+        help="pairs over --max-seq-length: cut their end, or cut their middle",
+        choices=("truncate", "head-tail"),
+    )
+
+
+@complete
+@dataclass(frozen=True)
+class MultipleChoice:
+    """A score for every choice; a softmax over the choices of a question."""
+
+    Options: ClassVar[type[Any]] = ChoiceOptions
+
+    name: str = "multiple-choice"
+    options: ChoiceOptions = ChoiceOptions()
+    metric: str = "accuracy"
+    defaults: Defaults = DEFAULTS
+
+    def read(self, path: Path, *, labelled: bool) -> Iterator[ChoiceExample]:
+        """Questions with their choices; see `tasks.choices` for the shapes."""
+        return read_choices(path, self.options.choices, labelled=labelled)
+
+    def example(self, item: Any) -> ChoiceExample:
+        """From a mapping with `context`, `question` or both, and `choices`."""
+        if not isinstance(item, Mapping):
+            raise InputError(f"predict: expected {{'context': …, 'question': …, 'choices': […]}}, not {item!r}")
+        try:
+            return from_record(item, [], self.options.choices, place=0, labelled=False)
+        except InputError as error:
+            raise InputError(f"predict: {error} in {item!r}") from None
+
+    def featurize(
+        self, examples: Sequence[ChoiceExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
+    ) -> Features:
+        """`[CLS] context [SEP] question and choice [SEP]` for every choice; a question's go into one batch."""
+        pairs = [TextExample(example.first, second) for example in examples for second in example.seconds]
+        index = np.repeat(np.arange(len(examples)), [len(example.seconds) for example in examples]).astype(np.int32)
+        targets = {}
+        if purpose != "predict":
+            right = [place == example.answer for example in examples for place in range(len(example.seconds))]
+            targets = {"right": np.array(right, np.int32), "question": index}
+        plain = text_features(pairs, tokenizer, max_seq_length, targets, self.options.long_text)
+        return dataclasses.replace(plain, example_index=index, together=True)
+
+    def new_head(self, config: EncoderConfig) -> nn.Module:
+        """A linear layer with one output on the pooled output."""
+        return PooledHead(config, 1)
+
+    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Softmax cross-entropy over the choices of every question, one term a question."""
+        _, group = torch.unique_consecutive(targets["question"], return_inverse=True)
+        questions = int(group[-1]) + 1
+        scores = logits[:, 0]
+        highest = scores.new_full((questions,), -torch.inf).scatter_reduce(0, group, scores.detach(), "amax")
+        sums = scores.new_zeros(questions).index_add(0, group, (scores - highest[group]).exp())
+        right = targets["right"].to(scores.dtype)
+        own = scores.new_zeros(questions).index_add(0, group, right * (scores - highest[group]))
+        return (sums.log() - own).sum(), torch.tensor(questions)
+
+    def _scores(self, logits: Logits, features: Features) -> list[npt.NDArray[np.float64]]:
+        """Probabilities of every question's choices."""
+        values = np.array([float(row[0]) for row in logits], np.float32)
+        ends = np.cumsum(np.bincount(features.example_index))[:-1]
+        return [softmax(part) for part in np.split(values, ends)] if len(values) else []
+
+    def decode(self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]) -> list[Prediction]:
+        """`{"answer": place from 0, "text", "score", "scores": [probabilities]}` for every question."""
+        return [
+            {
+                "answer": int(row.argmax()),
+                "text": example.choices[int(row.argmax())],
+                "score": round(float(row.max()), 6),
+                "scores": [round(float(p), 6) for p in row],
+            }
+            for example, row in zip(examples, self._scores(logits, features), strict=True)
+        ]
+
+    def summary(self, example: ChoiceExample, prediction: Prediction) -> tuple[str, str, str]:
+        """Context, choice, probability."""
+        return example.first, prediction["text"], f"{prediction['score']:.3f}"
+
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]) -> dict[str, float]:
+        """Share of questions whose right choice has the best score."""
+        rows = self._scores(logits, features)
+        right = [int(row.argmax()) == example.answer for example, row in zip(examples, rows, strict=True)]
+        return {"accuracy": float(np.mean(right))}
+
+    def keeps_head(self, settings: Mapping[str, Any]) -> bool:
+        """When the checkpoint was fine-tuned for multiple choice."""
+        return any(str(name).endswith("ForMultipleChoice") for name in settings.get("architectures") or ())
+
+    def huggingface(self) -> HuggingFaceHead:
+        """`AutoModelForMultipleChoice`."""
+        return HuggingFaceHead(
+            "ForMultipleChoice",
+            [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
+        )
