@@ -52,5 +52,11 @@ format: $(VENV)/.installed-tests ## put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+benchmark: $(VENV)/.installed-benchmarks ## the short set of measurements beside the peers, under 15 minutes; needs a quiet machine
+	$(BIN)/python -m benchmarks.finetune
+	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.tokenize
+	$(BIN)/python -m benchmarks.startup
+
 clean: ## remove the virtual environment and outputs
 	rm -rf $(VENV) out build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -256,7 +256,7 @@ def with_answer(path: Path, text: str, start: int) -> None:
 def test_a_wrong_offset_is_mended_where_the_text_stands_once(tmp_path: Path) -> None:
     path = tmp_path / "q.json"
     with_answer(path, "Bears", 3)
-    with pytest.raises(InputError, match="fix_offsets"):
+    with pytest.raises(InputError, match="--fix-offsets"):
         read_questions(path, labelled=True)
     examples, report = read_questions(path, labelled=True, fix_offsets=True)
     assert examples[0].answers == (Answer("Bears", 28),)
