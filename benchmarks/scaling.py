@@ -1,7 +1,7 @@
 """How cost grows with batch size, length and rows: `python -m benchmarks.scaling [--rows 1000000]`.
 
-Training: microseconds a real token over batch sizes and lengths (minilm, random tokens). Prediction: rows a second and
-peak memory over numbers of rows, through `bertune predict` on a tiny encoder, so that the encoder is not what is measured.
+Training: microseconds a real token over batch sizes and lengths (minilm, random tokens). Prediction: rows a second
+and peak memory over numbers of rows, through `bertune predict` on a tiny encoder, so that the rest is measured.
 """
 
 import argparse

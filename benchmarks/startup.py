@@ -1,4 +1,4 @@
-"""Seconds from a command to its end: `bertune --help`, and one sentence through minilm. `python -m benchmarks.startup`."""
+"""Seconds from command to end: `bertune --help`, and a sentence through minilm. `python -m benchmarks.startup`."""
 
 import statistics
 import subprocess

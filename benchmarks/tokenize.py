@@ -1,4 +1,4 @@
-"""Tokenization and feature building, pairs a minute, beside transformers' tokenizer: `python -m benchmarks.tokenize`."""
+"""Tokenization and feature building beside transformers, in pairs a minute: `python -m benchmarks.tokenize`."""
 
 import statistics
 import time

@@ -39,8 +39,6 @@ def model_card(task: Task[Any], making: "Making", metrics: Mapping[str, float]) 
         lines += ["", "| metric | value |", "|---|---|"]
         lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
     lines += ["", "```python", "import bertune", "", 'model = bertune.load("this folder")', "```", ""]
-    lines += [
-        f'It loads in transformers as `AutoModel{task.huggingface().architecture.removeprefix("Model")}.from_pretrained("this folder")`.',
-        "",
-    ]
+    auto = "AutoModel" + task.huggingface().architecture.removeprefix("Model")
+    lines += [f'It loads in transformers as `{auto}.from_pretrained("this folder")`.', ""]
     return "\n".join(lines)

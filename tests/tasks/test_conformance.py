@@ -18,7 +18,7 @@ CASES = [
         "question-answering",
         SAMPLES / "handbook" / "train.json",
         {"max_query_length": 24},
-        bad=(('{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "q7"}]}]}]}', "q7"),),
+        bad=(('{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "q7"}]}]}]}', "qas[0].question is missing"),),
     ),
     Case(
         "regression",

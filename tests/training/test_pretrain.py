@@ -12,9 +12,10 @@ from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
 import bertune
 from bertune.checkpoints import google
+from bertune.data.features import pack
 from bertune.data.tfrecord import write_records
 from bertune.errors import InputError
-from bertune.tasks.masking.head import PretrainingHead
+from bertune.tasks.masking.head import NEXT, PretrainingHead
 from bertune.training.pretrain import pretrain
 from bertune.training.pretrain_options import PretrainOptions
 from bertune.training.pretrain_start import open_start
@@ -112,6 +113,15 @@ def test_next_sentence_is_learnt_and_loaded_by_transformers(capsys: pytest.Captu
     torch.testing.assert_close(theirs.cls.predictions.decoder.bias, stored["cls.predictions.bias"])
     torch.testing.assert_close(theirs.cls.seq_relationship.weight, stored["cls.seq_relationship.weight"])
 
+    model = bertune.load(output, device="cpu", precision="fp32")
+    features = model.task.featurize([model.task.example("film [MASK] a")], model.tokenizer, 24, purpose="evaluate")
+    batch = pack(features, np.arange(1))
+    real = batch.input_ids[: batch.layout.real][None]
+    with torch.no_grad():
+        ours = model.network(batch)[batch.layout.starts, NEXT]
+        logits = theirs.eval()(real).seq_relationship_logits
+    torch.testing.assert_close(ours, logits, atol=1e-5, rtol=0)
+
     # What continues it takes over both heads, and next sentence is on without being asked for.
     options = PretrainOptions(encoder=str(output), train=[], output="x")
     with open_start(options) as start:
@@ -168,8 +178,28 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(
     monkeypatch.undo()
     monkeypatch.setenv("BERTUNE_CACHE", str(tmp_path / "cache"))
     result = pretrain(**options, resume=True)
-    assert result.metrics["masked_lm_loss"] == expected["masked_lm_loss"]
+    for name in ("masked_lm_loss", "before_masked_lm_loss"):
+        assert result.metrics[name] == expected[name]
     assert tiny.same_weights(whole, tmp_path / "b")
+
+
+def test_tables_whole_words_and_segmented_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    texts = [{"body": f"good{letter}xyz film. The bad film is {letter}."} for letter in "abcdefghijklmnopqrst" * 2]
+    table = tiny.write_rows(tmp_path / "train.jsonl.gz", texts)
+    whole = (
+        "--whole-words",
+        "--words",
+        "spaces",
+        "--text-column",
+        "body",
+        "--validation-share",
+        "0.3",
+        "--max-steps",
+        2,
+    )
+    _, metrics = run(capsys, tmp_path, *whole, "--train", table)
+    assert metrics["steps"] == 2
+    assert np.isfinite(metrics["masked_lm_loss"])
 
 
 def test_from_scratch_with_a_vocabulary_of_its_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -317,6 +347,15 @@ def test_vocabularies_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[
         (tmp_path / name).write_text("\n".join(tokens) + "\n")
         tiny.refused(capsys, tmp_path, [*base, "--vocab", tmp_path / name], name, told)
     tiny.refused(capsys, tmp_path, ["vocab", "--train", text, "--size", 10, "--output", text], "--size 10", "exists")
+
+
+def test_other_families_are_refused(tmp_path: Path) -> None:
+    encoder = tiny.write_encoder(tmp_path / "encoder", model_type="roberta", architectures=["RobertaModel"])
+    with (
+        pytest.raises(InputError, match="is of family roberta"),
+        open_start(PretrainOptions(encoder=str(encoder), train=[], output="x")),
+    ):
+        pass
 
 
 def test_heads_of_a_google_checkpoint_are_taken_over(shared: Path, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.huggingface import read_json
 from bertune.checkpoints.source import build_encoder, open_checkpoint
 from bertune.data.rows import file_sha256
+from bertune.encoder.config import EncoderConfig
 
 _HASHED = (".safetensors", ".bin", ".index", ".json", ".txt", ".pb")
 _HASHED_PREFIXES = (".data-",)
@@ -29,7 +31,7 @@ def describe(source: str) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "format": checkpoint.dialect,
             "family": checkpoint.config.family,
-            "sizes": dataclasses.asdict(checkpoint.config),
+            "sizes": _sizes(checkpoint.config),
             "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
             "tensors": str(report),
             "architectures": checkpoint.settings.get("architectures", []),
@@ -44,8 +46,26 @@ def describe(source: str) -> dict[str, Any]:
         if record.is_file():
             task = read_json(record).get("task", {})
             facts["task"] = task
-        facts["sha256"] = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if _is_hashed(path)}
+        facts["sha256"] = {str(path.relative_to(folder)): file_sha256(path) for path in _hashed(folder)}
         return facts
+
+
+def _sizes(config: EncoderConfig) -> dict[str, Any]:
+    """The encoder's numbers: BERT's always, of the wiring only what differs from BERT."""
+    usual = {field.name: field.default for field in dataclasses.fields(EncoderConfig)}
+    return {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name in BERT.keys or name == "hidden_act" or (name != "family" and value != usual[name])
+    }
+
+
+def _hashed(folder: Path) -> list[Path]:
+    """The checkpoint's files; a SavedModel keeps some of its own in folders."""
+    found = [*folder.iterdir()]
+    if (folder / "saved_model.pb").is_file():
+        found += [*folder.glob("variables/*"), *folder.glob("assets/*")]
+    return sorted(path for path in found if _is_hashed(path))
 
 
 def _is_hashed(path: Path) -> bool:

@@ -86,7 +86,7 @@ def open_instances(files: Sequence[Path], cache: Path, vocabulary: int) -> Insta
             about.write_text(json.dumps(sizes), encoding="utf-8")
         described = json.loads(about.read_text(encoding="utf-8"))
         length, masks = int(described["length"]), int(described["masks"])
-        rows = np.memmap(target, np.int32, mode="r").reshape(-1, 2 * length + 2 * masks + 2)
+        rows = np.asarray(np.memmap(target, np.int32, mode="r")).reshape(-1, 2 * length + 2 * masks + 2)
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written or read: {error.strerror or error}") from None
     return Instances(rows, length, masks)

@@ -285,7 +285,7 @@ def _opened(folder: Path) -> TokenCorpus:
     def stream(side: Side) -> TokenStream:
         return TokenStream(
             *(
-                [np.load(folder / f"shard-{i:06d}" / f"{side}-{name}.npy", mmap_mode="r") for i in range(len(shards))]
+                [_mapped(folder / f"shard-{i:06d}" / f"{side}-{name}.npy") for i in range(len(shards))]
                 for name in ("tokens", "sentences", "documents")
             )
         )
@@ -298,6 +298,11 @@ def _opened(folder: Path) -> TokenCorpus:
         sum(shard["short"] for shard in shards),
         [place for shard in shards for place in shard["places"]][:_SHORT_SHOWN],
     )
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    """An array mapped from disk, as a plain array: slicing one is several times faster than slicing a memmap."""
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

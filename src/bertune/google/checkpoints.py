@@ -120,8 +120,10 @@ class OutputFolder:
         """The original keeps no best model."""
 
     def curves(self, values: Mapping[str, float], step: int) -> None:
-        """Add points to TensorBoard's curves, under the original's names."""
+        """Add points to TensorBoard's curves, under the original's names, and say how the run goes."""
         if step % _EVERY == 0:
+            rate = values.get("train/examples_per_second", 0.0)
+            logger.info("step %d: loss = %.4f, %.1f examples/sec", step, values.get("train/loss", float("nan")), rate)
             self._curves.add({_CURVES[name]: value for name, value in values.items() if name in _CURVES}, step)
 
     def close(self) -> None:

@@ -117,6 +117,8 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
             else:
                 start = _open_source(source, config, words)
         except InputError as error:
+            if "--bert_config_file" in str(error):
+                raise
             raise InputError(f"--init_checkpoint {str(error).removeprefix('--encoder ')}") from error
     if start.tokenizer is not None and start.tokenizer.vocab_size > start.config.vocab_size:
         raise InputError(

@@ -131,7 +131,8 @@ def _choice_texts(record: Mapping[str, object], columns: list[str]) -> tuple[tup
         value = next((record[name] for name in _CHOICES if record.get(name) is not None), None)
     names: object = ()
     if isinstance(value, Mapping):  # CommonsenseQA, ARC
-        value, names = value.get("text"), value.get("label")
+        named: Mapping[object, object] = value
+        value, names = named.get("text"), named.get("label")
     if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
         raise InputError(f"the choices are {value!r}; expected a list of texts, none of them empty")
     labels = tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()

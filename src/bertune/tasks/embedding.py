@@ -4,7 +4,6 @@ Source of the loss: Henderson et al., 2017 ("Efficient natural language response
 ranking loss of sentence-transformers, whose folder layout is written too.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from bertune.errors import InputError
 from bertune.options import option
 from bertune.tasks.defaults import complete
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import TextExample, TextOptions, examples_of, find_columns
+from bertune.tasks.text_classification import TextColumns, TextExample, examples_of, find_columns
 from bertune.tasks.texts import shown, text_item
 from bertune.tokenization import Tokenizer
 
@@ -75,7 +74,7 @@ class Embedding:
     def read(self, path: Path, *, labelled: bool) -> Iterator[TextExample]:
         """Pairs of texts; to predict single texts too. A column of labels, if there is one, is left aside."""
         file = open_rows(path)
-        columns = find_columns(file, TextOptions(self.options.text_column, self.options.pair_column), labelled=False)
+        columns = find_columns(file, TextColumns(self.options.text_column, self.options.pair_column), labelled=False)
         if labelled and columns[1] is None:
             raise InputError(f"{path}: only one column of text; name the second with --pair-column")
         for example in examples_of(file, (columns[0], columns[1], None), labelled=False):
@@ -123,9 +122,9 @@ class Embedding:
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> list[Prediction]:
         """`{"embedding": [numbers]}` for a text; for a pair `{"score": cosine, "embeddings": [[…], […]]}`."""
-        ends = np.cumsum(np.bincount(features.example_index))[:-1] if len(logits) else []
         predictions: list[Prediction] = []
-        for rows in np.split(np.stack(list(logits)), ends) if len(logits) else []:
+        ends = np.searchsorted(features.example_index, np.arange(1, len(examples)))
+        for rows in np.split(np.stack(list(logits)), ends) if examples else []:
             vectors = [[round(float(x), 6) for x in row] for row in rows]
             if len(rows) == 1:
                 predictions.append({"embedding": vectors[0]})
@@ -139,10 +138,11 @@ class Embedding:
             return shown(example), "", f"{prediction['score']:.3f}"
         return example.text, " ".join(f"{x:.3f}" for x in prediction["embedding"][:6]) + " …", ""
 
-    def metrics(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> dict[str, float]:
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> dict[str, float]:  # noqa: ARG002
         """Search for every first text's own among all second texts: found first (accuracy), in ten, mean 1/rank."""
         vectors = np.stack(list(logits))
-        ranks = _ranks(vectors[0::2], vectors[1::2], features.targets["text"][1::2])  # type: ignore[index]
+        second = [hash(example.pair) for example in examples]
+        ranks = _ranks(vectors[0::2], vectors[1::2], np.array(second))
         return {
             "accuracy": float((ranks == 1).mean()),
             "recall_at_10": float((ranks <= 10).mean()),

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bertune.checkpoints.names import Rename
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.options import option
+from bertune.tasks.task import HuggingFaceHead
 
 LAYERS = ("last", "mix", "last4")
 
@@ -21,6 +23,12 @@ def layers_option() -> str:
     told = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
     made: str = option("last", help=told, choices=LAYERS)
     return made
+
+
+def layers_in_folder(kind: str) -> HuggingFaceHead:
+    """How a `LayersHead` is kept, which no class of transformers has: under `head.`, beside an encoder for `AutoModel`."""
+    names = ["weight", "bias", *(["mix.weights", "mix.scale"] if kind == "mix" else [])]
+    return HuggingFaceHead("Model", [Rename(name, (f"head.{name}",)) for name in names])
 
 
 class LayerMix(nn.Module):

@@ -22,7 +22,7 @@ from bertune.options import option
 from bertune.tasks.defaults import complete
 from bertune.tasks.losses import LossOptions, binary_cross_entropy
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import PooledHead, TextOptions, find_columns, labels_of
+from bertune.tasks.text_classification import PooledHead, TextColumns, find_columns, labels_of
 from bertune.tasks.texts import by_example, long_text_option, shown, text_features, text_item
 from bertune.tokenization import Tokenizer
 
@@ -76,7 +76,7 @@ class MultiLabelClassification:
         absent = [name for name in flags or () if name not in file.columns]
         if absent:
             raise InputError(f"{path}: no column {listed(absent)} (--label-columns); it has: {listed(file.columns)}")
-        one_column = TextOptions(options.text_column, options.pair_column, options.label_column)
+        one_column = TextColumns(options.text_column, options.pair_column, options.label_column)
         text_column, pair_column, label_column = find_columns(file, one_column, labelled=labelled and not flags)
         problems = Problems()
         for row in file:

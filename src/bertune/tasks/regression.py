@@ -23,7 +23,7 @@ from bertune.errors import InputError, Problems
 from bertune.options import option
 from bertune.tasks.defaults import complete
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import PooledHead, TextOptions, examples_of, find_columns
+from bertune.tasks.text_classification import PooledHead, TextColumns, examples_of, find_columns
 from bertune.tasks.texts import by_example, long_text_option, shown, text_features, text_item
 from bertune.tokenization import Tokenizer
 
@@ -70,8 +70,12 @@ class Regression:
     """Mean of the training data's numbers."""
     deviation: float = 1.0
     """Their standard deviation."""
-    metric: str = "pearson"
     defaults: Defaults = DEFAULTS
+
+    @property
+    def metric(self) -> str:
+        """The smallest error; GLUE's STS-B is judged by correlation, which does not see the scale."""
+        return "pearson" if self.name == "stsb" else "loss"
 
     def read(self, path: Path, *, labelled: bool) -> Iterator[NumberExample]:
         """Texts and numbers of a table; all cells that hold none are told together."""
@@ -79,7 +83,7 @@ class Regression:
         if self.name == "stsb":
             given = {name: column or STSB[name] for name, column in given.items()}
         file = open_rows(path)
-        columns = find_columns(file, TextOptions(**given), labelled=labelled)
+        columns = find_columns(file, TextColumns(**given), labelled=labelled)
         problems = Problems()
         for example in examples_of(file, columns, labelled=labelled):
             value = None

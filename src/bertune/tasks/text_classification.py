@@ -14,14 +14,17 @@ from torch.nn import functional as F
 
 from bertune.checkpoints.names import Rename
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text
-from bertune.data.features import Features, join_pair
+from bertune.data.features import Features
 from bertune.data.rows import RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.options import option
+from bertune.tasks.layers import LayersHead, layers_in_folder, layers_option
+from bertune.tasks.losses import LossOptions, balanced_weights, cross_entropy
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.texts import by_example, long_text_option, text_features
 from bertune.tokenization import Tokenizer
 
 
@@ -36,7 +39,7 @@ class TextExample:
 
 
 @dataclass(frozen=True)
-class TextOptions:
+class TextColumns:
     """Which columns of a table hold what. Left out, they are found by their customary names."""
 
     text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
@@ -44,17 +47,25 @@ class TextOptions:
     label_column: str | None = option(None, help="column of the label")
 
 
+@dataclass(frozen=True)
+class TextOptions(TextColumns, LossOptions):
+    """Columns, the loss, what becomes of long texts, and what the head sees."""
+
+    long_text: str = long_text_option()
+    layers: str = layers_option()
+
+
 Reader = Callable[[Path, TextOptions, bool], Iterator[TextExample]]
 """path, options, labelled → examples."""
 
 
-def read_table(path: Path, options: TextOptions, labelled: bool) -> Iterator[TextExample]:
+def read_table(path: Path, options: TextColumns, labelled: bool) -> Iterator[TextExample]:
     """Examples from a table whose columns are named by the options or have customary names."""
     file = open_rows(path)
     return examples_of(file, find_columns(file, options, labelled=labelled), labelled=labelled)
 
 
-def find_columns(file: RowFile, options: TextOptions, *, labelled: bool) -> tuple[str, str | None, str | None]:
+def find_columns(file: RowFile, options: TextColumns, *, labelled: bool) -> tuple[str, str | None, str | None]:
     """Names of the text, pair and label columns; the last is None where there is none and none is needed.
 
     Raises:
@@ -82,7 +93,7 @@ def find_columns(file: RowFile, options: TextOptions, *, labelled: bool) -> tupl
     return text, pair, label if label in file.columns else None
 
 
-def _guessed(columns: Sequence[str], options: TextOptions, *, labelled: bool) -> tuple[str, str | None, str | None]:
+def _guessed(columns: Sequence[str], options: TextColumns, *, labelled: bool) -> tuple[str, str | None, str | None]:
     if options.text_column is not None:
         text, pair = options.text_column, options.pair_column
     else:
@@ -154,6 +165,8 @@ class TextClassification:
     """How a file becomes examples: any table here, GLUE's own forms for its names."""
     labels: tuple[str, ...] = ()
     """The classes, in the order of the logits."""
+    weights: tuple[float, ...] = ()
+    """How much every class counts in training; none: alike."""
     metric: str = "accuracy"
     defaults: Defaults = DEFAULTS
 
@@ -180,7 +193,10 @@ class TextClassification:
             only = f"only {found[0]!r}" if found else "none"
             raise InputError(f"{path}: a classifier needs at least two different labels; this file has {only}")
         known = labels_of(settings)
-        return dataclasses.replace(self, labels=known if sorted(known) == sorted(found) else tuple(found))
+        labels = known if sorted(known) == sorted(found) else tuple(found)
+        balanced = self.options.class_weights == "balanced"
+        weights = balanced_weights((example.label for example in examples), labels) if balanced else ()
+        return dataclasses.replace(self, labels=labels, weights=weights)
 
     def problems(self, examples: Sequence[TextExample], path: Path) -> list[str]:
         """Labels that training never saw."""
@@ -198,31 +214,28 @@ class TextClassification:
     def featurize(
         self, examples: Sequence[TextExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
-        """`[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`, cut as google-research/bert cuts."""
-        first = tokenizer.encode([example.text for example in examples])
-        paired = any(example.pair for example in examples)
-        second = tokenizer.encode([example.pair or "" for example in examples]) if paired else None
-        ids, segments, cut = join_pair(first, second, (tokenizer.special.cls, tokenizer.special.sep), max_seq_length)
+        """`[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`, cut as google-research/bert cuts or as said."""
         targets = {}
         if purpose != "predict":
             index = {label: i for i, label in enumerate(self.labels)}
             targets["label"] = np.array([index[str(example.label)] for example in examples], np.int32)
-        return Features(ids, segments, np.arange(len(examples), dtype=np.int32), targets, cut)
+        return text_features(examples, tokenizer, max_seq_length, targets, self.options.long_text)
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
-        """A linear layer on the pooled output."""
+        """A linear layer on the pooled output, or on the first token of several layers."""
+        if self.options.layers != "last":
+            return LayersHead(config, self.options.layers, len(self.labels), tokens=False)
         return PooledHead(config, len(self.labels))
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Softmax cross-entropy, one term a sequence."""
-        label = targets["label"]
-        return F.cross_entropy(logits, label, reduction="sum"), torch.tensor(label.numel())
+        return cross_entropy(logits, targets["label"], self.options, self.weights)
 
-    def decode(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> list[Prediction]:  # noqa: ARG002
+    def decode(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> list[Prediction]:
         """`{"label", "score", "scores": {name: probability}}` for every text."""
         if not len(logits):
             return []
-        probabilities = softmax(np.stack(logits))
+        probabilities = softmax(by_example(logits, features, len(examples)))
         best = probabilities.argmax(1)
         return [
             {
@@ -238,11 +251,11 @@ class TextClassification:
         text = example.text if example.pair is None else f"{example.text} | {example.pair}"
         return text, prediction["label"], f"{prediction['score']:.3f}"
 
-    def metrics(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> dict[str, float]:  # noqa: ARG002
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> dict[str, float]:
         """Accuracy, Matthews correlation, and f1, precision, recall of the second class (two) or their means (more)."""
         index = {label: i for i, label in enumerate(self.labels)}
         truth = np.array([index[str(example.label)] for example in examples])
-        return classification_metrics(truth, np.stack(logits).argmax(1), len(self.labels))
+        return classification_metrics(truth, by_example(logits, features, len(examples)).argmax(1), len(self.labels))
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> "TextClassification":  # noqa: ARG002
         """Nothing is tuned on validation data."""
@@ -253,7 +266,9 @@ class TextClassification:
         return labels_of(settings) == self.labels
 
     def huggingface(self) -> HuggingFaceHead:
-        """`AutoModelForSequenceClassification`."""
+        """`AutoModelForSequenceClassification`; with several layers `AutoModel` and a head beside it."""
+        if self.options.layers != "last":
+            return layers_in_folder(self.options.layers)
         return HuggingFaceHead(
             "ForSequenceClassification",
             [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
@@ -265,16 +280,23 @@ class TextClassification:
         )
 
     def with_options(self, options: TextOptions) -> "TextClassification":
-        """With other columns."""
+        """With other columns. Raises InputError where the head would be another."""
+        if self.labels and options.layers != self.options.layers:
+            raise InputError(f"--layers {options.layers}: the model was trained with {self.options.layers}")
         return dataclasses.replace(self, options=options)
 
     def to_json(self) -> dict[str, Any]:
         """Name, options, labels."""
-        return {"name": self.name, "options": dataclasses.asdict(self.options), "labels": list(self.labels)}
+        return {
+            "name": self.name,
+            "options": dataclasses.asdict(self.options),
+            "labels": list(self.labels),
+            "weights": list(self.weights),
+        }
 
     def restored(self, state: Mapping[str, Any]) -> "TextClassification":
         """With the labels that `to_json` kept."""
-        return dataclasses.replace(self, labels=tuple(state["labels"]))
+        return dataclasses.replace(self, labels=tuple(state["labels"]), weights=tuple(state.get("weights", ())))
 
 
 def _label_order(label: str) -> tuple[int, float, str]:

@@ -99,6 +99,12 @@ def _head_and_tail(pieces: Ragged, lengths: npt.NDArray[np.int64]) -> Ragged:
     return Ragged.from_lengths(pieces.values[at], lengths)
 
 
+def without_middles(pieces: Ragged, limit: int, long_text: str) -> Ragged:
+    """At most `limit` tokens of every sequence: the first (truncate), or a quarter of them and the last (head-tail)."""
+    lengths = np.minimum(pieces.lengths, limit)
+    return _heads(pieces, lengths) if long_text == "truncate" else _head_and_tail(pieces, lengths)
+
+
 def _in_windows(
     first: Ragged, second: Ragged | None, limit: int
 ) -> tuple[Ragged, Ragged | None, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

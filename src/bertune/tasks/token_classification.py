@@ -22,6 +22,8 @@ from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.options import option
+from bertune.tasks.layers import LayersHead, layers_in_folder, layers_option
+from bertune.tasks.losses import LossOptions, balanced_weights, cross_entropy
 from bertune.tasks.tagging.decoding import best_tags
 from bertune.tasks.tagging.examples import TaggedExample, chars_of, from_tokens, word_chunks, words_of
 from bertune.tasks.tagging.metrics import entity_metrics
@@ -29,6 +31,7 @@ from bertune.tasks.tagging.reading import ReadingOptions, read_tagged
 from bertune.tasks.tagging.schemes import OUTSIDE, WRITTEN_AS, Chunk, chunks, model_labels, tags_of
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.text_classification import labels_of, softmax
+from bertune.tasks.texts import long_text_option, without_middles
 from bertune.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -37,8 +40,11 @@ DEFAULTS = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epoch
 
 
 @dataclass(frozen=True)
-class TokenOptions(ReadingOptions):
+class TokenOptions(ReadingOptions, LossOptions):
     """How files are read, and what the model makes of them."""
+
+    long_text: str = long_text_option("window")
+    layers: str = layers_option()
 
     model_scheme: str = option("bio", help="scheme of the tags that the model gives", choices=WRITTEN_AS)
     doc_stride: int | None = option(
@@ -72,6 +78,8 @@ class TokenClassification:
     options: TokenOptions = TokenOptions()
     labels: tuple[str, ...] = ()
     """The tags, in the order of the logits."""
+    weights: tuple[float, ...] = ()
+    """How much every tag counts in training; none: alike."""
     metric: str = "f1"
     defaults: Defaults = DEFAULTS
 
@@ -97,7 +105,11 @@ class TokenClassification:
         if not types:
             raise InputError(f"{path}: no entity in the whole file; every tag is {OUTSIDE}")
         labels, known = model_labels(types, self.options.model_scheme), labels_of(settings)
-        return dataclasses.replace(self, labels=known if sorted(known) == sorted(labels) else labels)
+        made = dataclasses.replace(self, labels=known if sorted(known) == sorted(labels) else labels)
+        if self.options.class_weights != "balanced":
+            return made
+        tags = [tag for tags in made.gold_tags(examples)[0] for tag in tags]
+        return dataclasses.replace(made, weights=balanced_weights(tags, made.labels))
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -131,6 +143,9 @@ class TokenClassification:
         stride = self.options.doc_stride
         if stride is not None and stride < 1:
             raise InputError(f"--doc-stride {stride}: must be at least 1")
+        cut = ids.lengths > room
+        if self.options.long_text != "window":
+            ids, word = (without_middles(column, room, self.options.long_text) for column in (ids, word))
         windows = place_windows(ids.lengths, room, room // 2 if stride is None else stride)
         special = (tokenizer.special.cls, tokenizer.special.sep)
         input_ids, shown = _windowed(ids, word, windows, special)
@@ -139,7 +154,8 @@ class TokenClassification:
             targets["tag"] = self._targets(examples, shown, windows.example)
         segments = Ragged(np.zeros_like(input_ids.values), input_ids.offsets)
         index = windows.example.astype(np.int32)
-        return Features(input_ids, segments, index, targets, np.zeros(len(index), np.bool_), {"word": shown})
+        lost = cut[index] & (self.options.long_text != "window")
+        return Features(input_ids, segments, index, targets, lost, {"word": shown})
 
     def _targets(self, examples: Sequence[TaggedExample], word: Ragged, example_index: npt.NDArray[np.int64]) -> Ragged:
         gold, inexact = self.gold_tags(examples)
@@ -164,13 +180,14 @@ class TokenClassification:
         return tags, inexact
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
-        """A linear layer on every token."""
+        """A linear layer on every token, of the last layer or of several."""
+        if self.options.layers != "last":
+            return LayersHead(config, self.options.layers, len(self.labels), tokens=True)
         return TokenHead(config, len(self.labels))
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Softmax cross-entropy, one term a word."""
-        tag = targets["tag"]
-        return F.cross_entropy(logits, tag, reduction="sum", ignore_index=IGNORED), (tag != IGNORED).sum()
+        return cross_entropy(logits, targets["tag"], self.options, self.weights)
 
     def tagged(
         self, logits: Logits, features: Features, examples: Sequence[TaggedExample]
@@ -227,7 +244,9 @@ class TokenClassification:
         return labels_of(settings) == self.labels
 
     def huggingface(self) -> HuggingFaceHead:
-        """`AutoModelForTokenClassification`."""
+        """`AutoModelForTokenClassification`; with several layers `AutoModel` and a head beside it."""
+        if self.options.layers != "last":
+            return layers_in_folder(self.options.layers)
         return HuggingFaceHead(
             "ForTokenClassification",
             [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
@@ -247,15 +266,22 @@ class TokenClassification:
             raise InputError(
                 f"--model-scheme {options.model_scheme}: the model was trained with {self.options.model_scheme}"
             )
+        if self.labels and options.layers != self.options.layers:
+            raise InputError(f"--layers {options.layers}: the model was trained with {self.options.layers}")
         return dataclasses.replace(self, options=options)
 
     def to_json(self) -> dict[str, Any]:
         """Name, options, tags."""
-        return {"name": self.name, "options": dataclasses.asdict(self.options), "labels": list(self.labels)}
+        return {
+            "name": self.name,
+            "options": dataclasses.asdict(self.options),
+            "labels": list(self.labels),
+            "weights": list(self.weights),
+        }
 
     def restored(self, state: Mapping[str, Any]) -> "TokenClassification":
         """With the tags that `to_json` kept."""
-        return dataclasses.replace(self, labels=tuple(state["labels"]))
+        return dataclasses.replace(self, labels=tuple(state["labels"]), weights=tuple(state.get("weights", ())))
 
 
 def first_pieces(starts: Ragged, ends: Ragged, examples: Sequence[TaggedExample]) -> npt.NDArray[np.int32]:

@@ -5,7 +5,7 @@ working copy.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,10 @@ GOOGLE_ADAMW = AdamWOptions(eps=1e-6, bias_correction=False)
 
 @dataclass
 class _Slot:
-    """What the optimizer keeps of one weight. seen: rows of a sparse table that ever had a gradient."""
+    """What the optimizer keeps of one weight.
+
+    rate: multiplies the learning rate.  seen: rows of a sparse table that ever had a gradient.
+    """
 
     name: str
     parameter: nn.Parameter
@@ -41,6 +44,7 @@ class _Slot:
     m: Tensor
     v: Tensor
     decays: bool
+    rate: float = 1.0
     gathered: Tensor | None = None
     seen: Tensor | None = None
 
@@ -51,21 +55,35 @@ class AdamW:
     Gradients may be those of a sum of losses: `scale` turns them into a mean's without a pass of its own.
     """
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], options: AdamWOptions) -> None:
-        """Made while the weights are still float32: those tensors stay the masters of copies in half precision."""
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        options: AdamWOptions,
+        rates: Callable[[str], float] | None = None,
+    ) -> None:
+        """Made while the weights are still float32: those tensors stay the masters of copies in half precision.
+
+        Args:
+            parameters: names and weights; those that need no gradient stay as they are.
+            options: Adam's numbers.
+            rates: by what a weight's learning rate is multiplied, from its name.
+        """
         self.options = options
         self.step_count = 0
         self._slots = []
+        self._frozen: dict[str, Tensor] = {}
         for name, parameter in parameters:
-            if not parameter.requires_grad:
-                continue
             master = parameter.data if parameter.dtype == torch.float32 else parameter.data.float()
+            if not parameter.requires_grad:
+                self._frozen[name] = master
+                continue
             zeros = torch.zeros_like(master)
-            self._slots.append(_Slot(name, parameter, master, zeros, zeros.clone(), parameter.ndim > 1))
+            rate = rates(name) if rates is not None else 1.0
+            self._slots.append(_Slot(name, parameter, master, zeros, zeros.clone(), parameter.ndim > 1, rate))
 
     def masters(self) -> dict[str, Tensor]:
-        """The float32 value of every trained weight, by name."""
-        return {slot.name: slot.master for slot in self._slots}
+        """The float32 value of every weight, by name."""
+        return {slot.name: slot.master for slot in self._slots} | self._frozen
 
     def accumulate(self) -> None:
         """Add this part of a batch's gradients to float32 sums, and clear them."""
@@ -140,7 +158,7 @@ class AdamW:
     def _numbers(self, slot: _Slot, learning_rate: float, scale: float) -> calls.AdamWNumbers:
         options, step = self.options, self.step_count
         return calls.AdamWNumbers(
-            learning_rate,
+            learning_rate * slot.rate,
             options.beta1,
             options.beta2,
             options.eps,

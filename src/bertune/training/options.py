@@ -23,6 +23,9 @@ class TrainOptions:
     warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
     weight_decay: float = option(0.01, help="decay of matrices, times the learning rate; biases and norms are spared")
     max_grad_norm: float = option(1.0, help="clip gradients to this joint norm; 0: never")
+    layer_decay: float = option(1.0, help="every layer learns this much slower than the one above; 1: alike")
+    frozen_layers: int | None = option(None, help="lowest layers that stay as they are; 0: the embeddings alone")
+    reinitialize_layers: int = option(0, help="highest layers that begin with new weights")
     gradient_accumulation: int = option(1, help="parts that a batch is computed in, to save memory")
     activation_checkpointing: bool = option(False, help="compute activations twice, to save memory")
     patience: int | None = option(None, help="stop after this many evaluations without improvement")
@@ -44,6 +47,8 @@ class TrainOptions:
             "seed": 0,
             "weight_decay": 0,
             "max_grad_norm": 0,
+            "frozen_layers": 0,
+            "reinitialize_layers": 0,
         }
         for name, low in least.items():
             value = getattr(self, name)
@@ -53,6 +58,8 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 found.append(f"--{name.replace('_', '-')} {value}: must be above 0")
+        if not 0 < self.layer_decay <= 1:
+            found.append(f"--layer-decay {self.layer_decay}: must lie above 0 and up to 1")
         if not 0 <= self.warmup_ratio <= 1:
             found.append(f"--warmup-ratio {self.warmup_ratio}: must lie between 0 and 1")
         return found

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bertune.checkpoints.huggingface import read_json
 from bertune.data.features import Batch, pack
 from bertune.data.yaml_files import read_yaml, write_yaml
 from bertune.errors import InputError, Problems
@@ -105,9 +106,7 @@ def run(options: PretrainOptions) -> TrainResult:
     check = session.validate if data.validation is not None else None
     parts = Parts(network, len(data.train), make_batch, session.loss, optimizer, check, folder)
     with fast_float32(device):
-        if check is not None and progress.step == 0:
-            session.before = check()
-            logger.info("before: %s", "  ".join(f"{name} {value:.4f}" for name, value in session.before.items()))
+        session.before = _before(output / "before.json", session)
         progress = fit(parts, _plan(options, len(data.train), data.validation is not None), progress)
     folder.close()
     return _finish(output, session, progress)
@@ -252,6 +251,17 @@ def _plan(options: PretrainOptions, sequences: int, evaluates: bool) -> Plan:
         metric=METRIC if evaluates else None,
         check_every=options.evaluate_every or max(1, math.ceil(steps / _EVALUATIONS)),
     )
+
+
+def _before(path: Path, session: _Session) -> dict[str, float]:
+    """The metrics at the start of the run, kept beside it for one that is resumed."""
+    if path.is_file():
+        return {name: float(value) for name, value in read_json(path).items()}
+    metrics = session.validate()
+    if metrics:
+        logger.info("before: %s", "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return metrics
 
 
 def _finish(output: Path, session: _Session, progress: Progress) -> TrainResult:

@@ -93,6 +93,10 @@ def open_start(options: PretrainOptions) -> Iterator[Start]:
 
 
 def _from_checkpoint(checkpoint: Checkpoint) -> Start:
+    if checkpoint.config.family != "bert":  # others shape and name their heads for masked words in their own ways
+        raise InputError(
+            f"--encoder {checkpoint.source}: is of family {checkpoint.config.family}; pre-training goes on from BERT's"
+        )
     tensors = dict(checkpoint.tensors)
     if "cls.predictions.decoder.bias" in tensors:  # the same vector under its other name
         tensors.setdefault("cls.predictions.bias", tensors["cls.predictions.decoder.bias"])

@@ -26,6 +26,7 @@ from bertune.precision import choose_device, choose_dtype, fast_float32
 from bertune.progress import console, table_of
 from bertune.tasks.task import Purpose, Task, new_task, task_kind
 from bertune.tokenization import Tokenizer
+from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop import Parts, Plan, Progress, fit, steps_per_epoch
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.options import TrainOptions, holds_run
@@ -98,6 +99,7 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     with open_checkpoint(options.encoder) as checkpoint:
         task, splits = _splits(task, examples, checkpoint, options)
         network = build_network(task, checkpoint)
+        prepare_layers(network.encoder, frozen=options.frozen_layers, reinitialized=options.reinitialize_layers)
         session = _Session(task, checkpoint.tokenizer, options, network, splits, tree)
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
@@ -105,7 +107,8 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     network.encoder.embeddings.word.sparse = device.type == "cpu"
     network.encoder.activation_checkpointing = options.activation_checkpointing
     numbers = AdamWOptions(weight_decay=options.weight_decay, max_grad_norm=options.max_grad_norm)
-    optimizer = AdamW(network.named_parameters(), numbers)
+    rates = layer_rates(len(network.encoder.layers), options.layer_decay)
+    optimizer = AdamW(network.named_parameters(), numbers, rates)
     network.encoder.set_compute_dtype(dtype)
 
     folder = RunFolder(output, session.save)

@@ -83,6 +83,7 @@ def test_metrics_equal_conlleval(pairs: list[tuple[str, str]]) -> None:
         assert got == pytest.approx((precision, recall, f1))
 
 
+@settings(deadline=None)
 @given(TAGS)
 def test_chunks_equal_conlleval(tags: list[str]) -> None:
     found = conlleval(tags, tags)
@@ -90,6 +91,7 @@ def test_chunks_equal_conlleval(tags: list[str]) -> None:
     assert {name: sum(c.label == name for c in ours) for name in found} == {name: c.true for name, c in found.items()}
 
 
+@settings(deadline=None)
 @given(TAGS, st.sampled_from(SCHEMES))
 def test_entities_survive_every_scheme(tags: list[str], scheme: str) -> None:
     found = chunks(tags)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertune.errors import InputError
@@ -27,6 +27,7 @@ def told(example: TaggedExample) -> list[tuple[str, str]]:
     return [(one.label, example.text[one.start : one.end]) for one in example.entities]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("ab é中.", min_size=1), max_size=8))
 def test_tokens_slice_their_text(tokens: list[str]) -> None:
     example = from_tokens(tokens, None, 0)

