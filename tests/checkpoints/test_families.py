@@ -13,8 +13,8 @@ from torch import Tensor
 
 import bertune
 from bertune.checkpoints.families import FAMILIES
-from bertune.checkpoints.huggingface import config_from_json, config_to_json, encoder_names
-from bertune.checkpoints.names import to_ours
+from bertune.checkpoints.huggingface import config_from_json, config_to_json, encoder_names, stored_names
+from bertune.checkpoints.names import to_ours, to_theirs
 from bertune.checkpoints.source import build_encoder, open_checkpoint, open_encoder
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
@@ -22,6 +22,7 @@ from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.model import Making, save_model
 from bertune.network import Network
+from bertune.tasks.masking.head import MASKED_LM
 from bertune.tasks.text_classification import TextClassification
 from tests.tiny import VOCABULARY, done, refused
 
@@ -237,6 +238,20 @@ def test_question_answering_heads(case: str, tmp_path: Path) -> None:
         found = output.token_output @ weight.T + bias
     expected = torch.stack([logits.start_logits, logits.end_logits], -1)[inputs.mask]
     torch.testing.assert_close(found[: len(expected)], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("case", ["bert", "roberta", "xlm-roberta", "distilbert"])
+def test_masked_word_heads_have_the_same_names(case: str, tmp_path: Path) -> None:
+    theirs = shaken(transformers.AutoModelForMaskedLM.from_config(their_config(case)))
+    with open_checkpoint(write_theirs(tmp_path / "theirs", theirs)) as checkpoint:
+        assert checkpoint.heads == ["masked-lm"]
+        head, missing, _ = to_ours(MASKED_LM, checkpoint.tensors)
+        assert not missing
+        _, names = stored_names(checkpoint.config, MASKED_LM, "ForMaskedLM")
+    written = to_theirs(names, head)
+    state = theirs.state_dict()
+    assert len(written) == len(MASKED_LM)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in written.items())
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -182,7 +182,7 @@ def test_a_download_that_fails_leaves_nothing_half(client: Client, files: dict[s
 
 
 def test_without_network(client: Client, files: dict[str, bytes]) -> None:
-    client.refused("org/name", "org/name", "cannot be reached", "holds no copy")
+    client.refused("org/name", "org/name", "no such file or folder", "cannot be reached", "holds no copy")
     client.refused("org/name", "org/name", "HF_HUB_OFFLINE", "holds no copy", HF_HUB_OFFLINE="1")
     with served({"org/name": Repo({"main": files})}) as hub:
         connect(client, hub)
@@ -238,6 +238,8 @@ def test_an_index_that_climbs_out(client: Client, files: dict[str, bytes]) -> No
         ("distilbert-base-cased", ("distilbert/distilbert-base-cased", None)),
         ("encoder", None),
         ("a/b/c", None),
+        ("models/bert.zip", None),
+        ("models/bert_model.ckpt", None),
         ("./org/name", None),
         ("../name", None),
         ("/org/name", None),

@@ -193,6 +193,8 @@ def test_full_sequences_hold_every_token_once(length: int, tmp_path: Path, token
     sequences = FullSequences(corpus.train, special, length)
     taken = sequences.take(np.arange(len(sequences)))
     assert (taken.ids.lengths[:-1] == length).all()
+    for _ in range(40):  # mapped pages are let go of in between
+        np.testing.assert_array_equal(sequences.take(np.arange(len(sequences))).ids.values, taken.ids.values)
     inner = np.concatenate([taken.ids[i][1:-1] for i in range(len(sequences))])
     whole = np.concatenate(corpus.train.tokens)
     np.testing.assert_array_equal(inner, whole[: len(inner)])
@@ -244,3 +246,17 @@ def test_words_between_spaces_join_their_pieces(tmp_path: Path, tokenizer: Token
     assert (ids < 0).tolist() == [False, True, True, False, False, True, False]
     described = json.loads((corpus.folder / "corpus.json").read_text())
     assert described["documents"] == 1
+
+
+def test_damaged_shards_are_told(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    corpus = build(tmp_path, SENTENCES, tokenizer, CorpusForm())
+    shard = corpus.folder / "shard-000000"
+    for path in (shard / "train-tokens.npy", shard / "shard.json", corpus.folder / "corpus.json"):
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+        with pytest.raises(InputError, match=rf"{corpus.folder.name}: damaged .*{path.name}.* remove this folder"):
+            build(tmp_path, SENTENCES, tokenizer, CorpusForm())
+        path.write_bytes(data)
+    (shard / "shard.json").unlink()
+    with pytest.raises(InputError, match="0 of 1 shards are there"):
+        build(tmp_path, SENTENCES, tokenizer, CorpusForm())

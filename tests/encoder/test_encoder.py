@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from bertune.encoder.kernels import build
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 100,
     "hidden_size": 48,
     "num_hidden_layers": 3,
@@ -58,13 +59,15 @@ class Inputs:
         columns = [self.ids, self.segments, self.positions]
         if form == "padded":
             layout = Layout.padded(self.lengths, self.width)
-            return encoder(*(column.reshape(-1) for column in columns), layout, keep_layers=True)
+            padded: EncoderOutput = encoder(*(column.reshape(-1) for column in columns), layout, keep_layers=True)
+            return padded
         packed = [column[self.mask] for column in columns]
         total = len(packed[0])
         if form == "tail":
             total += 15
             packed = [torch.cat([column, column.new_zeros(15)]) for column in packed]
-        return encoder(*packed, Layout.packed(self.lengths, total=total), keep_layers=True)
+        output: EncoderOutput = encoder(*packed, Layout.packed(self.lengths, total=total), keep_layers=True)
+        return output
 
     def real(self, tokens: Tensor, form: str) -> Tensor:
         """Vectors of the real tokens, end to end."""
@@ -222,4 +225,4 @@ def test_activation_checkpointing_changes_no_gradient(route: str) -> None:
 )
 def test_impossible_numbers_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        EncoderConfig(**{**SIZES, **change})  # type: ignore[arg-type]
+        EncoderConfig(**{**SIZES, **change})

@@ -196,7 +196,7 @@ logit_rows = st.integers(2, 5).flatmap(
 def test_answers(rows: list[list[float]]) -> None:
     labels = [f"class {i}" for i in range(len(rows[0]))]
     logits = [np.array(row, np.float32) for row in rows]
-    answers = learnt(*labels).decode(logits, None, [])  # type: ignore[arg-type]
+    answers = learnt(*labels).decode(logits, None, [TextExample("")] * len(rows))  # type: ignore[arg-type]
     assert len(answers) == len(rows)
     expected = torch.tensor(rows, dtype=torch.float64).softmax(1)
     for answer, row, chances in zip(answers, rows, expected.tolist(), strict=True):

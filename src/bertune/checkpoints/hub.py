@@ -5,6 +5,7 @@ is no network, no such model or no permission, is decided here.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import re
@@ -28,6 +29,8 @@ _SMALL = (
     "added_tokens.json",
     "vocab.txt",
 )
+_FILES = (".zip", ".tar", ".gz", ".tgz", ".ckpt", ".index")
+"""Ends of names of files that are not there rather than of models on the Hub."""
 _OWNERS = {
     "bert": "google-bert",
     "roberta": "FacebookAI",
@@ -50,6 +53,8 @@ def parse_hub_id(source: str) -> tuple[str, str | None] | None:
         source = f"{_OWNERS[match[1]]}/{name}{at}{revision}"
     found = _ID.fullmatch(source)
     if found is None or (found[2] is not None and not _REVISION.fullmatch(found[2])):
+        return None
+    if found[1].endswith(_FILES):
         return None
     return found[1], found[2]
 
@@ -85,6 +90,9 @@ def fetch(repo: str, revision: str | None = None) -> Path:
         return folder
 
 
+_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 class _NoNetworkError(Exception):
     """The Hub cannot be reached or does not answer as it should; a cached copy may do."""
 
@@ -93,6 +101,7 @@ class _NoNetworkError(Exception):
 def _explained(name: str) -> Iterator[None]:
     """What the Hub and the library say, told for people."""
     from huggingface_hub import errors
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     login = "log in with `hf auth login`, or set HF_TOKEN"
     try:
@@ -112,8 +121,11 @@ def _explained(name: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         raise _NoNetworkError(f"{name}: the Hub answered {_first_line(error)}") from error
     except Exception as error:  # the HTTP library beneath (requests, httpx, …) has errors of its own in each version
-        if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-            raise InputError(f"{error.filename}: cannot be written while downloading ({error.strerror})") from error
+        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+            where = error.filename or HF_HUB_CACHE
+            raise InputError(
+                f"{name}: the download cannot be written to {where} ({error.strerror}); HF_HOME names another place"
+            ) from error
         raise _NoNetworkError(f"{name}: the Hub cannot be reached ({_first_line(error)})") from error
 
 
@@ -199,7 +211,10 @@ def _cached(repo: str, revision: str | None, why: str) -> Path:
 
     found = try_to_load_from_cache(repo, "config.json", revision=revision)
     if not isinstance(found, str):
-        raise InputError(f"{why}; and the cache ({HF_HUB_CACHE}) holds no copy: download it once with a network")
+        raise InputError(
+            f"{why}; there is no such file or folder either, and the cache ({HF_HUB_CACHE}) holds no copy: download it "
+            "once with a network"
+        )
     folder = Path(found).parent
     if not _is_whole(folder):
         raise InputError(f"{why}; and the copy in {folder} is not whole: download it once more with a network")

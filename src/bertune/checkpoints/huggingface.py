@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.families.bert import BERT
-from bertune.checkpoints.families.family import ACTIVATIONS, Family, activation_of, must_be
+from bertune.checkpoints.families.family import ACTIVATIONS, Family, activation_of, must_be, respelled
 from bertune.checkpoints.names import Rename, for_layers
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
@@ -106,12 +106,12 @@ def read_huggingface(folder: Path) -> HuggingFaceCheckpoint:
     settings = read_json(folder / "config.json")
     config = config_from_json(settings, str(folder / "config.json"))
     family = family_of(config.family)
-    spelled = family.spelled(_architecture(settings, family))
-    tensors = read_tensors(folder)
-    canonical = {name: _canonical(name, family, spelled) for name in tensors}
+    ours = {theirs: ours for ours, theirs in family.spelled(_architecture(settings, family)).items()}
+    stored = read_tensors(folder)
+    tensors = {_plain(name, family): tensor for name, tensor in stored.items() if respelled(name, ours) is None}
     # What an architecture spells in its own way goes before what bears the plain name, which it does not use.
-    order = sorted(tensors, key=lambda name: _plain(name, family) != canonical[name])
-    return HuggingFaceCheckpoint(config, {canonical[name]: tensors[name] for name in order}, settings)
+    tensors |= {known: tensor for name, tensor in stored.items() if (known := respelled(name, ours)) is not None}
+    return HuggingFaceCheckpoint(config, tensors, settings)
 
 
 def _architecture(settings: Mapping[str, Any], family: Family) -> str:
@@ -126,14 +126,6 @@ def _plain(name: str, family: Family) -> str:
     if "LayerNorm" in name:
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
     return name.removeprefix(family.prefix)
-
-
-def _canonical(name: str, family: Family, spelled: Mapping[str, str]) -> str:
-    """The name that `family.names`, or a task, has for what an architecture may spell otherwise."""
-    for ours, theirs in spelled.items():
-        if name.startswith(f"{theirs}."):
-            return ours + name.removeprefix(theirs)
-    return _plain(name, family)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -238,15 +230,11 @@ def stored_names(config: EncoderConfig, head: Sequence[Rename], architecture: st
     family = family_of(config.family)
     spelled = family.spelled(architecture)
 
-    def stored(name: str, prefix: str) -> str:
-        for ours, theirs in spelled.items():
-            if name.startswith(f"{ours}."):
-                return theirs + name.removeprefix(ours)
-        return prefix + name
-
     prefix = "" if architecture == "Model" else family.prefix
-    encoder = [_renamed(name, lambda their: stored(their, prefix)) for name in encoder_names(config)]
-    return encoder, [_renamed(name, lambda their: stored(their, "")) for name in head]
+    encoder = [
+        _renamed(name, lambda their: respelled(their, spelled) or prefix + their) for name in encoder_names(config)
+    ]
+    return encoder, [_renamed(name, lambda their: respelled(their, spelled) or their) for name in head]
 
 
 def _renamed(name: Rename, change: Callable[[str], str]) -> Rename:

@@ -77,6 +77,8 @@ def to_theirs(names: Sequence[Rename], ours: Mapping[str, Tensor]) -> dict[str, 
     for name in names:
         if name.ours not in ours:
             continue
-        for their, part in zip(name.theirs, ours[name.ours].chunk(len(name.theirs)), strict=True):
+        whole = ours[name.ours]
+        parts = (whole,) if len(name.theirs) == 1 else whole.chunk(len(name.theirs))
+        for their, part in zip(name.theirs, parts, strict=True):
             theirs[their] = (part.t() if name.transpose else part).contiguous()
     return theirs

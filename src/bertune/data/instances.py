@@ -83,12 +83,15 @@ def open_instances(files: Sequence[Path], cache: Path, vocabulary: int) -> Insta
                 beside.replace(target)
             finally:
                 beside.unlink(missing_ok=True)
-            about.write_text(json.dumps(sizes), encoding="utf-8")
+            beside.write_text(json.dumps(sizes), encoding="utf-8")
+            beside.replace(about)
         described = json.loads(about.read_text(encoding="utf-8"))
         length, masks = int(described["length"]), int(described["masks"])
         rows = np.asarray(np.memmap(target, np.int32, mode="r")).reshape(-1, 2 * length + 2 * masks + 2)
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written or read: {error.strerror or error}") from None
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{folder}: damaged ({error}); remove this folder, and it is built anew") from None
     return Instances(rows, length, masks)
 
 

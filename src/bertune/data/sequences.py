@@ -130,6 +130,7 @@ def pair_sequences(
             for pairs in _drawn_pairs(usable, rules):
                 file.write(pairs.tobytes())
         beside.replace(path)
+        stream.release()
     return PairSequences(stream, np.asarray(np.memmap(path, np.int64, mode="r")).reshape(-1, _FIELDS), special)
 
 

@@ -11,8 +11,10 @@ of their text, so that equal documents are on the same side.
 """
 
 import hashlib
+import itertools
 import json
 import logging
+import mmap
 import os
 import shutil
 import tempfile
@@ -41,6 +43,8 @@ SHARD_CHARACTERS = 8 << 20
 """Characters of text a shard."""
 _BATCH_CHARACTERS = 1 << 20
 """Characters tokenized at a time."""
+_RELEASE_EVERY = 32
+"""Calls of `gather` after which mapped pages are let go of."""
 _VERSION = 2
 _SHORT_SHOWN = 5
 
@@ -71,6 +75,7 @@ class TokenStream:
     sentences: list[Offsets]
     documents: list[Offsets]
     starts: Offsets = field(init=False)
+    _calls: "itertools.count[int]" = field(init=False, default_factory=lambda: itertools.count(1), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "starts", np.cumsum([0, *(len(part) for part in self.tokens)]).astype(np.int64))
@@ -87,7 +92,18 @@ class TokenStream:
         parts = [
             self.tokens[shard][a:b] for shard, a, b in zip(shards, first - local, end - local, strict=True) if b > a
         ]
-        return Ragged.from_lengths(np.concatenate(parts) if parts else np.zeros(0, np.int32), end - first)
+        gathered = Ragged.from_lengths(np.concatenate(parts) if parts else np.zeros(0, np.int32), end - first)
+        if next(self._calls) % _RELEASE_EVERY == 0:
+            self.release()
+        return gathered
+
+    def release(self) -> None:
+        """Let go of the mapped pages, which would otherwise add up in the process until the system needs them."""
+        arrays: list[npt.NDArray[Any]] = [*self.tokens, *self.sentences, *self.documents]
+        for array in arrays:
+            mapping = getattr(array.base, "_mmap", None)
+            if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)
@@ -144,6 +160,12 @@ def tokenized(files: Sequence[Path], tokenizer: Tokenizer, form: CorpusForm, cac
         return _opened(folder)
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written or read: {error.strerror or error}") from None
+    except _DamagedError as error:
+        raise InputError(f"{folder}: damaged ({error}); remove this folder, and it is built anew") from None
+
+
+class _DamagedError(Exception):
+    """A shard, or the list of them, that is not as it was written."""
 
 
 def _build(folder: Path, files: Sequence[Path], tokenizer: Tokenizer, form: CorpusForm) -> None:
@@ -272,15 +294,23 @@ def _write_shard(target: Path, arrays: Mapping[str, npt.NDArray[np.integer]], de
 def _whole_shards(folder: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while (path := folder / f"shard-{len(found):06d}" / "shard.json").is_file():
-        found.append(json.loads(path.read_text(encoding="utf-8")))
+        found.append(_read_json(path))
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _DamagedError(f"{path.relative_to(path.parents[1])}: {error}") from None
     return found
 
 
 def _opened(folder: Path) -> TokenCorpus:
     shards = _whole_shards(folder)
-    described = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    described = _read_json(folder / "corpus.json")
     if len(shards) != described["shards"]:
-        raise InputError(f"{folder}: {len(shards)} of {described['shards']} shards are there; remove this folder")
+        raise _DamagedError(f"{len(shards)} of {described['shards']} shards are there")
 
     def stream(side: Side) -> TokenStream:
         return TokenStream(
@@ -302,7 +332,10 @@ def _opened(folder: Path) -> TokenCorpus:
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
     """An array mapped from disk, as a plain array: slicing one is several times faster than slicing a memmap."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except (ValueError, EOFError) as error:
+        raise _DamagedError(f"{path.relative_to(path.parents[1])}: {error}") from None
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -93,7 +93,7 @@ class OutputFolder:
         arrays: dict[str, Array] = {"global_step": np.array(progress.step, np.int64)}
         arrays |= self._foreign(state, "")
         for moment in ("m", "v"):
-            values = {name: moments[f"{moment}.{name}"].cpu() for name in optimizer.masters()}
+            values = {name: moments[f"{moment}.{name}"].cpu() for name in _trained(moments)}
             arrays |= self._foreign(values, f"/adam_{moment}")
         name = f"model.ckpt-{progress.step}"
         logger.info("saving checkpoint %s", self.folder / name)
@@ -133,6 +133,7 @@ class OutputFolder:
     def restore(self, optimizer: AdamW, prefix: Path, step: int) -> Progress:
         """Take up a checkpoint's moments; the weights are in the network already."""
         bundle = TensorBundle(prefix)
+        before = optimizer.state()
         state: dict[str, Tensor] = {"step": torch.tensor(step)}
         fresh = 0
         for moment in ("m", "v"):
@@ -143,7 +144,8 @@ class OutputFolder:
                 if (key := _key(bundle, f"{their}/adam_{moment}"))
             }
             found, _, _ = to_ours(self._names, stored)
-            for name, master in optimizer.masters().items():
+            for name in _trained(before):
+                master = before[f"master.{name}"]
                 state[f"master.{name}"] = master.clone()
                 state[f"{moment}.{name}"] = found.get(name, torch.zeros_like(master)).to(master.device)
                 fresh += name not in found
@@ -152,6 +154,11 @@ class OutputFolder:
         optimizer.restore(state)
         torch.manual_seed(seed_at(self._seed, step))
         return Progress(step=step, epoch=step)
+
+
+def _trained(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the weights that an optimizer's state has moments of."""
+    return [name.removeprefix("m.") for name in state if name.startswith("m.")]
 
 
 def seed_at(seed: int, step: int) -> int:

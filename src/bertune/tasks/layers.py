@@ -26,7 +26,7 @@ def layers_option() -> str:
 
 
 def layers_in_folder(kind: str) -> HuggingFaceHead:
-    """How a `LayersHead` is kept, which no class of transformers has: under `head.`, beside an encoder for `AutoModel`."""
+    """How a `LayersHead` is kept, which no class of transformers has: as `head.` beside an encoder for `AutoModel`."""
     names = ["weight", "bias", *(["mix.weights", "mix.scale"] if kind == "mix" else [])]
     return HuggingFaceHead("Model", [Rename(name, (f"head.{name}",)) for name in names])
 

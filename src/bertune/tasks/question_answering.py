@@ -62,7 +62,7 @@ class SpanHead(nn.Module):
 
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
         """Shape: sequence_output (tokens, hidden) → (tokens, 2)."""
-        return F.linear(output.sequence_output.float(), self.weight, self.bias)
+        return F.linear(output.token_output.float(), self.weight, self.bias)
 
 
 def span_loss(logits: Tensor, start: Tensor, end: Tensor, layout: Layout, *, over_padding: bool = False) -> Tensor:

@@ -43,7 +43,8 @@ def prepare_layers(encoder: Encoder, *, frozen: int | None, reinitialized: int) 
             for norm in module.modules():
                 if isinstance(norm, LayerNorm):
                     nn.init.ones_(norm.weight)
-                    nn.init.zeros_(norm.bias)
+                    if norm.bias is not None:
+                        nn.init.zeros_(norm.bias)
 
 
 def layer_rates(layers: int, decay: float) -> Callable[[str], float]:

@@ -78,6 +78,8 @@ def run(options: PretrainOptions) -> TrainResult:
     torch.manual_seed(options.seed)
     with open_start(options) as start:
         pairs = _next_sentence(start, inputs, options)
+        if inputs.kind != "tfrecord":  # told before any long work
+            _check_length(options.max_seq_length, start, options)
         data = open_data(inputs, start.tokenizer, options, next_sentence=pairs)
         _check_length(data.length, start, options)
         network = start.network(next_sentence=pairs)

@@ -45,6 +45,13 @@ DISTILBERT = Family(
     activation="activation",
     wiring={"type_vocab_size": 0, "layer_norm_eps": 1e-12, "pooler_act": "relu"},
     defaults={"n_layers": 6},
-    spelling={"": {"pooler.dense": "pre_classifier"}},
+    spelling={
+        "": {"pooler.dense": "pre_classifier"},
+        "ForMaskedLM": {
+            "cls.predictions.transform.dense": "vocab_transform",
+            "cls.predictions.transform.LayerNorm": "vocab_layer_norm",
+            "cls.predictions.bias": "vocab_projector.bias",
+        },
+    },
     write=_write,
 )

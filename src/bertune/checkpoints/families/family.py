@@ -67,6 +67,14 @@ class Family:
         return {**self.spelling.get("", {}), **self.spelling.get(architecture, {})}
 
 
+def respelled(name: str, spelling: Mapping[str, str]) -> str | None:
+    """A name with its beginning exchanged as `spelling` says; None where it says nothing of it."""
+    for old, new in spelling.items():
+        if name == old or name.startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return None
+
+
 def dense(ours: str, *theirs: str, optional: bool = False) -> list[Rename]:
     """Weight and bias of a layer; several of theirs are joined in one of ours."""
     return [

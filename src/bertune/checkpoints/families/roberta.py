@@ -10,7 +10,14 @@ from bertune.checkpoints.families.bert import KEYS, NAMES
 from bertune.checkpoints.families.family import Family, Numbers
 from bertune.encoder.config import EncoderConfig
 
-_SPELLING = {"ForSequenceClassification": {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"}}
+_SPELLING = {
+    "ForSequenceClassification": {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"},
+    "ForMaskedLM": {
+        "cls.predictions.transform.dense": "lm_head.dense",
+        "cls.predictions.transform.LayerNorm": "lm_head.layer_norm",
+        "cls.predictions.bias": "lm_head.bias",
+    },
+}
 
 
 def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:  # noqa: ARG001
