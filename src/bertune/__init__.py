@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bertune.embedding import embed
     from bertune.errors import InputError
     from bertune.model import Model, load
+    from bertune.training.pretrain import pretrain
     from bertune.training.train import train
 
 _HOMES = {
@@ -25,10 +26,11 @@ _HOMES = {
     "embed": "bertune.embedding",
     "load": "bertune.model",
     "open_encoder": "bertune.checkpoints.source",
+    "pretrain": "bertune.training.pretrain",
     "train": "bertune.training.train",
 }
 
-__all__ = ["InputError", "Model", "embed", "load", "open_encoder", "train"]
+__all__ = ["InputError", "Model", "embed", "load", "open_encoder", "pretrain", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,8 @@ PIPELINES = {
     "ForQuestionAnswering": "question-answering",
     "ForTokenClassification": "token-classification",
     "ForMultipleChoice": "multiple-choice",
+    "ForMaskedLM": "fill-mask",
+    "ForPreTraining": "fill-mask",
 }
 
 

@@ -219,7 +219,7 @@ def test_json_keys_of_the_first_object_are_none_where_missing(tmp_path: Path) ->
 
 
 MRPC = ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"]
-STS_B = "index genre filename year old_index source1 source2 sentence1 sentence2 score".split()  # noqa: SIM905
+STS_B = "index genre filename year old_index source1 source2 sentence1 sentence2 score".split()
 
 
 @pytest.mark.parametrize(

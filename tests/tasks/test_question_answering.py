@@ -128,7 +128,7 @@ def test_padding_never_enters_the_softmax() -> None:
     start, end = torch.tensor([1, 0, 5]), torch.tensor([3, 8, 5])
     alone = [
         span_loss(part, start[i : i + 1], end[i : i + 1], Layout.packed([len(part)]))
-        for i, part in enumerate(logits[: sum(lengths)].split(lengths))
+        for i, part in enumerate(torch.split(logits[: sum(lengths)], lengths))
     ]
     together = span_loss(logits, start, end, Layout.packed(lengths, total=len(logits)))
     torch.testing.assert_close(together, torch.stack(alone).sum())

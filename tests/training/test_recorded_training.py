@@ -95,9 +95,7 @@ def test_twenty_steps_equal_the_original(name: str, prefix: str, loss: Loss, spa
     assert expected.keys() == state.keys()
     for key, value in expected.items():
         rows = len(value)  # large tables are recorded in part
-        torch.testing.assert_close(
-            state[key][:rows], value, atol=1e-4, rtol=0, msg=lambda text, key=key: f"{key}: {text}"
-        )
+        torch.testing.assert_close(state[key][:rows], value, atol=1e-4, rtol=0, msg=key)
 
 
 def test_masking_the_padding_alike_gives_the_packed_loss() -> None:

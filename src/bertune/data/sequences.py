@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.ragged import IntArray, Offsets, Ragged
-from bertune.data.shards import TokenStream
+from bertune.data.shards import TokenStream, release
 from bertune.errors import InputError
 
 Rows = npt.NDArray[np.int64]
 _FIELDS = 5
+_RELEASE_EVERY = 10_000
+"""Documents after which mapped pages are let go of."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class PairSequences:
 
     def take(self, rows: Rows) -> Taken:
         """The sequences of these numbers."""
-        chosen = np.asarray(self._pairs[rows])
+        chosen = self._pairs[rows]
+        release(self._pairs)
         first = self._stream.gather(chosen[:, 0], chosen[:, 1])
         second = self._stream.gather(chosen[:, 2], chosen[:, 3])
         ids = _framed([first, second], self._special)
@@ -131,14 +134,18 @@ def pair_sequences(
                 file.write(pairs.tobytes())
         beside.replace(path)
         stream.release()
-    return PairSequences(stream, np.asarray(np.memmap(path, np.int64, mode="r")).reshape(-1, _FIELDS), special)
+    return PairSequences(
+        stream,
+        np.asarray(np.memmap(path, np.int64, mode="r", shape=(path.stat().st_size // (8 * _FIELDS), _FIELDS))),
+        special,
+    )
 
 
 class _Usable:
     """The documents of two or more sentences, over all shards."""
 
     def __init__(self, stream: TokenStream) -> None:
-        self._stream = stream
+        self.stream = stream
         counts = []
         for documents in stream.documents:
             sentences = np.diff(documents) - 1  # the separator is an entry of its own
@@ -153,9 +160,9 @@ class _Usable:
         """Starts of a document's sentences, and the last one's end, in tokens of the whole."""
         shard = int(np.searchsorted(self._first, index, side="right")) - 1
         document = int(self._of[shard][index - self._first[shard]])
-        documents = self._stream.documents[shard]
-        bounds = self._stream.sentences[shard][documents[document] : documents[document + 1]]
-        found: Offsets = bounds + self._stream.starts[shard]
+        documents = self.stream.documents[shard]
+        bounds = self.stream.sentences[shard][documents[document] : documents[document + 1]]
+        found: Offsets = bounds + self.stream.starts[shard]
         return found
 
 
@@ -164,6 +171,8 @@ def _drawn_pairs(usable: _Usable, rules: PairRules) -> Iterator[npt.NDArray[np.i
     chance = np.random.default_rng(rules.seed)
     room = rules.length - 3
     for index in range(len(usable)):
+        if index % _RELEASE_EVERY == 0:
+            usable.stream.release()
         bounds = usable.bounds(index)
         target = int(chance.integers(2, room + 1)) if chance.random() < rules.short_probability else room
         pairs, at, count = [], 0, len(bounds) - 1

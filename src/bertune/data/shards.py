@@ -43,7 +43,7 @@ SHARD_CHARACTERS = 8 << 20
 """Characters of text a shard."""
 _BATCH_CHARACTERS = 1 << 20
 """Characters tokenized at a time."""
-_RELEASE_EVERY = 32
+_RELEASE_EVERY = 8
 """Calls of `gather` after which mapped pages are let go of."""
 _VERSION = 2
 _SHORT_SHOWN = 5
@@ -98,12 +98,17 @@ class TokenStream:
         return gathered
 
     def release(self) -> None:
-        """Let go of the mapped pages, which would otherwise add up in the process until the system needs them."""
-        arrays: list[npt.NDArray[Any]] = [*self.tokens, *self.sentences, *self.documents]
-        for array in arrays:
-            mapping = getattr(array.base, "_mmap", None)
-            if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-                mapping.madvise(mmap.MADV_DONTNEED)
+        """Let go of all mapped pages, which would otherwise add up in the process until the system needs them."""
+        for part in zip(self.tokens, self.sentences, self.documents, strict=True):
+            release(*part)
+
+
+def release(*arrays: npt.NDArray[Any]) -> None:
+    """Let go of the pages of mapped arrays; they are read again where they are needed."""
+    for array in arrays:
+        mapping = getattr(array.base, "_mmap", None)
+        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)

@@ -91,9 +91,8 @@ def quantize(encoder: Encoder, device: torch.device) -> None:
         raise InputError(
             "--precision int8: only on a CPU with fast 8-bit products (VNNI) and PyTorch's oneDNN; take auto"
         )
-    layers = list(encoder.layers)
-    if not all(
-        isinstance(layer, Layer) and layer.feed_forward.activation in calls.ACTIVATION_CODES for layer in layers
-    ):
-        raise InputError(f"--precision int8: not with hidden_act {encoder.config.hidden_act}; take auto")
+    layers, known = list(encoder.layers), calls.ACTIVATION_CODES
+    if not all(isinstance(one, Layer) and one.is_plain and one.feed_forward.activation in known for one in layers):
+        wiring = f"{encoder.config.family} with hidden_act {encoder.config.hidden_act}"
+        raise InputError(f"--precision int8: has no form for {wiring}; take auto")
     encoder.layers = nn.ModuleList(Int8Layer(layer) for layer in layers if isinstance(layer, Layer))

@@ -65,7 +65,7 @@ class TokenHead(nn.Module):
 
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
         """Shape: sequence_output (tokens, hidden) → (tokens, labels)."""
-        return F.linear(self.dropout(output.sequence_output.float()), self.weight, self.bias)
+        return F.linear(self.dropout(output.token_output.float()), self.weight, self.bias)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     task = new_task(options.task, task_options)
     options = with_defaults(options, task)
     output = Path(options.output)
-    tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(new_task(options.task, task_options).options)
+    tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
     examples = _check(options, task, tree)
     torch.manual_seed(options.seed)
     with open_checkpoint(options.encoder) as checkpoint:
