@@ -30,7 +30,7 @@ from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.model_card import model_card
 from bertune.network import Network, infer
-from bertune.precision import choose_device, choose_dtype, fast_float32
+from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
 from bertune.progress import progress_bar
 from bertune.tasks.task import Prediction, Task, task_from_json, task_to_json
 from bertune.tokenization import Tokenizer
@@ -205,6 +205,7 @@ def load(
     _check_hash(folder / "model.safetensors", record)
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
     target = choose_device(device)
+    prepare_process(target)
     network.encoder.set_compute_dtype(choose_dtype("auto" if precision == "int8" else precision, target))
     network.to(target).eval()
     model = Model(network, task, Tokenizer.from_folder(folder), max_seq_length, record)

@@ -15,8 +15,6 @@ from tests.tiny import FAST, bertune, done, opinions, refused, same_weights, wri
 
 Capture = pytest.CaptureFixture[str]
 
-LATE = pytest.mark.xfail(strict=True, reason="--metric is checked after the first epoch, and only with --validation")
-
 
 @dataclass(frozen=True)
 class Soup:
@@ -230,8 +228,8 @@ def test_underscores_on_the_whole_command_line(tmp_path: Path, capsys: Capture) 
         (["--train", "no/such.csv"], ["no/such.csv"]),
         (["--validation", "no/such.csv"], ["no/such.csv"]),
         (["--resume"], ["--resume"]),
-        pytest.param(["--metric", "f2", "--validation", "train.csv"], ["--metric f2", "accuracy", "f1"], marks=LATE),
-        pytest.param(["--metric", "f2"], ["--metric f2"], marks=LATE),
+        (["--metric", "f2", "--validation", "train.csv"], ["--metric f2", "accuracy", "f1"]),
+        (["--metric", "f2"], ["--metric f2"]),
     ],
 )
 def test_illegal_values(

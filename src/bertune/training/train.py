@@ -22,7 +22,7 @@ from bertune.data.yaml_files import read_yaml, write_yaml
 from bertune.errors import InputError, Problems
 from bertune.model import Making, evaluate, read_labelled, save_model
 from bertune.network import Network
-from bertune.precision import choose_device, choose_dtype, fast_float32
+from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
 from bertune.progress import console, table_of
 from bertune.tasks.task import Purpose, Task, new_task, task_kind
 from bertune.tokenization import Tokenizer
@@ -103,6 +103,7 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
         session = _Session(task, checkpoint.tokenizer, options, network, splits, tree)
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
+    prepare_process(device)
     network.to(device)
     network.encoder.embeddings.word.sparse = device.type == "cpu"
     network.encoder.activation_checkpointing = options.activation_checkpointing
@@ -110,6 +111,8 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     rates = layer_rates(len(network.encoder.layers), options.layer_decay)
     optimizer = AdamW(network.named_parameters(), numbers, rates)
     network.encoder.set_compute_dtype(dtype)
+    if options.metric != task.metric and options.metric not in (given := session.validate()):
+        raise InputError(f"--metric {options.metric}: this task gives {', '.join(given)}")
 
     folder = RunFolder(output, session.save)
     progress = folder.load_checkpoint(optimizer) if options.resume else Progress()
@@ -182,6 +185,8 @@ def _check(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> d
     """
     problems = Problems()
     problems.extend(options.problems())
+    if options.metric != task.metric and options.validation is None:
+        problems.add(f"--metric {options.metric}: picks the best model on validation data; name some with --validation")
     output = Path(options.output)
     if output.exists() and not output.is_dir():
         problems.add(f"--output {output}: is a file; name a folder")
