@@ -106,6 +106,12 @@ class EncoderConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 problems.add(f"encoder config: {name} is {value!r}, but must lie in [0, 1)")
+        for name in ("layer_norm_eps", "initializer_range"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                problems.add(f"encoder config: {name} is {value!r}, but must be a number of at least 0")
+        if isinstance(self.pad_token_id, bool) or not isinstance(self.pad_token_id, int) or self.pad_token_id < 0:
+            problems.add(f"encoder config: pad_token_id is {self.pad_token_id!r}, but must be a vocabulary entry")
         problems.raise_if_any()
 
     @property
