@@ -81,4 +81,6 @@ def test_importing_the_package_costs_nothing() -> None:
 
 def test_the_names_that_the_package_promises() -> None:
     code = "import bertune; print(*(getattr(bertune, name).__name__ for name in bertune.__all__))"
-    assert run("-c", code).stdout.split() == ["InputError", "Model", "load", "open_encoder", "train"]
+    assert run("-c", code).stdout.split() == [
+        *("InputError", "Model", "embed", "load", "open_encoder", "pretrain", "train"),
+    ]

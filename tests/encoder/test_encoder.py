@@ -197,7 +197,7 @@ def test_bfloat16_stays_near_float32(route: str) -> None:
     encoder.set_compute_dtype(torch.bfloat16)
     half = inputs.run(encoder, "packed").sequence_output
     assert half.dtype == torch.bfloat16
-    assert float((half.float() - full).abs().mean()) < 0.02
+    assert float((half.float() - full).detach().abs().mean()) < 0.02
 
 
 def test_activation_checkpointing_changes_no_gradient(route: str) -> None:

@@ -96,12 +96,12 @@ def test_run_yaml_repeats_the_run(run: Run, tmp_path: Path, capsys: pytest.Captu
 
 
 def stop_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop in the evaluation after the second epoch."""
+    """Stop in the evaluation after the second epoch, or the third: another metric is looked at before training."""
     calls: list[int] = []
 
     def stops(*args: Any, **options: Any) -> Any:
         calls.append(0)
-        if len(calls) == 2:
+        if len(calls) == 3:
             raise StoppedError
         return evaluate(*args, **options)
 
@@ -285,9 +285,9 @@ def test_the_best_model_is_kept(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_patience(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = iter([0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
+    scores = iter([0.0, 0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
     monkeypatch.setattr(train, "evaluate", lambda _, task, *args, **options: ({"loss": -next(scores)}, task))
-    result = run("one", validation=tmp_path / "dev.csv", epochs=9, patience=2, metric="loss")
+    result = run("one", validation=tmp_path / "dev.csv", epochs=9, patience=2, metric="loss")  # looked at once before
     assert result.steps == 15
     assert result.metrics["loss"] == -0.6
 
