@@ -49,3 +49,23 @@ def test_pages_are_found() -> None:
 
 def test_both_readmes_show_the_same_commands() -> None:
     assert commands(ROOT / "README.md") == commands(ROOT / "README.zh-CN.md")
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_python_of_the_readme_runs(page: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 1
+    for name in ("train", "dev"):
+        rows = (ROOT / f"src/bertune/samples/intents/{name}.csv").read_text(encoding="utf-8").splitlines()
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows if name == "train" else rows[:9]) + "\n", encoding="utf-8")
+    program = blocks[0].replace('output="out"', 'output="out", max_steps=2') + "\nassert run.steps == 2"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
