@@ -20,9 +20,10 @@ from bertune.encoder.encoder import Encoder
 from bertune.network import Network, infer
 from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
 from bertune.tasks.task import Task, new_task
-from bertune.training.loop import Parts, Plan, Progress, update
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
+from bertune.training.parts import Parts, Plan, Progress
 from bertune.training.train import build_network
+from bertune.training.update import update
 
 BATCH = 32
 TRAINING_ROWS = 320

@@ -19,6 +19,7 @@ from bertune.tasks.text_classification import PooledHead
 from bertune.training import loop, train
 from bertune.training.run import RunFolder
 from bertune.training.train import TrainResult
+from bertune.training.update import update as real_update
 from tests import tiny
 from tests.tiny import VOCABULARY, opinions, refused, same_weights, weights, write_encoder, write_rows
 
@@ -110,13 +111,13 @@ def stop_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stop_update(monkeypatch: pytest.MonkeyPatch, at: int = 8) -> None:
     """Stop in the middle of the third epoch, or at another update from now."""
-    update, calls = loop.update, [0]
+    calls = [0]
 
     def stops(*args: Any) -> Any:
         calls[0] += 1
         if calls[0] == at:
             raise KeyboardInterrupt
-        return update(*args)
+        return real_update(*args)
 
     monkeypatch.setattr(loop, "update", stops)
 

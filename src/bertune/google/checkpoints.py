@@ -20,8 +20,8 @@ from bertune.errors import InputError
 from bertune.google.starting import check_shapes
 from bertune.network import Network
 from bertune.progress import Curves
-from bertune.training.loop import Progress
 from bertune.training.optimizer import AdamW
+from bertune.training.parts import Progress
 
 logger = logging.getLogger(__name__)
 

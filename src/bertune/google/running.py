@@ -26,8 +26,9 @@ from bertune.options import DEVICES, PRECISIONS, option
 from bertune.precision import choose_device, choose_dtype, fast_float32
 from bertune.tasks.task import Task
 from bertune.tokenization import Tokenizer
-from bertune.training.loop import Parts, Plan, Progress, fit
+from bertune.training.loop import fit
 from bertune.training.optimizer import GOOGLE_ADAMW, AdamW, Schedule
+from bertune.training.parts import Parts, Plan, Progress
 
 logger = logging.getLogger(__name__)
 

@@ -3,99 +3,27 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from bertune.data.batching import shuffled_batches
-from bertune.data.features import Batch
 from bertune.errors import InputError
-from bertune.network import BatchLoss, Network
 from bertune.progress import Bar, progress_bar
-from bertune.training.optimizer import AdamW, Schedule
+from bertune.training.parts import Keeper, Parts, Plan, Progress
+from bertune.training.update import Numbers, update
 
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 10
 """Updates in a row with a gradient that is not finite before a run stops."""
 
-
-@dataclass(frozen=True)
-class Plan:
-    """The numbers of a run, settled.
-
-    check_every: updates from one evaluation and checkpoint to the next; None: once an epoch.
-    rank, world: which share of every batch this process computes.
-    """
-
-    steps: int
-    batch_size: int
-    accumulation: int
-    seed: int
-    schedule: Schedule
-    patience: int | None
-    metric: str | None
-    check_every: int | None = None
-    rank: int = 0
-    world: int = 1
-
-
-@dataclass
-class Progress:
-    """How far a run has come: all that must survive a stop, besides weights, moments and random generators."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    examples: int = 0
-    seconds: float = 0.0
-    best: float | None = None
-    best_step: int = 0
-    without_improvement: int = 0
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    finished: bool = False
-
-
-class Keeper(Protocol):
-    """Where a run is kept: its checkpoints, its best model, its curves."""
-
-    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
-        """Keep what an exact continuation needs."""
-        ...
-
-    def save_best(self, weights: Mapping[str, torch.Tensor], metrics: Mapping[str, float]) -> None:
-        """Keep this state of the model as the best so far."""
-        ...
-
-    def curves(self, values: Mapping[str, float], step: int) -> None:
-        """Add points to the curves."""
-        ...
-
-
-Evaluate = Callable[[], dict[str, float]]
-
-MakeBatch = Callable[[npt.NDArray[np.int64], int], Batch]
-"""Indices of training sequences and the epoch → their batch. Tasks that mask anew every epoch do so here."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the loop works with, built by its caller.
-
-    sequences: how many there are to train on.  make_batch: lays some of them out, on the network's device or not.
-    """
-
-    network: Network
-    sequences: int
-    make_batch: MakeBatch
-    loss: BatchLoss
-    optimizer: AdamW
-    evaluate: Evaluate | None
-    keeper: Keeper
+READ_BEHIND = 16
+"""Updates that an accelerator may be ahead of the host before their numbers are read."""
 
 
 def steps_per_epoch(sequences: int, batch_size: int) -> int:
@@ -109,54 +37,62 @@ def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
     Raises:
         InputError: gradients that stay without finite values.
     """
-    skipped = 0
     batches = _batches(parts, plan, progress.epoch)
     with progress_bar("training", plan.steps, done=progress.step) as bar:
+        reader = _Reader(parts, plan, bar)
         while progress.step < plan.steps and not progress.finished:
             start = time.perf_counter()
             rows = batches[progress.batch]
-            loss, norm = update(parts, plan, rows, progress)
-            skipped = 0 if math.isfinite(norm) else skipped + 1
-            if skipped:
-                _complain(loss, norm, rows, skipped)
+            numbers = update(parts, plan, rows, progress)
             progress.step += 1
             progress.batch += 1
             progress.examples += len(rows)
-            progress.seconds += time.perf_counter() - start
-            _tell(parts.keeper, bar, progress, plan, {"train/loss": loss, "train/gradient_norm": norm})
             at_end = progress.batch == len(batches)
+            due = at_end if plan.check_every is None else progress.step % plan.check_every == 0
+            due = due or progress.step == plan.steps
+            reader.add(progress.step, rows, numbers)
+            reader.read(progress, everything=due)
+            progress.seconds += time.perf_counter() - start
             if at_end:
                 progress.epoch, progress.batch = progress.epoch + 1, 0
                 batches = _batches(parts, plan, progress.epoch)
-            due = at_end if plan.check_every is None else progress.step % plan.check_every == 0
-            if due or progress.step == plan.steps:
+            if due:
                 check(parts, plan, progress)
     return progress
+
+
+class _Reader:
+    """Reads what updates came to, a few updates behind on a device that works ahead of the host."""
+
+    def __init__(self, parts: Parts, plan: Plan, bar: Bar) -> None:
+        self._parts, self._plan, self._bar = parts, plan, bar
+        self._behind = 0 if parts.network.device.type == "cpu" else READ_BEHIND
+        self._waiting: deque[tuple[int, npt.NDArray[np.int64], Numbers]] = deque()
+        self._skipped = 0
+
+    def add(self, step: int, rows: npt.NDArray[np.int64], numbers: Numbers) -> None:
+        """One more update, the `step`-th, on the sequences at `rows`."""
+        self._waiting.append((step, rows, numbers))
+
+    def read(self, progress: Progress, *, everything: bool) -> None:
+        """Tell of the updates that are far enough behind, or of all.
+
+        Raises:
+            InputError: gradients that stay without finite values.
+        """
+        while len(self._waiting) > (0 if everything else self._behind):
+            step, rows, numbers = self._waiting.popleft()
+            loss, norm = numbers.read()
+            self._skipped = 0 if math.isfinite(norm) else self._skipped + 1
+            if self._skipped:
+                _complain(loss, norm, rows, self._skipped)
+            _tell(self._parts.keeper, self._bar, progress, self._plan, step, loss, norm)
 
 
 def _batches(parts: Parts, plan: Plan, epoch: int) -> list[npt.NDArray[np.int64]]:
     return shuffled_batches(
         parts.sequences, plan.batch_size, seed=plan.seed, epoch=epoch, rank=plan.rank, world=plan.world
     )
-
-
-def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Progress) -> tuple[float, float]:
-    """One optimizer step on the sequences at `rows`, computed in `plan.accumulation` parts.
-
-    Returns: mean loss and the gradients' norm before clipping.
-    """
-    parts.network.train()
-    total, count = 0.0, 0.0
-    pieces = np.array_split(rows, min(plan.accumulation, len(rows)))
-    for piece in pieces:
-        batch = parts.make_batch(piece, progress.epoch).to(parts.network.device)
-        loss, weight = parts.loss(parts.network(batch), batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if len(pieces) > 1:
-            parts.optimizer.accumulate()
-        total, count = total + float(loss.detach()), count + float(weight)
-    norm = parts.optimizer.step(plan.schedule(progress.step), scale=1 / max(count, 1.0))
-    return total / max(count, 1.0), norm
 
 
 def check(parts: Parts, plan: Plan, progress: Progress) -> None:
@@ -200,12 +136,12 @@ def weights_of(parts: Parts) -> dict[str, torch.Tensor]:
     return state | parts.optimizer.masters()
 
 
-def _tell(keeper: Keeper, bar: Bar, progress: Progress, plan: Plan, values: dict[str, float]) -> None:
-    rate = progress.examples / progress.seconds
-    bar.advance(1, f"loss {values['train/loss']:.4f}  {rate:.1f} examples/s")
-    if progress.step % 10 == 0 or progress.step == plan.steps:
-        more = {"train/learning_rate": plan.schedule(progress.step - 1), "train/examples_per_second": rate}
-        keeper.curves(values | more, progress.step)
+def _tell(keeper: Keeper, bar: Bar, progress: Progress, plan: Plan, step: int, loss: float, norm: float) -> None:
+    rate = progress.examples / max(progress.seconds, 1e-9)
+    bar.advance(1, f"loss {loss:.4f}  {rate:.1f} examples/s")
+    if step % 10 == 0 or step == plan.steps:
+        values = {"train/loss": loss, "train/gradient_norm": norm, "train/learning_rate": plan.schedule(step - 1)}
+        keeper.curves(values | {"train/examples_per_second": rate}, step)
 
 
 def _complain(loss: float, norm: float, rows: npt.NDArray[np.int64], skipped: int) -> None:

@@ -25,9 +25,10 @@ from bertune.progress import console, progress_bar, table_of
 from bertune.tasks.masking.head import PretrainingScores
 from bertune.tasks.pretraining import Pretraining, PretrainingOptions
 from bertune.tokenization import Tokenizer
-from bertune.training.loop import Parts, Plan, Progress, fit, steps_per_epoch
+from bertune.training.loop import fit, steps_per_epoch
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.options import holds_run
+from bertune.training.parts import Parts, Plan, Progress
 from bertune.training.pretrain_data import Inputs, PretrainingData, Source, find_inputs, open_data
 from bertune.training.pretrain_options import PretrainOptions
 from bertune.training.pretrain_start import Start, open_start

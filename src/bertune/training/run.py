@@ -15,8 +15,8 @@ from torch import Tensor
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError
 from bertune.progress import Curves
-from bertune.training.loop import Progress
 from bertune.training.optimizer import AdamW
+from bertune.training.parts import Progress
 
 logger = logging.getLogger(__name__)
 

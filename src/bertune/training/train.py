@@ -27,9 +27,10 @@ from bertune.progress import console, table_of
 from bertune.tasks.task import Purpose, Task, new_task, task_kind
 from bertune.tokenization import Tokenizer
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.loop import Parts, Plan, Progress, fit, steps_per_epoch
+from bertune.training.loop import fit, steps_per_epoch
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.options import TrainOptions, holds_run
+from bertune.training.parts import Parts, Plan, Progress
 from bertune.training.run import RunFolder
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,87 @@
+"""What a training run is made of: its numbers, its parts, and how far it has come."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bertune.data.features import Batch
+from bertune.network import BatchLoss, Network
+from bertune.training.optimizer import AdamW, Schedule
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a run, settled.
+
+    check_every: updates from one evaluation and checkpoint to the next; None: once an epoch.
+    rank, world: which share of every batch this process computes.
+    """
+
+    steps: int
+    batch_size: int
+    accumulation: int
+    seed: int
+    schedule: Schedule
+    patience: int | None
+    metric: str | None
+    check_every: int | None = None
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass
+class Progress:
+    """How far a run has come: all that must survive a stop, besides weights, moments and random generators."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    without_improvement: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
+
+
+class Keeper(Protocol):
+    """Where a run is kept: its checkpoints, its best model, its curves."""
+
+    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+        """Keep what an exact continuation needs."""
+        ...
+
+    def save_best(self, weights: Mapping[str, torch.Tensor], metrics: Mapping[str, float]) -> None:
+        """Keep this state of the model as the best so far."""
+        ...
+
+    def curves(self, values: Mapping[str, float], step: int) -> None:
+        """Add points to the curves."""
+        ...
+
+
+Evaluate = Callable[[], dict[str, float]]
+
+MakeBatch = Callable[[npt.NDArray[np.int64], int], Batch]
+"""Indices of training sequences and the epoch → their batch. Tasks that mask anew every epoch do so here."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop works with, built by its caller.
+
+    sequences: how many there are to train on.  make_batch: lays some of them out, on the network's device or not.
+    """
+
+    network: Network
+    sequences: int
+    make_batch: MakeBatch
+    loss: BatchLoss
+    optimizer: AdamW
+    evaluate: Evaluate | None
+    keeper: Keeper
