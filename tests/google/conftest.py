@@ -20,6 +20,12 @@ class Answer:
 Run = Callable[..., Answer]
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Instances that run_pretraining lays out go to a folder of the test."""
+    monkeypatch.setenv("BERTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a program's main on arguments given in any type; its status, and what it said on stderr."""

@@ -13,7 +13,6 @@ from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.data.tfrecord import read_records
 from bertune.google import run_classifier, run_classifier_with_tfhub
 from bertune.google.processors import PROCESSORS, read_part
-from bertune.google.running import Stream
 
 from .conftest import Run
 
@@ -157,18 +156,6 @@ def test_the_same_seed_gives_the_same_run(run: Run, tiny: list[str], mrpc: list[
     a, b, c = (tmp_path / name / "model.ckpt-3" for name in "abc")
     assert same_variables(a, b)
     assert not same_variables(a, c)
-
-
-def test_orders_of_training_sequences() -> None:
-    stream = Stream(10, 4, seed=0, local=False)
-    seen = np.concatenate([stream.rows(step) for step in range(10)])
-    assert all(sorted(seen[start : start + 10]) == list(range(10)) for start in range(0, 40, 10))
-    assert not np.array_equal(seen[:10], seen[10:20])
-    np.testing.assert_array_equal(Stream(10, 4, seed=0, local=False).rows(7), stream.rows(7))
-    local = Stream(1000, 50, seed=0, local=True)
-    drawn = np.concatenate([local.rows(step) for step in range(30)])
-    assert len(set(drawn[:900].tolist())) == 900, "no repetition before the file's end comes near"
-    assert (drawn[:900] <= np.arange(900) + 100).all(), "a record is drawn from the next hundred"
 
 
 def test_refusals_come_together_and_leave_nothing(

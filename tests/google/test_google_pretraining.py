@@ -1,5 +1,7 @@
 """create_pretraining_data and run_pretraining: the recorded instances and figures, whole runs, refusals."""
 
+import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 
 import bertune
 from bertune.checkpoints.tensor_bundle import TensorBundle
-from bertune.data.tfrecord import read_records
+from bertune.data.tfrecord import read_records, write_records
 from bertune.google import create_pretraining_data, run_pretraining
 from bertune.google.create_pretraining_data import read_documents
+from bertune.google.run_pretraining import open_sequences
 from bertune.tokenization import Tokenizer
 
 from .conftest import Run
@@ -75,13 +78,36 @@ def test_from_scratch(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -
     assert (tmp_path / "model.ckpt-1.index").is_file()
 
 
+def test_records_are_not_held_in_memory(tmp_path: Path) -> None:
+    """800 records of 512 tokens take 3.2 MiB as the flat table that they become on disk."""
+    path, tokens, masks = tmp_path / "data", np.arange(512), np.arange(20)
+    record = {"input_ids": tokens, "input_mask": np.ones(512, np.int64), "segment_ids": tokens // 256}
+    record |= {"masked_lm_positions": masks, "masked_lm_ids": masks + 5, "masked_lm_weights": np.ones(20, np.float32)}
+    write_records(path, (record | {"next_sentence_labels": np.array([number % 2])} for number in range(800)))
+    tracemalloc.start()
+    found = open_sequences([path], 600)
+    for first in range(0, 800, 16):
+        features = found.features(np.arange(first, first + 16)[::-1], 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.5 * 2**20  # of which 1 MiB is a piece of the file, read for its hash
+    assert len(found) == 800
+    assert features.input_ids[0].tolist() == tokens.tolist()
+    assert np.asarray(features.targets["next_sentence"]).tolist() == [1, 0] * 8
+
+
 def test_refusals(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
     data = shared / "golden/pretraining/instances.tf_record"
     flags = [*tiny[1:], f"--input_file={data}", f"--output_dir={tmp_path / 'out'}", "--do_eval"]
     answer = run(run_pretraining.main, *flags, "--max_seq_length=128", status=2)
     assert "input_ids has 64 values, expected 128" in answer.err
     answer = run(run_pretraining.main, *flags, "--max_seq_length=64", status=2)
-    assert "--max_predictions_per_seq" in answer.err
+    assert "pass --max_predictions_per_seq=10" in answer.err
+    small = tmp_path / "config.json"
+    small.write_text(json.dumps(json.loads(Path(tiny[1].partition("=")[2]).read_text()) | {"vocab_size": 1000}))
+    other = [f"--bert_config_file={small}", f"--input_file={data}", f"--output_dir={tmp_path / 'out'}", "--do_eval"]
+    answer = run(run_pretraining.main, *other, *LENGTHS, status=2)
+    assert "record 0 (from 0): input_ids holds" in answer.err
     answer = run(run_pretraining.main, *tiny[1:], f"--output_dir={tmp_path}", "--input_file=gone*", status=2)
     assert "nothing to do" in answer.err
     assert "gone*" in answer.err

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bertune.data.features import IGNORED, Features
 from bertune.data.ragged import Ragged
 from bertune.data.rows import file_sha256
+from bertune.data.shards import release
 from bertune.data.tfrecord import read_records
 from bertune.errors import InputError
 from bertune.progress import progress_bar
@@ -41,6 +42,7 @@ class Instances:
     def features(self, rows: npt.NDArray[np.int64], *, next_sentence: bool) -> Features:
         """Some instances without their padding, with the targets of pre-training."""
         chosen = np.asarray(self.rows[rows])
+        release(self.rows)  # else the pages of an epoch would add up in the process
         bounds = np.cumsum([self.length, self.length, self.masks, self.masks])
         ids, segments, positions, labels, rest = np.split(chosen, bounds, axis=1)
         real = np.arange(self.length) < rest[:, :1]
@@ -87,7 +89,7 @@ def open_instances(files: Sequence[Path], cache: Path, vocabulary: int) -> Insta
             beside.replace(about)
         described = json.loads(about.read_text(encoding="utf-8"))
         length, masks = int(described["length"]), int(described["masks"])
-        rows = np.asarray(np.memmap(target, np.int32, mode="r")).reshape(-1, 2 * length + 2 * masks + 2)
+        rows = np.asarray(np.memmap(target, np.int32, mode="r").reshape(-1, 2 * length + 2 * masks + 2))
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written or read: {error.strerror or error}") from None
     except (ValueError, KeyError) as error:

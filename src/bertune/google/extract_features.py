@@ -126,8 +126,7 @@ def _lines(flags: FeatureFlags, encoder: Encoder, words: Tokenizer, layers: Sequ
     while batch := list(islice(rest, flags.batch_size)):
         first = words.encode([text for _, (text, _) in batch])
         second = words.encode([pair or "" for _, (_, pair) in batch])
-        special = (words.special.cls, words.special.sep)
-        ids, segments, cut = join_pair(first, second, special, flags.max_seq_length)
+        ids, segments, cut = join_pair(first, second, words.special, flags.max_seq_length)
         numbers = np.arange(len(batch), dtype=np.int32)
         values = _run(encoder, Features(ids, segments, numbers, cut=cut), [place for _, place in layers])
         for place, (number, _) in enumerate(batch):

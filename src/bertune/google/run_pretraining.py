@@ -15,10 +15,12 @@ from bertune.checkpoints.google import read_vocabulary
 from bertune.checkpoints.google_config import casing_from_name, casing_from_vocabulary
 from bertune.data.corpus import find_files
 from bertune.data.features import IGNORED, Batch
+from bertune.data.instances import open_instances
+from bertune.data.shards import corpora_folder
+from bertune.data.tfrecord import read_records
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
-from bertune.google.instances import Instances, read_instances
 from bertune.google.running import (
     RunFlags,
     Setting,
@@ -41,6 +43,8 @@ from bertune.progress import progress_bar
 from bertune.tasks.masking.head import CORRECT, LOG_PROBABILITY, NEXT
 from bertune.tasks.pretraining import Pretraining
 from bertune.tokenization import Tokenizer
+from bertune.training.pretrain import batch_of
+from bertune.training.pretrain_data import FixedSequences
 
 logger = logging.getLogger("bertune.google.run_pretraining")  # also when run by `python -m`
 
@@ -91,13 +95,13 @@ def program(argv: Sequence[str]) -> None:
         except InputError as error:
             problems.add(str(error))
     problems.raise_if_any()
+    check_widths([path for paths in files.values() for path in paths], own)
     setting = set_up(flags.of(RunFlags))
     model = ModelFlags(own.bert_config_file, "", own.init_checkpoint)
     start = open_start(model, strict=setting.strict, with_words=False)
     check_positions(own.max_seq_length, start.config)
-    lengths = own.max_seq_length, own.max_predictions_per_seq, start.config.vocab_size
-    instances = read_instances(files["input_file"], *lengths)
-    held_out = read_instances(files["eval_input_file"], *lengths) if files["eval_input_file"] else None
+    instances = open_sequences(files["input_file"], start.config.vocab_size)
+    held_out = open_sequences(files["eval_input_file"], start.config.vocab_size) if files["eval_input_file"] else None
     output = Path(training.output_dir)
     make_folder(output)
     task = Pretraining(next_sentence=True)
@@ -106,7 +110,7 @@ def program(argv: Sequence[str]) -> None:
     setting.place(network, sparse=False)  # the heads give the word table dense gradients
     names = google_names(start.config, HEADS)
     if own.do_train:
-        trainee = Trainee(network, names, len(instances), instances.batch, _loss)
+        trainee = Trainee(network, names, len(instances), lambda rows: batch_of(instances, rows, 0), _loss)
         step = train(setting, trainee, Training(own.num_train_steps, own.num_warmup_steps, training))
         _save(own, start, network, (output, files["input_file"][0], len(instances)), flags.said)
     else:
@@ -120,12 +124,50 @@ def program(argv: Sequence[str]) -> None:
         write_results(output / "eval_results.txt", results | {"global_step": step})
 
 
+def check_widths(files: Sequence[Path], flags: PretrainingFlags) -> None:
+    """Compare every file's first record with the lengths that the flags say.
+
+    Raises:
+        InputError: a file without records, of something else, or of other lengths; all at once.
+    """
+    problems = Problems()
+    for path in dict.fromkeys(files):
+        record = next(read_records(path), None)
+        if record is None:
+            problems.add(f"{path}: no records in it")
+            continue
+        widths = {
+            "input_ids": ("max_seq_length", flags.max_seq_length),
+            "masked_lm_positions": ("max_predictions_per_seq", flags.max_predictions_per_seq),
+        }
+        for name, (flag, width) in widths.items():
+            if name not in record:
+                problems.add(f"{path}: its records have no {name}; is it a file of create_pretraining_data?")
+            elif len(record[name]) != width:
+                problems.add(
+                    f"{path}: {name} has {len(record[name])} values, expected {width}; pass --{flag}="
+                    f"{len(record[name])}, which the data were made with"
+                )
+    problems.raise_if_any()
+
+
+def open_sequences(files: Sequence[Path], vocab_size: int) -> FixedSequences:
+    """The records of some files, laid out on disk once, so that memory does not grow with them and any can be read.
+
+    Raises:
+        InputError: a broken file, or records that do not fit the model.
+    """
+    folder = corpora_folder()
+    logger.info("laying %s out in %s, where the next run finds it again", ", ".join(map(str, files)), folder)
+    return FixedSequences(open_instances(files, folder, vocab_size), next_sentence=True)
+
+
 def _loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     return Pretraining(next_sentence=True).loss(logits, batch.targets, batch.layout)
 
 
 def evaluation(
-    network: Network, setting: Setting, instances: Instances, size: tuple[int, int]
+    network: Network, setting: Setting, instances: FixedSequences, size: tuple[int, int]
 ) -> dict[str, np.float32 | int]:
     """The original's figures over the first instances, which begin anew at the end.
 
@@ -141,7 +183,7 @@ def evaluation(
     with torch.inference_mode(), fast_float32(setting.device), progress_bar("evaluating", steps) as bar:
         for step in range(steps):
             rows = np.arange(step * batch_size, (step + 1) * batch_size) % len(instances)
-            batch = instances.batch(rows).to(setting.device)
+            batch = batch_of(instances, rows, 0).to(setting.device)
             logits = network(batch).float()
             masked = logits[batch.targets["labels"] != IGNORED]
             scores, truth = logits[batch.layout.starts, NEXT], batch.targets["next_sentence"]

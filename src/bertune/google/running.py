@@ -1,7 +1,6 @@
 """What the programs of google-research/bert share: their common flags, training, files of results, exit status."""
 
 import logging
-import random
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,6 +17,7 @@ from bertune.data.features import Batch
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError
 from bertune.google.checkpoints import OutputFolder, load_weights, newest, seed_at, write_text
+from bertune.google.stream import Buffered, Rows, Shuffled, Stream
 from bertune.model import Making, save_model
 from bertune.network import BatchLoss, Network
 from bertune.options import DEVICES, PRECISIONS, option
@@ -32,10 +30,7 @@ from bertune.training.parts import Parts, Plan, Progress
 
 logger = logging.getLogger(__name__)
 
-Rows = npt.NDArray[np.int64]
 DEFAULT_SEED = 42
-_BUFFER = 100
-"""Records in the original's shuffle buffer."""
 
 
 @dataclass(frozen=True)
@@ -161,46 +156,6 @@ def steps_of(examples: int, flags: TrainFlags, epochs: EpochFlags) -> Training:
     return Training(steps, int(steps * epochs.warmup_proportion), flags)
 
 
-class Stream:
-    """An endless order of training sequences, cut into batches; batches run across the ends of epochs.
-
-    Globally every epoch is a new permutation, which seed and epoch decide. Locally, as in the original, the file's
-    order is repeated and passes through a buffer of 100, out of which the next sequence is drawn.
-    """
-
-    def __init__(self, sequences: int, batch_size: int, seed: int, *, local: bool, first: int = 0) -> None:
-        """first: the step that a local stream begins with; the original starts afresh when a run goes on."""
-        self._sequences, self._batch_size, self._seed, self._first = sequences, batch_size, seed, first
-        self._epochs: dict[int, Rows] = {}
-        self._drawn: list[int] | None = [] if local else None
-        self._random = random.Random(seed_at(seed, first))
-        self._buffer = [i % sequences for i in range(_BUFFER)]
-
-    def rows(self, step: int) -> Rows:
-        """Sequences of the batch of a step. Shape: (batch,)."""
-        if self._drawn is not None:
-            start = (step - self._first) * self._batch_size
-            return np.array(self._draw(start, start + self._batch_size), np.int64)
-        places = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        epochs, within = places // self._sequences, places % self._sequences
-        return np.array([self._epoch(int(e))[i] for e, i in zip(epochs, within, strict=True)], np.int64)
-
-    def _epoch(self, epoch: int) -> Rows:
-        if epoch not in self._epochs:
-            self._epochs = {e: order for e, order in self._epochs.items() if e >= epoch - 1}
-            self._epochs[epoch] = np.random.default_rng((self._seed, epoch)).permutation(self._sequences)
-        return self._epochs[epoch]
-
-    def _draw(self, start: int, end: int) -> list[int]:
-        drawn = self._drawn or []
-        while len(drawn) < end:
-            place = self._random.randrange(_BUFFER)
-            drawn.append(self._buffer[place])
-            self._buffer[place] = (len(drawn) - 1 + _BUFFER) % self._sequences
-        self._drawn = drawn
-        return drawn[start:end]
-
-
 @dataclass(frozen=True)
 class Trainee:
     """What is trained. names: of all its weights, ours and the original's.  make_batch: rows → batch."""
@@ -233,11 +188,8 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
     network.encoder.set_compute_dtype(setting.dtype)
     if not prefix:
         keeper.save_checkpoint(optimizer, progress)
-    local = setting.strict
     logger.info("seed %d (the original has none, so its runs differ); --seed takes another", setting.seed)
-    if not local:
-        logger.info("training data are shuffled as a whole (the original: within 100 records)")
-    stream = Stream(trainee.sequences, flags.train_batch_size, setting.seed, local=local, first=step)
+    stream = _stream(setting, trainee.sequences, flags.train_batch_size, step)
 
     def make_batch(places: Rows, at: int) -> Batch:
         return trainee.make_batch(stream.rows(at)[places])
@@ -264,6 +216,14 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
     network.encoder.set_compute_dtype(torch.float32)
     network.load_state_dict(masters, strict=False)
     return progress.step
+
+
+def _stream(setting: Setting, sequences: int, batch_size: int, first: int) -> Stream:
+    """The order of training. first: the step that the run begins with."""
+    if setting.strict:
+        return Buffered(sequences, batch_size, seed_at(setting.seed, first), first)
+    logger.info("training data are shuffled as a whole (the original: within 100 records)")
+    return Shuffled(sequences, batch_size, setting.seed)
 
 
 def newest_or_start(network: Network, names: Sequence[Rename], folder: Path) -> int:
