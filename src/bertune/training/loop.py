@@ -14,13 +14,11 @@ import torch
 from bertune.data.batching import shuffled_batches
 from bertune.errors import InputError
 from bertune.progress import Bar, progress_bar
+from bertune.training.health import count_update, tell_skipped
 from bertune.training.parts import Keeper, Parts, Plan, Progress
 from bertune.training.update import Numbers, update
 
 logger = logging.getLogger(__name__)
-
-MAX_SKIPPED = 10
-"""Updates in a row with a gradient that is not finite before a run stops."""
 
 READ_BEHIND = 16
 """Updates that an accelerator may be ahead of the host before their numbers are read."""
@@ -40,6 +38,7 @@ def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
     batches = _batches(parts, plan, progress.epoch)
     with progress_bar("training", plan.steps, done=progress.step) as bar:
         reader = _Reader(parts, plan, bar)
+        begun = time.perf_counter() - progress.wall_seconds
         while progress.step < plan.steps and not progress.finished:
             start = time.perf_counter()
             rows = batches[progress.batch]
@@ -53,11 +52,14 @@ def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
             reader.add(progress.step, rows, numbers)
             reader.read(progress, everything=due)
             progress.seconds += time.perf_counter() - start
+            progress.wall_seconds = time.perf_counter() - begun
             if at_end:
                 progress.epoch, progress.batch = progress.epoch + 1, 0
                 batches = _batches(parts, plan, progress.epoch)
             if due:
                 check(parts, plan, progress)
+        progress.wall_seconds = time.perf_counter() - begun
+    tell_skipped(progress)
     return progress
 
 
@@ -68,7 +70,6 @@ class _Reader:
         self._parts, self._plan, self._bar = parts, plan, bar
         self._behind = 0 if parts.network.device.type == "cpu" else READ_BEHIND
         self._waiting: deque[tuple[int, npt.NDArray[np.int64], Numbers]] = deque()
-        self._skipped = 0
 
     def add(self, step: int, rows: npt.NDArray[np.int64], numbers: Numbers) -> None:
         """One more update, the `step`-th, on the sequences at `rows`."""
@@ -83,9 +84,7 @@ class _Reader:
         while len(self._waiting) > (0 if everything else self._behind):
             step, rows, numbers = self._waiting.popleft()
             loss, norm = numbers.read()
-            self._skipped = 0 if math.isfinite(norm) else self._skipped + 1
-            if self._skipped:
-                _complain(loss, norm, rows, self._skipped)
+            count_update(self._parts, self._plan, progress, rows, (step, loss, norm))
             _tell(self._parts.keeper, self._bar, progress, self._plan, step, loss, norm)
 
 
@@ -142,13 +141,3 @@ def _tell(keeper: Keeper, bar: Bar, progress: Progress, plan: Plan, step: int, l
     if step % 10 == 0 or step == plan.steps:
         values = {"train/loss": loss, "train/gradient_norm": norm, "train/learning_rate": plan.schedule(step - 1)}
         keeper.curves(values | {"train/examples_per_second": rate}, step)
-
-
-def _complain(loss: float, norm: float, rows: npt.NDArray[np.int64], skipped: int) -> None:
-    named = ", ".join(str(row) for row in rows[:8]) + (", …" if len(rows) > 8 else "")
-    logger.warning("loss %s, gradient norm %s: update skipped; training sequences %s", loss, norm, named)
-    if skipped >= MAX_SKIPPED:
-        raise InputError(
-            f"training: {skipped} updates in a row had no finite gradient; "
-            "try a lower --learning-rate or --precision fp32"
-        )

@@ -18,6 +18,7 @@ class Plan:
     """The numbers of a run, settled.
 
     check_every: updates from one evaluation and checkpoint to the next; None: once an epoch.
+    max_skipped: updates in a row without finite numbers before the run stops.
     rank, world: which share of every batch this process computes.
     """
 
@@ -29,13 +30,20 @@ class Plan:
     patience: int | None
     metric: str | None
     check_every: int | None = None
+    max_skipped: int = 10
     rank: int = 0
     world: int = 1
 
 
 @dataclass
 class Progress:
-    """How far a run has come: all that must survive a stop, besides weights, moments and random generators."""
+    """How far a run has come: all that must survive a stop, besides weights, moments and random generators.
+
+    seed: of this try; another than the options' after a restart.
+    skipped, skipped_in_a_row: updates without finite numbers, in all and just now.
+    loss, losses: moving mean of the training loss after the warm-up, and of how many updates.
+    wall_seconds: from the first update on, evaluations and writing included, over all sessions.
+    """
 
     step: int = 0
     epoch: int = 0
@@ -47,6 +55,12 @@ class Progress:
     without_improvement: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     finished: bool = False
+    seed: int | None = None
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    loss: float = 0.0
+    losses: int = 0
+    wall_seconds: float = 0.0
 
 
 class Keeper(Protocol):
@@ -71,11 +85,21 @@ MakeBatch = Callable[[npt.NDArray[np.int64], int], Batch]
 """Indices of training sequences and the epoch → their batch. Tasks that mask anew every epoch do so here."""
 
 
+NameRows = Callable[[npt.NDArray[np.int64]], str]
+"""Indices of training sequences → where they stand in the data."""
+
+
+def sequence_numbers(rows: npt.NDArray[np.int64]) -> str:
+    """Training sequences by their numbers, from 0, where nothing better is known."""
+    return f"training sequences {', '.join(str(row) for row in np.sort(rows))}"
+
+
 @dataclass(frozen=True)
 class Parts:
     """What the loop works with, built by its caller.
 
     sequences: how many there are to train on.  make_batch: lays some of them out, on the network's device or not.
+    name_rows: where some of them stand in the data, for messages.
     """
 
     network: Network
@@ -85,3 +109,4 @@ class Parts:
     optimizer: AdamW
     evaluate: Evaluate | None
     keeper: Keeper
+    name_rows: NameRows = sequence_numbers

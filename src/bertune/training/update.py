@@ -1,5 +1,6 @@
 """One update: the gradients of a batch, and the optimizer's step."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,5 +37,6 @@ def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Prog
         if len(pieces) > 1:
             parts.optimizer.accumulate()
         total, count = total + float(loss.detach()), count + float(weight)
-    norm = parts.optimizer.step(plan.schedule(progress.step), scale=1 / max(count, 1.0))
+    scale = 1 / max(count, 1.0) if math.isfinite(total) else math.nan  # without a finite loss nothing is updated
+    norm = parts.optimizer.step(plan.schedule(progress.step), scale=scale)
     return Numbers(total / max(count, 1.0), norm)
