@@ -1,5 +1,8 @@
 """One attention, for packed and padded layouts; the layout and the device pick the kernel."""
 
+import functools
+import logging
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,6 +10,8 @@ from torch.nn import functional as F
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
+
+logger = logging.getLogger(__name__)
 
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of every token's angles. Shape: (tokens, 1, head size) each, float32."""
@@ -68,8 +73,8 @@ def attend(qkv: Tensor, layout: Layout, heads: int, dropout: float, window: int 
     """
     tokens, width = qkv.shape[0], qkv.shape[1] // 3
     split = qkv.view(tokens, 3, heads, width // heads)
-    if layout.is_packed and qkv.is_cuda and qkv.dtype != torch.float32:
-        return _flash(split, layout, dropout, window).reshape(tokens, width)
+    if layout.is_packed and qkv.is_cuda and flash_works(qkv.device, qkv.dtype, width // heads):
+        return _flash(split, layout.bounds, layout.longest, dropout, window).reshape(tokens, width)
     padded = layout.to_padded(split) if layout.is_packed else split.view(len(layout), layout.stride, *split.shape[1:])
     q, k, v = padded.permute(2, 0, 3, 1, 4)
     mask = _mask(layout, window)
@@ -92,19 +97,37 @@ def _mask(layout: Layout, window: int) -> Tensor | None:
     return near if real is None else (near & real) | (apart == 0)
 
 
-def _flash(split: Tensor, layout: Layout, dropout: float, window: int) -> Tensor:
+@functools.cache
+def flash_works(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether variable-length flash attention runs here, there and back: it is tried once.
+
+    It is private to PyTorch and asks for half precision, an NVIDIA GPU of compute capability 8 or more, and heads of a
+    multiple of 8 up to 256. Where it fails, attention runs on padded sequences.
+    """
+    if dtype not in (torch.float16, torch.bfloat16):
+        return False
+    try:
+        with torch.random.fork_rng([device]), torch.inference_mode(False), torch.enable_grad():
+            split = torch.zeros(8, 3, 1, head_size, device=device, dtype=dtype, requires_grad=True)
+            bounds = torch.tensor([0, 3, 8, 8], device=device, dtype=torch.int32)
+            _flash(split, bounds, 5, 0.1, 0).sum().backward()  # type: ignore[no-untyped-call]
+            return split.grad is not None and bool(split.grad.isfinite().all())
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        first = str(error).partition("\n")[0]
+        logger.warning("no flash attention on this device (%s); attention runs on padded sequences", first)
+        return False
+
+
+def _flash(split: Tensor, bounds: Tensor, longest: int, dropout: float, window: int) -> Tensor:
     """Variable-length flash attention on CUDA, with dropout, which PyTorch's public `varlen_attn` lacks.
 
     `aten::_flash_attention_forward` is private but differentiable and present from PyTorch 2.6 on.
+    bounds: where sequences begin and end; they must cover all rows, for it leaves others unwritten.
     Shape: (tokens, 3, heads, head size) → (tokens, heads, head size).
     """
-    bounds = F.pad(layout.lengths.cumsum(0), (1, 0)).to(torch.int32)
     q, k, v = split.unbind(1)
     near = {"window_size_left": window, "window_size_right": window} if window else {}
     out: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, bounds, bounds, layout.longest, layout.longest, dropout, False, False, **near
+        q, k, v, bounds, bounds, longest, longest, dropout, False, False, **near
     )[0]
-    if layout.real < layout.total:  # the tail belongs to no sequence: the kernel leaves its rows unwritten
-        inside = torch.arange(layout.total, device=out.device) < bounds[-1]
-        out = torch.where(inside[:, None, None], out, 0)
     return out

@@ -2,9 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device; the host does not wait for the copy, which on CUDA takes memory that is pinned."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,9 @@ class Layout:
     lengths: real tokens of every sequence. Shape: (sequences,), int64, at least 1.
     starts: first row of every sequence. Shape: (sequences,), int64.
     total: rows of the token axis, padding included.
-    real: rows that belong to a sequence.
-    longest: the greatest length, known on the host so that no kernel launch waits for the device.
+    real: rows that belong to a sequence; where only the device knows, at least so many.
+    longest: the greatest length, known on the host so that no kernel launch waits for the device; where only the device
+        knows, a bound on it.
     stride: rows from one sequence's start to the next in a padded layout; 0 in a packed one.
     """
 
@@ -65,6 +74,21 @@ class Layout:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @cached_property
+    def bounds(self) -> Tensor:
+        """Where sequences of a packed layout begin and end, the tail cut into more of them: no row is without one.
+
+        Kernels leave rows outside all sequences unwritten, in gradients too. Some of the last may be empty.
+        Shape: (sequences + 1 + tails,), int32.
+        """
+        ends = self.lengths.cumsum(0)
+        parts = [torch.zeros_like(ends[:1]), ends]
+        if self.real < self.total:
+            tails = -(-(self.total - self.real) // self.longest)
+            further = torch.arange(1, tails + 1, device=ends.device) * self.longest
+            parts.append((ends[-1:] + further).clamp(max=self.total))
+        return torch.cat(parts).to(torch.int32)
+
     def mask(self) -> Tensor:
         """True at real tokens of the padded form. Shape: (sequences, longest)."""
         return torch.arange(self.longest, device=self.lengths.device) < self.lengths[:, None]
@@ -75,14 +99,14 @@ class Layout:
         Shape: (sequences, longest), int64.
         """
         places = torch.arange(self.longest, device=self.lengths.device)
-        return self.starts[:, None] + torch.where(self.mask(), places, 0)
+        return self.starts[:, None] + places.expand(len(self), -1).masked_fill(~self.mask(), 0)
 
     def to_padded(self, tokens: Tensor, fill: float = 0.0) -> Tensor:
         """From the token axis to (sequences, longest, …), `fill` behind every sequence's end.
 
         Shape: (total, …) → (sequences, longest, …).
         """
-        padded = tokens[self.rows().reshape(-1)].view(len(self), self.longest, *tokens.shape[1:])
+        padded = tokens.index_select(0, self.rows().reshape(-1)).view(len(self), self.longest, *tokens.shape[1:])
         mask = self.mask().view(len(self), self.longest, *(1 for _ in tokens.shape[1:]))
         return padded.masked_fill(~mask, fill)
 
@@ -91,16 +115,17 @@ class Layout:
 
         Shape: (sequences, longest, …) → (total, …).
         """
-        mask = self.mask().reshape(-1)
-        flat = padded.reshape(-1, *padded.shape[2:])
-        tokens = flat.new_zeros(self.total, *padded.shape[2:])
-        return tokens.index_put((self.rows().reshape(-1)[mask],), flat[mask])
+        # What lies behind a sequence's end goes to a row that is cut off: to leave it out by a mask, the host would
+        # have to wait for the device to count.
+        rows = self.rows().masked_fill(~self.mask(), self.total).reshape(-1)
+        tokens = padded.new_zeros(self.total + 1, *padded.shape[2:])
+        return tokens.index_copy(0, rows, padded.reshape(-1, *padded.shape[2:]))[: self.total]
 
     def to(self, device: torch.device) -> "Layout":
         """The same layout on another device."""
         return Layout(
-            self.lengths.to(device, non_blocking=True),
-            self.starts.to(device, non_blocking=True),
+            to_device(self.lengths, device),
+            to_device(self.starts, device),
             self.total,
             self.real,
             self.longest,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bertune.encoder.kernels import calls
 from bertune.options import option
+from bertune.training.fused_adamw import FusedAdamW, Weights, in_float32, supported
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,21 @@ class AdamW:
         parameters: Iterable[tuple[str, nn.Parameter]],
         options: AdamWOptions,
         rates: Callable[[str], float] | None = None,
+        *,
+        on_device: bool | None = None,
     ) -> None:
         """Made while the weights are still float32: those tensors stay the masters of copies in half precision.
 
         Args:
-            parameters: names and weights; those that need no gradient stay as they are.
+            parameters: names and weights, on the device that they stay on; those that need no gradient stay as they
+                are.
             options: Adam's numbers.
             rates: by what a weight's learning rate is multiplied, from its name.
+            on_device: decide everything on the device, so that the host never waits; None: on CUDA.
         """
         self.options = options
-        self.step_count = 0
-        self._slots = []
+        self._host_steps = 0
+        self._slots: list[_Slot] = []
         self._frozen: dict[str, Tensor] = {}
         for name, parameter in parameters:
             master = parameter.data if parameter.dtype == torch.float32 else parameter.data.float()
@@ -80,6 +85,14 @@ class AdamW:
             zeros = torch.zeros_like(master)
             rate = rates(name) if rates is not None else 1.0
             self._slots.append(_Slot(name, parameter, master, zeros, zeros.clone(), parameter.ndim > 1, rate))
+        device = self._slots[0].master.device if self._slots else torch.device("cpu")
+        fused = supported(device) if on_device is None else on_device
+        self._fused = FusedAdamW(options, device) if fused else None
+
+    @property
+    def step_count(self) -> int:
+        """Updates made so far; on a device that decides them itself, reading waits for it."""
+        return self._host_steps if self._fused is None else int(self._fused.steps)
 
     def masters(self) -> dict[str, Tensor]:
         """The float32 value of every weight, by name."""
@@ -97,23 +110,56 @@ class AdamW:
             slot.gathered.add_(dense)
             slot.parameter.grad = None
 
-    def step(self, learning_rate: float, scale: float = 1.0) -> float:
+    def clear(self) -> None:
+        """Forget the gradients of an update that is not to be made."""
+        for slot in self._slots:
+            slot.parameter.grad = slot.gathered = None
+
+    def step(self, learning_rate: float | Tensor, scale: float | Tensor = 1.0) -> float | Tensor:
         """Update all weights and clear the gradients.
 
         Args:
             learning_rate: of this step.
             scale: multiplies every gradient first (one over the number of examples).
 
-        Returns: the joint norm of the scaled gradients before clipping. A norm that is not finite updates nothing.
+        Returns: the joint norm of the scaled gradients before clipping; on CUDA a tensor there. A norm that is not
+        finite updates nothing.
         """
         gradients = [self._take_gradient(slot) for slot in self._slots]
+        if self._fused is not None:
+            return self._step_on_device(self._fused, gradients, learning_rate, scale)
+        return self._step_from_host(gradients, float(learning_rate), float(scale))
+
+    def _step_on_device(
+        self,
+        fused: FusedAdamW,
+        gradients: list[Tensor | None],
+        learning_rate: float | Tensor,
+        scale: float | Tensor,
+    ) -> Tensor:
+        groups: dict[tuple[float, float], list[int]] = {}
+        for i, slot in enumerate(self._slots):
+            groups.setdefault((slot.rate, self._decay(slot)), []).append(i)
+        slots = self._slots
+        weights = [
+            Weights(rate, decay, [slots[i].master for i in at], [slots[i].m for i in at], [slots[i].v for i in at])
+            for (rate, decay), at in groups.items()
+        ]
+        dense = [in_float32([gradients[i] for i in at], [slots[i].master for i in at]) for at in groups.values()]
+        norm = fused.update(weights, dense, learning_rate, scale)
+        halves = [slot for slot in self._slots if slot.parameter.data.dtype != torch.float32]
+        if halves:
+            torch._foreach_copy_([slot.parameter.data for slot in halves], [slot.master for slot in halves])
+        return norm
+
+    def _step_from_host(self, gradients: list[Tensor | None], learning_rate: float, scale: float) -> float:
         norm = scale * math.sqrt(sum(_sum_of_squares(gradient) for gradient in gradients if gradient is not None))
         if not math.isfinite(norm):
             return norm
         limit = self.options.max_grad_norm
         if limit and norm > limit:
             scale *= limit / (norm + 1e-6)
-        self.step_count += 1
+        self._host_steps += 1
         for slot, gradient in zip(self._slots, gradients, strict=True):
             self._update(slot, gradient, learning_rate, scale)
         return norm
@@ -155,14 +201,17 @@ class AdamW:
         numbers = self._numbers(slot, learning_rate, scale)
         calls.adamw_rows(slot.master, slot.m, slot.v, gradient.values().contiguous(), (places, slot.seen), numbers)
 
+    def _decay(self, slot: _Slot) -> float:
+        return self.options.weight_decay if slot.decays else 0.0
+
     def _numbers(self, slot: _Slot, learning_rate: float, scale: float) -> calls.AdamWNumbers:
-        options, step = self.options, self.step_count
+        options, step = self.options, self._host_steps
         return calls.AdamWNumbers(
             learning_rate * slot.rate,
             options.beta1,
             options.beta2,
             options.eps,
-            options.weight_decay if slot.decays else 0.0,
+            self._decay(slot),
             1 - options.beta1**step if options.bias_correction else 1.0,
             1 - options.beta2**step if options.bias_correction else 1.0,
             scale,
@@ -179,7 +228,9 @@ class AdamW:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a state that `state` gave, weights included. Raises KeyError when it lacks one of them."""
-        self.step_count = int(state["step"])
+        self._host_steps = int(state["step"])
+        if self._fused is not None:
+            self._fused.steps.fill_(self._host_steps)
         for slot in self._slots:
             slot.master.copy_(state[f"master.{slot.name}"])
             slot.m.copy_(state[f"m.{slot.name}"])
