@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SAMPLES := src/bertune/samples
 JOBS ?= 2
 
-.PHONY: help install demo test lint format test-slow benchmark clean
+.PHONY: help install demo test lint format test-slow test-tensorflow benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -43,6 +43,14 @@ test: lint ## style, types and all fast tests; BERTUNE_SHARED=FOLDER adds the co
 test-slow: $(VENV)/.installed-tests ## tests that take minutes
 	$(BIN)/python -m pytest -q -m slow -rs
 
+$(VENV)-tensorflow/.installed:
+	$(PYTHON) -m venv $(VENV)-tensorflow
+	$(VENV)-tensorflow/bin/python -m pip install --quiet --disable-pip-version-check 'tensorflow-cpu>=2.16'
+	touch $@
+
+test-tensorflow: $(VENV)/.installed-tests $(VENV)-tensorflow/.installed ## TensorFlow (its own environment, 1.6 GB) reads what convert --format google writes
+	BERTUNE_TENSORFLOW=$(VENV)-tensorflow/bin/python $(BIN)/python -m pytest -q -rs tests/checkpoints/test_tensorflow.py
+
 lint: $(VENV)/.installed-tests ## ruff and strict mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,4 +67,4 @@ benchmark: $(VENV)/.installed-benchmarks ## the short set of measurements beside
 	$(BIN)/python -m benchmarks.startup
 
 clean: ## remove the virtual environment and outputs
-	rm -rf $(VENV) out build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-tensorflow out build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

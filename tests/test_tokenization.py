@@ -318,13 +318,15 @@ def unigrams(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("make", [byte_pairs, unigrams])
-def test_other_tokenizers_are_used_as_they_are(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+@pytest.mark.parametrize(("make", "separators"), [(byte_pairs, 2), (unigrams, 1)])
+def test_other_tokenizers_are_used_as_they_are(
+    tmp_path: Path, make: Callable[[Path], Path], separators: int
+) -> None:
     (tmp_path / "given").mkdir()
     tokenizer = Tokenizer.from_folder(make(tmp_path / "given"))
     mask = tokenizer.id_of("<mask>")
     assert mask is not None
-    assert tokenizer.special == SpecialTokens(pad=1, unk=3, cls=0, sep=2, mask=mask)
+    assert tokenizer.special == SpecialTokens(pad=1, unk=3, cls=0, sep=2, mask=mask, separators=separators)
     assert tokenizer.do_lower_case is None
     texts = ["hello world, hello hello hello hello", "<mask> </s>", "world \ud800", ""]
     plain = tokenizers.Tokenizer.from_file(str(tmp_path / "given/tokenizer.json"))

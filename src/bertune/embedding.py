@@ -58,8 +58,8 @@ class Embedder:
 
     def __call__(self, texts: Sequence[str], *, batch_size: int = 256) -> npt.NDArray[np.float32]:
         """Vectors of texts, in their order. Shape: (texts, hidden)."""
-        special = (self.tokenizer.special.cls, self.tokenizer.special.sep)
-        ids, segments, cut = join_pair(self.tokenizer.encode(texts), None, special, self.max_seq_length)
+        pieces, special = self.tokenizer.encode(texts), self.tokenizer.special
+        ids, segments, cut = join_pair(pieces, None, special, self.max_seq_length)
         features = Features(ids, segments, np.arange(len(texts), dtype=np.int32), {}, cut)
         with fast_float32(self.network.device):
             vectors = infer(self.network, features, batch_size=batch_size).logits

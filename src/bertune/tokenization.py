@@ -11,13 +11,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
@@ -45,13 +46,28 @@ _Word = list[tuple[str, int]]  # characters, each with the position in the origi
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of the tokens that carry structure; `mask` is None where the vocabulary has none."""
+    """Ids of the tokens that carry structure; `mask` is None where the vocabulary has none.
+
+    separators: how many `sep` stand between the texts of a pair: one in BERT's form `[CLS] a [SEP] b [SEP]`, two in
+        RoBERTa's `<s> a </s></s> b </s>`. One ends the sequence in both.
+    """
 
     pad: int
     unk: int
     cls: int
     sep: int
     mask: int | None
+    separators: int = 1
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """The ids of those that there are, by name."""
+        named = {"pad": self.pad, "unk": self.unk, "cls": self.cls, "sep": self.sep, "mask": self.mask}
+        return {name: index for name, index in named.items() if index is not None}
+
+    def around(self, paired: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """How many special tokens a sequence has, by whether it is of two texts. Shape: (sequences,)."""
+        return np.where(paired, 2 + self.separators, 2)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -150,8 +166,6 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer, special: SpecialTokens, lower: bool | None, exact: bool) -> None:
         """Take the parts that `from_vocab` and `from_folder` make; `exact` holds the backend to Google's reading."""
-        backend.no_truncation()
-        backend.no_padding()
         self.special, self.do_lower_case = special, lower
         self._source, self._config = backend.to_str(), _Json()
         self._words, self._exact = _GoogleWords(bool(lower)), exact
@@ -161,7 +175,7 @@ class Tokenizer:
         names = {index: token for token, index in self._ids.items()}
         self._tokens = [names.get(index, f"[no token {index}]") for index in range(self.vocab_size)]
         if isinstance(backend.model, models.Unigram):  # special tokens are pieces to it, found in texts too
-            model, hidden = json.loads(self._source)["model"], set(asdict(special).values())
+            model, hidden = json.loads(self._source)["model"], set(special.ids.values())
             pieces = [(f"\U0010fffe{p}" if i in hidden else p, score) for i, (p, score) in enumerate(model["vocab"])]
             backend.model = models.Unigram(pieces, model["unk_id"], model["byte_fallback"])
         self.__setstate__({"_backend": backend})
@@ -204,6 +218,8 @@ class Tokenizer:
         file, tree = _read_rules(folder, config | {"do_lower_case": casing})
         try:
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
+            backend.no_truncation()
+            backend.no_padding()
         except Exception as error:  # the library raises nothing more specific
             raise InputError(f"{file}: not a tokenizer that the tokenizers library reads: {error}") from error
         exact, rules = _is_bert(tree), json.dumps(tree.get("normalizer"))
@@ -304,7 +320,7 @@ class Tokenizer:
         """
         backend = tokenizers.Tokenizer.from_str(self._source)
         kind = "PreTrainedTokenizerFast"  # reads tokenizer.json as it is; BertTokenizer would cut words off at 100
-        named = {f"{name}_token": self._tokens[i] for name, i in asdict(self.special).items() if i is not None}
+        named = {f"{name}_token": self._tokens[i] for name, i in self.special.ids.items()}
         config = named | self._config | {"tokenizer_class": kind, "model_max_length": max_length}
         if self._exact:
             config |= {"do_lower_case": self.do_lower_case, "strip_accents": None, "tokenize_chinese_chars": True}
@@ -398,4 +414,18 @@ def _find_special(backend: tokenizers.Tokenizer, config: _Json, file: Path) -> S
             found[key] = ids[0]
         elif key not in {"pad", "mask"}:
             raise InputError(f"{file}: has none of {', '.join(tokens)}; name its {key}_token in tokenizer_config.json")
-    return SpecialTokens(found.get("pad", 0), found["unk"], found["cls"], found["sep"], found.get("mask"))
+    mask, separators = found.get("mask"), _separators(backend, found["sep"])
+    return SpecialTokens(found.get("pad", 0), found["unk"], found["cls"], found["sep"], mask, separators)
+
+
+def _separators(backend: tokenizers.Tokenizer, sep: int) -> int:
+    """How many separators the tokenizer itself puts between two texts; one where it puts none."""
+    try:
+        pair = backend.encode("a", "b")
+    except Exception:  # the library's panics and errors alike: a vocabulary that has neither letter nor [UNK]
+        return 1
+    of = pair.sequence_ids
+    if not {0, 1} <= set(of):
+        return 1
+    between = pair.ids[len(of) - of[::-1].index(0) : of.index(1)]
+    return max(1, between.count(sep))

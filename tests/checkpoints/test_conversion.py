@@ -10,9 +10,10 @@ import torch
 
 import bertune
 from bertune.checkpoints import google
-from bertune.checkpoints.source import open_checkpoint
+from bertune.checkpoints.source import open_checkpoint, open_encoder
 from bertune.checkpoints.tensor_bundle import write_bundle
 from bertune.encoder.config import EncoderConfig
+from bertune.encoder.layout import Layout
 from tests.tiny import VOCABULARY, done, opinions, refused, train, write_encoder
 
 
@@ -143,3 +144,23 @@ def test_config_and_vocabulary_elsewhere(capsys: pytest.CaptureFixture[str], sha
     encoder = write_encoder(tmp_path / "encoder")
     arguments = ["convert", "--encoder", encoder, "--output", tmp_path / "new", "--vocab-file", encoder / "vocab.txt"]
     refused(capsys, tmp_path, arguments, "--vocab-file", "no Google checkpoint")
+
+
+def test_what_googles_format_cannot_say_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    exact = write_encoder(tmp_path / "exact")
+    said = done(capsys, "convert", "--encoder", exact, "--output", tmp_path / "a", "--format", "google").err
+    assert "hidden_act gelu becomes gelu_tanh" in said
+    assert "layer_norm_eps" not in said
+    told = float(said.partition("differ by up to ")[2].partition(",")[0])
+    one, other = (open_encoder(folder)[0].eval() for folder in (exact, tmp_path / "a"))
+    ids = torch.randint(one.config.vocab_size, (96,), generator=torch.Generator().manual_seed(3))
+    layout = Layout.packed([32, 32, 32])
+    with torch.no_grad():
+        a, b = (encoder(ids, ids * 0, torch.arange(32).repeat(3), layout).sequence_output for encoder in (one, other))
+    assert 0.3 < (a - b).abs().max().item() / told < 3  # other words, so not the same figure
+    tanh = write_encoder(tmp_path / "tanh", hidden_act="gelu_new", layer_norm_eps=1e-12)
+    said = done(capsys, "convert", "--encoder", tanh, "--output", tmp_path / "b", "--format", "google").err
+    assert "becomes" not in said
+    wide = write_encoder(tmp_path / "wide", hidden_act="gelu_new", layer_norm_eps=1e-5)
+    said = done(capsys, "convert", "--encoder", wide, "--output", tmp_path / "c", "--format", "google").err
+    assert "layer_norm_eps 1e-05 becomes 1e-12" in said

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,7 +190,7 @@ def test_a_stopped_build_goes_on_where_it_was(
 def test_full_sequences_hold_every_token_once(length: int, tmp_path: Path, tokenizer: Tokenizer) -> None:
     text = "\n\n".join(f"the {'xyz ' * i}\nbad film" for i in range(1, 20))
     corpus = build(tmp_path, text, tokenizer, CorpusForm())
-    special = (tokenizer.special.cls, tokenizer.special.sep)
+    special = tokenizer.special
     sequences = FullSequences(corpus.train, special, length)
     taken = sequences.take(np.arange(len(sequences)))
     assert (taken.ids.lengths[:-1] == length).all()
@@ -199,7 +200,7 @@ def test_full_sequences_hold_every_token_once(length: int, tmp_path: Path, token
     whole = np.concatenate(corpus.train.tokens)
     np.testing.assert_array_equal(inner, whole[: len(inner)])
     assert len(whole) - len(inner) <= 8
-    assert all(taken.ids[i][0] == special[0] and taken.ids[i][-1] == special[1] for i in range(len(sequences)))
+    assert all(taken.ids[i][0] == special.cls and taken.ids[i][-1] == special.sep for i in range(len(sequences)))
 
 
 def test_pairs_follow_or_come_from_elsewhere(
@@ -210,7 +211,7 @@ def test_pairs_follow_or_come_from_elsewhere(
     text = "\n\n".join("\n".join(f"{letter} " * (1 + i % 4) for i in range(12)) for letter in letters)
     corpus = build(tmp_path, text, tokenizer, CorpusForm())
     assert len(corpus.train.tokens) > 1
-    special = (tokenizer.special.cls, tokenizer.special.sep)
+    special = tokenizer.special
     rules = PairRules(length=16, seed=3)
     pairs = pair_sequences(corpus.folder, corpus.train, "train", rules, special)
     taken = pairs.take(np.arange(len(pairs)))
@@ -229,6 +230,12 @@ def test_pairs_follow_or_come_from_elsewhere(
         assert (first[0] == second[0]) != bool(random)
         seen.add(first[0])
     assert seen == set(letters)
+    wide = pair_sequences(corpus.folder, corpus.train, "train", rules, replace(special, separators=2))
+    one, other = wide.take(np.arange(5)), pairs.take(np.arange(5))
+    for i in range(5):
+        ids, end = other.ids[i].tolist(), other.ids[i].tolist().index(special.sep)
+        assert one.ids[i].tolist() == [*ids[:end], special.sep, *ids[end:]]
+        assert one.segments[i].tolist() == [0, *other.segments[i].tolist()]
     again = pair_sequences(corpus.folder, corpus.train, "train", rules, special)
     np.testing.assert_array_equal(again.take(np.arange(5)).ids.values, pairs.take(np.arange(5)).ids.values)
 
@@ -236,7 +243,7 @@ def test_pairs_follow_or_come_from_elsewhere(
 def test_next_sentence_needs_two_documents(tmp_path: Path, tokenizer: Tokenizer) -> None:
     corpus = build(tmp_path, "the film\nbad\n\ngood", tokenizer, CorpusForm())
     with pytest.raises(InputError, match="at least two documents"):
-        pair_sequences(corpus.folder, corpus.train, "train", PairRules(16), (2, 3))
+        pair_sequences(corpus.folder, corpus.train, "train", PairRules(16), tokenizer.special)
 
 
 def test_words_between_spaces_join_their_pieces(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -1,6 +1,7 @@
 """Sequences of pieces, cut as google-research/bert cuts them, and packed on one axis."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,38 +14,41 @@ from bertune.data.features import IGNORED, ROUND_TOKENS, Features, join_pair, pa
 from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
+from bertune.errors import InputError
+from bertune.tokenization import SpecialTokens
 
 CLS, SEP = 1, 2
+SPECIAL = SpecialTokens(pad=0, unk=0, cls=CLS, sep=SEP, mask=None)
 pieces = st.lists(st.integers(3, 99), max_size=12)
 
 
-def naive(a: Sequence[int], b: Sequence[int], limit: int) -> tuple[list[int], list[int]]:
+def naive(a: Sequence[int], b: Sequence[int], limit: int, between: int) -> tuple[list[int], list[int]]:
     """One token at a time from the longer side, as the original does it."""
     a, b = list(a), list(b)
     if b:
-        while len(a) + len(b) > limit - 3:
+        while len(a) + len(b) > limit - 2 - between:
             (a if len(a) > len(b) else b).pop()
     else:
-        a = a[: limit - 2]
-    ids = [CLS, *a, SEP, *([*b, SEP] if b else [])]
-    return ids, [0] * (len(a) + 2) + [1] * (len(ids) - len(a) - 2)
+        a, between = a[: limit - 2], 1
+    ids = [CLS, *a, *[SEP] * between, *([*b, SEP] if b else [])]
+    return ids, [0] * (len(a) + 1 + between) + [1] * (len(ids) - len(a) - 1 - between)
 
 
-@given(st.lists(st.tuples(pieces, pieces), max_size=8), st.integers(5, 30))
-def test_pairs_are_cut_like_the_original(texts: list[tuple[list[int], list[int]]], limit: int) -> None:
+@given(st.lists(st.tuples(pieces, pieces), max_size=8), st.integers(5, 30), st.sampled_from([1, 2, 3]))
+def test_pairs_are_cut_like_the_original(texts: list[tuple[list[int], list[int]]], limit: int, between: int) -> None:
     first = Ragged.from_lists([a for a, _ in texts])
     second = Ragged.from_lists([b for _, b in texts])
-    ids, segments, cut = join_pair(first, second, (CLS, SEP), limit)
-    expected = [naive(a, b, limit) for a, b in texts]
+    ids, segments, cut = join_pair(first, second, replace(SPECIAL, separators=between), limit)
+    expected = [naive(a, b, limit, between) for a, b in texts]
     assert [row.tolist() for row in map(ids.__getitem__, range(len(ids)))] == [row for row, _ in expected]
     assert [row.tolist() for row in map(segments.__getitem__, range(len(ids)))] == [row for _, row in expected]
-    whole = [len(a) + len(b) + (3 if b else 2) for a, b in texts]
+    whole = [len(a) + len(b) + (2 + between if b else 2) for a, b in texts]
     assert cut.tolist() == [length > limit for length in whole]
 
 
 @given(st.lists(pieces, max_size=8), st.integers(3, 30))
 def test_single_texts(texts: list[list[int]], limit: int) -> None:
-    ids, segments, cut = join_pair(Ragged.from_lists(texts), None, (CLS, SEP), limit)
+    ids, segments, cut = join_pair(Ragged.from_lists(texts), None, SPECIAL, limit)
     assert [ids[i].tolist() for i in range(len(ids))] == [[CLS, *text[: limit - 2], SEP] for text in texts]
     assert not segments.values.any()
     assert segments.offsets.tolist() == ids.offsets.tolist()
@@ -53,10 +57,18 @@ def test_single_texts(texts: list[list[int]], limit: int) -> None:
 
 @given(pieces, pieces, st.integers(3, 8))
 def test_no_sequence_is_longer_than_the_limit(a: list[int], b: list[int], limit: int) -> None:
-    ids, _, _ = join_pair(Ragged.from_lists([a]), Ragged.from_lists([b]), (CLS, SEP), limit)
+    ids, _, _ = join_pair(Ragged.from_lists([a]), Ragged.from_lists([b]), SPECIAL, limit)
     assert len(ids[0]) <= limit
     assert ids[0][0] == CLS
     assert ids[0][-1] == SEP
+
+
+def test_a_limit_below_the_special_tokens() -> None:
+    one, two = Ragged.from_lists([[5]]), replace(SPECIAL, separators=2)
+    assert len(join_pair(one, one, two, 4)[0][0]) == 4
+    with pytest.raises(InputError, match="--max-seq-length 3: no room"):
+        join_pair(one, one, two, 3)
+    assert len(join_pair(one, None, two, 3)[0][0]) == 3
 
 
 lists = st.lists(st.lists(st.integers(-5, 5), max_size=5), max_size=8)

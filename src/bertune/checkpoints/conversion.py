@@ -13,14 +13,18 @@ import torch
 
 from bertune.checkpoints import google, huggingface
 from bertune.checkpoints.families import family_of
+from bertune.checkpoints.google_config import config_from_bert_json, config_to_bert_json
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
 from bertune.checkpoints.source import NOTHING_BESIDE, Beside, Checkpoint, build_encoder, open_checkpoint
+from bertune.encoder.encoder import Encoder
+from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
-
+_COMPARED = (8, 64)
+"""Sequences and their length on which two encoders are compared."""
 _GOOGLE_HEADS = {"ForSequenceClassification": "text-classification", "ForQuestionAnswering": "question-answering"}
 """Google's head for what our tasks are called in Hugging Face's architectures."""
 
@@ -48,6 +52,7 @@ def convert(source: str, folder: Path, *, layout: str = "huggingface", beside: B
             raise InputError(f"--format google: holds BERT's wiring alone, and {source} is of family {config.family}")
         with _written_beside(folder) as target:
             if layout == "google":
+                _say_what_is_lost(encoder)
                 tokens = checkpoint.tokenizer.tokens(range(checkpoint.tokenizer.vocab_size))
                 google.write_google_checkpoint(target, config, state, tokens)
             else:
@@ -57,6 +62,41 @@ def convert(source: str, folder: Path, *, layout: str = "huggingface", beside: B
                 huggingface.write_huggingface(target, settings, tensors)
                 checkpoint.tokenizer.save(target, max_length=config.max_position_embeddings)
     logger.info("%s: written", folder)
+
+
+def _say_what_is_lost(encoder: Encoder) -> None:
+    """Warn, with the measured difference, where `bert_config.json` cannot say what the encoder computes."""
+    config = encoder.config
+    read_back = config_from_bert_json(config_to_bert_json(config), "--format google")
+    lost = [
+        f"{name} {getattr(config, name)} becomes {getattr(read_back, name)}"
+        for name in ("hidden_act", "layer_norm_eps")
+        if getattr(config, name) != getattr(read_back, name)
+    ]
+    if not lost:
+        return
+    other = Encoder(
+        dataclasses.replace(config, hidden_act=read_back.hidden_act, layer_norm_eps=read_back.layer_norm_eps)
+    )
+    other.load_state_dict(encoder.state_dict())
+    length = min(_COMPARED[1], config.max_position_embeddings)
+    ids = torch.randint(config.vocab_size, (_COMPARED[0] * length,), generator=torch.Generator().manual_seed(0))
+    positions = torch.arange(length).repeat(_COMPARED[0])
+    layout = Layout.packed([length] * _COMPARED[0])
+    with torch.no_grad():
+        ours, theirs = (
+            one.eval()(ids, torch.zeros_like(ids), positions, layout).sequence_output for one in (encoder, other)
+        )
+    logger.warning(
+        "bert_config.json cannot say all: %s. On %d sequences of %d random word pieces the last layer's outputs differ "
+        "by up to %.1e, on average by %.1e; they are %.1e on average. --format huggingface keeps everything",
+        " and ".join(lost),
+        _COMPARED[0],
+        length,
+        (ours - theirs).abs().max(),
+        (ours - theirs).abs().mean(),
+        ours.abs().mean(),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +151,7 @@ def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, beside: Be
 
 def _with_facts(facts: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
     """The task as if it had learnt what the user, or else the checkpoint, says."""
-    from bertune.tasks.text_classification import labels_of
+    from bertune.tasks.heads import labels_of
 
     state = facts.task.to_json()
     if "labels" in state:

@@ -94,7 +94,8 @@ def config_to_bert_json(config: EncoderConfig) -> dict[str, object]:
     """The keys of `bert_config.json` for an encoder.
 
     The format knows one gelu, the tanh form, and no epsilon (it is 1e-12): the exact `gelu` is written as `gelu` too,
-    which differs by at most some 5e-4 an activation, and another `layer_norm_eps` is lost.
+    which differs by at most some 5e-4 an activation, and another `layer_norm_eps` is lost. `convert` measures and says
+    what that comes to.
     """
     names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
     data: dict[str, object] = {key: getattr(config, key) for key in (*_WHOLE, *_RATES)}

@@ -23,11 +23,7 @@ def describe(source: str) -> dict[str, Any]:
     with open_checkpoint(source) as checkpoint:
         encoder, report = build_encoder(checkpoint)
         tokenizer = checkpoint.tokenizer
-        special = {
-            name: f"{tokenizer.tokens([index])[0]} ({index})"
-            for name, index in dataclasses.asdict(tokenizer.special).items()
-            if index is not None
-        }
+        special = {name: f"{tokenizer.tokens([index])[0]} ({index})" for name, index in tokenizer.special.ids.items()}
         facts: dict[str, Any] = {
             "format": checkpoint.dialect,
             "family": checkpoint.config.family,
@@ -46,7 +42,7 @@ def describe(source: str) -> dict[str, Any]:
         if record.is_file():
             task = read_json(record).get("task", {})
             facts["task"] = task
-        facts["sha256"] = {str(path.relative_to(folder)): file_sha256(path) for path in _hashed(folder)}
+        facts["sha256"] = {str(path.relative_to(folder)): file_sha256(path) for path in hashed_files(folder)}
         return facts
 
 
@@ -60,7 +56,7 @@ def _sizes(config: EncoderConfig) -> dict[str, Any]:
     }
 
 
-def _hashed(folder: Path) -> list[Path]:
+def hashed_files(folder: Path) -> list[Path]:
     """The checkpoint's files; a SavedModel keeps some of its own in folders."""
     found = [*folder.iterdir()]
     if (folder / "saved_model.pb").is_file():

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from bertune.data.ragged import IntArray, Ragged
 from bertune.encoder.layout import Layout
+from bertune.errors import InputError
+from bertune.tokenization import SpecialTokens
 
 IGNORED = -100
 """Target of tokens that no loss counts, as in PyTorch's cross-entropy."""
@@ -137,36 +139,41 @@ def _target(column: Column, rows: npt.NDArray[np.integer], total: int) -> Tensor
 
 
 def join_pair(
-    first: Ragged, second: Ragged | None, special: tuple[int, int], limit: int
+    first: Ragged, second: Ragged | None, special: SpecialTokens, limit: int
 ) -> tuple[Ragged, Ragged, npt.NDArray[np.bool_]]:
     """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to `limit` tokens as google-research/bert cuts.
 
+    Where the tokenizer wants several separators between the texts of a pair, the first text's segment holds them.
     A pair loses its longer side's last token until it fits; at equal lengths b loses. A second text that has no tokens
     counts as absent.
 
     Args:
         first: pieces of every first text.
         second: pieces of every second text, or None.
-        special: ids of [CLS] and [SEP].
+        special: [CLS] and [SEP], and how many of the latter stand in between.
         limit: most tokens of a sequence, special ones included.
 
     Returns: ids, segments, and whether a sequence was cut.
+
+    Raises:
+        InputError: the special tokens alone are more than `limit`.
     """
-    cls, sep = special
     a_old = first.lengths
     b_old = second.lengths if second is not None else np.zeros_like(a_old)
     paired = b_old > 0
-    room = limit - np.where(paired, 3, 2)
-    a_new, b_new = cut_pair(a_old, b_old, room)
-    lengths = a_new + b_new + np.where(paired, 3, 2)
+    around = special.around(paired)
+    if len(around) and around.max() > limit:
+        raise InputError(f"--max-seq-length {limit}: no room; special tokens alone are {around.max()} here")
+    a_new, b_new = cut_pair(a_old, b_old, limit - around)
+    lengths = a_new + b_new + around
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    ids = np.full(int(offsets[-1]), sep, np.int32)
+    ids = np.full(int(offsets[-1]), special.sep, np.int32)
     segments = np.zeros(int(offsets[-1]), np.int32)
     starts = offsets[:-1]
-    ids[starts] = cls
+    ids[starts] = special.cls
     _place(ids, starts + 1, first, a_new)
     if second is not None:
-        b_starts = starts + a_new + 2
+        b_starts = starts + a_new + 1 + special.separators
         _place(ids, b_starts, second, b_new)
         marks = np.zeros(int(offsets[-1]) + 1, np.int32)
         np.add.at(marks, b_starts[paired], 1)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bertune.data.ragged import IntArray, Offsets, Ragged
 from bertune.data.shards import TokenStream, release
 from bertune.errors import InputError
+from bertune.tokenization import SpecialTokens
 
 Rows = npt.NDArray[np.int64]
 _FIELDS = 5
@@ -45,8 +46,8 @@ class Sequences(Protocol):
 class FullSequences:
     """`[CLS] tokens [SEP]` of full length, cut from documents that lie end to end with separators between them."""
 
-    def __init__(self, stream: TokenStream, special: tuple[int, int], length: int) -> None:
-        """special: ids of [CLS] and [SEP].  length: tokens of a sequence, special ones included."""
+    def __init__(self, stream: TokenStream, special: SpecialTokens, length: int) -> None:
+        """special: [CLS] and [SEP].  length: tokens of a sequence, special ones included."""
         self._stream, self._special, self._room = stream, special, length - 2
         sizes = np.diff(stream.starts)
         counts = sizes // self._room
@@ -70,7 +71,7 @@ class FullSequences:
 class PairSequences:
     """`[CLS] A [SEP] B [SEP]`, where B follows A in its document or comes from another one."""
 
-    def __init__(self, stream: TokenStream, pairs: npt.NDArray[np.int64], special: tuple[int, int]) -> None:
+    def __init__(self, stream: TokenStream, pairs: npt.NDArray[np.int64], special: SpecialTokens) -> None:
         """pairs: start and end of A and of B in tokens of the whole, and the label. Shape: (sequences, 5)."""
         self._stream, self._pairs, self._special = stream, pairs, special
 
@@ -84,20 +85,22 @@ class PairSequences:
         first = self._stream.gather(chosen[:, 0], chosen[:, 1])
         second = self._stream.gather(chosen[:, 2], chosen[:, 3])
         ids = _framed([first, second], self._special)
-        lengths = np.stack([first.lengths + 2, second.lengths + 1], 1)
+        lengths = np.stack([first.lengths + 1 + self._special.separators, second.lengths + 1], 1)
         segments = np.repeat(np.tile([0, 1], len(rows)), lengths.reshape(-1)).astype(np.int32)
         return Taken(ids, Ragged(segments, ids.offsets), chosen[:, 4])
 
 
-def _framed(parts: list[Ragged], special: tuple[int, int]) -> Ragged:
-    """[CLS], and every part with a [SEP] behind it."""
-    cls, sep = (np.array([index], np.int32) for index in special)
+def _framed(parts: list[Ragged], special: SpecialTokens) -> Ragged:
+    """[CLS], the parts with the tokenizer's separators between them, and a [SEP] behind the last."""
+    cls, sep = np.array([special.cls], np.int32), np.array([special.sep], np.int32)
+    behind = [sep.repeat(special.separators)] * (len(parts) - 1) + [sep]
     pieces: list[IntArray] = []
     for i in range(len(parts[0])):
         pieces.append(cls)
-        for part in parts:
-            pieces += [part[i], sep]
-    lengths = 1 + sum((part.lengths + 1 for part in parts), np.zeros(len(parts[0]), np.int64))
+        for part, separators in zip(parts, behind, strict=True):
+            pieces += [part[i], separators]
+    alone = 1 + sum(map(len, behind))
+    lengths = sum((part.lengths for part in parts), np.full(len(parts[0]), alone, np.int64))
     return Ragged.from_lengths(np.concatenate(pieces) if pieces else np.zeros(0, np.int32), lengths)
 
 
@@ -111,7 +114,7 @@ class PairRules:
 
 
 def pair_sequences(
-    folder: Path, stream: TokenStream, side: str, rules: PairRules, special: tuple[int, int]
+    folder: Path, stream: TokenStream, side: str, rules: PairRules, special: SpecialTokens
 ) -> PairSequences:
     """The pairs of a corpus, drawn once and kept in its folder.
 

@@ -99,8 +99,7 @@ class Embedding:
         texts = [text for one in examples for text in ((one.text,) if one.pair is None else (one.text, one.pair))]
         counts = [1 if one.pair is None else 2 for one in examples]
         index = np.repeat(np.arange(len(examples)), counts).astype(np.int32)
-        special = (tokenizer.special.cls, tokenizer.special.sep)
-        ids, segments, cut = join_pair(tokenizer.encode(texts), None, special, max_seq_length)
+        ids, segments, cut = join_pair(tokenizer.encode(texts), None, tokenizer.special, max_seq_length)
         targets = {}
         if purpose != "predict":
             numbers: dict[str, int] = {}

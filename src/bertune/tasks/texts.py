@@ -12,7 +12,7 @@ from bertune.data.windows import place_windows
 from bertune.errors import InputError
 from bertune.options import option
 from bertune.tasks.task import Logits
-from bertune.tokenization import Tokenizer
+from bertune.tokenization import SpecialTokens, Tokenizer
 
 LONG_TEXT = ("truncate", "head-tail", "window")
 
@@ -63,11 +63,10 @@ def text_features(
     index = np.arange(len(examples))
     lost = np.zeros(len(examples), np.bool_)
     if long_text == "head-tail":
-        first, second, lost = _without_middles(first, second, max_seq_length)
+        first, second, lost = _without_middles(first, second, tokenizer.special, max_seq_length)
     elif long_text == "window":
-        first, second, index, lost = _in_windows(first, second, max_seq_length)
-    special = (tokenizer.special.cls, tokenizer.special.sep)
-    ids, segments, cut = join_pair(first, second, special, max_seq_length)
+        first, second, index, lost = _in_windows(first, second, tokenizer.special, max_seq_length)
+    ids, segments, cut = join_pair(first, second, tokenizer.special, max_seq_length)
     chosen = {name: _taken(column, index) for name, column in (targets or {}).items()}
     return Features(ids, segments, index.astype(np.int32), chosen, cut | lost)
 
@@ -76,16 +75,12 @@ def _taken(column: Column, index: npt.NDArray[np.int64]) -> Column:
     return column.take(index) if isinstance(column, Ragged) else column[index]
 
 
-def _room(second: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:
-    return limit - np.where(second > 0, 3, 2)
-
-
 def _without_middles(
-    first: Ragged, second: Ragged | None, limit: int
+    first: Ragged, second: Ragged | None, special: SpecialTokens, limit: int
 ) -> tuple[Ragged, Ragged | None, npt.NDArray[np.bool_]]:
     a = first.lengths
     b = second.lengths if second is not None else np.zeros_like(a)
-    a_new, b_new = cut_pair(a, b, _room(b, limit))
+    a_new, b_new = cut_pair(a, b, np.maximum(0, limit - special.around(b > 0)))
     shorter = None if second is None else _head_and_tail(second, b_new)
     return _head_and_tail(first, a_new), shorter, (a_new < a) | (b_new < b)
 
@@ -106,17 +101,17 @@ def without_middles(pieces: Ragged, limit: int, long_text: str) -> Ragged:
 
 
 def _in_windows(
-    first: Ragged, second: Ragged | None, limit: int
+    first: Ragged, second: Ragged | None, special: SpecialTokens, limit: int
 ) -> tuple[Ragged, Ragged | None, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """The windows' texts, the example of each, and whether it lost tokens nevertheless."""
     if second is None:
         long, beside = first, np.zeros(len(first), np.int64)
     else:  # the first text where there is no second: it is the long one then
         alone = second.lengths == 0
-        most = np.maximum(1, (limit - 3) // 2)
+        most = np.maximum(1, (limit - 2 - special.separators) // 2)
         beside = np.where(alone, 0, np.minimum(first.lengths, most))
         long = _either(alone, first, second)
-    room = np.maximum(1, limit - np.where(beside > 0, 3, 2) - beside)
+    room = np.maximum(1, limit - special.around(beside > 0) - beside)
     windows = place_windows(long.lengths, room, max(1, limit // 2))
     lengths = windows.end - windows.first
     within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)

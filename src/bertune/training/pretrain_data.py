@@ -183,14 +183,15 @@ class _Layout:
 
     def over(self, corpus: TokenCorpus, stream: TokenStream, side: str) -> MaskedSequences:
         """The sequences of one side of a corpus, masked by the options' rules."""
-        options, special = self.options, (self.tokenizer.special.cls, self.tokenizer.special.sep)
+        options, special = self.options, self.tokenizer.special
         if self.next_sentence:
             if corpus.short and not options.skip_short_documents:
                 raise InputError(
                     f"{corpus.short} of {corpus.documents} documents have one sentence only, so none can follow it; "
                     f"the first: {'; '.join(corpus.places)}. Add --skip-short-documents, or --no-next-sentence"
                 )
-            rules = PairRules(options.max_seq_length, options.short_sequences, options.seed)
+            room = options.max_seq_length - (special.separators - 1)  # the rules count one separator between A and B
+            rules = PairRules(room, options.short_sequences, options.seed)
             sequences: Sequences = pair_sequences(corpus.folder, stream, side, rules, special)
         else:
             sequences = FullSequences(stream, special, options.max_seq_length)

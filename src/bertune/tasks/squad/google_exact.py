@@ -134,7 +134,7 @@ def google_features(
     Raises:
         InputError: lengths that leave no room.
     """
-    check_lengths(max_seq_length, doc_stride, max_query_length)
+    check_lengths(max_seq_length, doc_stride, max_query_length, tokenizer.special.separators)
     distinct = {id(example.words): example.words for example in examples}  # `google_examples` shares them
     numbers = {key: number for number, key in enumerate(distinct)}
     context_of = np.array([numbers[id(example.words)] for example in examples], np.int64)
@@ -143,7 +143,7 @@ def google_features(
         cut_questions(tokenizer.encode([example.question for example in examples]), max_query_length),
         contexts,
         context_of,
-        (tokenizer.special.cls, tokenizer.special.sep),
+        tokenizer.special,
         (max_seq_length, doc_stride),
         always=False,
     )

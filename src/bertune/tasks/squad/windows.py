@@ -1,5 +1,7 @@
 """Windows over long contexts: [CLS] question [SEP] window [SEP], by characters and token offsets.
 
+Tokenizers of RoBERTa's kind want two separators behind the question.
+
 No words are looked for, so texts without spaces give exact spans too. A context that several questions share is
 tokenized once.
 """
@@ -16,9 +18,8 @@ from bertune.errors import InputError
 from bertune.tasks.squad.reading import QuestionExample
 
 if TYPE_CHECKING:
-    from bertune.tokenization import Tokenizer
+    from bertune.tokenization import SpecialTokens, Tokenizer
 
-SPECIALS = 3  # [CLS], [SEP] and [SEP]
 EXAMPLES_AT_A_TIME = 4096  # bounds the scratch memory, which is several times the result's
 
 
@@ -70,8 +71,8 @@ class Layout:
     max_context: Ragged
 
 
-def check_lengths(max_seq_length: int, doc_stride: int, max_query_length: int) -> None:
-    """Refuse lengths that leave no room for the context.
+def check_lengths(max_seq_length: int, doc_stride: int, max_query_length: int, separators: int = 1) -> None:
+    """Refuse lengths that leave no room for the context. separators: those behind the question.
 
     Raises:
         InputError: naming the option, its value and what is legal.
@@ -80,11 +81,12 @@ def check_lengths(max_seq_length: int, doc_stride: int, max_query_length: int) -
         raise InputError(f"doc_stride is {doc_stride}; it is the step between windows in tokens, at least 1")
     if max_query_length < 1:
         raise InputError(f"max_query_length is {max_query_length}; a question needs at least 1 token")
-    if max_seq_length <= max_query_length + SPECIALS:
+    specials = 2 + separators
+    if max_seq_length <= max_query_length + specials:
         raise InputError(
             f"max_seq_length is {max_seq_length}, which leaves no room for the context beside a question of "
-            f"{max_query_length} tokens (max_query_length) and {SPECIALS} special tokens; make it at least "
-            f"{max_query_length + SPECIALS + 1}"
+            f"{max_query_length} tokens (max_query_length) and {specials} special tokens; make it at least "
+            f"{max_query_length + specials + 1}"
         )
 
 
@@ -113,7 +115,7 @@ def build_windows(
     Raises:
         InputError: lengths that leave no room.
     """
-    check_lengths(max_seq_length, doc_stride, max_query_length)
+    check_lengths(max_seq_length, doc_stride, max_query_length, tokenizer.special.separators)
     numbers: dict[str, int] = {}
     context_of = np.array([numbers.setdefault(example.context, len(numbers)) for example in examples], np.int64)
     contexts, starts, ends = tokenizer.encode_with_offsets(list(numbers))
@@ -124,7 +126,7 @@ def build_windows(
         cut_questions(questions.take(kept), max_query_length),
         contexts,
         context_of[kept],
-        (tokenizer.special.cls, tokenizer.special.sep),
+        tokenizer.special,
         (max_seq_length, doc_stride),
     )
     start, end = positions(layout, targets[kept])
@@ -153,7 +155,7 @@ def lay_out(
     questions: Ragged,
     contexts: Ragged,
     context_of: npt.NDArray[np.int64],
-    specials: tuple[int, int],
+    special: "SpecialTokens",
     lengths: tuple[int, int],
     *,
     always: bool = True,
@@ -167,14 +169,14 @@ def lay_out(
         questions: question tokens, already cut. Shape: (examples,) sequences.
         contexts: context tokens.
         context_of: index of each example's context. Shape: (examples,).
-        specials: ids of [CLS] and [SEP].
+        special: [CLS] and [SEP], and how many of the latter stand behind the question.
         lengths: max_seq_length and doc_stride.
         always: a context without tokens still gets one window.
     """
     parts = []
     for begin in range(0, max(len(questions), 1), EXAMPLES_AT_A_TIME):
         chosen = np.arange(begin, min(begin + EXAMPLES_AT_A_TIME, len(questions)))
-        part = _lay_out_some(questions.take(chosen), contexts, context_of[chosen], specials, lengths, always)
+        part = _lay_out_some(questions.take(chosen), contexts, context_of[chosen], special, lengths, always)
         parts.append(replace(part, example_index=part.example_index + np.int32(begin)))
     if len(parts) == 1:
         return parts[0]
@@ -199,11 +201,12 @@ def _lay_out_some(
     questions: Ragged,
     contexts: Ragged,
     context_of: npt.NDArray[np.int64],
-    specials: tuple[int, int],
+    special: "SpecialTokens",
     lengths: tuple[int, int],
     always: bool,
 ) -> Layout:
-    room = lengths[0] - SPECIALS - questions.lengths
+    before = 1 + special.separators  # special tokens before the context
+    room = lengths[0] - before - 1 - questions.lengths
     step = np.minimum(room, lengths[1])
     total = contexts.lengths[context_of]
     counts = 1 + np.maximum(0, -(-(total - room) // step))
@@ -214,12 +217,12 @@ def _lay_out_some(
     length = np.minimum(total[example] - first, room[example])
     asked = questions.lengths[example]
     offsets = np.zeros(len(example) + 1, np.int64)
-    np.cumsum(asked + length + SPECIALS, out=offsets[1:])
+    np.cumsum(asked + length + before + 1, out=offsets[1:])
     begins = offsets[:-1]
     source = ranges(contexts.offsets[context_of[example]] + first, length)
-    places = ranges(begins + asked + 2, length)
-    ids = np.full(int(offsets[-1]), specials[1], np.int32)
-    ids[begins] = specials[0]
+    places = ranges(begins + asked + before, length)
+    ids = np.full(int(offsets[-1]), special.sep, np.int32)
+    ids[begins] = special.cls
     ids[ranges(begins + 1, asked)] = questions.values[ranges(questions.offsets[example], asked)]
     ids[places] = contexts.values[source]
     segments = np.zeros(len(ids), np.int32)
@@ -229,7 +232,7 @@ def _lay_out_some(
         example_index=example.astype(np.int32),
         first=first,
         length=length,
-        context_start=(asked + 2).astype(np.int32),
+        context_start=(asked + before).astype(np.int32),
         input_ids=Ragged(ids, offsets),
         segment_ids=Ragged(segments, offsets),
         source=source,
