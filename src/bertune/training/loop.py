@@ -89,6 +89,8 @@ class _Reader:
 
 
 def _batches(parts: Parts, plan: Plan, epoch: int) -> list[npt.NDArray[np.int64]]:
+    if parts.order is not None:
+        return parts.order(epoch)
     return shuffled_batches(
         parts.sequences, plan.batch_size, seed=plan.seed, epoch=epoch, rank=plan.rank, world=plan.world
     )

@@ -89,6 +89,10 @@ NameRows = Callable[[npt.NDArray[np.int64]], str]
 """Indices of training sequences → where they stand in the data."""
 
 
+Order = Callable[[int], list[npt.NDArray[np.int64]]]
+"""An epoch → its batches, as indices of training sequences."""
+
+
 def sequence_numbers(rows: npt.NDArray[np.int64]) -> str:
     """Training sequences by their numbers, from 0, where nothing better is known."""
     return f"training sequences {', '.join(str(row) for row in np.sort(rows))}"
@@ -100,6 +104,7 @@ class Parts:
 
     sequences: how many there are to train on.  make_batch: lays some of them out, on the network's device or not.
     name_rows: where some of them stand in the data, for messages.
+    order: batches of an epoch, where they are not the loop's own shuffle.
     """
 
     network: Network
@@ -110,3 +115,4 @@ class Parts:
     evaluate: Evaluate | None
     keeper: Keeper
     name_rows: NameRows = sequence_numbers
+    order: Order | None = None
