@@ -1,0 +1,77 @@
+"""`bertune compare`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from bertune.cli.arguments import parse
+from bertune.options import DEVICES, PRECISIONS, option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Options of `bertune compare`; the runs are given without a flag, before them."""
+
+    data: str | None = option(None, help="labelled rows (default: the validation data that the runs recorded)")
+    metric: str | None = option(None, help="metric to compare (default: the task's own)")
+    resamples: int = option(1000, help="resamples of the bootstrap, and permutations")
+    seed: int = option(0, help="governs the resamples")
+    batch_size: int = option(256, help="most sequences computed at a time")
+    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
+    device: str = option("auto", help="where to compute", choices=DEVICES)
+    trust_task_file: str | None = option(None, help="the file of models whose task came from one; its code is run")
+    json: bool = option(False, help="print one JSON object on stdout")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compare runs on the same rows."""
+    folders = list(takewhile(lambda argument: not argument.startswith("-"), argv))
+    about = "Compare the models of RUN RUN …, folders that bertune train wrote, on the same rows."
+    said = parse("bertune compare RUN RUN …", about, [CompareOptions], argv[len(folders) :])
+    as_json, data = said.pop("json", False), said.pop("data", None)
+
+    from bertune.comparison import How, compare
+
+    found = compare(folders, data, How(**said))
+    if as_json:
+        print(json.dumps(found))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(_runs(found))
+    console.print(_pairs(found))
+
+
+def _runs(found: Mapping[str, Any]) -> "Table":
+    from rich.table import Table
+
+    title = f"{found['metric']} on {found['rows']} rows of {found['data']}"
+    table = Table("run", found["metric"], "95 % interval", title=title, title_justify="left")
+    for run in found["runs"]:
+        table.add_row(run["run"], f"{run['value']:.4f}", f"{run['low']:.4f} to {run['high']:.4f}")
+    return table
+
+
+def _pairs(found: Mapping[str, Any]) -> "Table":
+    from rich.table import Table
+
+    title = "paired differences; p: probability of one as large where there is none"
+    tests = {"p_bootstrap": "p bootstrap", "p_permutation": "p permutation", "p_mcnemar": "p McNemar"}
+    shown = {name: head for name, head in tests.items() if any(name in pair for pair in found["pairs"])}
+    table = Table("first", "second", "second - first", "95 % interval", *shown.values(), title=title)
+    table.title_justify = "left"
+    for pair in found["pairs"]:
+        table.add_row(
+            pair["first"],
+            pair["second"],
+            f"{pair['difference']:+.4f}",
+            f"{pair['low']:+.4f} to {pair['high']:+.4f}",
+            *(f"{pair[name]:.3f}" if name in pair else "" for name in shown),
+        )
+    return table

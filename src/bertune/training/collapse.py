@@ -1,0 +1,87 @@
+"""Collapse: a model that gives every row the same answer, or has learnt nothing but the labels' frequencies.
+
+Small data, a high learning rate and a short warm-up do this to some seeds (Devlin et al., 2019, section A.3; Mosbach et
+al., 2021, "On the stability of fine-tuning BERT").
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from bertune.data.features import Features
+from bertune.data.subsets import of_examples
+from bertune.encoder.layout import Layout
+from bertune.tasks.answers import answer_of, truth_of
+from bertune.tasks.task import Logits, Task
+
+LOOKED_AT = 256
+"""Rows that are looked at first: mostly two answers differ there already."""
+AT_CHANCE = 0.99
+"""Share of the loss of knowing only the labels' frequencies, from which on nothing else has been learnt."""
+LEAST_UPDATES = 20
+"""Updates after the warm-up before the training loss says anything."""
+SAME = 0.01
+"""Numbers count as the same when they spread less than this share of the true ones."""
+REMEDY = "try another --seed (--restarts 2 does so by itself), a lower --learning-rate, a larger --warmup-ratio"
+
+
+def constant_answer(task: Task[Any], logits: Logits, features: Features, examples: Sequence[Any]) -> str | None:
+    """What a model answers to every one of these examples, in words; None where answers differ, as they should.
+
+    Also None where the true answers are all the same, or the task's predictions have no answer of a known kind.
+    """
+    if len(examples) < 2 or not _vary([truth_of(example) for example in examples]):
+        return None
+    for count in (LOOKED_AT, len(examples)):
+        some = examples[:count]
+        part, rows = of_examples(features, np.arange(len(some)))
+        predictions = task.decode([logits[row] for row in rows], part, some)
+        answers = [answer_of(prediction) for prediction in predictions]
+        if any(answer is None for answer in answers):
+            return None
+        if isinstance(answers[0], float):
+            numbers: list[Any] = answers
+            spread, true = float(np.std(numbers)), float(np.std([truth_of(example) for example in some]))
+            if spread > SAME * true or not true:
+                return None
+        elif len(set(answers)) > 1:
+            return None
+    return _shown(answers[0])
+
+
+def _vary(truths: Sequence[Any]) -> bool:
+    return any(truth != truths[0] for truth in truths)
+
+
+def _shown(answer: object) -> str:
+    if isinstance(answer, float):
+        return f"about {answer:.3g}"
+    if isinstance(answer, frozenset):
+        return "nothing" if not answer else ", ".join(sorted(map(str, answer)))
+    return repr(answer) if answer != "" else "nothing"
+
+
+def chance_loss(task: Task[Any], features: Features) -> float | None:
+    """The training loss of always giving the classes' frequencies, or equal odds if that is less.
+
+    It is the entropy of the labels where the loss is plain cross-entropy. None for tasks without one class a sequence.
+    """
+    target = features.targets.get("label")
+    if not isinstance(target, np.ndarray) or target.ndim != 1 or not np.issubdtype(target.dtype, np.integer):
+        return None
+    shares = np.bincount(target) / len(target)
+    layout = Layout.packed([1] * len(target))
+    targets = {"label": torch.from_numpy(target).long()}
+    found = []
+    for odds in (np.maximum(shares, 1e-9), np.full(len(shares), 1 / len(shares))):
+        logits = torch.from_numpy(np.log(odds)).float().expand(len(target), len(shares))
+        total, count = task.loss(logits, targets, layout)
+        found.append(float(total) / float(count))
+    return min(found)
+
+
+def at_chance(loss: float, updates: int, chance: float | None) -> bool:
+    """Whether the mean training loss after the warm-up shows that nothing has been learnt."""
+    return chance is not None and updates >= LEAST_UPDATES and loss >= AT_CHANCE * chance
