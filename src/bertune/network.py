@@ -1,6 +1,7 @@
 """Encoder and head as one module, and running it over many sequences."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -13,9 +14,14 @@ from torch import Tensor, nn
 from bertune.data.batching import sorted_batches
 from bertune.data.features import Batch, Features, pack
 from bertune.encoder.encoder import Encoder, EncoderOutput
+from bertune.encoder.transfer import ToHost
 
 MAX_TOKENS = 4096
 """Tokens of a batch outside training; more gain nothing on a CPU and cost memory."""
+CUDA_TOKENS = 32768
+"""The same on CUDA, where a batch must be long enough to keep the device busy while the host prepares the next."""
+BEHIND = 2
+"""Batches that CUDA may be ahead of the host's reading."""
 
 
 @runtime_checkable
@@ -76,32 +82,45 @@ def infer(
     Args:
         network: left in evaluation mode.
         features: what to run.
-        batch_size: most sequences at a time; batches are also held to MAX_TOKENS tokens.
+        batch_size: most sequences at a time; batches are also held to MAX_TOKENS tokens, on CUDA to CUDA_TOKENS.
         loss: also compute the mean loss.
         advance: told of every finished batch's number of sequences.
     """
     network.eval()
+    device = network.device
+    on_cuda = device.type == "cuda"
     logits: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(features)
-    total, count = 0.0, 0.0
-    start = time.perf_counter()
-    with torch.inference_mode():
-        for units in sorted_batches(features.unit_lengths, max_tokens=MAX_TOKENS, max_sequences=batch_size):
-            batch = pack(features, units).to(network.device)
-            result = network(batch)
-            if loss is not None:
-                part, weight = loss(result, batch)
-                total, count = total + float(part), count + float(weight)
-            for row, values in zip(batch.rows, _one_each(result, batch), strict=True):
+    sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+    computed: deque[tuple[npt.NDArray[np.int64], ToHost]] = deque()
+    lengths = features.input_ids.lengths
+
+    def read(*, leave: int) -> None:
+        while len(computed) > leave:
+            rows, result = computed.popleft()
+            for row, values in zip(rows, _one_each(result.read().numpy(), lengths[rows]), strict=True):
                 logits[row] = values
             if advance is not None:
-                advance(len(batch.rows))
+                advance(len(rows))
+
+    start = time.perf_counter()
+    with torch.inference_mode():
+        at_once = CUDA_TOKENS if on_cuda else MAX_TOKENS
+        for units in sorted_batches(features.unit_lengths, max_tokens=at_once, max_sequences=batch_size):
+            batch = pack(features, units).to(device)
+            result = network(batch)
+            if loss is not None:
+                for i, part in enumerate(loss(result, batch)):
+                    sums[i] += part
+            computed.append((batch.rows, ToHost(result.float())))
+            read(leave=BEHIND if on_cuda else 0)
+        read(leave=0)
+        total, count = sums.tolist()
     return Inference(logits, total / count if count else None, time.perf_counter() - start)
 
 
-def _one_each(result: Tensor, batch: Batch) -> list[npt.NDArray[np.float32]]:
+def _one_each(values: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float32]]:
     """The head's rows, or runs of rows, that belong to each sequence."""
-    values = result.float().cpu().numpy()
-    if len(values) == len(batch.rows):
+    if len(values) == len(lengths):
         return list(values)
-    starts = batch.layout.starts.tolist()
-    return [values[s : s + n].copy() for s, n in zip(starts, batch.layout.lengths.tolist(), strict=True)]
+    ends = np.cumsum(lengths)
+    return [values[end - length : end].copy() for end, length in zip(ends, lengths, strict=True)]

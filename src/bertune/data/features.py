@@ -10,8 +10,9 @@ from torch import Tensor
 
 from bertune.data.ragged import IntArray, Ragged
 from bertune.encoder.layout import Layout
+from bertune.encoder.transfer import to_device
 from bertune.errors import InputError
-from bertune.tokenization import SpecialTokens
+from bertune.special_tokens import SpecialTokens
 
 IGNORED = -100
 """Target of tokens that no loss counts, as in PyTorch's cross-entropy."""
@@ -91,11 +92,11 @@ class Batch:
         if device.type == "cpu":
             return self
         return Batch(
-            self.input_ids.to(device, non_blocking=True),
-            self.segment_ids.to(device, non_blocking=True),
-            self.positions.to(device, non_blocking=True),
+            to_device(self.input_ids, device),
+            to_device(self.segment_ids, device),
+            to_device(self.positions, device),
             self.layout.to(device),
-            {name: target.to(device, non_blocking=True) for name, target in self.targets.items()},
+            {name: to_device(target, device) for name, target in self.targets.items()},
             self.rows,
         )
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from bertune.data.features import IGNORED, Batch, Column, Features
 from bertune.data.ragged import Ragged
-from bertune.encoder.layout import Layout, to_device
+from bertune.encoder.layout import Layout
+from bertune.encoder.transfer import to_device
 
 _SHARE_OF_MEMORY = 4
 """Features may take one part in so many of the device's free memory."""

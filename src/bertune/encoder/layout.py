@@ -7,12 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; the host does not wait for the copy, which on CUDA takes memory that is pinned."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+from bertune.encoder.transfer import to_device
 
 
 @dataclass(frozen=True)
