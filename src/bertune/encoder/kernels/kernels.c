@@ -613,9 +613,10 @@ static inline void scatter(int64_t S, int64_t D, int64_t Dp, const float *from, 
 
 enum { QUERIES = 32 }; /* rows of the probability matrix held at a time */
 
-/* places S to Sp of a row of scores: no key stands there */
-static inline void hide_padding(float *row, int64_t S, int64_t Sp) {
-    for (int64_t c = S; c < Sp; c++) row[c] = -1e30f;
+/* Which of the last sixteen places of a row of scores are keys; the others only fill the row up. */
+static inline bits_vec last_keys(int64_t S) {
+    bits_vec lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return (bits_vec)(lanes < (uint32_t)(S - padded(S) + LANES));
 }
 
 /* Softmax attention of every sequence over itself, for a packed or padded token axis.
@@ -638,6 +639,7 @@ int bertune_attention_forward(int threads, int64_t sequences, const int64_t *sta
             if (!room) continue;
             int64_t sequence = task / heads, head = task % heads, S = lengths[sequence], Sp = padded(S);
             int64_t start = starts[sequence], R = stride ? stride : S;
+            bits_vec keys = last_keys(S);
             const elem *base = qkv + start * 3 * H + head * D;
             const float *b = bias + head * D, *scales = row_scale ? row_scale + start : NULL;
             float *Kt = room, *V = Kt + Dp * widest, *Q = V + widest * Dp, *O = Q + QUERIES * Dp, *P = O + QUERIES * Dp;
@@ -650,7 +652,7 @@ int bertune_attention_forward(int threads, int64_t sequences, const int64_t *sta
                 product(rows, Sp, D, Q, Dp, 1, Kt, Sp, P, Sp, 0);
                 for (int64_t r = 0; r < rows; r++) {
                     float *pr = P + r * Sp;
-                    hide_padding(pr, S, Sp);
+                    *(vec *)(pr + Sp - LANES) = choose(keys, *(vec *)(pr + Sp - LANES), spread(-1e30f));
                     vec most = *(vec *)pr, sum = {0};
                     for (int64_t c = LANES; c < Sp; c += LANES) most = larger(most, *(vec *)(pr + c));
                     float highest = largest_of(most);
@@ -691,6 +693,7 @@ int bertune_attention_backward(int threads, int64_t sequences, const int64_t *st
             if (!room) continue;
             int64_t sequence = task / heads, head = task % heads, S = lengths[sequence], Sp = padded(S);
             int64_t start = starts[sequence], R = stride ? stride : S;
+            bits_vec keys = last_keys(S);
             const elem *base = qkv + start * 3 * H + head * D;
             elem *dbase = dqkv + start * 3 * H + head * D;
             const float *b = bias + head * D;
@@ -713,7 +716,7 @@ int bertune_attention_backward(int threads, int64_t sequences, const int64_t *st
                         products += gathered(or, c, D, 1.0f, NULL, 1.0f) * *(vec *)(dO + r * Dp + c);
                     float delta = sum_of(products);
                     float *pr = P + r * Sp, *dr = dP + r * Sp;
-                    hide_padding(pr, S, Sp);
+                    *(vec *)(pr + Sp - LANES) = choose(keys, *(vec *)(pr + Sp - LANES), spread(-1e30f));
                     uint32_t index = (uint32_t)((start * heads + head * R + q0 + r) * longest);
                     for (int64_t c = 0; c < Sp; c += LANES) {
                         vec probability = exponential(*(vec *)(pr + c) - l), slope = *(vec *)(dr + c);
