@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ import torch
 from bertune.data.features import Batch
 from bertune.network import BatchLoss, Network
 from bertune.training.optimizer import AdamW, Schedule
+
+if TYPE_CHECKING:
+    from bertune.training.cuda_graphs import RecordedUpdates
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Progress:
     skipped, skipped_in_a_row: updates without finite numbers, in all and just now.
     loss, losses: moving mean of the training loss after the warm-up, and of how many updates.
     wall_seconds: from the first update on, evaluations and writing included, over all sessions.
+    pieces: parts that a batch is computed in because memory was short.
     """
 
     step: int = 0
@@ -61,6 +65,7 @@ class Progress:
     loss: float = 0.0
     losses: int = 0
     wall_seconds: float = 0.0
+    pieces: int = 1
 
 
 class Keeper(Protocol):
@@ -105,6 +110,7 @@ class Parts:
     sequences: how many there are to train on.  make_batch: lays some of them out, on the network's device or not.
     name_rows: where some of them stand in the data, for messages.
     order: batches of an epoch, where they are not the loop's own shuffle.
+    graphs: makes updates of a full batch by replaying recorded ones, on CUDA.
     """
 
     network: Network
@@ -116,3 +122,4 @@ class Parts:
     keeper: Keeper
     name_rows: NameRows = sequence_numbers
     order: Order | None = None
+    graphs: "RecordedUpdates | None" = None

@@ -1,42 +1,98 @@
 """One update: the gradients of a batch, and the optimizer's step."""
 
-import math
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
+from bertune.data.features import Batch
+from bertune.encoder.transfer import ToHost
+from bertune.errors import InputError
+from bertune.training.memory import is_out_of_memory
 from bertune.training.parts import Parts, Plan, Progress
+from bertune.training.randomness import random_state, restore_random_state
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """What an update came to, on the device that computed it; reading waits for that device.
+    """What an update came to; on CUDA the numbers are on their way to the host while later updates run.
 
-    loss: mean over the batch.  norm: of the gradients, before clipping; not finite: nothing was updated.
+    values: the mean loss over the batch, and the gradients' norm before clipping; not finite: nothing was updated.
     """
 
-    loss: Tensor | float
-    norm: Tensor | float
+    values: ToHost
 
     def read(self) -> tuple[float, float]:
-        """Loss and norm on the host."""
-        return float(self.loss), float(self.norm)
+        """Loss and norm; waits until this update, and no later one, is done."""
+        loss, norm = self.values.read().tolist()
+        return loss, norm
 
 
 def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Progress) -> Numbers:
-    """One optimizer step on the sequences at `rows`, computed in `plan.accumulation` parts."""
-    parts.network.train()
-    total, count = 0.0, 0.0
-    pieces = np.array_split(rows, min(plan.accumulation, len(rows)))
-    for piece in pieces:
-        batch = parts.make_batch(piece, progress.epoch).to(parts.network.device)
+    """One optimizer step on the sequences at `rows`, computed in one part or in several.
+
+    When memory runs out the update begins anew in twice as many parts, random numbers included, and the run goes on
+    with so many.
+
+    Raises:
+        InputError: memory does not suffice for a single sequence.
+    """
+    if not parts.network.training:
+        parts.network.train()
+    rate = plan.schedule(progress.step)
+    if parts.graphs is not None and max(plan.accumulation, progress.pieces) == 1:
+        return parts.graphs.run(parts, rows, rate, lambda: _from_host(parts, plan, rows, progress, rate))
+    return _from_host(parts, plan, rows, progress, rate)
+
+
+def _from_host(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Progress, rate: float) -> Numbers:
+    """The update, operation by operation, in as many parts as memory asks for."""
+    while True:
+        pieces = min(max(plan.accumulation, progress.pieces), len(rows))
+        before = random_state()
+        try:
+            batches = (parts.make_batch(piece, progress.epoch) for piece in np.array_split(rows, pieces))
+            return Numbers(ToHost(computed(parts, batches, rate, several=pieces > 1)))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            told = str(error).partition("\n")[0]
+        # Only here, where the error and all that it holds on to is gone, can memory be given back.
+        parts.optimizer.clear()
+        if parts.network.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if pieces == len(rows):
+            raise InputError(
+                f"training: memory does not suffice for a single sequence ({told}); try --activation-checkpointing, a "
+                "lower --max-seq-length, or a smaller encoder"
+            )
+        restore_random_state(before)
+        progress.pieces = min(2 * pieces, len(rows))
+        logger.warning("out of memory (%s): from now on a batch is computed in %d parts", told, progress.pieces)
+
+
+def computed(parts: Parts, batches: Iterable[Batch], rate: float | Tensor, *, several: bool) -> Tensor:
+    """Gradients of some batches that are one, and the step. On CUDA nothing here waits for the device.
+
+    Returns: mean loss and the gradients' norm. Shape: (2,), on the device.
+    """
+    device = parts.network.device
+    total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+    count = torch.zeros_like(total)
+    for host_batch in batches:
+        batch = host_batch.to(device)
         loss, weight = parts.loss(parts.network(batch), batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        if len(pieces) > 1:
+        if several:
             parts.optimizer.accumulate()
-        total, count = total + float(loss.detach()), count + float(weight)
-    scale = 1 / max(count, 1.0) if math.isfinite(total) else math.nan  # without a finite loss nothing is updated
-    norm = parts.optimizer.step(plan.schedule(progress.step), scale=scale)
-    return Numbers(total / max(count, 1.0), norm)
+        total, count = total + loss.detach(), count + weight
+    count = count.clamp(min=1.0)
+    scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
+    norm = parts.optimizer.step(rate, scale=scale)
+    return torch.stack([total / count, torch.as_tensor(norm, dtype=total.dtype, device=device)])

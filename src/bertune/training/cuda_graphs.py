@@ -1,0 +1,203 @@
+"""Updates recorded as CUDA graphs and replayed: the host launches one thing instead of a thousand.
+
+A graph is fixed in its shapes, so there is one for every size of a batch (`data.resident.size_of` makes few). It begins
+with the numbers of the sequences and the learning rate and holds all the rest: packing, forward, backward, clipping,
+AdamW. What cannot be recorded runs operation by operation, with the same results.
+"""
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertune.data.features import Batch, Features, pack
+from bertune.data.resident import ResidentFeatures, Size, fits
+from bertune.encoder.transfer import ToHost, to_device
+from bertune.network import Network
+from bertune.training.parts import MakeBatch, Parts
+from bertune.training.randomness import random_state, restore_random_state
+from bertune.training.update import Numbers, computed
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[], None]
+
+MOST_GRAPHS = 12
+"""Graphs kept; recording one costs about as much as a few updates."""
+_WARM_UP = 3
+"""Updates before anything is recorded: libraries choose kernels and take workspaces in the first ones."""
+_WATCHED = 1
+"""Which of them, from 0, is watched for waits of the host. Not the first: setting up may wait."""
+_NO_ROWS = np.zeros(0, np.int64)
+
+
+class Recorder(Protocol):
+    """What records work and replays it."""
+
+    def ready(self) -> contextlib.AbstractContextManager[None]:
+        """Where all updates are made, recorded or not."""
+        ...
+
+    def watch(self) -> contextlib.AbstractContextManager[list[str]]:
+        """A block whose waits of the host for the device are told in the list when it ends."""
+        ...
+
+    def record(self, work: Work) -> Work:
+        """What replays the work. The work itself is not done. Raises where it cannot be recorded."""
+        ...
+
+
+class CudaRecorder:
+    """Records on a stream of its own; the graphs share one pool of memory, for only one runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """On that stream, after what the current one has begun; the current one goes on after it."""
+        outside = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(outside)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            torch.cuda.set_stream(outside)  # a recording that failed leaves another one
+            outside.wait_stream(self._stream)
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[list[str]]:
+        """PyTorch's own watch over operations that wait."""
+        told: list[str] = []
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                yield told
+            finally:
+                torch.cuda.set_sync_debug_mode(before)
+        told += [f"{one.filename}:{one.lineno}" for one in caught if "synchronizing" in str(one.message)]
+
+    def record(self, work: Work) -> Work:
+        """A CUDA graph of the work."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            work()
+        return graph.replay
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """An update of one size. chosen, rate: what it reads.  values: what it came to.  replay: does it."""
+
+    chosen: Tensor
+    rate: Tensor
+    values: Tensor
+    replay: Work
+
+
+class RecordedUpdates:
+    """Makes updates, by replaying where it can. A size is recorded when it comes up for the second time."""
+
+    def __init__(self, data: ResidentFeatures, recorder: Recorder, batch_size: int | None = None) -> None:
+        """Nothing is recorded yet.
+
+        Args:
+            data: what batches are packed from.
+            recorder: of work on the device.
+            batch_size: units of a full batch; others (the last of an epoch) are never recorded. None: all are full.
+        """
+        self._data, self._recorder, self._batch_size = data, recorder, batch_size
+        self._recorded: dict[Size, _Recorded] = {}
+        self._seen: set[Size] = set()
+        self._made = 0
+        self._gave_up = False
+
+    def run(self, parts: Parts, units: npt.NDArray[np.int64], rate: float, directly: Callable[[], Numbers]) -> Numbers:
+        """One update on the units at these places, with this learning rate.
+
+        directly: makes it operation by operation.
+        """
+        with self._recorder.ready():
+            rows, size = self._data.rows_of(units)
+            known = self._recorded.get(size)
+            if known is None and self._to_be_recorded(units, size):
+                known = self._record(parts, rows, size)
+            if known is None:
+                return self._directly(size, directly)
+            known.chosen.copy_(to_device(torch.from_numpy(rows), known.chosen.device), non_blocking=True)
+            known.rate.fill_(rate)
+            known.replay()
+            return Numbers(ToHost(known.values))
+
+    def _to_be_recorded(self, units: npt.NDArray[np.int64], size: Size) -> bool:
+        if self._gave_up or self._made < _WARM_UP or len(self._recorded) >= MOST_GRAPHS:
+            return False
+        return size in self._seen and self._batch_size in (None, len(units))
+
+    def _directly(self, size: Size, directly: Callable[[], Numbers]) -> Numbers:
+        """Operation by operation; the second time watched for what no graph could hold."""
+        self._seen.add(size)
+        self._made += 1
+        if self._made != _WATCHED + 1:
+            return directly()
+        with self._recorder.watch() as waits:
+            numbers = directly()
+        if waits:
+            self._gave_up = True
+            logger.info("updates are not recorded as CUDA graphs: the host waits for the device (%s)", waits[0])
+        return numbers
+
+    def _record(self, parts: Parts, rows: npt.NDArray[np.int64], size: Size) -> _Recorded | None:
+        """A recorded update of this size; None where it fails, and then none is recorded any more."""
+        device = parts.network.device
+        chosen = to_device(torch.from_numpy(rows), device)
+        rate = torch.zeros((), device=device)
+        values = torch.zeros(2, device=device, dtype=torch.float64)
+
+        def work() -> None:
+            batch = self._data.packed(chosen, size, _NO_ROWS)
+            values.copy_(computed(parts, [batch], rate, several=False))
+
+        before = random_state()
+        try:
+            replay = self._recorder.record(work)
+        except (RuntimeError, MemoryError, AttributeError, TypeError) as error:
+            self._gave_up = True
+            self._recorded.clear()
+            parts.optimizer.clear()
+            restore_random_state(before)
+            told = str(error).partition("\n")[0]
+            logger.warning("recording an update as a CUDA graph failed (%s); going on without", told)
+            return None
+        self._recorded[size] = _Recorded(chosen, rate, values, replay)
+        return self._recorded[size]
+
+
+def batches_of(
+    features: Features, network: Network, batch_size: int, device: torch.device
+) -> tuple[MakeBatch, RecordedUpdates | None]:
+    """How batches are made of features that stay the same in all epochs, and what records updates on them.
+
+    On CUDA the features lie on the device where they fit, and updates are recorded, but for BERTUNE_CUDA_GRAPHS=off and
+    where activations are computed twice, which restores random generators midway.
+    """
+    resident = ResidentFeatures(features, device) if device.type == "cuda" and fits(features, device) else None
+
+    def make_batch(units: npt.NDArray[np.int64], epoch: int) -> Batch:  # noqa: ARG001 (the same in every epoch)
+        return pack(features, units) if resident is None else resident.pack(units)
+
+    off = os.environ.get("BERTUNE_CUDA_GRAPHS") == "off" or network.encoder.activation_checkpointing
+    if resident is None or off:
+        return make_batch, None
+    return make_batch, RecordedUpdates(resident, CudaRecorder(device), batch_size)

@@ -1,0 +1,77 @@
+"""When memory is short: what running out of it looks like, and how many parts a batch is first tried in."""
+
+import logging
+import math
+import os
+
+import torch
+
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import Encoder
+
+logger = logging.getLogger(__name__)
+
+_TOLD = ("not enough memory", "can't allocate memory", "out of memory", "could not get its working memory")
+"""What PyTorch on the CPU, CUDA's libraries and our kernels say."""
+_SHARE = 0.8
+"""Of the free memory, the share that activations may take; the rest is for gradients and the allocator's waste."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _TOLD)
+
+
+def activation_bytes(config: EncoderConfig, length: int, itemsize: int, *, checkpointing: bool = False) -> int:
+    """About how many bytes an encoder keeps of one sequence for the way back.
+
+    A layer of width h and inner width i keeps about 24 h + 4 i numbers of every token: its products' inputs and
+    results, padded copies around attention, residual sums, norms and dropout masks; and of every pair of tokens a
+    probability, once with dropout, and a mask, for every head. The sums are of the route in PyTorch's operations, which
+    keeps most (compare Korthikanti et al., 2022, section 4.1); our kernels keep half. Checkpointing keeps a layer's
+    input, and all of one layer at a time.
+
+    Args:
+        config: of the encoder.
+        length: tokens of the sequence.
+        itemsize: bytes of a number.
+        checkpointing: whether activations are computed twice.
+    """
+    vectors = (24 * config.hidden_size + 4 * (1 + config.gated) * config.intermediate_size) * itemsize
+    pairs = config.num_attention_heads * length * (2 * itemsize + 1)
+    layer = length * (vectors + pairs)
+    if checkpointing:
+        return layer + config.num_hidden_layers * length * config.hidden_size * itemsize
+    return config.num_hidden_layers * layer
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a device has free, as far as it can be known."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type == "cpu" and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def parts_that_fit(encoder: Encoder, device: torch.device, batch_size: int, longest: int) -> int:
+    """How many parts a batch is to be computed in so that, by estimate, memory suffices; updates stay the same.
+
+    The estimate takes every sequence to be as long as the longest. Should it still be too low, the update that runs
+    out of memory is split further (`training.update`).
+    """
+    free = free_memory(device)
+    if free is None:
+        return 1
+    weights = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    room = _SHARE * free - sum(4 * weight.numel() for weight in weights)
+    itemsize, twice = encoder.compute_dtype.itemsize, encoder.activation_checkpointing
+    one = activation_bytes(encoder.config, longest, itemsize, checkpointing=twice)
+    at_once = max(1, min(batch_size, int(room // one)))
+    parts = math.ceil(batch_size / at_once)
+    told = f"--batch-size auto: {batch_size} an update, {free / 2**30:.1f} GiB free"
+    logger.info("%s, so computed in %d %s", told, parts, "part" if parts == 1 else "parts")
+    return parts
