@@ -19,7 +19,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.network import Network
 from bertune.precision import choose_device, choose_dtype
-from bertune.tasks.text_classification import PooledHead
+from bertune.tasks.heads import PooledHead
 from bertune.training.optimizer import AdamW, AdamWOptions
 parts, twice = int(sys.argv[1]), sys.argv[2] == "twice"
 config = EncoderConfig(vocab_size=30522)

@@ -23,7 +23,7 @@ from bertune.data.features import Features, pack
 from bertune.data.ragged import Ragged
 from bertune.network import Network
 from bertune.precision import choose_device, choose_dtype, prepare_process
-from bertune.tasks.text_classification import PooledHead
+from bertune.tasks.heads import PooledHead
 from bertune.training.optimizer import AdamW, AdamWOptions
 
 

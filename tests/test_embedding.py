@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from torch import Tensor
 from torch.nn import functional as F
 
 import bertune
@@ -17,8 +18,9 @@ from bertune.data.features import pack
 from bertune.embedding import Embedder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.tasks.task import new_task
-from bertune.tasks.text_classification import TextExample
+from bertune.network import Network, infer
+from bertune.tasks.embedding import EmbeddingOptions, Pair
+from bertune.tasks.task import Task, new_task
 from bertune.training.train import train
 from tests.tiny import Row, write_encoder, write_rows
 
@@ -69,19 +71,77 @@ def test_options(tmp_path: Path) -> None:
 def test_loss_is_search_in_the_batch() -> None:
     vectors = F.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), dim=1)
     task = new_task("embedding", {"scale": 5.0})
-    total, count = task.loss(vectors, {"text": torch.tensor([0, 1, 2, 3, 4, 5])}, Layout.packed([1]))
+
+    def loss(text: list[int], role: tuple[int, ...] = (0, 1, 0, 1, 0, 1)) -> tuple[Tensor, Tensor]:
+        targets = {"text": torch.tensor(text), "role": torch.tensor(role), "place": torch.arange(len(role))}
+        return task.loss(vectors, targets, Layout.packed([1]))
+
+    total, count = loss([0, 1, 2, 3, 4, 5])
     cosines = vectors[0::2] @ vectors[1::2].t()
     assert total.item() == pytest.approx(F.cross_entropy(5 * cosines, torch.arange(3), reduction="sum").item())
     assert int(count) == 3
-    same, _ = task.loss(vectors, {"text": torch.tensor([0, 1, 2, 3, 4, 1])}, Layout.packed([1]))
+    same, _ = loss([0, 1, 2, 3, 4, 1])
     left = cosines.clone()
     left[0, 2] = left[2, 0] = -torch.inf
     assert same.item() == pytest.approx(F.cross_entropy(5 * left, torch.arange(3), reduction="sum").item())
+    hard, count = loss([0, 1, 2, 3, 4, 5], role=(0, 1, 2, 0, 1, 2))
+    first, others = vectors[[0, 3]], vectors[[1, 4, 2, 5]]
+    assert hard.item() == pytest.approx(
+        F.cross_entropy(5 * first @ others.t(), torch.arange(2), reduction="sum").item()
+    )
+    assert int(count) == 2
+    other = others[:3]  # the second pair's negative is the first pair's own second text
+    told, _ = loss([0, 1, 2, 3, 4, 1], role=(0, 1, 2, 0, 1, 2))
+    one = F.cross_entropy(5 * first[:1] @ other.t(), torch.tensor([0]))
+    two = F.cross_entropy(5 * first[1:] @ others.t(), torch.tensor([1]))
+    assert told.item() == pytest.approx((one + two).item())
+
+
+def test_windows_of_a_text_are_averaged(tmp_path: Path) -> None:
+    """Each window's vector has length 1, and so has their mean; loss, decoding and bertune.embed agree on it."""
+    encoder, tokenizer = tiny_encoder(tmp_path)
+    task: Task[Any] = new_task("embedding", {"long_text": "window"})
+    network = Network(encoder, task.new_head(encoder.config)).eval()
+    pairs = [Pair("abcdefghijkl", "a"), Pair("b", "mnopqrstuvwx", "c")]
+    features = task.featurize(pairs, tokenizer, 10, purpose="train")
+    assert features.example_index.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert np.asarray(features.targets["role"]).tolist() == [0, 0, 1, 0, 1, 1, 2]
+    rows = infer(network, features).logits
+    mean = (rows[0] + rows[1]) / np.linalg.norm(rows[0] + rows[1])
+    assert task.decode(rows, features, pairs)[0]["embeddings"][0] == pytest.approx(mean.tolist(), abs=1e-5)
+    vectors = [mean, rows[2], rows[3], (rows[4] + rows[5]) / np.linalg.norm(rows[4] + rows[5]), rows[6]]
+    first, others = np.stack([vectors[0], vectors[2]]), np.stack([vectors[1], vectors[3], vectors[4]])
+    expected = F.cross_entropy(torch.tensor(20 * first @ others.T), torch.arange(2), reduction="sum")
+    targets = {name: torch.from_numpy(np.asarray(column)) for name, column in features.targets.items()}
+    total, count = task.loss(torch.tensor(np.stack(rows)), targets, Layout.packed([1]))
+    assert (total / count).item() == pytest.approx(expected.item() / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("layers", "width"), [("mix", 16), ("last4", 64)])
+def test_layers_and_long_texts_are_kept(tmp_path: Path, layers: str, width: int) -> None:
+    encoder = write_encoder(tmp_path / "encoder", num_hidden_layers=4)
+    data = write_rows(tmp_path / "train.csv", [{"a": "good ?", "b": "is good !"}, {"a": "bad ?", "b": "is bad !"}] * 4)
+    train(
+        task="embedding", encoder=encoder, train=data, output=tmp_path / "model", text_column="a", pair_column="b",
+        layers=layers, long_text="window", max_seq_length=8, batch_size=8, learning_rate=5e-2, epochs=3, device="cpu",
+        precision="fp32",
+    )  # fmt: skip
+    folder, texts = tmp_path / "model", ["good ?", "the film is awful and the film is fine and good"]
+    answers = bertune.load(folder, precision="fp32").predict(texts)
+    vectors = bertune.embed(texts, folder, precision="fp32")
+    assert vectors.shape == (2, width)
+    np.testing.assert_allclose(vectors, [answer["embedding"] for answer in answers], atol=1e-5)
+    assert not (folder / "modules.json").exists()
+    card = (folder / "README.md").read_text()
+    assert f"`--layers {layers}`" in card
+    assert ("`head.mix.weights`" in card) == (layers == "mix")
+    with pytest.raises(InputError, match=f"--layers last: the model was trained with {layers}"):
+        bertune.load(folder).task.with_options(EmbeddingOptions(layers="last"))
 
 
 def test_pairs_stay_together(tmp_path: Path) -> None:
     _, tokenizer = tiny_encoder(tmp_path)
-    pairs = [TextExample("ab", "c"), TextExample("d", "c"), TextExample("e", "ffff")]
+    pairs = [Pair("ab", "c"), Pair("d", "c"), Pair("e", "ffff")]
     features = new_task("embedding").featurize(pairs, tokenizer, 16, purpose="train")
     batch = pack(features, np.array([2, 0]))
     assert batch.rows.tolist() == [4, 5, 0, 1]

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from bertune.checkpoints.huggingface import read_json
 from bertune.checkpoints.source import build_encoder, open_checkpoint
-from bertune.data.features import Features, join_pair
 from bertune.errors import InputError
+from bertune.model import load
 from bertune.network import Network, infer
 from bertune.precision import choose_device, choose_dtype, fast_float32
-from bertune.tasks.embedding import POOLINGS, PoolingHead
+from bertune.tasks.embedding import POOLINGS, EmbeddingOptions, Pair, PoolingHead
+from bertune.tasks.texts import by_example, text_features
+from bertune.tokenization import Tokenizer
 
 
 class Embedder:
@@ -31,7 +34,8 @@ class Embedder:
         """Open an encoder.
 
         Args:
-            encoder: a model folder (that `--task embedding` left, or any other) or what `--encoder` takes.
+            encoder: a model folder or what `--encoder` takes; one that `--task embedding` left keeps its layers and its
+                policy on long texts.
             pooling: mean or cls; None: what the folder says for sentence-transformers, else mean.
             max_seq_length: longest sequence in tokens; None: what the folder says, else all that the encoder takes.
             normalize: give vectors of length 1.
@@ -41,31 +45,33 @@ class Embedder:
         Raises:
             InputError: no encoder there, or an option it cannot have.
         """
-        with open_checkpoint(encoder) as checkpoint:
-            told_pooling, told_length = _told(checkpoint.path)
-            self.pooling = pooling or told_pooling
-            if self.pooling not in POOLINGS:
-                raise InputError(f"embed: pooling {self.pooling!r}; known: {', '.join(POOLINGS)}")
-            most = checkpoint.config.max_position_embeddings
-            self.max_seq_length = min(told_length or most, most) if max_seq_length is None else max_seq_length
-            if not 3 <= self.max_seq_length <= most:
-                raise InputError(f"embed: max_seq_length {self.max_seq_length}; must lie between 3 and {most}")
-            self.tokenizer = checkpoint.tokenizer
-            network = Network(build_encoder(checkpoint)[0], PoolingHead(self.pooling, normalize=normalize))
+        network, self.tokenizer, options, told_length = _opened(encoder)
+        self.pooling = pooling or options.pooling
+        if self.pooling not in POOLINGS:
+            raise InputError(f"embed: pooling {self.pooling!r}; known: {', '.join(POOLINGS)}")
+        most = network.encoder.config.max_position_embeddings
+        self.max_seq_length = min(told_length or most, most) if max_seq_length is None else max_seq_length
+        if not 3 <= self.max_seq_length <= most:
+            raise InputError(f"embed: max_seq_length {self.max_seq_length}; must lie between 3 and {most}")
+        self.long_text, self.normalize = options.long_text, normalize
+        head = cast(PoolingHead, network.head)
+        head.pooling, head.normalize = self.pooling, normalize
         target = choose_device(device)
         network.encoder.set_compute_dtype(choose_dtype(precision, target))
         self.network = network.to(target).eval()
 
     def __call__(self, texts: Sequence[str], *, batch_size: int = 256) -> npt.NDArray[np.float32]:
-        """Vectors of texts, in their order. Shape: (texts, hidden)."""
-        pieces, special = self.tokenizer.encode(texts), self.tokenizer.special
-        ids, segments, cut = join_pair(pieces, None, special, self.max_seq_length)
-        features = Features(ids, segments, np.arange(len(texts), dtype=np.int32), {}, cut)
+        """Vectors of texts, in their order; of a text in several windows their mean. Shape: (texts, hidden)."""
+        pairs = [Pair(text) for text in texts]
+        features = text_features(pairs, self.tokenizer, self.max_seq_length, {}, self.long_text)
         with fast_float32(self.network.device):
-            vectors = infer(self.network, features, batch_size=batch_size).logits
-        if not vectors:
+            rows = infer(self.network, features, batch_size=batch_size).logits
+        if not rows:
             return np.zeros((0, self.network.encoder.config.hidden_size), np.float32)
-        return np.stack(vectors)
+        vectors = by_example(rows, features, len(texts))
+        if self.normalize and len(rows) > len(texts):
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
 
 
 def embed(
@@ -87,6 +93,18 @@ def embed(
     return Embedder(encoder, pooling=pooling, max_seq_length=max_seq_length, normalize=normalize, precision=precision)(
         texts
     )
+
+
+def _opened(encoder: str | Path) -> tuple[Network, Tokenizer, EmbeddingOptions, int | None]:
+    """An encoder with pooling on it, in float32, and what its folder says of options and the longest sequence."""
+    record = Path(encoder) / "bertune.json"
+    if record.is_file() and (read_json(record).get("task") or {}).get("name") == "embedding":
+        model = load(encoder, device="cpu", precision="fp32")
+        return model.network, model.tokenizer, model.task.options, model.max_seq_length
+    with open_checkpoint(encoder) as checkpoint:
+        pooling, length = _told(checkpoint.path)
+        network = Network(build_encoder(checkpoint)[0], PoolingHead(pooling))
+        return network, checkpoint.tokenizer, EmbeddingOptions(pooling=pooling), length
 
 
 def _told(folder: Path) -> tuple[str, int | None]:

@@ -41,6 +41,24 @@ def model_card(task: Task[Any], making: "Making", metrics: Mapping[str, float]) 
         lines += ["", "| metric | value |", "|---|---|"]
         lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
     lines += ["", "```python", "import bertune", "", 'model = bertune.load("this folder")', "```", ""]
-    auto = "AutoModel" + task.huggingface().architecture.removeprefix("Model")
-    lines += [f'It loads in transformers as `{auto}.from_pretrained("this folder")`.', ""]
+    lines += [_in_transformers(task), ""]
     return "\n".join(lines)
+
+
+def _in_transformers(task: Task[Any]) -> str:
+    """How transformers loads the folder, and what it leaves out."""
+    head = task.huggingface()
+    auto = "AutoModel" + head.architecture.removeprefix("Model")
+    told = f'It loads in transformers as `{auto}.from_pretrained("this folder")`'
+    if head.architecture != "Model":
+        return f"{told}."
+    beside = ", ".join(f"`{their}`" for name in head.names for their in name.theirs)
+    if beside:
+        told += (
+            f". That gives the encoder alone: transformers has no class for this task's head, whose weights ({beside}) "
+            "it leaves out, with a warning. Answers come from bertune"
+        )
+    layers = getattr(task.options, "layers", "last")
+    if layers != "last":
+        told += f"; the head reads several layers (`--layers {layers}`)"
+    return f"{told}."

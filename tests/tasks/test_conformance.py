@@ -45,7 +45,10 @@ CASES = [
     Case(
         "embedding",
         SAMPLES / "similarity" / "train.csv",
-        bad=(("text\na\nb\n", "only one column of text"), ("sentence1,sentence2\na,\n", "line 2: an empty text")),
+        bad=(
+            ("text\na\nb\n", "only one column of text"),
+            ("sentence1,sentence2\na,\n", "line 2, column 'sentence2': an empty text"),
+        ),
     ),
 ]
 

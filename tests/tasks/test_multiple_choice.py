@@ -114,7 +114,8 @@ def test_a_questions_choices_stay_together(tmp_path: Path) -> None:
 
 def test_loss_is_cross_entropy_by_question() -> None:
     scores = torch.tensor([[0.3], [1.0], [9.0], [-2.0], [0.5]], requires_grad=True)
-    targets = {"right": torch.tensor([0, 1, 0, 0, 1]), "question": torch.tensor([4, 4, 0, 0, 0])}
+    question, choice = torch.tensor([4, 4, 0, 0, 0]), torch.tensor([8, 9, 0, 1, 2])
+    targets = {"right": torch.tensor([0, 1, 0, 0, 1]), "question": question, "choice": choice}
     total, count = new_task("multiple-choice").loss(scores, targets, LAYOUT)
     flat = scores[:, 0]
     expected = F.cross_entropy(flat[None, :2], torch.tensor([1])) + F.cross_entropy(flat[None, 2:], torch.tensor([2]))

@@ -15,13 +15,13 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
+from bertune.tasks.heads import labels_of
 from bertune.tasks.task import TASKS, new_task, task_from_json, task_kind
 from bertune.tasks.text_classification import (
     TextClassification,
     TextExample,
     TextOptions,
     classification_metrics,
-    labels_of,
     softmax,
 )
 from bertune.tokenization import Tokenizer

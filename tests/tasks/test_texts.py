@@ -1,23 +1,21 @@
-"""Long texts by policy, losses for uneven classes, heads on several layers."""
+"""Long texts by policy, in every task."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
 import bertune
+from bertune.cli.arguments import parse
 from bertune.conformance import tiny_encoder
-from bertune.data.features import IGNORED
-from bertune.encoder.encoder import EncoderOutput
 from bertune.errors import InputError
 from bertune.network import infer
-from bertune.tasks.layers import LayerMix
-from bertune.tasks.losses import LossOptions, balanced_weights, binary_cross_entropy, cross_entropy
+from bertune.tasks.squad.reading import Answer
+from bertune.tasks.task import TASKS, new_task, task_kind
 from bertune.tasks.text_classification import TextExample
 from bertune.tasks.texts import by_example, text_features
 from bertune.tokenization import Tokenizer
@@ -26,6 +24,7 @@ from tests.conformance import SAMPLES, Case, each_check
 from tests.tiny import opinions, write_encoder, write_rows
 
 LETTERS = "abcdefghij"
+LONG = " ".join("abcdefghijklmnopqrstuvwxyz")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +70,12 @@ def test_long_texts(tokenizer: Tokenizer, long_text: str, expected: list[str]) -
 def test_long_pairs(tokenizer: Tokenizer, long_text: str, expected: list[str]) -> None:
     examples = [TextExample("x y", spread(LETTERS)), TextExample(spread("abc"))]
     assert spelled(tokenizer, examples, 10, long_text) == [*expected, "<abc>"]
+
+
+def test_windows_run_over_the_longer_text_of_a_pair(tokenizer: Tokenizer) -> None:
+    examples = [TextExample(spread(LETTERS), "x y"), TextExample("", spread("abcdefgh")), TextExample(spread("ab"), "")]
+    expected = ["<abcde>xy>", "<fghij>xy>", "<>abcdefg>", "<>bcdefgh>", "<ab>"]
+    assert spelled(tokenizer, examples, 10, "window") == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,71 +127,58 @@ def test_the_policy_is_saved_and_obeyed(tmp_path: Path) -> None:
     assert answer["scores"]["bad"] == pytest.approx(float(np.exp(mean[0]) / np.exp(mean).sum()), abs=1e-5)
 
 
-LOGITS = torch.tensor([[1.0, -0.5, 0.2], [0.1, 2.0, -1.0], [0.0, 0.3, 0.1], [3.0, -3.0, 0.0]])
-TARGET = torch.tensor([0, 2, 1, IGNORED])
+ALL_TASKS = sorted(set(TASKS) - {"pretraining"})
+SHAPES: dict[str, tuple[dict[str, Any], ...]] = {
+    "multiple-choice": ({"context": LONG, "choices": ["a", "b"]}, {"context": "a", "choices": ["a", "b"]}),
+    "question-answering": ({"question": "a", "context": LONG}, {"question": "a", "context": "a"}),
+}
+"""What `predict` takes where it is no plain text: one that is too long and one that is not."""
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weights", [(), (0.5, 1.0, 3.0)])
-def test_cross_entropy_is_pytorchs(smoothing: float, weights: tuple[float, ...]) -> None:
-    total, count = cross_entropy(LOGITS, TARGET, LossOptions(label_smoothing=smoothing), weights)
-    by_class = torch.tensor(weights) if weights else None
-    expected = F.cross_entropy(LOGITS, TARGET, weight=by_class, label_smoothing=smoothing, ignore_index=IGNORED)
-    assert (total / count).item() == pytest.approx(expected.item(), rel=1e-6)
+@pytest.mark.parametrize("name", ALL_TASKS)
+def test_every_task_has_a_policy_that_is_obeyed(tokenizer: Tokenizer, name: str) -> None:
+    """Cut texts are one sequence that is marked as cut; windows are several that lose nothing."""
+    policies = next(f for f in dataclasses.fields(task_kind(name).Options) if f.name == "long_text").metadata["choices"]
+    assert {"truncate", "window"} <= set(policies)
+    assert ("head-tail" in policies) == (name != "question-answering")
+    for policy in policies:
+        task = new_task(name, {"long_text": policy})
+        long, short = (task.example(item) for item in SHAPES.get(name, (LONG, "a")))
+        features = task.featurize([short, long], tokenizer, 12, purpose="predict")
+        sequences = int((features.example_index == 1).sum()), int((features.example_index == 0).sum())
+        each = 2 if name == "multiple-choice" else 1
+        assert sequences[1] == each
+        assert (sequences[0] > each) == (policy == "window")
+        assert features.cut[features.example_index == 1].all() == (policy != "window")
+        assert not features.cut[features.example_index == 0].any()
 
 
-def test_focal_loss_is_that_of_its_paper() -> None:
-    total, count = cross_entropy(LOGITS, TARGET, LossOptions(focal_gamma=2.0))
-    p = torch.softmax(LOGITS, 1)[torch.arange(3), TARGET[:3]]
-    assert total.item() == pytest.approx((-((1 - p) ** 2) * p.log()).sum().item(), rel=1e-6)
-    assert int(count) == 3
-
-
-def test_binary_losses() -> None:
-    target = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
-    total, count = binary_cross_entropy(LOGITS[:2], target, LossOptions())
-    assert (total / count).item() == pytest.approx(F.binary_cross_entropy_with_logits(LOGITS[:2], target).item())
-    total, _ = binary_cross_entropy(LOGITS[:2], target, LossOptions(focal_gamma=2.0))
-    p = torch.where(target > 0, torch.sigmoid(LOGITS[:2]), 1 - torch.sigmoid(LOGITS[:2]))
-    assert total.item() == pytest.approx((-((1 - p) ** 2) * p.log()).sum().item(), rel=1e-6)
-
-
-def test_balanced_weights_are_scikit_learns() -> None:
-    from sklearn.utils.class_weight import compute_class_weight
-
-    found = ["a"] * 6 + ["b"] * 3 + ["c"]
-    expected = compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=found)
-    assert balanced_weights(found, ["a", "b", "c"]) == pytest.approx(expected)
-    assert balanced_weights(["a", "a"], ["a", "b"]) == (1.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("label_smoothing", 1.0), ("label_smoothing", -0.1), ("focal_gamma", -1.0)]
-)
-def test_impossible_numbers(name: str, value: Any) -> None:
-    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}: must be"):
-        LossOptions(**{name: value})
-
-
-def test_layer_mixes(tmp_path: Path) -> None:
-    config = tiny_encoder(tmp_path)[0].config
-    layers = tuple(torch.full((2, 16), float(i)) for i in range(5))
-    output = EncoderOutput(layers[-1], torch.zeros(1, 16), layers)
-    mix = LayerMix(config, "mix")
-    torch.testing.assert_close(mix(output), torch.full((2, 16), 2.0))  # equal shares at first
-    with torch.no_grad():
-        mix.weights[3] = 100.0
-        mix.scale.fill_(2.0)
-    torch.testing.assert_close(mix(output), torch.full((2, 16), 6.0))
-    last4 = LayerMix(config, "last4")
-    assert last4.width == 64
-    assert last4(output)[0, ::16].tolist() == [1.0, 2.0, 3.0, 4.0]
+def test_the_middle_of_a_cut_context_has_no_answer(tokenizer: Tokenizer) -> None:
+    """An answer beyond the cut is no answer to learn, and cannot be given."""
+    task = new_task("question-answering", {"long_text": "truncate"})
+    with pytest.raises(InputError, match="--long-text head-tail: must be one of window, truncate"):
+        parse("bertune train", "", [task_kind("question-answering").Options], ["--long-text", "head-tail"])
+    question = task.example({"question": "q", "context": LONG})
+    seen, unseen = (
+        dataclasses.replace(question, answers=(Answer(LONG[at], at),), is_impossible=False) for at in (4, len(LONG) - 1)
+    )
+    features = task.featurize([seen, unseen], tokenizer, 12, purpose="train")
+    assert features.input_ids.lengths.tolist() == [12, 12]
+    assert np.asarray(features.targets["start"]).tolist() == [5, 0]
+    assert np.concatenate([features.extras["max_context"][i] for i in (0, 1)]).all()
 
 
 @each_check
-@pytest.mark.parametrize("layers", ["mix", "last4"])
 @pytest.mark.parametrize(
-    ("task", "data"), [("text-classification", "intents/train.csv"), ("token-classification", "entities/train.conll")]
+    ("task", "data"),
+    [
+        ("text-classification", "intents/train.csv"),
+        ("regression", "similarity/train.csv"),
+        ("multi-label-classification", "topics/train.csv"),
+        ("multiple-choice", "choices/train.jsonl"),
+        ("embedding", "similarity/train.csv"),
+        ("token-classification", "entities/train.conll"),
+    ],
 )
-def test_heads_on_several_layers_conform(task: str, data: str, layers: str, check: Any, tmp_path: Path) -> None:
-    check(Case(task, SAMPLES / data, {"layers": layers, "class_weights": "balanced", "label_smoothing": 0.1}), tmp_path)
+def test_tasks_conform_with_windows(task: str, data: str, check: Any, tmp_path: Path) -> None:
+    check(Case(task, SAMPLES / data, {"long_text": "window"}), tmp_path)

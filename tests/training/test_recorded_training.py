@@ -14,8 +14,8 @@ from bertune.checkpoints.source import open_encoder
 from bertune.data.features import Batch
 from bertune.encoder.layout import Layout
 from bertune.network import Network
+from bertune.tasks.heads import PooledHead
 from bertune.tasks.question_answering import SpanHead, span_loss
-from bertune.tasks.text_classification import PooledHead
 from bertune.training.optimizer import GOOGLE_ADAMW, AdamW, Schedule
 
 Loss = Callable[[Tensor, Batch], Tensor]

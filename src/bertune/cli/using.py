@@ -66,7 +66,7 @@ def parse_for_model(
 
 def _all_optional(tree: type[Any]) -> type[Any]:
     """The same options; their defaults are the model's."""
-    hints = [(field.name, field.type, option(None, help=field.metadata["help"])) for field in dataclasses.fields(tree)]
+    hints = [(field.name, field.type, option(None, **field.metadata)) for field in dataclasses.fields(tree)]
     made: type[Any] = dataclasses.make_dataclass(tree.__name__, hints)
     return made
 

@@ -12,6 +12,7 @@ from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.options import refuse_changed
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction
 
 ClassT = TypeVar("ClassT", bound=type)
@@ -75,7 +76,8 @@ class _Parts:
         return HuggingFaceHead("Model", [Rename(name, (f"head.{name}",)) for name in names])
 
     def with_options(self, options: Any) -> Any:
-        """With other options."""
+        """With other options. Raises InputError for one that decides the model's form."""
+        refuse_changed(self.options, options)  # type: ignore[attr-defined]
         return dataclasses.replace(self, options=options)  # type: ignore[type-var]
 
     def to_json(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Source of the loss: Henderson et al., 2017 ("Efficient natural language response
 ranking loss of sentence-transformers, whose folder layout is written too.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,33 +16,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.data.features import Features, join_pair
+from bertune.checkpoints.names import Rename
+from bertune.data.columns import listed
+from bertune.data.features import Features
 from bertune.data.rows import open_rows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.errors import InputError
+from bertune.errors import InputError, Problems
 from bertune.options import option
 from bertune.tasks.defaults import complete
+from bertune.tasks.heads import mix_names
+from bertune.tasks.layers import LayerMix, layers_option
+from bertune.tasks.losses import mean_of_runs
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import TextColumns, TextExample, examples_of, find_columns
-from bertune.tasks.texts import shown, text_item
+from bertune.tasks.text_classification import TextColumns, find_columns
+from bertune.tasks.texts import long_text_option, mean_of, shown, text_features, text_item
 from bertune.tokenization import Tokenizer
 
 DEFAULTS = Defaults(batch_size=32, learning_rate=2e-5, epochs=1.0)
 POOLINGS = ("mean", "cls")
 
+Columns = Mapping[str, npt.NDArray[np.integer]]
+
 
 class PoolingHead(nn.Module):
-    """The mean of a sequence's token vectors, or its first, of length 1 if asked for. It has no weights."""
+    """The mean of a sequence's token vectors, or its first, of length 1 if asked for; of one layer or of several."""
 
-    def __init__(self, pooling: str, *, normalize: bool = True) -> None:
+    def __init__(self, pooling: str, *, normalize: bool = True, mix: LayerMix | None = None) -> None:
         super().__init__()
         self.pooling, self.normalize = pooling, normalize
+        self.needs_layers = mix is not None
+        if mix is not None:
+            self.mix = mix
 
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
-        """Shape: sequence_output (tokens, hidden) → (sequences, hidden), float32."""
-        tokens = output.sequence_output.float()
+        """Shape: sequence_output (tokens, hidden) → (sequences, width), float32."""
+        tokens = self.mix(output) if self.needs_layers else output.sequence_output.float()
         if self.pooling == "cls":
             pooled = tokens[layout.starts]
         else:
@@ -49,20 +60,43 @@ class PoolingHead(nn.Module):
         return F.normalize(pooled, dim=1) if self.normalize else pooled
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two texts that belong together, and perhaps a third that looks as if it did; to predict one text is enough."""
+
+    text: str
+    pair: str | None = None
+    negative: str | None = None
+    place: int = 0
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Those that there are, in this order."""
+        return tuple(text for text in (self.text, self.pair, self.negative) if text is not None)
+
+
 @dataclass(frozen=True)
 class EmbeddingOptions:
-    """Columns of a table of pairs, pooling, and the loss's temperature."""
+    """Columns of a table of pairs, long texts, pooling, and the loss's temperature."""
 
     text_column: str | None = option(None, help="column of the first text (a query)")
     pair_column: str | None = option(None, help="column of the text that belongs to it (a passage that answers)")
-    pooling: str = option("mean", help="how tokens become one vector", choices=POOLINGS)
+    negative_column: str | None = option(
+        None, help="column of a text that does not, but is hard to tell from it; cells may be empty"
+    )
+    long_text: str = long_text_option()
+    layers: str = layers_option()
+    pooling: str = option("mean", help="how tokens become one vector", choices=POOLINGS, fixed=True)
     scale: float = option(20.0, help="factor on cosines before the softmax over the batch")
 
 
 @complete
 @dataclass(frozen=True)
 class Embedding:
-    """Vectors of length 1; of a batch's second texts each first text must find its own."""
+    """Vectors of length 1; of a batch's second texts each first text must find its own.
+
+    A long text's windows are averaged, each of length 1, and the mean brought to length 1 again.
+    """
 
     Options: ClassVar[type[Any]] = EmbeddingOptions
 
@@ -71,59 +105,102 @@ class Embedding:
     metric: str = "accuracy"
     defaults: Defaults = DEFAULTS
 
-    def read(self, path: Path, *, labelled: bool) -> Iterator[TextExample]:
+    def read(self, path: Path, *, labelled: bool) -> Iterator[Pair]:
         """Pairs of texts; to predict single texts too. A column of labels, if there is one, is left aside."""
-        file = open_rows(path)
-        columns = find_columns(file, TextColumns(self.options.text_column, self.options.pair_column), labelled=False)
-        if labelled and columns[1] is None:
+        options, file = self.options, open_rows(path)
+        negatives = options.negative_column if labelled else None
+        if negatives is not None and negatives not in file.columns:
+            raise InputError(f"{path}: no column {negatives!r} (--negative-column); it has: {listed(file.columns)}")
+        one, two, _ = find_columns(file, TextColumns(options.text_column, options.pair_column), labelled=False)
+        if labelled and two is None:
             raise InputError(f"{path}: only one column of text; name the second with --pair-column")
-        for example in examples_of(file, (columns[0], columns[1], None), labelled=False):
-            if labelled and not (example.text.strip() and (example.pair or "").strip()):
-                raise InputError(f"{file.where(example.place)}: an empty text; a pair needs both")
-            yield example
+        problems = Problems()
+        for row in file:
+            text, pair = (None if name is None else row.values.get(name) for name in (one, two))
+            negative = row.values.get(negatives) if negatives is not None else None
+            for column, value in ((one, text), (two, pair)):
+                if column is not None and not isinstance(value, str):
+                    problems.add(f"{file.where(row, column)}: expected text, found {value!r}")
+                elif column is not None and labelled and not str(value).strip():
+                    problems.add(f"{file.where(row, column)}: an empty text; a pair needs both")
+            if not isinstance(negative, str | None):
+                problems.add(f"{file.where(row, negatives)}: expected text, found {negative!r}")
+            if not problems:
+                hard = str(negative) if negative and str(negative).strip() else None
+                yield Pair(str(text), None if two is None else str(pair), hard, row.line)
+        problems.raise_if_any()
 
-    def example(self, item: Any) -> TextExample:
+    def example(self, item: Any) -> Pair:
         """From a string, or a pair of strings to compare."""
-        return TextExample(*text_item(item))
+        return Pair(*text_item(item))
 
-    def learn(self, examples: Sequence[TextExample], *, path: Path, settings: Mapping[str, Any]) -> "Embedding":  # noqa: ARG002
+    def learn(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> "Embedding":  # noqa: ARG002
         """Nothing, but that one pair has nothing to be told from."""
         if len(examples) < 2:
             raise InputError(f"{path}: holds {len(examples)} pair; each is told from the others, so two are needed")
         return self
 
     def featurize(
-        self, examples: Sequence[TextExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
+        self, examples: Sequence[Pair], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
-        """`[CLS] text [SEP]` for every text; both texts of a pair go into one batch, the first before the second."""
-        texts = [text for one in examples for text in ((one.text,) if one.pair is None else (one.text, one.pair))]
-        counts = [1 if one.pair is None else 2 for one in examples]
-        index = np.repeat(np.arange(len(examples)), counts).astype(np.int32)
-        ids, segments, cut = join_pair(tokenizer.encode(texts), None, tokenizer.special, max_seq_length)
-        targets = {}
-        if purpose != "predict":
-            numbers: dict[str, int] = {}
-            targets["text"] = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int32)
-        return Features(ids, segments, index, targets, cut, together=True)
+        """`[CLS] text [SEP]` for every text; the texts of a pair go into one batch, in order.
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:  # noqa: ARG002
-        """Pooling, without weights."""
-        return PoolingHead(self.options.pooling)
+        targets: for every sequence `place`, which text it is of, counted through all pairs; `role`, 0 for a first text,
+        1 for a second, 2 for a negative; `text`, equal for equal texts.  extras: place and role.
+        """
+        texts = [text for one in examples for text in one.texts]
+        counts = [len(one.texts) for one in examples]
+        numbers: dict[str, int] = {}
+        columns = {
+            "place": np.arange(len(texts), dtype=np.int32),
+            "role": np.array([role for count in counts for role in range(count)], np.int32),
+            "text": np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int32),
+        }
+        plain = text_features(
+            [Pair(text) for text in texts], tokenizer, max_seq_length, columns, self.options.long_text
+        )
+        index = np.repeat(np.arange(len(examples)), counts).astype(np.int32)[plain.example_index]
+        targets = {} if purpose == "predict" else plain.targets
+        return dataclasses.replace(plain, example_index=index, targets=targets, extras=plain.targets, together=True)
+
+    def new_head(self, config: EncoderConfig) -> nn.Module:
+        """Pooling, whose only weights are those of a mix of layers."""
+        layers = self.options.layers
+        return PoolingHead(self.options.pooling, mix=None if layers == "last" else LayerMix(config, layers))
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Cross-entropy of finding one's own second text among the batch's; equal texts are no negatives."""
-        first, second = logits[0::2], logits[1::2]
-        text = targets["text"][1::2]
-        own = torch.arange(len(first), device=logits.device)
-        same = (text[:, None] == text) & (own[:, None] != own)
-        cosines = (first @ second.t()).masked_fill(same, -torch.inf) * self.options.scale
-        return F.cross_entropy(cosines, own, reduction="sum"), torch.tensor(len(first))
+        """Cross-entropy of finding one's own second text among the batch's second texts and negatives.
 
-    def decode(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> list[Prediction]:
+        Texts equal to one's own second are no negatives.
+        """
+        starts, vectors = mean_of_runs(logits, targets["place"])
+        vectors = F.normalize(vectors, dim=1)
+        role, text = targets["role"][starts], targets["text"][starts]
+        seconds = text[role == 1]
+        found = torch.cat([seconds, text[role == 2]])
+        own = torch.arange(len(seconds), device=logits.device)
+        same = seconds[:, None] == found
+        same[own, own] = False
+        candidates = torch.cat([vectors[role == 1], vectors[role == 2]])
+        cosines = (vectors[role == 0] @ candidates.t()).masked_fill(same, -torch.inf) * self.options.scale
+        return F.cross_entropy(cosines, own, reduction="sum"), torch.tensor(len(own))
+
+    def _vectors(self, logits: Logits, features: Features) -> tuple[npt.NDArray[np.float32], Columns]:
+        """A vector of length 1 for every text, and the columns of `extras` for it. Shape: (texts, hidden)."""
+        place = np.asarray(features.extras["place"])
+        _, starts = np.unique(place, return_index=True)
+        vectors = mean_of(np.stack(list(logits)), place, len(starts))
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        columns = {name: np.asarray(column)[starts] for name, column in features.extras.items()}
+        return vectors / np.maximum(lengths, 1e-12), columns | {"example": features.example_index[starts]}
+
+    def decode(self, logits: Logits, features: Features, examples: Sequence[Pair]) -> list[Prediction]:
         """`{"embedding": [numbers]}` for a text; for a pair `{"score": cosine, "embeddings": [[…], […]]}`."""
+        if not examples:
+            return []
         predictions: list[Prediction] = []
-        ends = np.searchsorted(features.example_index, np.arange(1, len(examples)))
-        for rows in np.split(np.stack(list(logits)), ends) if examples else []:
+        every, columns = self._vectors(logits, features)
+        for rows in np.split(every, np.searchsorted(columns["example"], np.arange(1, len(examples)))):
             vectors = [[round(float(x), 6) for x in row] for row in rows]
             if len(rows) == 1:
                 predictions.append({"embedding": vectors[0]})
@@ -131,17 +208,22 @@ class Embedding:
                 predictions.append({"score": round(float(rows[0] @ rows[1]), 6), "embeddings": vectors})
         return predictions
 
-    def summary(self, example: TextExample, prediction: Prediction) -> tuple[str, str, str]:
+    def summary(self, example: Pair, prediction: Prediction) -> tuple[str, str, str]:
         """Text, the vector's beginning or the pair's cosine."""
         if "score" in prediction:
             return shown(example), "", f"{prediction['score']:.3f}"
         return example.text, " ".join(f"{x:.3f}" for x in prediction["embedding"][:6]) + " …", ""
 
-    def metrics(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> dict[str, float]:  # noqa: ARG002
-        """Search for every first text's own among all second texts: found first (accuracy), in ten, mean 1/rank."""
-        vectors = np.stack(list(logits))
-        second = [hash(example.pair) for example in examples]
-        ranks = _ranks(vectors[0::2], vectors[1::2], np.array(second))
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[Pair]) -> dict[str, float]:  # noqa: ARG002
+        """Search for every first text's own among all second texts and negatives.
+
+        Found first (accuracy), among the first ten, mean 1/rank.
+        """
+        vectors, columns = self._vectors(logits, features)
+        first, second, negative = (columns["role"] == role for role in range(3))
+        candidates = np.concatenate([vectors[second], vectors[negative]])
+        text = np.concatenate([columns["text"][second], columns["text"][negative]])
+        ranks = ranks_of(vectors[first], candidates, text)
         return {
             "accuracy": float((ranks == 1).mean()),
             "recall_at_10": float((ranks <= 10).mean()),
@@ -149,7 +231,11 @@ class Embedding:
         }
 
     def huggingface(self) -> HuggingFaceHead:
-        """`AutoModel`, and the files that sentence-transformers looks for."""
+        """`AutoModel`; of the last layer also the files that sentence-transformers looks for."""
+        if self.options.layers != "last":
+            return HuggingFaceHead(
+                "Model", [Rename(name, (f"head.{name}",)) for name in mix_names(self.options.layers)]
+            )
         kind = "sentence_transformers.models"
         modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
         pooling = {f"pooling_mode_{name}": False for name in ("max_tokens", "mean_sqrt_len_tokens")}
@@ -172,10 +258,13 @@ class Embedding:
         return HuggingFaceHead("Model", [], files=files)
 
 
-def _ranks(
+def ranks_of(
     first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], text: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.int64]:
-    """The rank of each first vector's own second vector, from 1; other places of the same text do not count."""
+    """The rank of each first vector's own second vector, from 1; other places of the same text do not count.
+
+    Shape: (pairs, hidden); (candidates, hidden) and (candidates,), the pairs' own first, in their order.
+    """
     found = []
     for begin in range(0, len(first), 1024):
         own = np.arange(begin, min(begin + 1024, len(first)))

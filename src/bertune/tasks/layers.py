@@ -7,13 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.checkpoints.names import Rename
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.options import option
-from bertune.tasks.task import HuggingFaceHead
 
 LAYERS = ("last", "mix", "last4")
 
@@ -21,14 +19,8 @@ LAYERS = ("last", "mix", "last4")
 def layers_option() -> str:
     """The option `--layers`, for a task's dataclass of options."""
     told = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
-    made: str = option("last", help=told, choices=LAYERS)
+    made: str = option("last", help=told, choices=LAYERS, fixed=True)
     return made
-
-
-def layers_in_folder(kind: str) -> HuggingFaceHead:
-    """How a `LayersHead` is kept, which no class of transformers has: as `head.` beside an encoder for `AutoModel`."""
-    names = ["weight", "bias", *(["mix.weights", "mix.scale"] if kind == "mix" else [])]
-    return HuggingFaceHead("Model", [Rename(name, (f"head.{name}",)) for name in names])
 
 
 class LayerMix(nn.Module):

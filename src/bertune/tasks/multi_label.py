@@ -1,7 +1,6 @@
 """Multi-label classification: any number of labels for a text, none included."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,20 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from bertune.checkpoints.names import Rename
 from bertune.data.columns import label_text, listed
 from bertune.data.features import Features
+from bertune.data.json_files import parse_json
 from bertune.data.rows import Row, RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.options import option
 from bertune.tasks.defaults import complete
-from bertune.tasks.losses import LossOptions, binary_cross_entropy
+from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, pooled_head
+from bertune.tasks.layers import layers_option
+from bertune.tasks.losses import LossOptions, binary_cross_entropy, class_weights
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import PooledHead, TextColumns, find_columns, labels_of
+from bertune.tasks.text_classification import TextColumns, find_columns
 from bertune.tasks.texts import by_example, long_text_option, shown, text_features, text_item
 from bertune.tokenization import Tokenizer
 
@@ -49,6 +50,7 @@ class MultiLabelOptions(LossOptions):
     label_delimiter: str = option("|", help="what joins the labels of a text")
     label_columns: list[str] | None = option(None, help="a column of 0 and 1 for every label, instead")  # noqa: RUF009
     long_text: str = long_text_option()
+    layers: str = layers_option()
 
 
 @complete
@@ -65,7 +67,7 @@ class MultiLabelClassification:
     thresholds: tuple[float, ...] = ()
     """For every label the least probability at which it is given; tuned on validation data."""
     weights: tuple[float, ...] = ()
-    """For every label how much its presence counts in training, where classes are balanced."""
+    """For every label how much its presence counts in training beside its absence; none: alike."""
     metric: str = "f1"
     defaults: Defaults = DEFAULTS
 
@@ -108,10 +110,12 @@ class MultiLabelClassification:
             raise InputError(f"{path}: no text has a label")
         known = labels_of(settings)
         labels = known if sorted(known) == list(found) else found
-        weights: tuple[float, ...] = ()
-        if self.options.class_weights == "balanced":
+
+        def balanced() -> tuple[float, ...]:
             counts = [sum(label in example.labels for example in examples) for label in labels]
-            weights = tuple((len(examples) - count) / count if count < len(examples) else 1.0 for count in counts)
+            return tuple((len(examples) - count) / count if count < len(examples) else 1.0 for count in counts)
+
+        weights = class_weights(self.options.class_weights, labels, balanced)
         return dataclasses.replace(self, labels=labels, thresholds=(0.5,) * len(labels), weights=weights)
 
     def problems(self, examples: Sequence[LabelledText], path: Path) -> list[str]:
@@ -138,8 +142,8 @@ class MultiLabelClassification:
         return text_features(examples, tokenizer, max_seq_length, targets, self.options.long_text)
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
-        """A linear layer on the pooled output."""
-        return PooledHead(config, len(self.labels))
+        """A linear layer on the pooled output, or on the first token of several layers."""
+        return pooled_head(config, len(self.labels), self.options.layers)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Sigmoid cross-entropy, one term a sequence and label."""
@@ -191,16 +195,9 @@ class MultiLabelClassification:
         return labels_of(settings) == self.labels and settings.get("problem_type") == "multi_label_classification"
 
     def huggingface(self) -> HuggingFaceHead:
-        """`AutoModelForSequenceClassification`."""
-        return HuggingFaceHead(
-            "ForSequenceClassification",
-            [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
-            {
-                "id2label": {str(i): label for i, label in enumerate(self.labels)},
-                "label2id": {label: i for i, label in enumerate(self.labels)},
-                "problem_type": "multi_label_classification",
-            },
-        )
+        """`AutoModelForSequenceClassification`; with several layers `AutoModel` and a head beside it."""
+        settings = label_settings(self.labels, "multi_label_classification")
+        return linear_in_folder("ForSequenceClassification", self.options.layers, settings)
 
 
 def best_threshold(probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_]) -> float:
@@ -223,7 +220,7 @@ def _joined(file: RowFile, row: Row, column: str, delimiter: str) -> frozenset[s
     value = row.values.get(column)
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError:
             raise InputError(f"{file.where(row, column)}: {value!r} is not a list in JSON") from None
     parts = value if isinstance(value, list) else value.split(delimiter) if isinstance(value, str) else [value]

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
@@ -19,24 +18,24 @@ from bertune.errors import InputError
 from bertune.options import option
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
 from bertune.tasks.defaults import complete
+from bertune.tasks.heads import linear_in_folder, pooled_head
+from bertune.tasks.layers import layers_option
+from bertune.tasks.losses import FocusOptions, grouped_cross_entropy, mean_of_runs
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import PooledHead, TextExample, softmax
-from bertune.tasks.texts import text_features
+from bertune.tasks.text_classification import TextExample, softmax
+from bertune.tasks.texts import long_text_option, mean_of, text_features
 from bertune.tokenization import Tokenizer
 
 DEFAULTS = Defaults(batch_size=16)
 
 
 @dataclass(frozen=True)
-class ChoiceOptions:
-    """The number of choices, and what becomes of long contexts."""
+class ChoiceOptions(FocusOptions):
+    """The number of choices, what becomes of long contexts, the loss, and what the head sees."""
 
     choices: int | None = option(None, help="how many choices every question must have; left out: two or more")
-    long_text: str = option(
-        "truncate",
-        help="pairs over --max-seq-length: cut their end, or cut their middle",
-        choices=("truncate", "head-tail"),
-    )
+    long_text: str = long_text_option()
+    layers: str = layers_option()
 
 
 @complete
@@ -67,36 +66,40 @@ class MultipleChoice:
     def featurize(
         self, examples: Sequence[ChoiceExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
-        """`[CLS] context [SEP] question and choice [SEP]` for every choice; a question's go into one batch."""
+        """`[CLS] context [SEP] question and choice [SEP]` for every choice; a question's go into one batch.
+
+        extras: `choice`, which choice every sequence is of, counted through all questions.
+        """
         pairs = [TextExample(example.first, second) for example in examples for second in example.seconds]
-        index = np.repeat(np.arange(len(examples)), [len(example.seconds) for example in examples]).astype(np.int32)
+        question = np.repeat(np.arange(len(examples)), [len(example.seconds) for example in examples]).astype(np.int32)
         targets = {}
         if purpose != "predict":
             right = [place == example.answer for example in examples for place in range(len(example.seconds))]
-            targets = {"right": np.array(right, np.int32), "question": index}
+            choice = np.arange(len(pairs), dtype=np.int32)
+            targets = {"right": np.array(right, np.int32), "question": question, "choice": choice}
         plain = text_features(pairs, tokenizer, max_seq_length, targets, self.options.long_text)
-        return dataclasses.replace(plain, example_index=index, together=True)
+        choice = plain.example_index
+        return dataclasses.replace(plain, example_index=question[choice], extras={"choice": choice}, together=True)
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
-        """A linear layer with one output on the pooled output."""
-        return PooledHead(config, 1)
+        """A linear layer with one output on the pooled output, or on the first token of several layers."""
+        return pooled_head(config, 1, self.options.layers)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Softmax cross-entropy over the choices of every question, one term a question."""
-        _, group = torch.unique_consecutive(targets["question"], return_inverse=True)
-        questions = int(group[-1]) + 1
-        scores = logits[:, 0]
-        highest = scores.new_full((questions,), -torch.inf).scatter_reduce(0, group, scores.detach(), "amax")
-        sums = scores.new_zeros(questions).index_add(0, group, (scores - highest[group]).exp())
-        right = targets["right"].to(scores.dtype)
-        own = scores.new_zeros(questions).index_add(0, group, right * (scores - highest[group]))
-        return (sums.log() - own).sum(), torch.tensor(questions)
+        """Softmax cross-entropy over the choices of every question, one term a question; windows are averaged first."""
+        first, scores = mean_of_runs(logits[:, 0], targets["choice"])
+        _, group = torch.unique_consecutive(targets["question"][first], return_inverse=True)
+        return grouped_cross_entropy(scores, targets["right"][first], group, self.options)
 
-    def _scores(self, logits: Logits, features: Features) -> list[npt.NDArray[np.float64]]:
+    def _scores(
+        self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]
+    ) -> list[npt.NDArray[np.float64]]:
         """Probabilities of every question's choices."""
-        values = np.array([float(row[0]) for row in logits], np.float32)
-        ends = np.cumsum(np.bincount(features.example_index))[:-1]
-        return [softmax(part) for part in np.split(values, ends)] if len(values) else []
+        if not examples:
+            return []
+        sizes = [len(example.seconds) for example in examples]
+        values = mean_of(np.stack(list(logits)), np.asarray(features.extras["choice"]), sum(sizes))[:, 0]
+        return [softmax(part) for part in np.split(values, np.cumsum(sizes)[:-1])]
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]) -> list[Prediction]:
         """`{"answer": place from 0, "text", "score", "scores": [probabilities]}` for every question."""
@@ -107,7 +110,7 @@ class MultipleChoice:
                 "score": round(float(row.max()), 6),
                 "scores": [round(float(p), 6) for p in row],
             }
-            for example, row in zip(examples, self._scores(logits, features), strict=True)
+            for example, row in zip(examples, self._scores(logits, features, examples), strict=True)
         ]
 
     def summary(self, example: ChoiceExample, prediction: Prediction) -> tuple[str, str, str]:
@@ -116,7 +119,7 @@ class MultipleChoice:
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]) -> dict[str, float]:
         """Share of questions whose right choice has the best score."""
-        rows = self._scores(logits, features)
+        rows = self._scores(logits, features, examples)
         right = [int(row.argmax()) == example.answer for example, row in zip(examples, rows, strict=True)]
         return {"accuracy": float(np.mean(right))}
 
@@ -125,8 +128,5 @@ class MultipleChoice:
         return any(str(name).endswith("ForMultipleChoice") for name in settings.get("architectures") or ())
 
     def huggingface(self) -> HuggingFaceHead:
-        """`AutoModelForMultipleChoice`."""
-        return HuggingFaceHead(
-            "ForMultipleChoice",
-            [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
-        )
+        """`AutoModelForMultipleChoice`; with several layers `AutoModel` and a head beside it."""
+        return linear_in_folder("ForMultipleChoice", self.options.layers)

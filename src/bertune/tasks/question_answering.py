@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.options import option
+from bertune.options import option, refuse_changed
+from bertune.tasks.heads import linear_in_folder
+from bertune.tasks.layers import LayersHead, layers_option
 from bertune.tasks.squad.decoding import Decoded, decode_answers
 from bertune.tasks.squad.metrics import evaluate
 from bertune.tasks.squad.reading import Columns, QuestionExample, read_questions, stream_questions
@@ -37,6 +38,13 @@ DEFAULTS = Defaults(max_seq_length=384, batch_size=16, learning_rate=5e-5, epoch
 class QuestionOptions:
     """Windows, decoding, and the names of a flat file's columns."""
 
+    long_text: str = option(
+        "window",
+        help="contexts over --max-seq-length: read them in overlapping windows, or cut their end (an answer may stand "
+        "anywhere, so nothing is cut from the middle)",
+        choices=("window", "truncate"),
+    )
+    layers: str = layers_option()
     doc_stride: int = option(128, help="tokens from one window's start to the next over a long context")
     max_query_length: int = option(64, help="tokens of the question that are kept")
     max_answer_length: int = option(30, help="tokens of the longest answer")
@@ -139,7 +147,10 @@ class QuestionAnswering:
     def featurize(
         self, examples: Sequence[QuestionExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
-        """Windows `[CLS] question [SEP] part of the context [SEP]`; see `tasks.squad.windows`."""
+        """Windows `[CLS] question [SEP] part of the context [SEP]`; see `tasks.squad.windows`.
+
+        In training a window that does not show the answer has none, also where truncating cut the answer away.
+        """
         options = self.options
         windows = build_windows(
             examples,
@@ -148,6 +159,7 @@ class QuestionAnswering:
             max_seq_length=max_seq_length,
             doc_stride=options.doc_stride,
             max_query_length=min(options.max_query_length, max(1, max_seq_length // 2)),
+            truncate=options.long_text == "truncate",
         )
         _say_losses(windows, purpose)
         targets = {"start": windows.start_position, "end": windows.end_position}
@@ -156,7 +168,7 @@ class QuestionAnswering:
             windows.segment_ids,
             windows.example_index,
             {} if purpose == "predict" else targets,
-            np.zeros(len(windows), np.bool_),
+            windows.cut,
             {
                 "context_start": windows.context_start,
                 "char_start": windows.char_start,
@@ -166,8 +178,10 @@ class QuestionAnswering:
         )
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
-        """A linear layer on every token."""
-        return SpanHead(config)
+        """A linear layer on every token, of the last layer or of several."""
+        if self.options.layers == "last":
+            return SpanHead(config)
+        return LayersHead(config, self.options.layers, 2, tokens=True)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
         """Cross-entropy of start and end over a window's real tokens, one term a window."""
@@ -238,32 +252,23 @@ class QuestionAnswering:
         return any(str(name).endswith("ForQuestionAnswering") for name in settings.get("architectures") or ())
 
     def huggingface(self) -> HuggingFaceHead:
-        """`AutoModelForQuestionAnswering`."""
-        return HuggingFaceHead(
-            "ForQuestionAnswering",
-            [Rename("weight", ("qa_outputs.weight",)), Rename("bias", ("qa_outputs.bias",))],
-        )
+        """`AutoModelForQuestionAnswering`; with several layers `AutoModel` and a head beside it."""
+        return linear_in_folder("ForQuestionAnswering", self.options.layers, tensor="qa_outputs")
 
     def with_options(self, options: QuestionOptions) -> "QuestionAnswering":
-        """With other windows, decoding or columns."""
+        """With other options. Raises InputError for one that decides the model's form."""
+        refuse_changed(self.options, options)
         return dataclasses.replace(self, options=options)
 
     def to_json(self) -> dict[str, Any]:
         """Name, options, threshold."""
-        return {
-            "name": self.name,
-            "options": dataclasses.asdict(self.options),
-            "has_unanswerable": self.has_unanswerable,
-            "tuned_threshold": self.tuned_threshold,
-        }
+        learnt = {"has_unanswerable": self.has_unanswerable, "tuned_threshold": self.tuned_threshold}
+        return {"name": self.name, "options": dataclasses.asdict(self.options), **learnt}
 
     def restored(self, state: Mapping[str, Any]) -> "QuestionAnswering":
         """With the threshold that `to_json` kept."""
-        return dataclasses.replace(
-            self,
-            has_unanswerable=bool(state["has_unanswerable"]),
-            tuned_threshold=float(state["tuned_threshold"]),
-        )
+        unanswerable, threshold = bool(state["has_unanswerable"]), float(state["tuned_threshold"])
+        return dataclasses.replace(self, has_unanswerable=unanswerable, tuned_threshold=threshold)
 
 
 def _metrics(decoded: Sequence[Decoded], examples: Sequence[QuestionExample]) -> dict[str, float]:
@@ -295,6 +300,7 @@ def _windows(features: Features) -> Windows:
         max_context=columns["max_context"],
         start_position=none,
         end_position=none,
+        cut=features.cut,
         questions_cut=0,
         unaligned=(),
     )

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.data.rows import open_rows
 from bertune.encoder.config import EncoderConfig
@@ -22,8 +21,10 @@ from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.options import option
 from bertune.tasks.defaults import complete
+from bertune.tasks.heads import label_settings, linear_in_folder, pooled_head
+from bertune.tasks.layers import layers_option
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import PooledHead, TextColumns, examples_of, find_columns
+from bertune.tasks.text_classification import TextColumns, examples_of, find_columns
 from bertune.tasks.texts import by_example, long_text_option, shown, text_features, text_item
 from bertune.tokenization import Tokenizer
 
@@ -52,8 +53,11 @@ class RegressionOptions:
     pair_column: str | None = option(None, help="column of the second text of a pair")
     label_column: str | None = option(None, help="column of the number")
     long_text: str = long_text_option()
+    layers: str = layers_option()
     standardize: bool = option(
-        False, help="learn in standard deviations from the mean, for numbers far from 0 to 10; transformers then too"
+        False,
+        help="learn in standard deviations from the mean, for numbers far from 0 to 10; transformers then too",
+        fixed=True,
     )
 
 
@@ -130,7 +134,7 @@ class Regression:
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
         """A linear layer on the pooled output that begins at the mean."""
-        head = PooledHead(config, 1)
+        head = pooled_head(config, 1, self.options.layers)
         origin, step = self._unit
         nn.init.constant_(head.bias, (self.mean - origin) / step)
         return head
@@ -170,12 +174,9 @@ class Regression:
         return settings.get("problem_type") == "regression"
 
     def huggingface(self) -> HuggingFaceHead:
-        """`AutoModelForSequenceClassification` with one output."""
-        return HuggingFaceHead(
-            "ForSequenceClassification",
-            [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
-            {"id2label": {"0": "score"}, "label2id": {"score": 0}, "problem_type": "regression"},
-        )
+        """`AutoModelForSequenceClassification` with one output; with several layers `AutoModel`, a head beside it."""
+        settings = label_settings(["score"], "regression")
+        return linear_in_folder("ForSequenceClassification", self.options.layers, settings)
 
 
 def _number(label: str | None) -> float | None:

@@ -8,21 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from bertune.checkpoints.names import Rename
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text
 from bertune.data.features import Features
 from bertune.data.rows import RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.options import option
-from bertune.tasks.layers import LayersHead, layers_in_folder, layers_option
-from bertune.tasks.losses import LossOptions, balanced_weights, cross_entropy
+from bertune.options import option, refuse_changed
+from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, pooled_head
+from bertune.tasks.layers import layers_option
+from bertune.tasks.losses import LossOptions, balanced_weights, class_weights, cross_entropy
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.texts import by_example, long_text_option, text_features
 from bertune.tokenization import Tokenizer
@@ -137,22 +134,6 @@ def examples_of(file: RowFile, columns: tuple[str, str | None, str | None], *, l
 DEFAULTS = Defaults()
 
 
-class PooledHead(nn.Module):
-    """Dropout and a linear layer on the pooled output, in float32. weight: Shape: (labels, hidden)."""
-
-    def __init__(self, config: EncoderConfig, labels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(labels, config.hidden_size))
-        self.bias = nn.Parameter(torch.zeros(labels))
-        self.dropout = nn.Dropout(0.1)  # google-research/bert fixes this rate in run_classifier.py
-        std = config.initializer_range
-        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
-
-    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
-        """Shape: pooled_output (sequences, hidden) → (sequences, labels)."""
-        return F.linear(self.dropout(output.pooled_output.float()), self.weight, self.bias)
-
-
 @dataclass(frozen=True)
 class TextClassification:
     """One label of a fixed list for every text or pair; labels are inferred from the training data."""
@@ -194,8 +175,8 @@ class TextClassification:
             raise InputError(f"{path}: a classifier needs at least two different labels; this file has {only}")
         known = labels_of(settings)
         labels = known if sorted(known) == sorted(found) else tuple(found)
-        balanced = self.options.class_weights == "balanced"
-        weights = balanced_weights((example.label for example in examples), labels) if balanced else ()
+        given = (example.label for example in examples)
+        weights = class_weights(self.options.class_weights, labels, lambda: balanced_weights(given, labels))
         return dataclasses.replace(self, labels=labels, weights=weights)
 
     def problems(self, examples: Sequence[TextExample], path: Path) -> list[str]:
@@ -223,9 +204,7 @@ class TextClassification:
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
         """A linear layer on the pooled output, or on the first token of several layers."""
-        if self.options.layers != "last":
-            return LayersHead(config, self.options.layers, len(self.labels), tokens=False)
-        return PooledHead(config, len(self.labels))
+        return pooled_head(config, len(self.labels), self.options.layers)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Softmax cross-entropy, one term a sequence."""
@@ -267,35 +246,21 @@ class TextClassification:
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForSequenceClassification`; with several layers `AutoModel` and a head beside it."""
-        if self.options.layers != "last":
-            return layers_in_folder(self.options.layers)
-        return HuggingFaceHead(
-            "ForSequenceClassification",
-            [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
-            {
-                "id2label": {str(i): label for i, label in enumerate(self.labels)},
-                "label2id": {label: i for i, label in enumerate(self.labels)},
-                "problem_type": "single_label_classification",
-            },
-        )
+        settings = label_settings(self.labels, "single_label_classification")
+        return linear_in_folder("ForSequenceClassification", self.options.layers, settings)
 
     def with_options(self, options: TextOptions) -> "TextClassification":
-        """With other columns. Raises InputError where the head would be another."""
-        if self.labels and options.layers != self.options.layers:
-            raise InputError(f"--layers {options.layers}: the model was trained with {self.options.layers}")
+        """With other options. Raises InputError for one that decides the model's form."""
+        refuse_changed(self.options, options)
         return dataclasses.replace(self, options=options)
 
     def to_json(self) -> dict[str, Any]:
-        """Name, options, labels."""
-        return {
-            "name": self.name,
-            "options": dataclasses.asdict(self.options),
-            "labels": list(self.labels),
-            "weights": list(self.weights),
-        }
+        """Name, options, labels, weights."""
+        learnt = {"labels": list(self.labels), "weights": list(self.weights)}
+        return {"name": self.name, "options": dataclasses.asdict(self.options), **learnt}
 
     def restored(self, state: Mapping[str, Any]) -> "TextClassification":
-        """With the labels that `to_json` kept."""
+        """With what `to_json` kept."""
         return dataclasses.replace(self, labels=tuple(state["labels"]), weights=tuple(state.get("weights", ())))
 
 
@@ -305,15 +270,6 @@ def _label_order(label: str) -> tuple[int, float, str]:
         return (0, float(label), label)
     except ValueError:
         return (1, 0.0, label)
-
-
-def labels_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The label names of a Hugging Face config in order; none when it has no head or only made-up names (LABEL_0)."""
-    names = settings.get("id2label")
-    if not isinstance(names, Mapping):
-        return ()
-    ordered = tuple(str(names[key]) for key in sorted(names, key=int))
-    return () if all(label == f"LABEL_{i}" for i, label in enumerate(ordered)) else ordered
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -11,8 +11,9 @@ from bertune.data.ragged import Ragged
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
 from bertune.options import option
+from bertune.special_tokens import SpecialTokens
 from bertune.tasks.task import Logits
-from bertune.tokenization import SpecialTokens, Tokenizer
+from bertune.tokenization import Tokenizer
 
 LONG_TEXT = ("truncate", "head-tail", "window")
 
@@ -55,7 +56,7 @@ def text_features(
         long_text: truncate: as google-research/bert cuts, from the end of the longer text. head-tail: the same numbers
             of tokens, a quarter of them from the beginning and the rest from the end (Sun et al., 2019, "How to
             fine-tune BERT for text classification?"). window: several sequences, each half over the one before; of a
-            pair, over the second text, beside at most half a sequence of the first.
+            pair, over its longer text (of equal ones the second), beside at most half a sequence of the other.
     """
     first = tokenizer.encode([example.text for example in examples])
     paired = any(example.pair for example in examples)
@@ -105,13 +106,12 @@ def _in_windows(
 ) -> tuple[Ragged, Ragged | None, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """The windows' texts, the example of each, and whether it lost tokens nevertheless."""
     if second is None:
-        long, beside = first, np.zeros(len(first), np.int64)
-    else:  # the first text where there is no second: it is the long one then
-        alone = second.lengths == 0
-        most = np.maximum(1, (limit - 2 - special.separators) // 2)
-        beside = np.where(alone, 0, np.minimum(first.lengths, most))
-        long = _either(alone, first, second)
-    room = np.maximum(1, limit - special.around(beside > 0) - beside)
+        long, beside, paired = first, np.zeros(len(first), np.int64), np.zeros(len(first), np.bool_)
+    else:
+        over_first, paired = first.lengths > second.lengths, second.lengths > 0
+        long, short = _either(over_first, first, second), _either(over_first, second, first)
+        beside = np.minimum(short.lengths, max(1, (limit - 2 - special.separators) // 2))
+    room = np.maximum(1, limit - special.around(paired) - beside)
     windows = place_windows(long.lengths, room, max(1, limit // 2))
     lengths = windows.end - windows.first
     within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -119,11 +119,10 @@ def _in_windows(
     shown = Ragged.from_lengths(long.values[at], lengths)
     if second is None:
         return shown, None, windows.example, np.zeros(len(shown), np.bool_)
-    alone = alone[windows.example]
-    head = _heads(first, beside).take(windows.example)
-    lost = ~alone & (first.lengths > beside)[windows.example]
-    empty = Ragged.from_lengths(np.zeros(0, np.int32), np.zeros(len(shown), np.int64))
-    return _either(alone, shown, head), _either(alone, empty, shown), windows.example, lost
+    head = _heads(short, beside).take(windows.example)
+    lost = (short.lengths > beside)[windows.example]
+    swapped = over_first[windows.example]
+    return _either(swapped, shown, head), _either(swapped, head, shown), windows.example, lost
 
 
 def _heads(pieces: Ragged, lengths: npt.NDArray[np.int64]) -> Ragged:
@@ -141,13 +140,16 @@ def by_example(logits: Logits, features: Features, examples: int) -> npt.NDArray
     """Logits of every example, those of several windows averaged. Shape: (examples, outputs)."""
     if not len(logits):
         return np.zeros((examples, 0), np.float32)
-    stacked = np.stack(list(logits)).astype(np.float32)
-    if len(stacked) == examples:
-        return stacked
-    total = np.zeros((examples, stacked.shape[1]), np.float32)
-    np.add.at(total, features.example_index, stacked)
-    counts = np.bincount(features.example_index, minlength=examples).astype(np.float32)
-    return total / counts[:, None]
+    return mean_of(np.stack(list(logits)).astype(np.float32), features.example_index, examples)
+
+
+def mean_of(rows: npt.NDArray[np.float32], owner: npt.NDArray[np.integer], owners: int) -> npt.NDArray[np.float32]:
+    """The mean of every owner's rows, one at least each. Shape: (rows, outputs) → (owners, outputs)."""
+    if len(rows) == owners:
+        return rows
+    total = np.zeros((owners, rows.shape[1]), np.float32)
+    np.add.at(total, owner, rows)
+    return total / np.bincount(owner, minlength=owners).astype(np.float32)[:, None]
 
 
 def text_item(item: object) -> tuple[str, str | None]:

@@ -9,28 +9,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from bertune.checkpoints.names import Rename
 from bertune.data.features import IGNORED, Features
 from bertune.data.ragged import Ragged
 from bertune.data.windows import Windows, place_windows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.options import option
-from bertune.tasks.layers import LayersHead, layers_in_folder, layers_option
-from bertune.tasks.losses import LossOptions, balanced_weights, cross_entropy
+from bertune.options import option, refuse_changed
+from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, token_head
+from bertune.tasks.layers import layers_option
+from bertune.tasks.losses import LossOptions, balanced_weights, class_weights, cross_entropy
 from bertune.tasks.tagging.decoding import best_tags
 from bertune.tasks.tagging.examples import TaggedExample, chars_of, from_tokens, word_chunks, words_of
 from bertune.tasks.tagging.metrics import entity_metrics
 from bertune.tasks.tagging.reading import ReadingOptions, read_tagged
 from bertune.tasks.tagging.schemes import OUTSIDE, WRITTEN_AS, Chunk, chunks, model_labels, tags_of
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import labels_of, softmax
+from bertune.tasks.text_classification import softmax
 from bertune.tasks.texts import long_text_option, without_middles
 from bertune.tokenization import Tokenizer
 
@@ -45,27 +42,10 @@ class TokenOptions(ReadingOptions, LossOptions):
 
     long_text: str = long_text_option("window")
     layers: str = layers_option()
-
-    model_scheme: str = option("bio", help="scheme of the tags that the model gives", choices=WRITTEN_AS)
+    model_scheme: str = option("bio", help="scheme of the tags that the model gives", choices=WRITTEN_AS, fixed=True)
     doc_stride: int | None = option(
         None, help="tokens from one window's start to the next over a long text; left out: half of a window"
     )
-
-
-class TokenHead(nn.Module):
-    """Dropout and a linear layer on every token, in float32. weight: Shape: (labels, hidden)."""
-
-    def __init__(self, config: EncoderConfig, labels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(labels, config.hidden_size))
-        self.bias = nn.Parameter(torch.zeros(labels))
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        std = config.initializer_range
-        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
-
-    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
-        """Shape: sequence_output (tokens, hidden) → (tokens, labels)."""
-        return F.linear(self.dropout(output.token_output.float()), self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -106,10 +86,11 @@ class TokenClassification:
             raise InputError(f"{path}: no entity in the whole file; every tag is {OUTSIDE}")
         labels, known = model_labels(types, self.options.model_scheme), labels_of(settings)
         made = dataclasses.replace(self, labels=known if sorted(known) == sorted(labels) else labels)
-        if self.options.class_weights != "balanced":
-            return made
-        tags = [tag for tags in made.gold_tags(examples)[0] for tag in tags]
-        return dataclasses.replace(made, weights=balanced_weights(tags, made.labels))
+
+        def balanced() -> tuple[float, ...]:
+            return balanced_weights((tag for tags in made.gold_tags(examples)[0] for tag in tags), made.labels)
+
+        return dataclasses.replace(made, weights=class_weights(self.options.class_weights, made.labels, balanced))
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -181,9 +162,7 @@ class TokenClassification:
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
         """A linear layer on every token, of the last layer or of several."""
-        if self.options.layers != "last":
-            return LayersHead(config, self.options.layers, len(self.labels), tokens=True)
-        return TokenHead(config, len(self.labels))
+        return token_head(config, len(self.labels), self.options.layers)
 
     def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Softmax cross-entropy, one term a word."""
@@ -245,42 +224,20 @@ class TokenClassification:
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForTokenClassification`; with several layers `AutoModel` and a head beside it."""
-        if self.options.layers != "last":
-            return layers_in_folder(self.options.layers)
-        return HuggingFaceHead(
-            "ForTokenClassification",
-            [Rename("weight", ("classifier.weight",)), Rename("bias", ("classifier.bias",))],
-            {
-                "id2label": {str(i): label for i, label in enumerate(self.labels)},
-                "label2id": {label: i for i, label in enumerate(self.labels)},
-            },
-        )
+        return linear_in_folder("ForTokenClassification", self.options.layers, label_settings(self.labels))
 
     def with_options(self, options: TokenOptions) -> "TokenClassification":
-        """With other columns or windows.
-
-        Raises:
-            InputError: another scheme than the one that the tags were learnt in.
-        """
-        if self.labels and options.model_scheme != self.options.model_scheme:
-            raise InputError(
-                f"--model-scheme {options.model_scheme}: the model was trained with {self.options.model_scheme}"
-            )
-        if self.labels and options.layers != self.options.layers:
-            raise InputError(f"--layers {options.layers}: the model was trained with {self.options.layers}")
+        """With other options. Raises InputError for one that decides the model's form."""
+        refuse_changed(self.options, options)
         return dataclasses.replace(self, options=options)
 
     def to_json(self) -> dict[str, Any]:
-        """Name, options, tags."""
-        return {
-            "name": self.name,
-            "options": dataclasses.asdict(self.options),
-            "labels": list(self.labels),
-            "weights": list(self.weights),
-        }
+        """Name, options, labels, weights."""
+        learnt = {"labels": list(self.labels), "weights": list(self.weights)}
+        return {"name": self.name, "options": dataclasses.asdict(self.options), **learnt}
 
     def restored(self, state: Mapping[str, Any]) -> "TokenClassification":
-        """With the tags that `to_json` kept."""
+        """With what `to_json` kept."""
         return dataclasses.replace(self, labels=tuple(state["labels"]), weights=tuple(state.get("weights", ())))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from bertune.data.ragged import Ragged
 from bertune.errors import InputError
+from bertune.special_tokens import SpecialTokens
 from bertune.tasks.squad import windows as module
 from bertune.tasks.squad.reading import Answer, QuestionExample, read_questions
 from bertune.tasks.squad.windows import Windows, build_windows
-from bertune.tokenization import SpecialTokens, Tokenizer
+from bertune.tokenization import Tokenizer
 
 MakeQuestion = Callable[..., QuestionExample]
 UNITS = [
@@ -233,7 +235,7 @@ def test_chunks_make_no_difference(
         make_question(f"{'水枪打敌人' * n} はひ won {'日本' * 9}", "won" if n % 3 else "lions", name=str(n))
         for n in range(9)
     ]
-    lengths = {"max_seq_length": 20, "doc_stride": 5, "max_query_length": 6}
+    lengths: dict[str, Any] = {"max_seq_length": 20, "doc_stride": 5, "max_query_length": 6}
     for training in (True, False):
         monkeypatch.setattr(module, "EXAMPLES_AT_A_TIME", 4096)
         whole = build_windows(examples, tokenizer, training=training, **lengths)

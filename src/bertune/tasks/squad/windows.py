@@ -18,7 +18,8 @@ from bertune.errors import InputError
 from bertune.tasks.squad.reading import QuestionExample
 
 if TYPE_CHECKING:
-    from bertune.tokenization import SpecialTokens, Tokenizer
+    from bertune.special_tokens import SpecialTokens
+    from bertune.tokenization import Tokenizer
 
 EXAMPLES_AT_A_TIME = 4096  # bounds the scratch memory, which is several times the result's
 
@@ -33,6 +34,7 @@ class Windows:
     char_start, char_end: span in the context of every context token of the window, in code points, end exclusive.
     max_context: 1 where this window shows the context token with the most text on both sides, else 0.
     start_position, end_position: first and last token of the answer, 0 ([CLS]) without one. Shape: (windows,).
+    cut: whether tokens of the window's context are in no window. Shape: (windows,), bool.
     questions_cut: how many questions were longer than max_query_length.
     unaligned: ids of the answerable questions whose answers match no token of the context.
     """
@@ -46,6 +48,7 @@ class Windows:
     max_context: Ragged
     start_position: IntArray
     end_position: IntArray
+    cut: npt.NDArray[np.bool_]
     questions_cut: int
     unaligned: tuple[str, ...]
 
@@ -98,6 +101,7 @@ def build_windows(
     max_seq_length: int = 384,
     doc_stride: int = 128,
     max_query_length: int = 64,
+    truncate: bool = False,
 ) -> Windows:
     """Cut every context into windows beside its question.
 
@@ -111,6 +115,7 @@ def build_windows(
         max_seq_length: longest window in tokens, special ones counted.
         doc_stride: tokens between the starts of two windows, not their overlap.
         max_query_length: tokens of the question that are kept.
+        truncate: keep only the first window of every question.
 
     Raises:
         InputError: lengths that leave no room.
@@ -127,8 +132,13 @@ def build_windows(
         contexts,
         context_of[kept],
         tokenizer.special,
-        (max_seq_length, doc_stride),
+        (max_seq_length, max_seq_length if truncate else doc_stride),  # windows that do not overlap, to keep the first
     )
+    cut = np.zeros(len(layout.first), np.bool_)
+    if truncate:
+        total = contexts.lengths[context_of[kept]]
+        layout = _first_windows(layout)
+        cut = layout.length < total[layout.example_index]
     start, end = positions(layout, targets[kept])
     return Windows(
         input_ids=layout.input_ids,
@@ -140,6 +150,7 @@ def build_windows(
         max_context=layout.max_context,
         start_position=start,
         end_position=end,
+        cut=cut,
         questions_cut=int((questions.lengths[kept] > max_query_length).sum()),
         unaligned=tuple(examples[int(index)].id for index in np.flatnonzero(lost)),
     )
@@ -189,6 +200,21 @@ def lay_out(
         segment_ids=_joined([part.segment_ids for part in parts]),
         source=np.concatenate([part.source for part in parts]),
         max_context=_joined([part.max_context for part in parts]),
+    )
+
+
+def _first_windows(layout: Layout) -> Layout:
+    """The first window of every example alone."""
+    kept = np.flatnonzero(layout.first == 0)
+    return Layout(
+        example_index=layout.example_index[kept],
+        first=layout.first[kept],
+        length=layout.length[kept],
+        context_start=layout.context_start[kept],
+        input_ids=layout.input_ids.take(kept),
+        segment_ids=layout.segment_ids.take(kept),
+        source=layout.source[np.repeat(layout.first == 0, layout.length)],
+        max_context=layout.max_context.take(kept),
     )
 
 

@@ -1,0 +1,77 @@
+"""Heads on several layers, in every task: saved, loaded, and what transformers makes of the folder."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from bertune.conformance import tiny_encoder
+from bertune.encoder.encoder import EncoderOutput
+from bertune.errors import InputError
+from bertune.model import Making, save_model
+from bertune.network import Network
+from bertune.tasks.layers import LayerMix
+from bertune.tasks.task import new_task
+from tests.conformance import SAMPLES, Case, each_check
+
+DATA = {
+    "text-classification": "intents/train.csv",
+    "token-classification": "entities/train.conll",
+    "question-answering": "handbook/train.json",
+    "regression": "similarity/train.csv",
+    "multi-label-classification": "topics/train.csv",
+    "multiple-choice": "choices/train.jsonl",
+    "embedding": "similarity/train.csv",
+}
+
+
+def test_layer_mixes(tmp_path: Path) -> None:
+    config = tiny_encoder(tmp_path)[0].config
+    layers = tuple(torch.full((2, 16), float(i)) for i in range(5))
+    output = EncoderOutput(layers[-1], torch.zeros(1, 16), layers)
+    mix = LayerMix(config, "mix")
+    torch.testing.assert_close(mix(output), torch.full((2, 16), 2.0))  # equal shares at first
+    with torch.no_grad():
+        mix.weights[3] = 100.0
+        mix.scale.fill_(2.0)
+    torch.testing.assert_close(mix(output), torch.full((2, 16), 6.0))
+    last4 = LayerMix(config, "last4")
+    assert last4.width == 64
+    assert last4(output)[0, ::16].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+@each_check
+@pytest.mark.parametrize(
+    ("task", "layers"), [*((task, "mix") for task in DATA), ("text-classification", "last4"), ("embedding", "last4")]
+)
+def test_heads_on_several_layers_conform(task: str, layers: str, check: Any, tmp_path: Path) -> None:
+    more = {"max_query_length": 24} if task == "question-answering" else {}
+    check(Case(task, SAMPLES / DATA[task], {"layers": layers, **more}), tmp_path)
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_transformers_loads_the_encoder_and_the_card_says_that_the_head_is_left_out(task: str, tmp_path: Path) -> None:
+    data = SAMPLES / DATA[task]
+    made = new_task(task, {"layers": "mix"})
+    made = made.learn(list(made.read(data, labelled=True)), path=data, settings={})
+    encoder, tokenizer = tiny_encoder(tmp_path)
+    network = Network(encoder, made.new_head(encoder.config))
+    folder = tmp_path / "model"
+    save_model(folder, (encoder.config, network.state_dict()), made, (tokenizer, 32), Making("tiny", {}, {}), {})
+    theirs = transformers.AutoModel.from_pretrained(folder)
+    table = theirs.get_input_embeddings().weight
+    torch.testing.assert_close(table, encoder.embeddings.word.weight)
+    card = (folder / "README.md").read_text()
+    assert "`AutoModel.from_pretrained" in card
+    assert "transformers has no class for this task's head" in card
+    assert all(f"`head.{name}`" in card for name in network.head.state_dict())
+    assert "`--layers mix`" in card
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_a_trained_model_keeps_its_layers(task: str) -> None:
+    made = new_task(task, {"layers": "mix"})
+    with pytest.raises(InputError, match="--layers last: the model was trained with mix"):
+        made.with_options(new_task(task).options)
