@@ -15,6 +15,7 @@ from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
 from bertune.tasks.answers import answer_of, truth_of
 from bertune.tasks.task import Logits, Task
+from bertune.training.parts import Plan, Progress
 
 LOOKED_AT = 256
 """Rows that are looked at first: mostly two answers differ there already."""
@@ -22,6 +23,8 @@ AT_CHANCE = 0.99
 """Share of the loss of knowing only the labels' frequencies, from which on nothing else has been learnt."""
 LEAST_UPDATES = 20
 """Updates after the warm-up before the training loss says anything."""
+UNRELATED = 0.1
+"""Correlation of answers with the truth above which a training loss at chance is mere slowness."""
 SAME = 0.01
 """Numbers count as the same when they spread less than this share of the true ones."""
 REMEDY = "try another --seed (--restarts 2 does so by itself), a lower --learning-rate, a larger --warmup-ratio"
@@ -82,6 +85,20 @@ def chance_loss(task: Task[Any], features: Features) -> float | None:
     return min(found)
 
 
-def at_chance(loss: float, updates: int, chance: float | None) -> bool:
-    """Whether the mean training loss after the warm-up shows that nothing has been learnt."""
-    return chance is not None and updates >= LEAST_UPDATES and loss >= AT_CHANCE * chance
+def collapse_of(progress: Progress, plan: Plan, chance: float | None) -> str | None:
+    """What is wrong with the best model of a run, in words; None where it has learnt something.
+
+    chance: loss of knowing only the labels' frequencies.
+    """
+    told = []
+    if progress.same_answer is not None:
+        told.append(f"every row of the validation data is answered alike ({progress.same_answer})")
+    at_chance = chance is not None and progress.losses >= LEAST_UPDATES and progress.loss >= AT_CHANCE * chance
+    if at_chance and progress.best_metrics.get("matthews_correlation", 0.0) <= UNRELATED:
+        told.append(
+            f"the training loss after the warm-up is {progress.loss:.4f}, and {chance:.4f} is reached by knowing only "
+            "how frequent each label is"
+        )
+    if told and plan.steps < LEAST_UPDATES:
+        told.append(f"{plan.steps} updates are few: give it more --epochs first")
+    return "; ".join(told) or None

@@ -1,0 +1,64 @@
+"""What a finished run says: metrics.json, the record in run.yaml, and the closing table."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bertune.data.yaml_files import read_yaml, write_yaml
+from bertune.files import write_text
+from bertune.progress import table_of
+from bertune.training.facts import RECORD
+from bertune.training.faults import writing
+from bertune.training.parts import Progress
+from bertune.training.tries import Tries
+
+Scores = Mapping[str, float]
+
+
+def metrics_of(progress: Progress) -> dict[str, float]:
+    """The best model's metrics and the run's speed."""
+    metrics = dict(progress.best_metrics)
+    speed = metrics.pop("examples_per_second", None)
+    metrics |= {
+        "train_examples_per_second": progress.examples / max(progress.seconds, 1e-9),
+        "train_seconds": progress.seconds,
+    }
+    if speed is not None:
+        metrics["eval_examples_per_second"] = speed
+    return metrics
+
+
+def record_of(tries: Tries, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of the start, and what came of it."""
+    progress = tries.progress
+    return {
+        **facts,
+        "seed": progress.seed,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "skipped_updates": progress.skipped,
+        "wall_seconds": round(progress.wall_seconds, 3),
+        "collapse": tries.collapse,
+        "given_up": tries.given_up,
+    }
+
+
+def write_metrics(folder: Path, metrics: Scores, record: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """metrics.json: figures at its top, beside them `record`, and what `more` holds; the record in run.yaml too."""
+    with writing(folder / "metrics.json", 0):
+        write_text(folder / "metrics.json", json.dumps({**metrics, **more, RECORD: record}, indent=2) + "\n")
+        write_yaml(folder / "run.yaml", read_yaml(folder / "run.yaml") | {RECORD: dict(record)})
+
+
+def closing_table(title: str, metrics: Scores, baselines: Mapping[str, Scores]) -> Table:
+    """The model's figures, and beside them those of simple methods."""
+    if not baselines:
+        return table_of(title, metrics)
+    table = Table("", "model", *baselines, title=title, title_justify="left")
+    for name, value in metrics.items():
+        others = (f"{found[name]:.4f}" if name in found else "" for found in baselines.values())
+        table.add_row(name, f"{value:.4f}", *others)
+    return table

@@ -1,0 +1,72 @@
+"""Examples and features of a run's files, and the task as they teach it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertune.checkpoints.source import Checkpoint
+from bertune.data.features import Features
+from bertune.data.rows import file_sha256
+from bertune.errors import InputError, Problems
+from bertune.tasks.task import Purpose, Task
+from bertune.training.options import TrainOptions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The examples of one file (training, validation), their features, and the file's hash when it was read."""
+
+    path: Path
+    examples: list[Any]
+    features: Features
+    sha256: str
+
+    def facts(self) -> dict[str, Any]:
+        """For the record: file, rows, hash."""
+        return {"file": str(self.path), "rows": len(self.examples), "sha256": self.sha256}
+
+
+def given(value: int | None) -> int:
+    if value is None:
+        raise ValueError("an option was read before its default was filled in")
+    return value
+
+
+def make_splits(
+    task: Task[Any], examples: Mapping[str, list[Any]], checkpoint: Checkpoint, options: TrainOptions
+) -> tuple[Task[Any], dict[str, Split]]:
+    """The task as the training data teaches it, and all features; says how much is cut.
+
+    Raises:
+        InputError: all problems at once.
+    """
+    problems = Problems()
+    length, positions = given(options.max_seq_length), checkpoint.config.max_position_embeddings
+    if length > positions:
+        problems.add(f"--max-seq-length {length}: {options.encoder} has only {positions} positions")
+    paths = {"train": Path(options.train), "validation": Path(options.validation or "")}
+    try:
+        task = task.learn(examples["train"], path=paths["train"], settings=checkpoint.settings)
+        for role, some in examples.items():
+            problems.extend(task.problems(some, paths[role]))
+    except InputError as error:
+        problems.add(str(error))
+    problems.raise_if_any()
+    splits = {}
+    for role, some in examples.items():
+        purpose: Purpose = "train" if role == "train" else "evaluate"
+        features = task.featurize(some, checkpoint.tokenizer, length, purpose=purpose)
+        splits[role] = Split(paths[role], some, features, file_sha256(paths[role]))
+        logger.info("%s", describe_cut(paths[role], len(some), features, length))
+    return task, splits
+
+
+def describe_cut(path: Path, rows: int, features: Features, length: int) -> str:
+    """One line: how many rows there are and how many lose text to the length limit."""
+    cut = int(features.cut.sum())
+    share = f"{cut} ({100 * cut / max(1, len(features)):.1f} %) are cut" if cut else "none is cut"
+    return f"{path}: {rows} rows; {share} at --max-seq-length {length}"
