@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SAMPLES := src/bertune/samples
 JOBS ?= 2
 
-.PHONY: help install demo test lint format test-slow test-tensorflow benchmark clean
+.PHONY: help install demo test lint format test-slow test-cuda test-tensorflow benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -50,6 +50,9 @@ $(VENV)-tensorflow/.installed:
 
 test-tensorflow: $(VENV)/.installed-tests $(VENV)-tensorflow/.installed ## TensorFlow (its own environment, 1.6 GB) reads what convert --format google writes
 	BERTUNE_TENSORFLOW=$(VENV)-tensorflow/bin/python $(BIN)/python -m pytest -q -rs tests/checkpoints/test_tensorflow.py
+
+test-cuda: $(VENV)/.installed-tests ## tests that need a GPU
+	$(BIN)/python -m pytest -q -m cuda tests/cuda -rs
 
 lint: $(VENV)/.installed-tests ## ruff and strict mypy
 	$(BIN)/ruff check .

@@ -123,6 +123,11 @@ class RecordedUpdates:
         self._made = 0
         self._gave_up = False
 
+    @property
+    def recorded(self) -> int:
+        """Sizes of batches whose updates are replayed."""
+        return len(self._recorded)
+
     def run(self, parts: Parts, units: npt.NDArray[np.int64], rate: float, directly: Callable[[], Numbers]) -> Numbers:
         """One update on the units at these places, with this learning rate.
 
