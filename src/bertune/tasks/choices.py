@@ -7,6 +7,7 @@ from pathlib import Path
 from bertune.data.columns import listed
 from bertune.data.rows import RowFile, open_rows
 from bertune.errors import InputError, Problems
+from bertune.tasks.parts import ExampleParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,13 @@ class ChoiceExample:
     choices: tuple[str, ...]
     answer: int | None = None
     place: int = 0
+
+    def parts(self) -> ExampleParts:
+        """For a look at the data: the context, all choices, and the place of the right one."""
+        texts = {"context": self.first, "choices": "\n".join(self.seconds)}
+        right = None if self.answer is None else self.choices[self.answer]
+        labels = () if self.answer is None else (f"choice {self.answer}",)
+        return ExampleParts(texts, labels, None, right, self.place)
 
 
 _CONTEXT = ("context", "article", "passage", "sent1", "startphrase")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bertune.data.columns import listed
 from bertune.errors import InputError, Problems
+from bertune.tasks.parts import ExampleParts
 from bertune.tasks.squad.records import Record, kind_of, read_records
 
 NOT_FOUND = -1
@@ -38,6 +39,13 @@ class QuestionExample:
     is_impossible: bool
     title: str | None
     where: str
+
+    def parts(self) -> ExampleParts:
+        """For a look at the data: the same question about the same context has the same answers."""
+        answerable = "unanswerable" if self.is_impossible else "answerable"
+        texts = {"question": self.question, "context": self.context}
+        answer = frozenset(answer.text for answer in self.answers)
+        return ExampleParts(texts, (answerable,), None, (answerable, answer), self.where)
 
 
 @dataclass(frozen=True, slots=True)

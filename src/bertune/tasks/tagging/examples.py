@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from bertune.tasks.parts import ExampleParts
 from bertune.tasks.tagging.schemes import Chunk, chunks
 
 
@@ -29,6 +30,11 @@ class TaggedExample:
     words: tuple[tuple[int, int], ...]
     entities: tuple[Entity, ...] = ()
     place: int = 0
+
+    def parts(self) -> ExampleParts:
+        """For a look at the data: the text, and a label for every entity."""
+        labels = tuple(entity.label for entity in self.entities)
+        return ExampleParts({"text": self.text}, labels, None, ("entities", *self.entities), self.place)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -1,0 +1,79 @@
+"""`bertune check`."""
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertune.cli.arguments import parse
+from bertune.errors import InputError
+from bertune.options import option
+
+if TYPE_CHECKING:
+    from bertune.checking.doctor import Text
+
+
+@dataclass(frozen=True)
+class _First:
+    task: str | None = option(None, help="what to train for")
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Options of `bertune check`."""
+
+    task: str = option(help="what the data is to train for: a task's name")
+    train: str = option(help="training data")
+    validation: str | None = option(None, help="validation data")
+    encoder: str | None = option(
+        None, help="the encoder to come, whose vocabulary counts tokens; left out: minilm where it is installed"
+    )
+    max_seq_length: int | None = option(None, help="longest sequence in tokens; left out: the task's default")
+    strict: bool = option(False, help="exit with status 1 when there are errors or warnings")
+    json: bool = option(False, help="print one JSON object on stdout")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Look at data before training. Returns the exit status."""
+    from bertune.tasks.task import new_task, task_kind
+
+    prog, about = "bertune check", "What is wrong with data, before a model learns it."
+    name = parse(prog, about, [_First], argv, partial=True).get("task")
+    own = [task_kind(name).Options] if name else []
+    said = parse(prog, about, [CheckOptions, *own], argv)
+    general = {field.name for field in fields(CheckOptions)}
+    options = CheckOptions(**{name: value for name, value in said.items() if name in general})
+    task = new_task(options.task, {name: value for name, value in said.items() if name not in general})
+    length = options.max_seq_length or task.defaults.max_seq_length
+    if length < 3:
+        raise InputError(f"--max-seq-length {length}: must be at least 3")
+
+    from bertune.checking.doctor import check
+
+    paths = {"train": Path(options.train)} | ({"validation": Path(options.validation)} if options.validation else {})
+    report = check(task, paths, _text(options.encoder), length)
+    if options.json:
+        from bertune.checking.report import to_json
+
+        print(json.dumps(to_json(report), ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        from bertune.checking.report import show
+
+        show(report, Console())
+    return 1 if options.strict and not report.fine else 0
+
+
+def _text(source: str | None) -> "Text | None":
+    """The named encoder's tokenizer, or minilm's; None where that is not installed."""
+    from bertune.checking.doctor import Text
+    from bertune.checkpoints.source import MINILM_PACKAGE, open_checkpoint
+
+    if source is None and importlib.util.find_spec(MINILM_PACKAGE) is None:
+        return None
+    source = source or "minilm"
+    with open_checkpoint(source) as checkpoint:
+        return Text(source, checkpoint.tokenizer, checkpoint.config.max_position_embeddings)
