@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -47,6 +48,9 @@ def test_minilm_equals_sentence_transformers(pooling: str) -> None:
     assert ours.shape == (len(TEXTS), 384)
     assert ours.dtype == np.float32
     assert np.abs(ours - theirs(_minilm_folder(), TEXTS, pooling)).max() <= 1e-4
+    if pooling == "mean":
+        real = SentenceTransformer(str(_minilm_folder()), device="cpu").encode(TEXTS)
+        assert np.abs(ours - real).max() <= 1e-4
 
 
 def test_options(tmp_path: Path) -> None:
@@ -95,6 +99,31 @@ def test_loss_is_search_in_the_batch() -> None:
     one = F.cross_entropy(5 * first[:1] @ other.t(), torch.tensor([0]))
     two = F.cross_entropy(5 * first[1:] @ others.t(), torch.tensor([1]))
     assert told.item() == pytest.approx((one + two).item())
+
+
+def test_hard_negatives_are_read_and_learnt_from(tmp_path: Path) -> None:
+    """Cells may be empty; a task that was told of no column, or that predicts, leaves them aside."""
+    rows: list[Row] = [
+        {"a": "good ?", "b": "is good !", "hard": "is bad !"},
+        {"a": "bad ?", "b": "is bad !", "hard": ""},
+        {"a": "film ?", "b": "is film !", "hard": "is good !"},
+    ]
+    data = write_rows(tmp_path / "train.csv", rows)
+    options: dict[str, Any] = {"text_column": "a", "pair_column": "b", "negative_column": "hard"}
+    task = new_task("embedding", options)
+    assert [pair.negative for pair in task.read(data, labelled=True)] == ["is bad !", None, "is good !"]
+    assert [pair.negative for pair in task.read(data, labelled=False)] == [None] * 3
+    named = [{"query": row["a"], "positive": row["b"], "negative": row["hard"]} for row in rows]
+    customary = new_task("embedding").read(write_rows(tmp_path / "named.csv", named), labelled=True)
+    assert list(customary) == list(task.read(data, labelled=True))
+    with pytest.raises(InputError, match=r"no column 'soft' \(--negative-column\); it has: 'a', 'b', 'hard'"):
+        list(new_task("embedding", options | {"negative_column": "soft"}).read(data, labelled=True))
+    encoder = write_encoder(tmp_path / "encoder")
+    result = train(
+        task="embedding", encoder=encoder, train=data, validation=data, output=tmp_path / "model", **options,
+        max_seq_length=16, batch_size=8, learning_rate=5e-3, epochs=30, device="cpu", precision="fp32",
+    )  # fmt: skip
+    assert result.metrics["accuracy"] == 1.0
 
 
 def test_windows_of_a_text_are_averaged(tmp_path: Path) -> None:
@@ -150,7 +179,7 @@ def test_pairs_stay_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_the_folder_is_one_of_sentence_transformers(tmp_path: Path, pooling: str) -> None:
-    """Its files are those that minilm's own folder has."""
+    """Its files are those that minilm's own folder has; sentence-transformers loads it and gives the same vectors."""
     encoder = write_encoder(tmp_path / "encoder")
     words = ["good", "bad", "film", "awful", "fine", "the", "is", "a"]
     rows: list[Row] = [{"query": f"{word} ?", "document": f"is {word} !"} for _ in range(4) for word in words]
@@ -177,6 +206,10 @@ def test_the_folder_is_one_of_sentence_transformers(tmp_path: Path, pooling: str
     assert json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"] == 16
     expected = theirs(folder, ["good ?", "a bad film"], pooling, length=16)
     np.testing.assert_allclose(bertune.embed(["good ?", "a bad film"], folder, precision="fp32"), expected, atol=1e-4)
+    real = SentenceTransformer(str(folder), device="cpu")
+    assert real.max_seq_length == 16
+    texts = [*TEXTS, "good " * 40]
+    np.testing.assert_allclose(bertune.embed(texts, folder, precision="fp32"), real.encode(texts), atol=1e-4)
     model = bertune.load(folder, precision="fp32")
     single, pair = model.predict(["good ?", ("good ?", "is good !")])
     np.testing.assert_allclose(single["embedding"], expected[0], atol=1e-4)

@@ -36,6 +36,7 @@ from bertune.tokenization import Tokenizer
 
 DEFAULTS = Defaults(batch_size=32, learning_rate=2e-5, epochs=1.0)
 POOLINGS = ("mean", "cls")
+NEGATIVE = ("negative", "hard_negative")
 
 Columns = Mapping[str, npt.NDArray[np.integer]]
 
@@ -82,7 +83,8 @@ class EmbeddingOptions:
     text_column: str | None = option(None, help="column of the first text (a query)")
     pair_column: str | None = option(None, help="column of the text that belongs to it (a passage that answers)")
     negative_column: str | None = option(
-        None, help="column of a text that does not, but is hard to tell from it; cells may be empty"
+        None,
+        help="column of a text that does not, but looks as if it did (negative, hard_negative); may be empty",
     )
     long_text: str = long_text_option()
     layers: str = layers_option()
@@ -108,16 +110,18 @@ class Embedding:
     def read(self, path: Path, *, labelled: bool) -> Iterator[Pair]:
         """Pairs of texts; to predict single texts too. A column of labels, if there is one, is left aside."""
         options, file = self.options, open_rows(path)
-        negatives = options.negative_column if labelled else None
-        if negatives is not None and negatives not in file.columns:
+        customary = next((name for name in NEGATIVE if name in file.columns), None)
+        negatives = options.negative_column or customary
+        if labelled and negatives is not None and negatives not in file.columns:
             raise InputError(f"{path}: no column {negatives!r} (--negative-column); it has: {listed(file.columns)}")
-        one, two, _ = find_columns(file, TextColumns(options.text_column, options.pair_column), labelled=False)
+        texts = TextColumns(options.text_column, options.pair_column, negatives)  # which is no text to guess then
+        one, two, _ = find_columns(file, texts, labelled=False)
         if labelled and two is None:
             raise InputError(f"{path}: only one column of text; name the second with --pair-column")
         problems = Problems()
         for row in file:
             text, pair = (None if name is None else row.values.get(name) for name in (one, two))
-            negative = row.values.get(negatives) if negatives is not None else None
+            negative = row.values.get(negatives) if labelled and negatives is not None else None
             for column, value in ((one, text), (two, pair)):
                 if column is not None and not isinstance(value, str):
                     problems.add(f"{file.where(row, column)}: expected text, found {value!r}")
