@@ -61,6 +61,7 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
+        self._begun: torch.cuda.CUDAGraph | None = None
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
@@ -86,11 +87,12 @@ class CudaRecorder:
                 yield told
             finally:
                 torch.cuda.set_sync_debug_mode(before)
-        told += [f"{one.filename}:{one.lineno}" for one in caught if "synchronizing" in str(one.message)]
+        told += [f"{one.filename}:{one.lineno}" for one in caught if "called a synchronizing" in str(one.message)]
 
     def record(self, work: Work) -> Work:
         """A CUDA graph of the work."""
-        graph = torch.cuda.CUDAGraph()
+        # Kept even if it fails: PyTorch's allocator goes on asking a graph that was begun and never ended.
+        self._begun = graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             work()
         return graph.replay
