@@ -143,12 +143,21 @@ def cross_entropy(
             logits, target, reduction="sum", ignore_index=IGNORED, label_smoothing=options.label_smoothing
         )
         return loss, counted.sum()
-    logits, target = logits[counted], target[counted]
-    by_class = torch.tensor(weights or [1.0] * logits.shape[1], dtype=logits.dtype, device=logits.device)
+    # What counts nowhere is zeroed, not left out: for that the host would have to wait for the device to count.
+    label = target.masked_fill(~counted, 0)
+    by_class = _beside(weights or [1.0] * logits.shape[1], logits)
+    weight = by_class[label].masked_fill(~counted, 0)
     logs = F.log_softmax(logits, 1)
-    own = logs.gather(1, target[:, None])[:, 0]
-    terms = _smoothed(-by_class[target] * own, -(logs * by_class).mean(1), options)
-    return (terms * _focus(own, options)).sum(), by_class[target].sum()
+    own = logs.gather(1, label[:, None])[:, 0]
+    terms = _smoothed(-weight * own, -(logs * by_class).mean(1), options).masked_fill(~counted, 0)
+    return (terms * _focus(own, options)).sum(), weight.sum()
+
+
+def _beside(numbers: Sequence[float], tensor: Tensor) -> Tensor:
+    """Numbers as a tensor of another's type and device; filled in there, for a copy from the host would wait."""
+    if tensor.is_cuda:
+        return torch.cat([tensor.new_full((1,), number) for number in numbers])
+    return torch.tensor(numbers, dtype=tensor.dtype, device=tensor.device)
 
 
 def grouped_cross_entropy(scores: Tensor, right: Tensor, group: Tensor, options: FocusOptions) -> tuple[Tensor, Tensor]:
@@ -181,7 +190,7 @@ def binary_cross_entropy(
         options: smoothing (towards one half) and focus.
         positive_weights: how much a label's presence counts beside its absence; none: all 1.
     """
-    weights = torch.tensor(positive_weights or [1.0] * logits.shape[1], dtype=logits.dtype, device=logits.device)
+    weights = _beside(positive_weights, logits) if positive_weights else None
     smooth = target * (1 - options.label_smoothing) + options.label_smoothing / 2
     terms = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none", pos_weight=weights)
     own = F.logsigmoid(torch.where(target > 0.5, logits, -logits))
