@@ -88,7 +88,7 @@ def test_a_row_without_a_finite_loss_is_named(
 def test_a_gradient_that_is_not_finite(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Log) -> None:
     def too_large(logits: Tensor, total: Tensor) -> Tensor:
         if logits.requires_grad:
-            logits.register_hook(lambda gradient: gradient * torch.inf)
+            logits.register_hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]
         return total
 
     spoil(monkeypatch, {BAD}, too_large)
