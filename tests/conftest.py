@@ -1,9 +1,14 @@
 """What several tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.nursery import Nursery
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +21,12 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.fail(f"BERTUNE_SHARED is {folder!r}, which is not a folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Nursery"]:
+    """Starts real `bertune` processes quickly."""
+    from tests.nursery import nursery_in
+
+    with nursery_in(tmp_path_factory.mktemp("nursery")) as started:
+        yield started

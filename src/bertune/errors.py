@@ -1,5 +1,6 @@
 """Errors for people: what is wrong, where, what is legal, what to do."""
 
+import signal
 from collections.abc import Iterable
 
 
@@ -9,6 +10,34 @@ class InputError(Exception):
     The message is shown as it is, without a traceback, and the command ends with status 2.
     It names the file, line, column or option, the value, what is legal and the remedy.
     """
+
+
+class FaultError(Exception):
+    """The machine failed, not the input: a full disk, a folder that is gone or read-only, no memory.
+
+    The message is shown as it is, without a traceback, and the command ends with status 1.
+    It names the path, what was needed, what is kept and the remedy.
+    """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended a run, which keeps what it has. The command shows the message and ends with `status`.
+
+    told: what is kept, and how to go on.
+    """
+
+    def __init__(self, number: signal.Signals, told: str = "") -> None:
+        super().__init__(number)
+        self.number = number
+        self.told = [told] if told else []
+
+    @property
+    def status(self) -> int:
+        """128 + the signal's number, as shells have it: 130 after SIGINT, 143 after SIGTERM."""
+        return 128 + int(self.number)
+
+    def __str__(self) -> str:
+        return "; ".join([f"interrupted by {self.number.name}", *self.told])
 
 
 class Problems:

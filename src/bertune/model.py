@@ -4,11 +4,10 @@ import copy
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -28,11 +27,12 @@ from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
+from bertune.files import SAVED, finish_publishing, publish
 from bertune.model_card import model_card
 from bertune.network import Network, infer
 from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
 from bertune.progress import progress_bar
-from bertune.tasks.task import Prediction, Task, task_from_json, task_to_json
+from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
 from bertune.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,9 @@ CHECKED = 64
 """Sequences on which 8-bit products are checked."""
 LEAST_AGREEMENT = 0.95
 """Share of equal answers below which they are not used."""
+RECORD = "bertune.json"
+"""What a model is: task, options, hashes."""
+_LAST = ("model.safetensors", RECORD)
 CHUNK = 2048
 """Examples read, run and answered at a time: predictions stream in constant memory."""
 
@@ -150,8 +153,11 @@ def evaluate(
     *,
     batch_size: int = 256,
     tune: bool = False,
+    look: Callable[[Task[Any], Logits], None] | None = None,
 ) -> tuple[dict[str, float], Task[Any]]:
     """A task's metrics, mean loss and speed on featurized examples.
+
+    look: is shown the tuned task and the logits.
 
     Returns: the metrics, and the task; with `tune`, as these examples tuned it.
     """
@@ -163,6 +169,8 @@ def evaluate(
         result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance)
     used = task.tuned(result.logits, features, examples) if tune else task
     metrics = used.metrics(result.logits, features, examples)
+    if look is not None:
+        look(used, result.logits)
     if result.loss is not None:
         metrics["loss"] = result.loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
@@ -184,9 +192,10 @@ def load(
         InputError: no model there, or one that is incomplete or damaged.
     """
     folder = Path(folder)
-    if not (folder / "bertune.json").is_file():
-        raise InputError(f"--model {folder}: holds no bertune model (bertune.json is missing); train one first")
-    record, task, max_seq_length = _read_record(folder / "bertune.json", trust_task_file)
+    described = _record_of_weights(folder)
+    if not described.is_file():
+        raise InputError(f"--model {folder}: holds no bertune model ({RECORD} is missing); train one first")
+    record, task, max_seq_length = _read_record(described, trust_task_file)
     found = huggingface.read_huggingface(folder)
     with torch.device("meta"):
         network = Network(Encoder(found.config), task.new_head(found.config))
@@ -227,6 +236,16 @@ def _read_record(path: Path, trust_task_file: str | Path | None) -> tuple[dict[s
         raise InputError(f"{path}: its task is not as bertune wrote it ({type(error).__name__}: {error})") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _record_of_weights(folder: Path) -> Path:
+    """bertune.json; where saving was cut off behind the weights, the one that was still to be moved."""
+    waiting, weights = folder / SAVED / RECORD, folder / "model.safetensors"
+    if waiting.is_file() and weights.is_file():
+        record = huggingface.read_json(waiting)
+        if record.get("weights_sha256") == file_sha256(weights):
+            return waiting
+    return folder / RECORD
 
 
 def _check_hash(weights: Path, record: Mapping[str, Any]) -> None:
@@ -272,7 +291,8 @@ def save_model(
 ) -> None:
     """Write a model folder in Hugging Face's layout, with bertune.json, metrics.json and a model card.
 
-    Every file is written beside and renamed; the record in bertune.json comes last and carries the weights' hash.
+    All files are written beside, synced and moved; weights and record come last, and the record carries the weights'
+    hash. `load` finds the record that belongs to the weights even if the process is killed between the two.
 
     Args:
         folder: made when absent.
@@ -311,16 +331,15 @@ def save_model(
         for name, content in (head.files(config, max_seq_length) if head.files else {}).items():
             (beside / name).parent.mkdir(exist_ok=True)
             _write_json(beside / name, content)
-        _write_json(beside / "bertune.json", record)
-        files = [path for path in beside.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda path: path.name == "bertune.json"):
-            _sync(path)
-            target = folder / path.relative_to(beside)
-            target.parent.mkdir(exist_ok=True)
-            path.replace(target)
-        _sync(folder)
+        _write_json(beside / RECORD, record)
+        publish(beside, folder, _LAST)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def finish_saving(folder: Path) -> None:
+    """Complete a `save_model` that was cut off while it moved its files; without one nothing happens."""
+    finish_publishing(folder, _LAST)
 
 
 def versions() -> dict[str, str]:
@@ -331,12 +350,3 @@ def versions() -> dict[str, str]:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    """Have the system write a file or folder to disk now."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

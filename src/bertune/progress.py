@@ -1,17 +1,20 @@
 """What a person sees of a run while it works: a bar, a line an evaluation, curves; quiet where nobody looks."""
 
 import logging
+import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.compat.proto.event_pb2 import Event
 
 logger = logging.getLogger(__name__)
 console = Console(stderr=True)
@@ -47,25 +50,62 @@ class Bar:
 
 
 class Curves:
-    """TensorBoard's curves of a run."""
+    """TensorBoard's curves of a run, in the records of its own writer, but without its thread.
+
+    Curves are no reason to stop a run: where they cannot be written, that is said once.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writer: SummaryWriter | None = None
+        self._file: BinaryIO | None = None
+        self._failed = False
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """One point on every named curve."""
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
-            self._writer = SummaryWriter(str(self._folder))
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        with self._told():
+            if self._file is None and not self._failed:
+                self._file = self._begun()
+            self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
+
+    def flush(self) -> None:
+        """Hand what was added to the system."""
+        with self._told():
+            if self._file is not None:
+                self._file.flush()
 
     def close(self) -> None:
         """Write what is left."""
-        if self._writer is not None:
-            self._writer.close()
+        with self._told():
+            if self._file is not None:
+                self._file.close()
+
+    def _begun(self) -> BinaryIO:
+        """A new file; its first record tells its version."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{time.time_ns()}"
+        self._file = (self._folder / name).open("wb")
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        return self._file
+
+    def _write(self, event: "Event") -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        if self._file is not None:
+            RecordWriter(self._file).write(event.SerializeToString())
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._file, self._failed = None, True
+            logger.warning("%s: no more curves (%s); the run goes on", self._folder, error.strerror)
 
 
 def table_of(title: str, rows: Mapping[str, float | str]) -> Table:

@@ -5,13 +5,15 @@ import sys
 from collections.abc import Sequence
 
 import bertune
-from bertune.errors import InputError
+from bertune.errors import FaultError, InputError, Interrupted
 
 VERBS = {
     "train": "fine-tune an encoder on labelled data",
     "pretrain": "go on pre-training an encoder on text, or start from scratch",
     "vocab": "train a WordPiece vocabulary on text",
+    "check": "what is wrong with data, before training on it",
     "evaluate": "metrics of a model on labelled data",
+    "compare": "metrics of several models on the same rows, with intervals and paired tests",
     "predict": "a model's answers for a file, one JSON object a line",
     "inspect": "what a checkpoint or model folder holds",
     "convert": "any readable encoder as a Hugging Face folder",
@@ -34,16 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bertune.cli.logs import start_logging
 
         start_logging()
-        importlib.import_module(f"bertune.cli.{verb}").main(rest)
+        status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except FaultError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         return 1
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def _help() -> str:

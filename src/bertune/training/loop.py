@@ -12,10 +12,12 @@ import numpy.typing as npt
 import torch
 
 from bertune.data.batching import shuffled_batches
-from bertune.errors import InputError
+from bertune.errors import InputError, Interrupted
 from bertune.progress import Bar, progress_bar
 from bertune.training.health import count_update, tell_skipped
+from bertune.training.interruption import asked, at_once, deferred, raise_if_asked, watched
 from bertune.training.parts import Keeper, Parts, Plan, Progress
+from bertune.training.randomness import random_state, restore_random_state
 from bertune.training.update import Numbers, update
 
 logger = logging.getLogger(__name__)
@@ -32,14 +34,22 @@ def steps_per_epoch(sequences: int, batch_size: int) -> int:
 def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
     """Train from `progress` to the plan's last step; `check` after every epoch, or every `check_every` updates.
 
+    SIGINT and SIGTERM let the update at hand finish, or break off an evaluation, and end in a checkpoint.
+
     Raises:
         InputError: gradients that stay without finite values.
+        Interrupted: by a signal; all updates so far are in a checkpoint, if no second signal came.
     """
-    batches = _batches(parts, plan, progress.epoch)
-    with progress_bar("training", plan.steps, done=progress.step) as bar:
+    with watched(), deferred(), progress_bar("training", plan.steps, done=progress.step) as bar:
+        batches = _batches(parts, plan, progress.epoch)
         reader = _Reader(parts, plan, bar)
         begun = time.perf_counter() - progress.wall_seconds
-        while progress.step < plan.steps and not progress.finished:
+        while True:
+            if progress.due:
+                check(parts, plan, progress)
+                raise_if_asked(_kept(plan, progress))
+            if progress.finished or progress.step >= plan.steps:
+                break
             start = time.perf_counter()
             rows = batches[progress.batch]
             numbers = update(parts, plan, rows, progress)
@@ -47,20 +57,26 @@ def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
             progress.batch += 1
             progress.examples += len(rows)
             at_end = progress.batch == len(batches)
-            due = at_end if plan.check_every is None else progress.step % plan.check_every == 0
-            due = due or progress.step == plan.steps
+            progress.due = at_end if plan.check_every is None else progress.step % plan.check_every == 0
+            progress.due = progress.due or progress.step == plan.steps
+            keep = asked() or (plan.checkpoint_every is not None and progress.step % plan.checkpoint_every == 0)
             reader.add(progress.step, rows, numbers)
-            reader.read(progress, everything=due)
+            reader.read(progress, everything=progress.due or keep)
             progress.seconds += time.perf_counter() - start
             progress.wall_seconds = time.perf_counter() - begun
             if at_end:
                 progress.epoch, progress.batch = progress.epoch + 1, 0
                 batches = _batches(parts, plan, progress.epoch)
-            if due:
-                check(parts, plan, progress)
+            if keep:
+                parts.keeper.save_checkpoint(parts.optimizer, progress)
+                raise_if_asked(_kept(plan, progress))
         progress.wall_seconds = time.perf_counter() - begun
     tell_skipped(progress)
     return progress
+
+
+def _kept(plan: Plan, progress: Progress) -> str:
+    return f"{progress.step} of {plan.steps} updates are kept in a checkpoint"
 
 
 class _Reader:
@@ -97,8 +113,20 @@ def _batches(parts: Parts, plan: Plan, epoch: int) -> list[npt.NDArray[np.int64]
 
 
 def check(parts: Parts, plan: Plan, progress: Progress) -> None:
-    """Evaluate, keep the model when it is the best so far, and keep a checkpoint."""
-    metrics = parts.evaluate() if parts.evaluate is not None else {}
+    """Evaluate, keep the model when it is the best so far, and keep a checkpoint.
+
+    Raises:
+        Interrupted: by a signal while it evaluated; a checkpoint is kept whose run begins with this evaluation.
+    """
+    before = random_state()
+    try:
+        with at_once():
+            metrics = parts.evaluate() if parts.evaluate is not None else {}
+    except Interrupted as error:
+        restore_random_state(before)
+        parts.keeper.save_checkpoint(parts.optimizer, progress)
+        error.told.append(_kept(plan, progress))
+        raise
     if metrics:
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         logger.info("step %d of %d: %s", progress.step, plan.steps, shown)
@@ -106,12 +134,14 @@ def check(parts: Parts, plan: Plan, progress: Progress) -> None:
     if is_better(metrics, plan.metric, progress.best):
         progress.best = metrics.get(plan.metric) if plan.metric else None
         progress.best_step, progress.without_improvement, progress.best_metrics = progress.step, 0, metrics
+        progress.same_answer = parts.same_answer()
         parts.keeper.save_best(weights_of(parts), metrics)
     else:
         progress.without_improvement += 1
         if plan.patience is not None and progress.without_improvement >= plan.patience:
             logger.info("no improvement in %d evaluations: stopping early", progress.without_improvement)
             progress.finished = True
+    progress.due = False
     parts.keeper.save_checkpoint(parts.optimizer, progress)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bertune.options import DEVICES, PRECISIONS, option
 
@@ -16,7 +17,9 @@ class TrainOptions:
     validation: str | None = option(None, help="validation data; the best model is kept by it")
     output: str = option(help="folder for the model and the run; must not hold another run")
     max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included")
-    batch_size: int | None = option(None, help="examples an update")
+    batch_size: int | Literal["auto"] | None = option(
+        None, help="examples an update; auto: the task's own number, in as many parts as memory asks for"
+    )
     learning_rate: float | None = option(None, help="highest learning rate")
     epochs: float | None = option(None, help="passes over the training data; fractions are allowed")
     max_steps: int | None = option(None, help="stop after this many updates instead")
@@ -31,9 +34,19 @@ class TrainOptions:
     patience: int | None = option(None, help="stop after this many evaluations without improvement")
     metric: str | None = option(None, help="metric that picks the best model")
     seed: int = option(42, help="governs new weights, order and dropout")
+    seeds: str | None = option(
+        None, help="train with each of these seeds, 1,2,3; their mean and spread are told, and the best model is kept"
+    )
+    restarts: int = option(0, help="start again with the next seed, at most so often, when the model collapsed")
+    max_skipped: int = option(10, help="updates in a row without finite numbers before the run stops")
+    baselines: bool = option(False, help="also tell what simple methods reach on the validation data")
     precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
     device: str = option("auto", help="where to compute", choices=DEVICES)
     resume: bool = option(False, help="go on with the run that lies in the output folder")
+    checkpoint_every: int | None = option(
+        None, help="updates between checkpoints for --resume, besides those after evaluations"
+    )
+    keep_checkpoints: int = option(2, help="newest checkpoints that stay; the one before the last is for emergencies")
 
     def problems(self) -> list[str]:
         """What no run can start with, each option by its flag."""
@@ -44,7 +57,11 @@ class TrainOptions:
             "max_steps": 1,
             "gradient_accumulation": 1,
             "patience": 1,
+            "checkpoint_every": 1,
+            "keep_checkpoints": 1,
             "seed": 0,
+            "restarts": 0,
+            "max_skipped": 1,
             "weight_decay": 0,
             "max_grad_norm": 0,
             "frozen_layers": 0,
@@ -52,7 +69,7 @@ class TrainOptions:
         }
         for name, low in least.items():
             value = getattr(self, name)
-            if value is not None and not low <= value < float("inf"):
+            if value is not None and (name, value) != ("batch_size", "auto") and not low <= value < float("inf"):
                 found.append(f"--{name.replace('_', '-')} {value}: must be at least {low}")
         for name in ("learning_rate", "epochs"):
             value = getattr(self, name)
@@ -62,7 +79,19 @@ class TrainOptions:
             found.append(f"--layer-decay {self.layer_decay}: must lie above 0 and up to 1")
         if not 0 <= self.warmup_ratio <= 1:
             found.append(f"--warmup-ratio {self.warmup_ratio}: must lie between 0 and 1")
+        if self.seeds is not None and not self.seed_list:
+            found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
+        for name in ("seeds", "baselines"):
+            if getattr(self, name) and self.validation is None:
+                found.append(f"--{name}: is about figures on validation data; name some with --validation")
         return found
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The numbers of `seeds`; none where they are not as they must be."""
+        parts = [part.strip() for part in (self.seeds or "").split(",")]
+        seeds = tuple(int(part) for part in parts if part.isdecimal())
+        return seeds if len(seeds) == len(parts) and len(set(seeds)) == len(seeds) > 1 else ()
 
 
 def holds_run(folder: Path) -> bool:

@@ -21,6 +21,7 @@ class Plan:
     """The numbers of a run, settled.
 
     check_every: updates from one evaluation and checkpoint to the next; None: once an epoch.
+    checkpoint_every: updates from one checkpoint to the next, besides those of the evaluations; None: those only.
     max_skipped: updates in a row without finite numbers before the run stops.
     rank, world: which share of every batch this process computes.
     """
@@ -33,6 +34,7 @@ class Plan:
     patience: int | None
     metric: str | None
     check_every: int | None = None
+    checkpoint_every: int | None = None
     max_skipped: int = 10
     rank: int = 0
     world: int = 1
@@ -43,8 +45,10 @@ class Progress:
     """How far a run has come: all that must survive a stop, besides weights, moments and random generators.
 
     seed: of this try; another than the options' after a restart.
+    same_answer: what the best model answers to every row of the validation data, where that is one thing.
     skipped, skipped_in_a_row: updates without finite numbers, in all and just now.
     loss, losses: moving mean of the training loss after the warm-up, and of how many updates.
+    due: whether the evaluation that follows on the last update is still to come.
     wall_seconds: from the first update on, evaluations and writing included, over all sessions.
     pieces: parts that a batch is computed in because memory was short.
     """
@@ -59,7 +63,9 @@ class Progress:
     without_improvement: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     finished: bool = False
+    due: bool = False
     seed: int | None = None
+    same_answer: str | None = None
     skipped: int = 0
     skipped_in_a_row: int = 0
     loss: float = 0.0
@@ -109,6 +115,7 @@ class Parts:
 
     sequences: how many there are to train on.  make_batch: lays some of them out, on the network's device or not.
     name_rows: where some of them stand in the data, for messages.
+    same_answer: what the last evaluation's rows were all answered, where that is one thing.
     order: batches of an epoch, where they are not the loop's own shuffle.
     graphs: makes updates of a full batch by replaying recorded ones, on CUDA.
     """
@@ -121,5 +128,6 @@ class Parts:
     evaluate: Evaluate | None
     keeper: Keeper
     name_rows: NameRows = sequence_numbers
+    same_answer: Callable[[], str | None] = lambda: None
     order: Order | None = None
     graphs: "RecordedUpdates | None" = None

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from bertune.checkpoints.huggingface import read_json
 from bertune.data.features import Batch, pack
-from bertune.data.yaml_files import read_yaml, write_yaml
+from bertune.data.yaml_files import read_yaml
 from bertune.errors import InputError, Problems
+from bertune.files import write_text
 from bertune.model import Making, save_model
 from bertune.network import Network
 from bertune.precision import choose_device, choose_dtype, fast_float32
@@ -25,6 +26,8 @@ from bertune.progress import console, progress_bar, table_of
 from bertune.tasks.masking.head import PretrainingScores
 from bertune.tasks.pretraining import Pretraining, PretrainingOptions
 from bertune.tokenization import Tokenizer
+from bertune.training.faults import guarded, writing
+from bertune.training.inputs import encoder_sha256, files_sha256
 from bertune.training.loop import fit, steps_per_epoch
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.options import holds_run
@@ -32,12 +35,13 @@ from bertune.training.parts import Parts, Plan, Progress
 from bertune.training.pretrain_data import Inputs, PretrainingData, Source, find_inputs, open_data
 from bertune.training.pretrain_options import PretrainOptions
 from bertune.training.pretrain_start import Start, open_start
+from bertune.training.randomness import seed_all
 from bertune.training.run import RunFolder
 from bertune.training.train import TrainResult
 
 logger = logging.getLogger(__name__)
 
-_MAY_DIFFER = {"resume", "output", "cache"}
+_MAY_DIFFER = {"resume", "output", "cache", "checkpoint_every", "keep_checkpoints"}
 """Options that a resumed run need not repeat."""
 _EVALUATIONS = 10
 """Evaluations of a run where nothing else is said."""
@@ -71,12 +75,19 @@ def run(options: PretrainOptions) -> TrainResult:
 
     Raises:
         InputError: bad options or data; nothing but tokenized text in the cache has been written then.
+        FaultError: disk or memory gave out; the last checkpoint is kept.
+        Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
+    with guarded(Path(options.output), "pretrain"):
+        return _run(options)
+
+
+def _run(options: PretrainOptions) -> TrainResult:
     tree = dataclasses.asdict(dataclasses.replace(options, resume=False))
     inputs = _check(options, tree)
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
-    torch.manual_seed(options.seed)
+    seed_all(options.seed)
     with open_start(options) as start:
         pairs = _next_sentence(start, inputs, options)
         if inputs.kind != "tfrecord":  # told before any long work
@@ -84,6 +95,11 @@ def run(options: PretrainOptions) -> TrainResult:
         data = open_data(inputs, start.tokenizer, options, next_sentence=pairs)
         _check_length(data.length, start, options)
         network = start.network(next_sentence=pairs)
+        tensors = start.checkpoint.tensors if start.checkpoint is not None else {}
+        encoder = encoder_sha256(start.config, tensors, start.tokenizer)
+    hashes = {"the start (--encoder, --vocab, --add-tokens)": encoder, "--train": files_sha256(inputs.train)}
+    if inputs.validation:
+        hashes["--validation"] = files_sha256(inputs.validation)
     network.to(device)
     # The word vectors are the last layer of the masked-word head too, so their gradient is dense.
     network.encoder.embeddings.word.sparse = False
@@ -96,10 +112,8 @@ def run(options: PretrainOptions) -> TrainResult:
 
     output = Path(options.output)
     session = _Session(options, start.name, start.tokenizer, network, data, tree, pairs)
-    folder = RunFolder(output, session.save)
-    progress = folder.load_checkpoint(optimizer) if options.resume else Progress()
-    output.mkdir(parents=True, exist_ok=True)
-    write_yaml(output / "run.yaml", tree)
+    folder = RunFolder(output, session.save, keep=options.keep_checkpoints, inputs=hashes)
+    progress = folder.start(optimizer, tree, resume=options.resume)
     kinds = "masked words and next sentence" if pairs else "masked words"
     logger.info("pre-training on %s: %d sequences on %s in %s", kinds, len(data.train), device, str(dtype)[6:])
 
@@ -253,6 +267,7 @@ def _plan(options: PretrainOptions, sequences: int, evaluates: bool) -> Plan:
         patience=options.patience,
         metric=METRIC if evaluates else None,
         check_every=options.evaluate_every or max(1, math.ceil(steps / _EVALUATIONS)),
+        checkpoint_every=options.checkpoint_every,
     )
 
 
@@ -263,7 +278,8 @@ def _before(path: Path, session: _Session) -> dict[str, float]:
     metrics = session.validate()
     if metrics:
         logger.info("before: %s", "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-        path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        with writing(path, 0):
+            write_text(path, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
@@ -275,9 +291,8 @@ def _finish(output: Path, session: _Session, progress: Progress) -> TrainResult:
     }
     before = {f"before_{name}": value for name, value in session.before.items()}
     metrics = dict(progress.best_metrics) | before | speed
-    beside = output / "metrics.json.writing"
-    beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    beside.replace(output / "metrics.json")
+    with writing(output / "metrics.json", 0):
+        write_text(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     title = f"{output}: the model of step {progress.best_step}"
     console.print(table_of(title + (f", best by {METRIC}" if session.before else ""), metrics))
     return TrainResult(output, metrics, progress.step)

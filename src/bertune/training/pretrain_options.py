@@ -60,6 +60,10 @@ class PretrainOptions:
     precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
     device: str = option("auto", help="where to compute", choices=DEVICES)
     resume: bool = option(False, help="go on with the run that lies in the output folder")
+    checkpoint_every: int | None = option(
+        None, help="updates between checkpoints for --resume, besides those after evaluations"
+    )
+    keep_checkpoints: int = option(2, help="newest checkpoints that stay; the one before the last is for emergencies")
 
     def problems(self) -> list[str]:
         """What no run can start with, each option by its flag."""
@@ -78,6 +82,8 @@ class PretrainOptions:
             "max_validation_sequences": 1,
             "gradient_accumulation": 1,
             "patience": 1,
+            "checkpoint_every": 1,
+            "keep_checkpoints": 1,
             "seed": 0,
             "weight_decay": 0,
             "max_grad_norm": 0,

@@ -1,102 +1,135 @@
 """The run folder: checkpoints for resuming, the best model, curves, and run.yaml that repeats the run."""
 
-import dataclasses
-import json
 import logging
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bertune.data.rows import file_sha256
-from bertune.errors import InputError
+from bertune.data.yaml_files import write_yaml
+from bertune.errors import FaultError
+from bertune.model import finish_saving
 from bertune.progress import Curves
+from bertune.training.checkpoint import Checkpoints
+from bertune.training.faults import writing
 from bertune.training.optimizer import AdamW
 from bertune.training.parts import Progress
+from bertune.training.room import check_room, size_of
 
 logger = logging.getLogger(__name__)
 
 SaveModel = Callable[[Mapping[str, Tensor], Mapping[str, float]], None]
 
+KEPT = 2
+"""Checkpoints that stay: the last, and the one before it in case the last is damaged. Writing a new one beside the
+last takes the room of two anyway."""
+
 
 class RunFolder:
     """Keeps a run in its output folder."""
 
-    def __init__(self, folder: Path, save_model: SaveModel) -> None:
+    def __init__(
+        self, folder: Path, save_model: SaveModel, *, keep: int = KEPT, inputs: Mapping[str, str] | None = None
+    ) -> None:
+        """The folder need not be there yet.
+
+        Args:
+            folder: of the run.
+            save_model: writes the model folder at its top.
+            keep: checkpoints that stay.
+            inputs: SHA-256 of what the run is made from, by what each is called in messages.
+        """
         self.folder = folder
+        self._checkpoints = Checkpoints(folder / "checkpoints", keep=keep, inputs=inputs or {})
+        self._keep = keep
         self._save_model = save_model
         self._curves = Curves(folder / "logs")
+        self._place: tuple[int, int] | None = None
+
+    def start(self, optimizer: AdamW, tree: Mapping[str, Any], *, resume: bool) -> Progress:
+        """Begin a run, or take up the one that lies here: room checked, what a killed process left cleared away.
+
+        Args:
+            optimizer: of the run; a checkpoint's weights and moments go there.
+            tree: all options, for run.yaml.
+            resume: whether to go on.
+
+        Raises:
+            InputError: only damaged checkpoints; other data or another encoder than the run began with.
+            FaultError: too little room, or a folder that cannot be written.
+        """
+        check_room(self.folder, size_of(optimizer.state()), size_of(optimizer.masters()), self._keep)
+        progress = self.load_checkpoint(optimizer) if resume else Progress()
+        with writing(self.folder, 0):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._place = _place(self.folder)
+            write_yaml(self.folder / "run.yaml", tree)  # the first of all: from now on the run can be resumed
+            finish_saving(self.folder)
+            for left in self.folder.glob(".writing-*"):
+                shutil.rmtree(left)
+            self._checkpoints.folder.mkdir(exist_ok=True)
+            self._checkpoints.clear_away()
+        return progress
 
     def save_best(self, weights: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
-        """Write the model folder at the top of the run."""
-        self._save_model(weights, metrics)
+        """Write the model folder at the top of the run.
+
+        Raises:
+            FaultError: it cannot be written; the one before is there still.
+        """
+        with self._writing(self.folder / "model.safetensors", size_of(weights)):
+            self._save_model(weights, metrics)
+
+    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+        """Keep what an exact continuation needs.
+
+        Raises:
+            FaultError: it cannot be written; the last one is there still.
+        """
+        with self._writing(self._checkpoints.folder, size_of(optimizer.state())):
+            self._checkpoints.save(optimizer, progress)
+        self._curves.flush()
+
+    def load_checkpoint(self, optimizer: AdamW) -> Progress:
+        """Take up the newest whole checkpoint; the beginning, where the run was stopped before its first one.
+
+        Raises:
+            InputError: all are damaged; the run began with other data or another encoder.
+        """
+        progress = self._checkpoints.load(optimizer)
+        if progress is None:
+            logger.warning("%s: stopped before its first checkpoint; starting from the beginning", self.folder)
+            return Progress()
+        return progress
 
     def curves(self, values: Mapping[str, float], step: int) -> None:
         """Add points to TensorBoard's curves."""
         self._curves.add(values, step)
 
-    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
-        """Write weights, moments, random generators and progress; older checkpoints go once this one is whole."""
-        checkpoints = self.folder / "checkpoints"
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=checkpoints))
-        tensors = optimizer.state() | random_state()
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside / "state.safetensors"
-        )
-        described = {"progress": dataclasses.asdict(progress), "sha256": file_sha256(beside / "state.safetensors")}
-        (beside / "progress.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        target = checkpoints / f"step-{progress.step:08d}"
-        old = [path for path in checkpoints.iterdir() if path != beside]
-        if target.exists():
-            shutil.rmtree(target)
-        beside.rename(target)
-        for path in old:
-            if path != target:
-                shutil.rmtree(path, ignore_errors=True)
-
-    def load_checkpoint(self, optimizer: AdamW) -> Progress:
-        """Take up the newest whole checkpoint: weights, moments, random generators.
-
-        Raises:
-            InputError: there is none.
-        """
-        for path in sorted((self.folder / "checkpoints").glob("step-*"), reverse=True):
-            try:
-                described = json.loads((path / "progress.json").read_text(encoding="utf-8"))
-                if file_sha256(path / "state.safetensors") != described["sha256"]:
-                    raise ValueError("its SHA-256 does not match")
-                tensors = load_file(path / "state.safetensors")
-                progress = Progress(**described["progress"])
-                optimizer.restore(tensors)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                logger.warning("%s: damaged (%s); looking for the one before", path, error)
-                continue
-            restore_random_state(tensors)
-            return progress
-        raise InputError(
-            f"--resume: {self.folder} holds no whole checkpoint to go on from; train anew into a new folder"
-        )
-
     def close(self) -> None:
         """Write what is left of the curves."""
         self._curves.close()
 
+    @contextmanager
+    def _writing(self, path: Path, needed: int) -> Iterator[None]:
+        """Also sees that the folder is the one that the run began in, not the place where it was mounted.
 
-def random_state() -> dict[str, Tensor]:
-    """State of PyTorch's random generators, as named tensors."""
-    state = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["random.cuda"] = torch.cuda.get_rng_state()
-    return state
+        Raises:
+            FaultError: it is not, or the disk failed.
+        """
+        with writing(path, needed):
+            if self._place is not None and _place(self.folder) != self._place:
+                raise FaultError(
+                    f"{path}: cannot be written: {self.folder} is another folder now than the one that the run began "
+                    "in; was its disk unmounted?"
+                )
+            yield
 
 
-def restore_random_state(state: Mapping[str, Tensor]) -> None:
-    """Take up what `random_state` gave."""
-    torch.set_rng_state(state["random.cpu"])
-    if "random.cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["random.cuda"])
+def _place(folder: Path) -> tuple[int, int]:
+    """Which folder of which disk this is."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino

@@ -1,7 +1,6 @@
 """`bertune train`: from options to a trained model in its run folder."""
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -11,32 +10,42 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
+from bertune.baselines import baselines
 from bertune.checkpoints.names import for_layers, to_ours
 from bertune.checkpoints.source import Checkpoint, build_encoder, open_checkpoint
-from bertune.data.features import Batch, Features, pack
-from bertune.data.rows import file_sha256
 from bertune.data.yaml_files import read_yaml, write_yaml
 from bertune.errors import InputError, Problems
 from bertune.model import Making, evaluate, read_labelled, save_model
 from bertune.network import Network
 from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
-from bertune.progress import console, table_of
-from bertune.tasks.task import Purpose, Task, new_task, task_kind
+from bertune.progress import console
+from bertune.tasks.task import Logits, Task, new_task, task_kind
 from bertune.tokenization import Tokenizer
+from bertune.training.collapse import chance_loss, collapse_of, constant_answer
+from bertune.training.cuda_graphs import batches_of
+from bertune.training.facts import RECORD, facts
+from bertune.training.faults import guarded, writing
+from bertune.training.inputs import encoder_sha256
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop import fit, steps_per_epoch
+from bertune.training.memory import parts_that_fit
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.options import TrainOptions, holds_run
 from bertune.training.parts import Parts, Plan, Progress
+from bertune.training.randomness import seed_all
+from bertune.training.report import closing_table, metrics_of, record_of, write_metrics
+from bertune.training.rows import name_rows
 from bertune.training.run import RunFolder
+from bertune.training.seeds import run_seeds
+from bertune.training.splits import Split, given, make_splits
+from bertune.training.tries import run_tries
 
 logger = logging.getLogger(__name__)
 
-_MAY_DIFFER = {"resume", "output"}
-"""Options that a resumed run need not repeat."""
+_MAY_DIFFER = {"resume", "output", "checkpoint_every", "keep_checkpoints", RECORD}
+"""Options that a resumed run need not repeat, and what is none."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +55,6 @@ class TrainResult:
     output: Path
     metrics: dict[str, float]
     steps: int
-
-
-@dataclass(frozen=True)
-class Split:
-    """The examples of one file (training, validation) and their features."""
-
-    path: Path
-    examples: list[Any]
-    features: Features
-
-    def facts(self) -> dict[str, Any]:
-        """For the record: file, rows, hash."""
-        return {"file": str(self.path), "rows": len(self.examples), "sha256": file_sha256(self.path)}
 
 
 def train(**options: Any) -> TrainResult:
@@ -76,6 +72,8 @@ def train(**options: Any) -> TrainResult:
     absent = {"task", "encoder", "train", "output"} - set(options)
     if absent:
         raise InputError(f"train: needs {', '.join(sorted(absent))}")
+    if isinstance(seeds := options.get("seeds"), list | tuple):
+        options["seeds"] = ",".join(map(str, seeds))
     texts = {"train", "validation", "output", "encoder"}
     general: dict[str, Any] = {
         name: str(value) if name in texts and value is not None else value
@@ -90,18 +88,107 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
 
     Raises:
         InputError: bad options or data; nothing has been written then.
+        FaultError: disk or memory gave out; the last checkpoint is kept.
+        Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
+    with guarded(Path(options.output), "train"):
+        return _run(options, task_options)
+
+
+@dataclass
+class _Job:
+    """What to train, whatever the seed. taught: the task as the data taught it, and features, once they are made."""
+
+    options: TrainOptions
+    task: Task[Any]
+    examples: Mapping[str, list[Any]]
+    taught: tuple[Task[Any], dict[str, Split]] | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """All options, for run.yaml."""
+        return _tree(self.options, self.task)
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """What simple methods reach, where that was asked for."""
+        if not self.options.baselines or self.taught is None:
+            return {}
+        task, splits = self.taught
+        return baselines(task, splits["train"].examples, splits["validation"].examples)
+
+
+def _tree(options: TrainOptions, task: Task[Any]) -> dict[str, Any]:
+    return dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
+
+
+def _run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     task = new_task(options.task, task_options)
     options = with_defaults(options, task)
-    output = Path(options.output)
-    tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
-    examples = _check(options, task, tree)
-    torch.manual_seed(options.seed)
+    job = _Job(options, task, _check(options, task, _tree(options, task)))
+    return _train(job) if options.seeds is None else _train_seeds(job)
+
+
+def _train_seeds(job: _Job) -> TrainResult:
+    """The run once with each seed, in folders of their own; mean and spread, and the best model on top."""
+    options, folder = job.options, Path(job.options.output)
+    with writing(folder, 0):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_yaml(folder / "run.yaml", job.tree)
+
+    def train_seed(seed: int, own: Path, resume: bool) -> TrainResult:
+        changes: dict[str, Any] = {
+            "seed": seed,
+            "seeds": None,
+            "baselines": False,
+            "output": str(own),
+            "resume": resume,
+        }
+        result = _train(single := dataclasses.replace(job, options=dataclasses.replace(options, **changes)))
+        job.taught, job.facts = single.taught, single.facts
+        return result
+
+    seeds = run_seeds(folder, options.seed_list, str(options.metric), train_seed, resume=options.resume)
+    found = job.baselines()
+    metrics = seeds.metrics[seeds.best]
+    record = {**job.facts, "seed": seeds.best, "seeds": list(options.seed_list)}
+    more = {"mean": seeds.mean, "standard_deviation": seeds.deviation} | ({"baselines": found} if found else {})
+    write_metrics(folder, metrics, record, more)
+    console.print(seeds.table(f"{folder}: the model of seed {seeds.best}, best by {options.metric}", found))
+    return TrainResult(folder, metrics, seeds.steps)
+
+
+def _train(job: _Job) -> TrainResult:
+    """The run with one seed, and with further ones where it collapses and restarts are allowed."""
+    options, output = job.options, Path(job.options.output)
+
+    def attempt(seed: int, resume: bool) -> tuple[Progress, str | None]:
+        return _attempt(job, seed, resume=resume)
+
+    tries = run_tries(output, options.seed, options.restarts, attempt, resume=options.resume)
+    metrics, found = metrics_of(tries.progress), job.baselines()
+    write_metrics(output, metrics, record_of(tries, job.facts), {"baselines": found} if found else {})
+    title = f"{output}: the model of step {tries.progress.best_step}"
+    if options.validation is not None:
+        title += f", best by {options.metric}"
+    console.print(closing_table(title, metrics, found))
+    return TrainResult(output, metrics, tries.progress.step)
+
+
+def _attempt(job: _Job, seed: int, *, resume: bool) -> tuple[Progress, str | None]:
+    """Train with a seed; see `training.tries.Attempt`."""
+    options, tree = job.options, job.tree
+    seed_all(seed)
     with open_checkpoint(options.encoder) as checkpoint:
-        task, splits = _splits(task, examples, checkpoint, options)
+        job.taught = job.taught or make_splits(job.task, job.examples, checkpoint, options)
+        task, splits = job.taught
         network = build_network(task, checkpoint)
         prepare_layers(network.encoder, frozen=options.frozen_layers, reinitialized=options.reinitialize_layers)
         session = _Session(task, checkpoint.tokenizer, options, network, splits, tree)
+        inputs = {f"--{role} {split.path}": split.sha256 for role, split in splits.items()}
+        inputs[f"--encoder {options.encoder}"] = encoder_sha256(
+            checkpoint.config, checkpoint.tensors, checkpoint.tokenizer
+        )
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
     prepare_process(device)
@@ -115,23 +202,28 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     if options.metric != task.metric and options.metric not in (given := session.validate()):
         raise InputError(f"--metric {options.metric}: this task gives {', '.join(given)}")
 
-    folder = RunFolder(output, session.save)
-    progress = folder.load_checkpoint(optimizer) if options.resume else Progress()
-    output.mkdir(parents=True, exist_ok=True)
-    write_yaml(output / "run.yaml", tree)
+    job.facts = facts(device, dtype, inputs)
+    folder = RunFolder(Path(options.output), session.save, keep=options.keep_checkpoints, inputs=inputs)
+    progress = folder.start(optimizer, tree | {RECORD: job.facts}, resume=resume)
+    progress.seed = progress.seed if progress.step else seed
+    if progress.seed != seed:
+        return progress, None
     sequences = len(splits["train"].features.unit_lengths)
     logger.info("training %d sequences on %s in %s", sequences, device, str(dtype).removeprefix("torch."))
     check = session.validate if "validation" in splits else None
     features = splits["train"].features
 
-    def make_batch(rows: npt.NDArray[np.int64], epoch: int) -> Batch:  # noqa: ARG001 (the same in every epoch)
-        return pack(features, rows)
-
-    parts = Parts(network, sequences, make_batch, session.loss, optimizer, check, folder)
+    plan = dataclasses.replace(_plan(options, task, len(features.unit_lengths)), seed=seed)
+    if options.batch_size == "auto" and not progress.step:  # a run that goes on keeps the parts it began with
+        longest = int(features.unit_lengths.max(initial=1))
+        progress.pieces = parts_that_fit(network.encoder, network.device, plan.batch_size, longest)
+    make_batch, graphs = batches_of(features, network, plan.batch_size, device)
+    parts = Parts(network, sequences, make_batch, session.loss, optimizer, check, folder, graphs=graphs)
+    parts = dataclasses.replace(parts, name_rows=session.name_rows, same_answer=lambda: session.same_answer)
     with fast_float32(device):
-        progress = fit(parts, _plan(options, task, sequences), progress)
+        progress = fit(parts, plan, progress)
     folder.close()
-    return _finish(output, options, progress)
+    return progress, collapse_of(progress, plan, chance_loss(task, features))
 
 
 def with_defaults(options: TrainOptions, task: Task[Any]) -> TrainOptions:
@@ -152,6 +244,7 @@ class _Session:
     network: Network
     splits: Mapping[str, Split]
     tree: Mapping[str, Any]
+    same_answer: str | None = None
 
     def loss(self, logits: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         """The task's loss on a batch."""
@@ -160,22 +253,27 @@ class _Session:
     def validate(self) -> dict[str, float]:
         """Metrics on the validation split; what it teaches (thresholds) goes into the task."""
         split = self.splits["validation"]
-        metrics, self.task = evaluate(self.network, self.task, split.features, split.examples, tune=True)
+        metrics, self.task = evaluate(
+            self.network, self.task, split.features, split.examples, tune=True, look=self._look
+        )
         return metrics
+
+    def _look(self, task: Task[Any], logits: Logits) -> None:
+        split = self.splits["validation"]
+        self.same_answer = constant_answer(task, logits, split.features, split.examples)
+
+    def name_rows(self, rows: npt.NDArray[np.int64]) -> str:
+        """Where training sequences stand in their file."""
+        split = self.splits["train"]
+        return name_rows(split.path, split.examples, split.features, rows)
 
     def save(self, weights: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
         """Write the model folder."""
         making = Making(
             self.options.encoder, {role: split.facts() for role, split in self.splits.items()}, dict(self.tree)
         )
-        text = (self.tokenizer, _given(self.options.max_seq_length))
+        text = (self.tokenizer, given(self.options.max_seq_length))
         save_model(Path(self.options.output), (self.network.encoder.config, weights), self.task, text, making, metrics)
-
-
-def _given(value: int | None) -> int:
-    if value is None:
-        raise ValueError("an option was read before its default was filled in")
-    return value
 
 
 def _check(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -216,42 +314,6 @@ def _differences(tree: Mapping[str, Any], before: Mapping[str, Any]) -> list[str
     ]
 
 
-def _splits(
-    task: Task[Any], examples: Mapping[str, list[Any]], checkpoint: Checkpoint, options: TrainOptions
-) -> tuple[Task[Any], dict[str, Split]]:
-    """The task as the training data teaches it, and all features; says how much is cut.
-
-    Raises:
-        InputError: all problems at once.
-    """
-    problems = Problems()
-    length, positions = _given(options.max_seq_length), checkpoint.config.max_position_embeddings
-    if length > positions:
-        problems.add(f"--max-seq-length {length}: {options.encoder} has only {positions} positions")
-    paths = {"train": Path(options.train), "validation": Path(options.validation or "")}
-    try:
-        task = task.learn(examples["train"], path=paths["train"], settings=checkpoint.settings)
-        for role, some in examples.items():
-            problems.extend(task.problems(some, paths[role]))
-    except InputError as error:
-        problems.add(str(error))
-    problems.raise_if_any()
-    splits = {}
-    for role, some in examples.items():
-        purpose: Purpose = "train" if role == "train" else "evaluate"
-        features = task.featurize(some, checkpoint.tokenizer, length, purpose=purpose)
-        splits[role] = Split(paths[role], some, features)
-        logger.info("%s", describe_cut(paths[role], len(some), features, length))
-    return task, splits
-
-
-def describe_cut(path: Path, rows: int, features: Features, length: int) -> str:
-    """One line: how many rows there are and how many lose text to the length limit."""
-    cut = int(features.cut.sum())
-    share = f"{cut} ({100 * cut / max(1, len(features)):.1f} %) are cut" if cut else "none is cut"
-    return f"{path}: {rows} rows; {share} at --max-seq-length {length}"
-
-
 def build_network(task: Task[Any], checkpoint: Checkpoint) -> Network:
     """Encoder and head; the head's weights are taken over from a checkpoint that has one for this very task.
 
@@ -274,7 +336,7 @@ def build_network(task: Task[Any], checkpoint: Checkpoint) -> Network:
 
 
 def _plan(options: TrainOptions, task: Task[Any], sequences: int) -> Plan:
-    batch_size = _given(options.batch_size)
+    batch_size = task.defaults.batch_size if options.batch_size == "auto" else given(options.batch_size)
     an_epoch = steps_per_epoch(sequences, batch_size)
     epochs = options.epochs or task.defaults.epochs
     steps = options.max_steps or max(1, math.ceil(an_epoch * epochs))
@@ -287,24 +349,6 @@ def _plan(options: TrainOptions, task: Task[Any], sequences: int) -> Plan:
         schedule=Schedule(rate, steps, int(steps * options.warmup_ratio)),
         patience=options.patience,
         metric=options.metric if options.validation is not None else None,
+        checkpoint_every=options.checkpoint_every,
+        max_skipped=options.max_skipped,
     )
-
-
-def _finish(output: Path, options: TrainOptions, progress: Progress) -> TrainResult:
-    """Complete metrics.json with the run's speed, and show the closing table."""
-    metrics = dict(progress.best_metrics)
-    speed = metrics.pop("examples_per_second", None)
-    metrics |= {
-        "train_examples_per_second": progress.examples / max(progress.seconds, 1e-9),
-        "train_seconds": progress.seconds,
-    }
-    if speed is not None:
-        metrics["eval_examples_per_second"] = speed
-    beside = output / "metrics.json.writing"
-    beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    beside.replace(output / "metrics.json")
-    title = f"{output}: the model of step {progress.best_step}"
-    if options.validation is not None:
-        title += f", best by {options.metric}"
-    console.print(table_of(title, metrics))
-    return TrainResult(output, metrics, progress.step)

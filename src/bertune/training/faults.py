@@ -1,0 +1,78 @@
+"""What stops a run from outside, told: signals, disks, memory; with what is kept and how to go on."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from bertune.errors import FaultError, Interrupted
+from bertune.training.interruption import watched
+from bertune.training.memory import is_out_of_memory
+from bertune.training.room import free_at, shown
+
+
+@contextmanager
+def writing(path: Path, needed: int) -> Iterator[None]:
+    """Faults of the disk inside become messages.
+
+    Args:
+        path: what is written.
+        needed: its bytes; 0: few.
+
+    Raises:
+        FaultError: there was one.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2]
+        free = free_at(path)
+        sizes = [f"{shown(needed)} are needed"] if needed else []
+        sizes += [f"{shown(free)} are free there"] if free is not None else []
+        raise FaultError(f"{path}: cannot be written: {reason} ({', '.join(sizes)})") from error
+
+
+@contextmanager
+def guarded(folder: Path, verb: str) -> Iterator[None]:
+    """A whole run, from options to the closing table: whatever stops it says how to go on.
+
+    Args:
+        folder: the run's.
+        verb: bertune's command for it.
+
+    Raises:
+        Interrupted: by a signal.
+        FaultError: the disk or the memory gave out.
+    """
+
+    def how() -> str:
+        if (folder / "run.yaml").is_file():
+            return f"go on with: bertune {verb} --config {folder / 'run.yaml'} --resume"
+        return "nothing was written, the same command starts it again"
+
+    with watched():
+        try:
+            yield
+        except Interrupted as error:
+            error.told.append(how())
+            raise
+        except FaultError as error:
+            if not (folder / "run.yaml").is_file():
+                raise
+            raise FaultError(f"{error}. The last checkpoint is kept; when there is room again, {how()}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise FaultError(
+                f"no memory left: {_in_short(error)}. Close other programs, or train anew with a smaller --batch-size, "
+                f"a shorter --max-seq-length, --gradient-accumulation or --activation-checkpointing; {how()}"
+            ) from error
+
+
+def _in_short(error: BaseException) -> str:
+    """The sentence that tells how much was asked for."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    asked = re.search(r"[Tt]ried to allocate [^.]*\.?\d* ?\w+|Unable to allocate [^;]*", text)
+    return asked[0] if asked else text[:200]
