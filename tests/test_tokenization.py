@@ -18,7 +18,8 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from bertune.data.ragged import Ragged
 from bertune.errors import InputError
-from bertune.tokenization import SpecialTokens, Tokenizer
+from bertune.special_tokens import SpecialTokens
+from bertune.tokenization import Tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [chr(code) for code in range(0x21, 0x7F)] + list("éσςäßи世界।\ue000")
@@ -224,10 +225,13 @@ def test_bad_vocabularies_are_named(tmp_path: Path, content: bytes | None, messa
     ("files", "message"),
     [
         ({}, "neither tokenizer.json nor vocab.txt"),
-        ({"tokenizer.json": "{"}, "tokenizer.json: cannot be read as JSON.*line 1 column 2"),
-        ({"tokenizer.json": "[]"}, "tokenizer.json: holds no JSON object"),
+        ({"tokenizer.json": "{"}, "tokenizer.json, line 1, column 2: not JSON"),
+        ({"tokenizer.json": "[]"}, "tokenizer.json: must hold a JSON object, but holds list"),
         ({"tokenizer.json": '{"model": 1}'}, "tokenizer.json: not a tokenizer"),
-        ({"vocab.txt": "\n".join(SPECIAL), "tokenizer_config.json": "no"}, "tokenizer_config.json: cannot be read"),
+        (
+            {"vocab.txt": "\n".join(SPECIAL), "tokenizer_config.json": "no"},
+            "tokenizer_config.json, line 1, column 1: not JSON",
+        ),
         ({"vocab.txt": "\n".join(SPECIAL), "added_tokens.json": '{"[E1]": 5}'}, r"added_tokens.json adds '\[E1\]'"),
         ({"vocab.txt": "\n".join(SPECIAL), "tokenizer_config.json": '{"strip_accents": "x"}'}, "not a tokenizer"),
     ],
@@ -319,9 +323,7 @@ def unigrams(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("make", "separators"), [(byte_pairs, 2), (unigrams, 1)])
-def test_other_tokenizers_are_used_as_they_are(
-    tmp_path: Path, make: Callable[[Path], Path], separators: int
-) -> None:
+def test_other_tokenizers_are_used_as_they_are(tmp_path: Path, make: Callable[[Path], Path], separators: int) -> None:
     (tmp_path / "given").mkdir()
     tokenizer = Tokenizer.from_folder(make(tmp_path / "given"))
     mask = tokenizer.id_of("<mask>")
@@ -398,3 +400,32 @@ def test_equals_transformers_on_ordinary_texts(shared: Path, minilm: Path) -> No
     assert spans == [[tuple(span) for span in row] for row in expected["offset_mapping"]]
     assert ours.special == SpecialTokens(pad=0, unk=100, cls=101, sep=102, mask=103)
     assert (ours.do_lower_case, ours.vocab_size) == (True, 30522)
+
+
+def test_rules_that_fail_on_a_text_are_told(tmp_path: Path, uncased: Tokenizer) -> None:
+    uncased.save(tmp_path, max_length=8)
+    tree = json.loads((tmp_path / "tokenizer.json").read_text())
+    tree["model"]["unk_token"] = "nope"
+    write_json(tmp_path / "tokenizer.json", tree)
+    with pytest.raises(InputError, match=r"cannot read some of these texts: .*(nope|UNK)"):
+        Tokenizer.from_folder(tmp_path).encode(["\u6f22"])
+
+
+def test_ids_of_any_size_are_refused(tmp_path: Path, uncased: Tokenizer) -> None:
+    uncased.save(tmp_path, max_length=8)
+    tree = json.loads((tmp_path / "tokenizer.json").read_text())
+    tree["model"]["vocab"]["ab"] = 1 << 31
+    write_json(tmp_path / "tokenizer.json", tree)
+    with pytest.raises(InputError, match=r"a token has the id 2147483648"):
+        Tokenizer.from_folder(tmp_path)
+
+
+def test_code_in_settings_is_not_handed_on(tmp_path: Path, uncased: Tokenizer) -> None:
+    uncased.save(tmp_path / "given", max_length=8)
+    config = json.loads((tmp_path / "given/tokenizer_config.json").read_text())
+    code = {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "chat_template": "{{ evil }}", "extra": 1}
+    write_json(tmp_path / "given/tokenizer_config.json", config | code)
+    Tokenizer.from_folder(tmp_path / "given").save(tmp_path / "made", max_length=8)
+    made = json.loads((tmp_path / "made/tokenizer_config.json").read_text())
+    assert made["extra"] == 1
+    assert not {"auto_map", "chat_template"} & set(made)

@@ -11,21 +11,24 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from bertune.data.json_files import read_json
 from bertune.data.ragged import IntArray, Ragged
+from bertune.data.text_files import small_file
 from bertune.errors import InputError
+from bertune.special_tokens import SpecialTokens, find_special
 
 _LONGEST_WORD = 200  # characters that Google's code still takes apart; a longer word is [UNK]
+_MOST_IDS = 1 << 24  # some thirty times the largest vocabulary in use; a table of all ids is made
+_CODE = ("auto_map", "chat_template")  # settings that name or hold code, which is neither run nor handed on
 _CHUNK = 1024  # texts encoded at a time: enough to keep every core busy, and memory flat even for long texts
 _CJK = re.compile(
     "[\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\U0002b820-\U0002ceaf"
@@ -33,41 +36,8 @@ _CJK = re.compile(
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INNER_SIGMA = re.compile("Σ(?=[α-ωΑ-ΡΣ-Ω])")  # lowered as the library does it: a letter follows, so it is not final
-_SPECIAL = {  # the settings that name a special token, best first, then its usual names
-    "pad": ("pad_token", "[PAD]", "<pad>"),
-    "unk": ("unk_token", "[UNK]", "<unk>"),
-    "cls": ("cls_token", "bos_token", "[CLS]", "<s>"),
-    "sep": ("sep_token", "eos_token", "[SEP]", "</s>"),
-    "mask": ("mask_token", "[MASK]", "<mask>"),
-}
 _Json = dict[str, Any]
 _Word = list[tuple[str, int]]  # characters, each with the position in the original text that it came from
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Ids of the tokens that carry structure; `mask` is None where the vocabulary has none.
-
-    separators: how many `sep` stand between the texts of a pair: one in BERT's form `[CLS] a [SEP] b [SEP]`, two in
-        RoBERTa's `<s> a </s></s> b </s>`. One ends the sequence in both.
-    """
-
-    pad: int
-    unk: int
-    cls: int
-    sep: int
-    mask: int | None
-    separators: int = 1
-
-    @property
-    def ids(self) -> dict[str, int]:
-        """The ids of those that there are, by name."""
-        named = {"pad": self.pad, "unk": self.unk, "cls": self.cls, "sep": self.sep, "mask": self.mask}
-        return {name: index for name, index in named.items() if index is not None}
-
-    def around(self, paired: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """How many special tokens a sequence has, by whether it is of two texts. Shape: (sequences,)."""
-        return np.where(paired, 2 + self.separators, 2)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -215,13 +185,18 @@ class Tokenizer:
         """
         config = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
         casing = config.get("do_lower_case") if do_lower_case is None else do_lower_case
+        if not isinstance(casing, bool | None):
+            raise InputError(f"{folder / 'tokenizer_config.json'}: do_lower_case is {casing!r}; known: true, false")
         file, tree = _read_rules(folder, config | {"do_lower_case": casing})
         try:
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
             backend.no_truncation()
             backend.no_padding()
+            pair = backend.encode("a", "b")
         except Exception as error:  # the library raises nothing more specific
             raise InputError(f"{file}: not a tokenizer that the tokenizers library reads: {error}") from error
+        if (most := max(backend.get_vocab(with_added_tokens=True).values(), default=0)) >= _MOST_IDS:
+            raise InputError(f"{file}: a token has the id {most}; ids run from 0 to the vocabulary's size")
         exact, rules = _is_bert(tree), json.dumps(tree.get("normalizer"))
         lower = '"Lowercase"' in rules or '"lowercase": true' in rules
         if exact:
@@ -231,8 +206,8 @@ class Tokenizer:
         elif do_lower_case not in {None, lower}:
             rule = f"{'lower' if lower else 'do not lower'} text, and are not BERT's: leave do_lower_case out"
             raise InputError(f"{file}: do_lower_case is {do_lower_case}, but the rules there {rule}")
-        made = cls(backend, _find_special(backend, config, file), lower if exact else lower or None, exact)
-        made._config = config
+        made = cls(backend, find_special(backend, config, file, pair), lower if exact else lower or None, exact)
+        made._config = {key: value for key, value in config.items() if key not in _CODE}
         return made
 
     def encode(self, texts: Sequence[str]) -> Ragged:
@@ -263,7 +238,10 @@ class Tokenizer:
         parts = [[np.zeros(0, np.int32)] * 3]
         for first in range(0, len(texts), _CHUNK):
             chunk = [_checked(text, first + index) for index, text in enumerate(texts[first : first + _CHUNK])]
-            encodings = read(chunk, add_special_tokens=False)
+            try:
+                encodings = read(chunk, add_special_tokens=False)
+            except Exception as error:  # of the rules that a tokenizer.json holds
+                raise InputError(f"the tokenizer cannot read some of these texts: {error}") from error
             ids = [encoding.ids for encoding in encodings]
             spans = [encoding.offsets if with_spans else [] for encoding in encodings]
             for index in self._words.differing(chunk) if self._exact else ():
@@ -343,7 +321,7 @@ def _checked(text: object, index: int) -> str:
 
 def _read_vocab(file: Path) -> dict[str, int]:
     try:
-        lines = file.read_bytes().decode("utf-8-sig").split("\n")
+        lines = small_file(file).decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as a vocabulary, one token a line in UTF-8: {error}") from error
     vocab = {line.strip(): index for index, line in enumerate(lines if lines[-1] else lines[:-1])}
@@ -355,13 +333,7 @@ def _read_vocab(file: Path) -> dict[str, int]:
 
 def _read_json(file: Path) -> _Json:
     """The object in a JSON file; an empty one where there is no file."""
-    try:
-        tree = json.loads(file.read_bytes()) if file.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read as JSON: {error}") from error
-    if not isinstance(tree, dict):
-        raise InputError(f"{file}: holds no JSON object")
-    return tree
+    return read_json(file) if file.is_file() else {}
 
 
 def _read_rules(folder: Path, config: _Json) -> tuple[Path, _Json]:
@@ -401,31 +373,3 @@ def _is_bert(tree: _Json) -> bool:
         and {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}.items() <= model.items()
         and all(token["special"] and token["content"] in model["vocab"] for token in tree.get("added_tokens") or ())
     )
-
-
-def _find_special(backend: tokenizers.Tokenizer, config: _Json, file: Path) -> SpecialTokens:
-    """Ids of the special tokens that the settings name, or that have the usual names."""
-    found: dict[str, int] = {}
-    for key, names in _SPECIAL.items():
-        told = [config.get(name) or name for name in names]
-        tokens = [str(token.get("content") if isinstance(token, dict) else token) for token in told]
-        ids = [index for token in tokens if (index := backend.token_to_id(token)) is not None]
-        if ids:
-            found[key] = ids[0]
-        elif key not in {"pad", "mask"}:
-            raise InputError(f"{file}: has none of {', '.join(tokens)}; name its {key}_token in tokenizer_config.json")
-    mask, separators = found.get("mask"), _separators(backend, found["sep"])
-    return SpecialTokens(found.get("pad", 0), found["unk"], found["cls"], found["sep"], mask, separators)
-
-
-def _separators(backend: tokenizers.Tokenizer, sep: int) -> int:
-    """How many separators the tokenizer itself puts between two texts; one where it puts none."""
-    try:
-        pair = backend.encode("a", "b")
-    except Exception:  # the library's panics and errors alike: a vocabulary that has neither letter nor [UNK]
-        return 1
-    of = pair.sequence_ids
-    if not {0, 1} <= set(of):
-        return 1
-    between = pair.ids[len(of) - of[::-1].index(0) : of.index(1)]
-    return max(1, between.count(sep))

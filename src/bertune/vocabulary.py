@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertune.checkpoints.google import read_vocabulary
 from bertune.data.ragged import Ragged
-from bertune.data.rows import _lines as text_lines
+from bertune.data.text_files import lines as text_lines
 from bertune.errors import InputError, Problems
 from bertune.tokenization import Tokenizer
 

@@ -15,7 +15,7 @@ from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError
-from bertune.tokenization import SpecialTokens
+from bertune.special_tokens import SpecialTokens
 
 CLS, SEP = 1, 2
 SPECIAL = SpecialTokens(pad=0, unk=0, cls=CLS, sep=SEP, mask=None)

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bertune.data import rows as rows_module
+from bertune.data import text_files
 from bertune.data.rows import Row, RowFile, file_sha256, open_rows
 from bertune.errors import InputError
 
@@ -273,7 +274,7 @@ def test_gzip_bombs(write: Write, name: str) -> None:
     }.get(name, (b"", b"x"))
     path = write(name, start + unit * ((40 << 20) // len(unit)))
     limit = 4 << 20
-    with mock.patch.object(rows_module, "_MAX_RECORD", limit):
+    with mock.patch.object(text_files, "MAX_RECORD", limit), mock.patch.object(rows_module, "MAX_RECORD", limit):
         tracemalloc.start()
         told = problem(path)
         peak = tracemalloc.get_traced_memory()[1]
@@ -331,7 +332,7 @@ def test_what_csv_writes_comes_back(
     csv.writer(text, lineterminator=end, quoting=data.draw(st.sampled_from(some))).writerows([names, *table])
     path = folder / "table.csv"
     path.write_text(text.getvalue(), encoding=data.draw(st.sampled_from(["utf-8", "utf-8-sig"])), newline="")
-    with mock.patch.object(rows_module, "_CHUNK", chunk):
+    with mock.patch.object(text_files, "_CHUNK", chunk):
         found = list(open_rows(path))
     assert [list(row.values.values()) for row in found] == table
     heights = [1 + sum(cell.count("\n") for cell in row) for row in table]
@@ -350,7 +351,7 @@ def test_tsv_lines_come_back(folder: Path, table: list[list[str]], chunk: int, e
         return
     while table[-1] == [""]:  # blank lines at the end are no rows
         table.pop()
-    with mock.patch.object(rows_module, "_CHUNK", chunk):
+    with mock.patch.object(text_files, "_CHUNK", chunk):
         assert plain(open_rows(path)) == list(enumerate(table, 2))
 
 
@@ -368,7 +369,7 @@ def test_any_bytes_are_rows_or_a_told_error(folder: Path, data: bytes, name: str
     path = folder / name
     path.write_bytes(b"a\n" + data)
     found, told = [], ""
-    with mock.patch.object(rows_module, "_CHUNK", chunk):
+    with mock.patch.object(text_files, "_CHUNK", chunk):
         try:
             found = list(open_rows(path, header=header))
         except InputError as error:
@@ -379,7 +380,7 @@ def test_any_bytes_are_rows_or_a_told_error(folder: Path, data: bytes, name: str
 
 def test_a_large_file_is_read_in_constant_memory(write: Write) -> None:
     path = write("a.csv", "text,label\n" + f"{'some words ' * 20},1\n" * 60_000)  # 13 MB
-    with mock.patch.object(rows_module, "_MAX_RECORD", 3 << 20):  # holds for a record, not for the file
+    with mock.patch.object(text_files, "MAX_RECORD", 3 << 20):  # holds for a record, not for the file
         tracemalloc.start()
         count = sum(1 for _ in open_rows(path))
         peak = tracemalloc.get_traced_memory()[1]

@@ -27,6 +27,7 @@ from bertune.checkpoints.google_files import find_checkpoint, is_google_checkpoi
 from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, stored_objects
 from bertune.checkpoints.names import Rename, for_layers, to_theirs
 from bertune.checkpoints.tensor_bundle import TensorBundle, beside, write_bundle
+from bertune.data.text_files import small_file
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 
@@ -213,7 +214,7 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
         InputError: it cannot be read or is not UTF-8.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = small_file(path).split(b"\n")
         return tuple(line.removesuffix(b"\r").decode("utf-8") for line in (lines if lines[-1] else lines[:-1]))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error

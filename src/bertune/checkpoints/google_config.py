@@ -1,11 +1,12 @@
 """`bert_config.json` of google-research/bert, and whether a checkpoint's vocabulary is lower-cased."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bertune.data.json_files import parse_json
+from bertune.data.text_files import small_file
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 
@@ -32,10 +33,10 @@ def read_bert_config(path: Path) -> EncoderConfig:
         InputError: it cannot be read, is no JSON object, or holds an impossible value.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = parse_json(small_file(path).decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected one JSON object with vocab_size, hidden_size, …")

@@ -6,13 +6,14 @@ is no network, no such model or no permission, is decided here.
 
 import contextlib
 import errno
-import json
 import logging
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from bertune.data.json_files import parse_json
+from bertune.data.text_files import small_file
 from bertune.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ def _shards(repo: str, revision: str | None, index: str) -> list[str]:
 
 def _shards_in(index: Path) -> list[str]:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = parse_json(small_file(index))["weight_map"]
         names = sorted({str(name) for name in weight_map.values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{index}: lacks a weight_map of tensor names to file names ({error})") from None

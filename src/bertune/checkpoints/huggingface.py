@@ -5,6 +5,7 @@ What differs between BERT, RoBERTa and the others stands in `checkpoints.familie
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,12 @@ from bertune.checkpoints.families import family_of
 from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.families.family import ACTIVATIONS, Family, activation_of, must_be, respelled
 from bertune.checkpoints.names import Rename, for_layers
+from bertune.data.json_files import read_json as read_json  # noqa: PLC0414 (part of this dialect)
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
+
+_FORBIDDEN = re.compile(r"Unsupported global: GLOBAL (\S+)")
+"""What torch says of a pickle that asks for a function or class which is no part of a tensor."""
 
 ENCODER = BERT.names
 """BERT's tensors, ours and theirs, without the prefix `bert.` that models with a head put before them."""
@@ -38,25 +43,6 @@ class HuggingFaceCheckpoint:
 def is_huggingface_folder(path: Path) -> bool:
     """Whether a folder holds a config.json."""
     return (path / "config.json").is_file()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        InputError: no such file, not UTF-8, not JSON, or not an object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: must hold a JSON object, but holds {type(value).__name__}")
-    return value
 
 
 def config_from_json(settings: Mapping[str, Any], where: str) -> EncoderConfig:
@@ -176,13 +162,27 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles make torch.load fail in dozens of ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = type(error).__name__
+        if forbidden := _FORBIDDEN.search(str(error)):
+            reason = f"it asks for {forbidden[1]}"
         raise InputError(
-            f"{path}: not a whole file of tensors, or one that would run code ({reason}); use model.safetensors instead"
+            f"{path}: not a whole file of tensors, or one that would run code ({reason}); nothing in it was run. Use "
+            "model.safetensors instead"
         ) from None
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+    if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
         raise InputError(f"{path}: must hold a dictionary of tensors")
+    problems = Problems()
+    other = (name for name, value in tensors.items() if not _is_plain(value))
+    problems.extend(f"{path}: must hold a dictionary of tensors, but {name!r} is no plain tensor" for name in other)
+    problems.raise_if_any()
     return tensors
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor that holds all of its numbers: one read again and again could be of any size."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_nested:
+        return False
+    return value.device.type == "cpu" and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def write_huggingface(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bertune.data.rows import _lines as text_lines
 from bertune.data.rows import open_rows
+from bertune.data.text_files import lines as text_lines
 from bertune.data.tfrecord import is_tfrecord
 from bertune.errors import InputError, Problems
 

@@ -13,15 +13,12 @@ Bad rows are told together: from the first one on no row is given out, the rest 
 then one error names them all.
 """
 
-import codecs
 import csv
 import difflib
-import gzip
 import hashlib
 import io
 import itertools
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text, listed, repeated, unknown_column
+from bertune.data.text_files import MAX_RECORD, blocks, chunks, lines, unreadable
 from bertune.errors import InputError, Problems
 
 if TYPE_CHECKING:
@@ -36,20 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "RowFile", "file_sha256", "guess_label_column", "guess_text_columns", "label_text", "open_rows"]
 
-_CHUNK = 1 << 20  # bytes read at a time
-_MAX_RECORD = 64 << 20  # bytes of one line, and about that of one quoted record: more is a broken file or a bomb
 _PARQUET_ROWS = 1024  # rows decoded at a time
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _LEGAL = ".csv, .tsv, .jsonl, .ndjson (each also with .gz) and .parquet"
-_MAGIC = {
-    codecs.BOM_UTF16_LE: "it is UTF-16 or UTF-32; save it as UTF-8",  # the mark of UTF-32-LE begins with this one
-    codecs.BOM_UTF16_BE: "it is UTF-16; save it as UTF-8",
-    codecs.BOM_UTF32_BE: "it is UTF-32; save it as UTF-8",
-    b"\x1f\x8b": "it is gzipped; add .gz to its name",
-    b"PK\x03\x04": "it is a ZIP archive or a spreadsheet; export it as CSV in UTF-8",
-}
 _CSV_ERRORS = {
-    "unexpected end of data": f"a quote opened in this record is not closed (within {_MAX_RECORD >> 20} MiB)",
+    "unexpected end of data": f"a quote opened in this record is not closed (within {MAX_RECORD >> 20} MiB)",
     "expected after": 'text follows a closing quote; inside a quoted text write a quote twice ("")',
     "new-line character": "a carriage return (CR) stands outside quotes; lines end in LF or CR LF",
 }
@@ -135,8 +124,8 @@ class RowFile:
         separator = "," if self._kind == "csv" else "\t"
         if self._quoted:
             return _quoted_records(self.path, self._gzipped, separator, problems)
-        lines = _lines(self.path, self._gzipped, problems)
-        return ((line, text.split(separator) if text else []) for line, text in lines)
+        unquoted = lines(self.path, self._gzipped, problems)
+        return ((line, text.split(separator) if text else []) for line, text in unquoted)
 
     def _table_rows(self, problems: Problems) -> Iterator[Row]:
         names, width = self._names, len(self._names)
@@ -167,7 +156,7 @@ class RowFile:
     def _json_rows(self, problems: Problems) -> Iterator[Row]:
         decode = json.JSONDecoder(object_pairs_hook=_unique_keys).decode
         empty = dict.fromkeys(self._names)
-        for line, text in _lines(self.path, self._gzipped, problems):
+        for line, text in lines(self.path, self._gzipped, problems):
             if not text or text.isspace():
                 continue
             try:
@@ -252,7 +241,7 @@ def file_sha256(path: Path) -> str:
     """
     _check_file(path)
     digest = hashlib.sha256()
-    for chunk in _chunks(path, gzipped=False):
+    for chunk in chunks(path, gzipped=False):
         digest.update(chunk)
     return digest.hexdigest()
 
@@ -268,7 +257,7 @@ def _check_file(path: Path) -> None:
         names = {other.name.lower(): other.name for other in path.parent.iterdir()}
         near = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3, cutoff=0.6)]
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputError(_unreadable(path, error)) from error
+        raise InputError(unreadable(path, error)) from error
     raise InputError(f"there is no file {path}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
 
 
@@ -281,7 +270,7 @@ def _parquet_file(path: Path) -> Iterator["pa.parquet.ParquetFile"]:
         with pq.ParquetFile(path) as reader:
             yield reader
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
-        raise InputError(_unreadable(path, error)) from error
+        raise InputError(unreadable(path, error)) from error
 
 
 def _is_blank(fields: list[str]) -> bool:
@@ -299,9 +288,9 @@ def _quoted_records(path: Path, gzipped: bool, separator: str, problems: Problem
 
     def physical_lines() -> Iterator[str]:
         held_by, size = 0, 0
-        for _, text in _blocks(path, gzipped, problems):
+        for _, text in blocks(path, gzipped, problems):
             held_by, size = start, len(text) + (size if held_by == start else 0)
-            if size > _MAX_RECORD:
+            if size > MAX_RECORD:
                 raise csv.Error("unexpected end of data")
             yield from io.StringIO(text, newline="\n")
 
@@ -316,72 +305,6 @@ def _quoted_records(path: Path, gzipped: bool, separator: str, problems: Problem
             told = next((told for known, told in _CSV_ERRORS.items() if known in str(error)), str(error))
             problems.add(f"{path}, line {start}: {told}")
             start = reader.line_num + 1
-
-
-def _lines(path: Path, gzipped: bool, problems: Problems) -> Iterator[tuple[int, str]]:
-    """Number and text of every line, without its end."""
-    for first, text in _blocks(path, gzipped, problems):
-        text = text.replace("\r\n", "\n") if "\r" in text else text
-        yield from enumerate(text.removesuffix("\n").split("\n"), first)
-
-
-def _blocks(path: Path, gzipped: bool, problems: Problems) -> Iterator[tuple[int, str]]:
-    """Whole lines, many at a time, with the number of the first."""
-    line, offset, size = 1, 0, 0
-    held: list[bytes] = []  # the beginning of a line that goes on in the next chunk
-    for chunk in _chunks(path, gzipped):
-        if offset == 0 and not held and (told := [_MAGIC[magic] for magic in _MAGIC if chunk.startswith(magic)]):
-            raise InputError(f"{path} is no text in UTF-8: {told[0]}")
-        size += len(chunk)
-        cut = chunk.rfind(b"\n") + 1
-        if not cut:
-            held.append(chunk)
-        else:
-            data = b"".join([*held, chunk[:cut]])
-            yield line, _decoded(path, data, line, offset, problems)
-            line, offset = line + data.count(b"\n"), offset + len(data)
-            held, size = [chunk[cut:]], len(chunk) - cut
-        if size > _MAX_RECORD:
-            raise InputError(f"{path}, line {line} is longer than {_MAX_RECORD >> 20} MiB; is this a text file?")
-    if data := b"".join(held):
-        yield line, _decoded(path, data, line, offset, problems)
-
-
-def _chunks(path: Path, gzipped: bool) -> Iterator[bytes]:
-    try:
-        with gzip.open(path) if gzipped else path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                yield chunk
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(_unreadable(path, error)) from error
-
-
-def _decoded(path: Path, data: bytes, line: int, offset: int, problems: Problems) -> str:
-    mark = codecs.BOM_UTF8 if offset == 0 and data.startswith(codecs.BOM_UTF8) else b""
-    try:
-        text = data[len(mark) :].decode()
-        if "\0" not in text:
-            return text
-    except UnicodeDecodeError:
-        text = data[len(mark) :].decode(errors="replace")
-    for number, raw in enumerate(data.split(b"\n"), line):
-        try:
-            raw.decode()
-        except UnicodeDecodeError as error:
-            problems.add(
-                f"{path}, line {number}, byte {offset + error.start} of the file (from 0): 0x{raw[error.start]:02x} "
-                "is not UTF-8; convert the file, for example with `iconv -f gb18030 -t utf-8` or `-f latin1`"
-            )
-        if b"\0" in raw:
-            problems.add(f"{path}, line {number}: a NUL byte; this is binary data or UTF-16, not text in UTF-8")
-        offset += len(raw) + 1
-    return text
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot read {path}: {error.strerror}"
-    return f"cannot read {path}: {error}; is it complete, and of the kind that its name says?"
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bertune.data.ragged import IntArray, Offsets, Ragged
 from bertune.data.shards import TokenStream, release
 from bertune.errors import InputError
-from bertune.tokenization import SpecialTokens
+from bertune.special_tokens import SpecialTokens
 
 Rows = npt.NDArray[np.int64]
 _FIELDS = 5

@@ -7,7 +7,6 @@ from typing import Any
 import yaml
 
 from bertune.errors import InputError
-from bertune.files import write_text
 
 _LARGEST = 1 << 18
 """Bytes of a file of options; one is a few hundred."""
@@ -28,14 +27,16 @@ class _PlainLoader(yaml.SafeLoader):
 class _PlainDumper(yaml.SafeDumper):
     """What `_PlainLoader` reads: a list that stands in two places is written twice."""
 
-    def ignore_aliases(self, data: object) -> bool:
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         """Always."""
         return True
 
 
 def write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write an option tree, whole or not at all."""
-    write_text(path, yaml.dump(dict(tree), Dumper=_PlainDumper, sort_keys=False, allow_unicode=True))
+    """Write an option tree, beside and renamed."""
+    beside = path.with_name(path.name + ".writing")
+    beside.write_text(yaml.dump(dict(tree), Dumper=_PlainDumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    beside.replace(path)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

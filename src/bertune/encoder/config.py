@@ -11,6 +11,8 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "tanh", "linear")
 POOLINGS = ("first", "mean")
 
 
+_LARGEST, _MOST_LAYERS = 1 << 24, 1 << 10
+"""Some thirty times what any encoder has; a config that claims more is damaged, or means to fill the memory."""
 _MAY_BE_ZERO = ("type_vocab_size", "embedding_size", "position_offset", "local_window")
 
 
@@ -94,6 +96,8 @@ class EncoderConfig:
             value, least = getattr(self, name), 0 if name in _MAY_BE_ZERO else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 problems.add(f"encoder config: {name} is {value!r}, but must be a whole number of at least {least}")
+            elif value > (most := _MOST_LAYERS if name == "num_hidden_layers" else _LARGEST):
+                problems.add(f"encoder config: {name} is more than {most}, which no encoder has")
         if not problems and self.hidden_size % self.num_attention_heads:
             problems.add(
                 f"encoder config: hidden_size {self.hidden_size} is not divisible by "

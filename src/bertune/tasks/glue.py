@@ -4,7 +4,7 @@ Columns: google-research/bert's processors and the headers of GLUE's own TSV fil
 """
 
 import contextlib
-import gzip
+import io
 import logging
 import tempfile
 import zlib
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bertune.data.rows import RowFile, open_rows
+from bertune.data.text_files import open_bytes
 from bertune.errors import InputError
 from bertune.options import option
 from bertune.tasks.text_classification import TextClassification, TextExample, TextOptions, examples_of
@@ -79,18 +80,21 @@ def _read(name: str, path: Path, options: TextOptions, labelled: bool) -> Iterat
         yield from _from_columns(name, path, options, labelled, shown=path)
 
 
+_LONGEST = 1 << 14
+"""Characters of a torn record; what goes on for longer is another kind of file."""
+
+
 @contextlib.contextmanager
 def _torn_records_joined(path: Path) -> Iterator[Path]:
     """QQP ships with a few questions that hold a line break: their pieces are joined again, and counted.
 
     Yields: the file itself, or a mended copy for as long as the context lasts.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="\n") as file:
-            header = next(file, "").rstrip("\r\n")
+        with open_bytes(path, path.suffix == ".gz") as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="\n") as file:
+            header = file.readline(_LONGEST).rstrip("\r\n")
             tabs, joined, records, part = header.count("\t"), 0, [header], ""
-            for line in file:
+            while line := file.readline(_LONGEST):
                 text = line.rstrip("\r\n")
                 part = f"{part} {text}" if part else text
                 if part.count("\t") >= tabs or not part:
@@ -98,6 +102,8 @@ def _torn_records_joined(path: Path) -> Iterator[Path]:
                     part = ""
                 else:
                     joined += 1
+                    if len(part) >= _LONGEST:
+                        break
     except (OSError, UnicodeDecodeError, EOFError, zlib.error):
         yield path  # reading it as a table tells what is wrong
         return

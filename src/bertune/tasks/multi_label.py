@@ -222,7 +222,7 @@ def _joined(file: RowFile, row: Row, column: str, delimiter: str) -> frozenset[s
         try:
             value = parse_json(value)
         except ValueError:
-            raise InputError(f"{file.where(row, column)}: {value!r} is not a list in JSON") from None
+            raise InputError(f"{file.where(row, column)}: {value[:80]!r} is not a list in JSON") from None
     parts = value if isinstance(value, list) else value.split(delimiter) if isinstance(value, str) else [value]
     try:
         names = [label_text(part) for part in parts]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bertune.data.columns import unknown_column
 from bertune.data.rows import open_rows
+from bertune.data.text_files import open_bytes
 from bertune.errors import InputError, Problems
 
 _SHAPE = "SQuAD's form is data[].paragraphs[], each with context and qas[]"
@@ -96,7 +97,8 @@ def _json_records(path: Path) -> Iterator[Record | InputError]:
 
 def _read(path: Path) -> str:
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+        with open_bytes(path, path.suffix.lower() == ".gz") as file:
+            content = file.read()
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -1,15 +1,17 @@
 """CoNLL files: one token a line, columns by white space or tabs, a blank line after every sentence."""
 
-import gzip
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertune.data.text_files import open_bytes
 from bertune.errors import InputError, Problems
 
 _COMMENT = re.compile(r"#\s*(\w+ = |id )")
+_LONGEST = 1 << 20
+"""Bytes of a line, which holds a token and what is said of it."""
 _SEPARATOR = re.compile(r"[ \t\u3000]+")
 
 
@@ -83,8 +85,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"there is no file {path}" if not path.is_dir() else f"{path} is a folder; give a file in it")
     data = b""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, data in enumerate(file, 1):
+        with open_bytes(path, path.suffix == ".gz") as file:
+            for number, data in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
+                if len(data) > _LONGEST:
+                    raise InputError(f"{path}, line {number} is longer than {_LONGEST} bytes; is this a CoNLL file?")
                 text = data.decode("utf-8-sig" if number == 1 else "utf-8")
                 if "\0" in text:
                     raise InputError(f"{path}, line {number}: a NUL byte; this is no text in UTF-8")

@@ -1,11 +1,13 @@
 """Files of tagged texts, by what they hold: CoNLL columns, rows of tokens and tags, annotations by characters."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.data.columns import listed
+from bertune.data.json_files import parse_json
 from bertune.data.rows import RowFile, open_rows
 from bertune.errors import InputError, Problems
 from bertune.options import option
@@ -14,6 +16,7 @@ from bertune.tasks.tagging.conll import Sentence, read_conll
 from bertune.tasks.tagging.examples import TaggedExample, from_tokens
 from bertune.tasks.tagging.schemes import READ_AS, guess_scheme, has_prefix, violations
 
+_BETWEEN = re.compile(r"[\s,]*")
 ROWS = (".jsonl", ".ndjson", ".parquet", ".csv")
 
 
@@ -63,16 +66,29 @@ def read_tagged(path: Path, options: ReadingOptions, *, labelled: bool) -> Itera
 
 def _json_records(path: Path) -> Iterator[tuple[str, int, object]]:
     try:
-        records = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        records = parse_json(text)
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
     if not isinstance(records, list):
         raise InputError(f"{path}: expected a list of annotated texts, found {type(records).__name__}")
-    yield from ((f"record {i}", i, record) for i, record in enumerate(records, 1))
+    for i, (record, line) in enumerate(zip(records, _lines_of_items(text), strict=True), 1):
+        yield f"line {line} (record {i})", line, record
+
+
+def _lines_of_items(text: str) -> Iterator[int]:
+    """The line where every item of a JSON list begins."""
+    decoder, line, counted = json.JSONDecoder(), 1, 0
+    begin = _BETWEEN.match(text, text.index("[") + 1).end()  # type: ignore[union-attr]
+    while text[begin] != "]":
+        line, counted = line + text.count("\n", counted, begin), begin
+        yield line
+        _, end = decoder.raw_decode(text, begin)
+        begin = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]
 
 
 def _annotated(

@@ -1,0 +1,154 @@
+"""Text files, plain or gzipped, as streams in bounded memory; what is no text in UTF-8 is told with its place."""
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from bertune.errors import InputError, Problems
+
+_CHUNK = 1 << 20  # bytes read at a time
+MAX_RECORD = 64 << 20
+"""Bytes of one line, and about that of one quoted record: more is a broken file or a bomb."""
+_RATIO = 100
+"""Text packs to a third or a tenth; what unpacks to more than this many times its size is a bomb."""
+_FREE_OF_RATIO = 4 << 20
+_MAGIC = {
+    codecs.BOM_UTF16_LE: "it is UTF-16 or UTF-32; save it as UTF-8",  # the mark of UTF-32-LE begins with this one
+    codecs.BOM_UTF16_BE: "it is UTF-16; save it as UTF-8",
+    codecs.BOM_UTF32_BE: "it is UTF-32; save it as UTF-8",
+    b"\x1f\x8b": "it is gzipped; add .gz to its name",
+    b"PK\x03\x04": "it is a ZIP archive or a spreadsheet; export it as CSV in UTF-8",
+}
+
+
+LARGEST_SETTINGS = 128 << 20
+"""Bytes of a vocabulary or a file of settings, which are read whole; the largest in use have a third of it."""
+
+
+def small_file(path: Path) -> bytes:
+    """The bytes of a vocabulary or a file of settings.
+
+    Raises:
+        OSError: it cannot be read.
+        InputError: it is too large to be one.
+    """
+    if (size := path.stat().st_size) > LARGEST_SETTINGS:
+        raise InputError(f"{path}: {size} bytes; no vocabulary or file of settings has more than {LARGEST_SETTINGS}")
+    return path.read_bytes()
+
+
+class _Unpacked(io.RawIOBase):
+    """The bytes of a gzipped file, up to a bound that no text reaches."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._total = path, 0
+        self._packed = path.open("rb")
+        self._file = gzip.GzipFile(fileobj=self._packed)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = self._file.readinto(buffer)
+        self._total += count
+        if self._total > max(_FREE_OF_RATIO, _RATIO * self._packed.tell()):
+            raise InputError(
+                f"{self._path}: its first {self._packed.tell() >> 10} KiB unpack to {self._total >> 20} MiB, over "
+                f"{_RATIO} times as much, as no text does; refused. If it is sound, unpack it by hand"
+            )
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        self._packed.close()
+        super().close()
+
+
+def open_bytes(path: Path, gzipped: bool) -> IO[bytes]:
+    """A file's bytes to read, unpacked.
+
+    Raises:
+        OSError: it cannot be opened.
+        InputError: while reading, when it unpacks to far more than text does.
+    """
+    return io.BufferedReader(_Unpacked(path), _CHUNK) if gzipped else path.open("rb")
+
+
+def lines(path: Path, gzipped: bool, problems: Problems) -> Iterator[tuple[int, str]]:
+    """Number and text of every line, without its end, as a stream. What is no text is added to `problems`.
+
+    Raises:
+        InputError: the file cannot be read, or has a line longer than MAX_RECORD.
+    """
+    for first, text in blocks(path, gzipped, problems):
+        text = text.replace("\r\n", "\n") if "\r" in text else text
+        yield from enumerate(text.removesuffix("\n").split("\n"), first)
+
+
+def blocks(path: Path, gzipped: bool, problems: Problems) -> Iterator[tuple[int, str]]:
+    """Whole lines, many at a time, with the number of the first; otherwise as `lines`."""
+    line, offset, size = 1, 0, 0
+    held: list[bytes] = []  # the beginning of a line that goes on in the next chunk
+    for chunk in chunks(path, gzipped):
+        if offset == 0 and not held and (told := [_MAGIC[magic] for magic in _MAGIC if chunk.startswith(magic)]):
+            raise InputError(f"{path} is no text in UTF-8: {told[0]}")
+        size += len(chunk)
+        cut = chunk.rfind(b"\n") + 1
+        if not cut:
+            held.append(chunk)
+        else:
+            data = b"".join([*held, chunk[:cut]])
+            yield line, _decoded(path, data, line, offset, problems)
+            line, offset = line + data.count(b"\n"), offset + len(data)
+            held, size = [chunk[cut:]], len(chunk) - cut
+        if size > MAX_RECORD:
+            raise InputError(f"{path}, line {line} is longer than {MAX_RECORD >> 20} MiB; is this a text file?")
+    if data := b"".join(held):
+        yield line, _decoded(path, data, line, offset, problems)
+
+
+def chunks(path: Path, gzipped: bool) -> Iterator[bytes]:
+    """A file's bytes, unpacked, some at a time.
+
+    Raises:
+        InputError: it cannot be read, is damaged, or unpacks to far more than text does.
+    """
+    try:
+        with open_bytes(path, gzipped) as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(unreadable(path, error)) from error
+
+
+def _decoded(path: Path, data: bytes, line: int, offset: int, problems: Problems) -> str:
+    mark = codecs.BOM_UTF8 if offset == 0 and data.startswith(codecs.BOM_UTF8) else b""
+    try:
+        text = data[len(mark) :].decode()
+        if "\0" not in text:
+            return text
+    except UnicodeDecodeError:
+        text = data[len(mark) :].decode(errors="replace")
+    for number, raw in enumerate(data.split(b"\n"), line):
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            problems.add(
+                f"{path}, line {number}, byte {offset + error.start} of the file (from 0): 0x{raw[error.start]:02x} "
+                "is not UTF-8; convert the file, for example with `iconv -f gb18030 -t utf-8` or `-f latin1`"
+            )
+        if b"\0" in raw:
+            problems.add(f"{path}, line {number}: a NUL byte; this is binary data or UTF-16, not text in UTF-8")
+        offset += len(raw) + 1
+    return text
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """The message for a file that cannot be read."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot read {path}: {error.strerror}"
+    return f"cannot read {path}: {error}; is it complete, and of the kind that its name says?"
