@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertune.checking.doctor import tell_briefly
 from bertune.checkpoints.source import Checkpoint
 from bertune.data.features import Features
 from bertune.data.rows import file_sha256
@@ -56,6 +57,7 @@ def make_splits(
     except InputError as error:
         problems.add(str(error))
     problems.raise_if_any()
+    tell_briefly(task, examples, paths)
     splits = {}
     for role, some in examples.items():
         purpose: Purpose = "train" if role == "train" else "evaluate"
