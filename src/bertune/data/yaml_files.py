@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from bertune.errors import InputError
+from bertune.files import write_text
 
 _LARGEST = 1 << 18
 """Bytes of a file of options; one is a few hundred."""
@@ -33,10 +34,8 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 def write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write an option tree, beside and renamed."""
-    beside = path.with_name(path.name + ".writing")
-    beside.write_text(yaml.dump(dict(tree), Dumper=_PlainDumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    beside.replace(path)
+    """Write an option tree, whole or not at all."""
+    write_text(path, yaml.dump(dict(tree), Dumper=_PlainDumper, sort_keys=False, allow_unicode=True))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
