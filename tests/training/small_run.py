@@ -1,5 +1,6 @@
 """What the loop works with, made small: a tiny encoder on made-up sequences, nothing kept."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -13,7 +14,7 @@ from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.network import Network
+from bertune.network import BatchLoss, Network
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.parts import Parts, Plan, Progress
 
@@ -95,3 +96,8 @@ def parts(
 def plan(steps: int, batch_size: int = 8, accumulation: int = 1) -> Plan:
     """A plan without evaluations."""
     return Plan(steps, batch_size, accumulation, 1, Schedule(1e-2, steps, 2), None, None)
+
+
+def with_loss(made: Parts, own: BatchLoss) -> Parts:
+    """The same with another loss."""
+    return dataclasses.replace(made, loss=own)
