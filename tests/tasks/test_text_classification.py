@@ -11,6 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertune.data.features import Features
+from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
@@ -196,7 +198,9 @@ logit_rows = st.integers(2, 5).flatmap(
 def test_answers(rows: list[list[float]]) -> None:
     labels = [f"class {i}" for i in range(len(rows[0]))]
     logits = [np.array(row, np.float32) for row in rows]
-    answers = learnt(*labels).decode(logits, None, [TextExample("")] * len(rows))  # type: ignore[arg-type]
+    none = Ragged.from_lists([])
+    features = Features(none, none, np.arange(len(rows), dtype=np.int32))
+    answers = learnt(*labels).decode(logits, features, [TextExample("")] * len(rows))
     assert len(answers) == len(rows)
     expected = torch.tensor(rows, dtype=torch.float64).softmax(1)
     for answer, row, chances in zip(answers, rows, expected.tolist(), strict=True):
@@ -246,6 +250,15 @@ def test_metrics_by_hand() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:A single label")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("predicted", [[0, 0, 0], [1, 1, 1], [0, 1, 0]])
+def test_data_of_one_class(predicted: list[int]) -> None:
+    """No warning, and no correlation."""
+    found = classification_metrics(np.zeros(3, np.int64), np.array(predicted), 2)
+    assert found["accuracy"] == pytest.approx(predicted.count(0) / 3)
+    assert (found["f1"], found["matthews_correlation"]) == (0.0, 0.0)
+
+
 def test_one_class_alone_in_the_data() -> None:
     found = classification_metrics(np.array([1, 1]), np.array([1, 1]), 3)
     assert found["accuracy"] == 1

@@ -282,7 +282,10 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def classification_metrics(
     truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int
 ) -> dict[str, float]:
-    """Accuracy, f1, precision, recall, matthews_correlation; with two classes those of the second, else macro means."""
+    """Accuracy, f1, precision, recall, matthews_correlation; with two classes those of the second, else macro means.
+
+    The correlation is 0 where truth or predictions are all of one class.
+    """
     from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support
 
     average = "binary" if classes == 2 else "macro"
@@ -290,10 +293,11 @@ def classification_metrics(
     precision, recall, f1, _ = precision_recall_fscore_support(
         truth, predicted, average=average, labels=labels, zero_division=0
     )
+    varied = len(np.unique(truth)) > 1 and len(np.unique(predicted)) > 1
     return {
         "accuracy": float((truth == predicted).mean()),
         "f1": float(f1),
         "precision": float(precision),
         "recall": float(recall),
-        "matthews_correlation": float(matthews_corrcoef(truth, predicted)),
+        "matthews_correlation": float(matthews_corrcoef(truth, predicted)) if varied else 0.0,
     }

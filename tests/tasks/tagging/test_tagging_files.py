@@ -177,6 +177,18 @@ def test_bad_conll(tmp_path: Path, text: str, line: int, said: str) -> None:
     assert said in str(error.value)
 
 
+def test_annotations_are_named_by_their_line(tmp_path: Path) -> None:
+    records = [{"text": "ab\n[,", "entities": []}, {"text": "abc", "entities": [[0, 4, "X"]]}]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(records, indent=2))
+    with pytest.raises(InputError, match=r"a\.json, line 6 \(record 2\): entity \[0, 4, 'X'\]: lies outside the text"):
+        read(path)
+    path.write_text(json.dumps([{"text": "abc", "entities": [[0, 2, "X"]]}] * 3, indent=2).replace("},\n", "},"))
+    assert [example.place for example in read(path)] == [2, 11, 20]
+    path.write_text(" [ ]\n")
+    assert read(path) == []
+
+
 def test_files_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file"):
         read(tmp_path / "a.conll")
