@@ -25,7 +25,13 @@ def flag(name: str) -> str:
 
 
 def parse(
-    prog: str, description: str, trees: Sequence[type[Any]], argv: Sequence[str], *, partial: bool = False
+    prog: str,
+    description: str,
+    trees: Sequence[type[Any]],
+    argv: Sequence[str],
+    *,
+    partial: bool = False,
+    undecided: str | None = None,
 ) -> dict[str, Any]:
     """Values that a command line, and a YAML file named by --config, give to the fields of some dataclasses.
 
@@ -37,6 +43,7 @@ def parse(
         trees: dataclasses made with `option`.
         argv: arguments after the verb.
         partial: pass over unknown options, missing ones and --help: a first look at a few options.
+        undecided: the option that further options depend on, where it was not given.
 
     Raises:
         InputError: unknown options (the nearest is suggested), illegal values, required options missing; all at once.
@@ -55,7 +62,10 @@ def parse(
         values = _from_file(Path(config), fields, hints, problems if not partial else Problems()) | values
     if partial:
         return values
-    problems.extend(_unknown(prog, argument, fields) for argument in rest)
+    values_of_unknown = {i for i in range(1, len(rest)) if rest[i - 1].startswith("--") and rest[i][:2] != "--"}
+    problems.extend(
+        _unknown(prog, argument, fields, undecided) for i, argument in enumerate(rest) if i not in values_of_unknown
+    )
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:
@@ -68,10 +78,18 @@ def parse(
 
 
 def _kind(hint: Any) -> Any:
-    """The type of a value that is given: `int | None` → int."""
+    """The type of a value that is given: `int | None` → int; of `int | Literal["auto"]` what reads both."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return next(part for part in typing.get_args(hint) if part is not type(None))
+        parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        return _number_or_auto if len(parts) > 1 else parts[0]
     return hint
+
+
+def _number_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+_number_or_auto.__name__ = "number (or auto)"
 
 
 def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: Any) -> None:
@@ -86,7 +104,8 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: A
         parser.add_argument(flag(field.name), nargs="+", type=of, default=None, help=text, metavar=of.__name__.upper())
     else:
         choices = field.metadata.get("choices")
-        metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X"}.get(kind, "TEXT")
+        metavars = {int: "N", float: "X", _number_or_auto: "N|auto"}
+        metavar = "{" + ",".join(choices) + "}" if choices else metavars.get(kind, "TEXT")
         parser.add_argument(flag(field.name), type=kind, default=None, help=text, metavar=metavar)
 
 
@@ -115,6 +134,8 @@ def _from_file(
     values = {}
     for key, value in read_yaml(path).items():
         name = key.replace("-", "_")
+        if name == "record":  # what run.yaml tells of the run beside its options
+            continue
         if name not in fields:
             problems.add(f"{path}: {_unknown('this command', flag(name), fields)}")
             continue
@@ -140,9 +161,11 @@ def _converted(value: Any, kind: Any) -> Any:
     return kind(str(value))
 
 
-def _unknown(prog: str, argument: str, names: Iterable[str]) -> str:
+def _unknown(prog: str, argument: str, names: Iterable[str], undecided: str | None = None) -> str:
     if not argument.startswith("--"):
         return f"{prog}: does not know what to do with {argument!r}; options start with --"
     name = argument.partition("=")[0]
-    near = difflib.get_close_matches(name, [flag(known) for known in names], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, [flag(known) for known in names], n=1, cutoff=0.8 if undecided else 0.5)
+    if undecided and not near:
+        return f"{prog}: {name} depends on {undecided}; say {undecided} too"
     return f"{prog}: no option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists them")

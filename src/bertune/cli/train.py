@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     prog, about = "bertune train", "Fine-tune an encoder on labelled data."
     name = parse(prog, about, [_First], argv, partial=True).get("task")
     own = [task_kind(name).Options] if name else []
-    said = parse(prog, about, [TrainOptions, *own, _Extra], argv)
+    said = parse(prog, about, [TrainOptions, *own, _Extra], argv, undecided=None if name else "--task")
     as_json = said.pop("json", False)
     general = {field.name for field in fields(TrainOptions)}
 
