@@ -22,6 +22,7 @@ from bertune.network import Network
 from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
 from bertune.progress import console
 from bertune.tasks.task import Logits, Task, new_task, task_kind
+from bertune.tasks.task_files import task_file_of
 from bertune.tokenization import Tokenizer
 from bertune.training.collapse import chance_loss, collapse_of, constant_answer
 from bertune.training.cuda_graphs import batches_of
@@ -218,7 +219,10 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> tuple[Progress, str | Non
         longest = int(features.unit_lengths.max(initial=1))
         progress.pieces = parts_that_fit(network.encoder, network.device, plan.batch_size, longest)
     make_batch, graphs = batches_of(features, network, plan.batch_size, device)
-    parts = Parts(network, sequences, make_batch, session.loss, optimizer, check, folder, graphs=graphs)
+    own = task_file_of(task) is None  # what Python decides in a user's loss, a recording would decide once for all
+    parts = Parts(
+        network, sequences, make_batch, session.loss, optimizer, check, folder, graphs=graphs if own else None
+    )
     parts = dataclasses.replace(parts, name_rows=session.name_rows, same_answer=lambda: session.same_answer)
     with fast_float32(device):
         progress = fit(parts, plan, progress)
