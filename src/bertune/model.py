@@ -32,6 +32,7 @@ from bertune.model_card import model_card
 from bertune.network import Network, infer
 from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
 from bertune.progress import progress_bar
+from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
 from bertune.tokenization import Tokenizer
 
@@ -117,8 +118,13 @@ class Model:
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
         return task.candidates(text, replace(self, task=task).predict([text])[0])
 
-    def evaluate(self, path: str | Path, *, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(self, path: str | Path, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.
+
+        Args:
+            path: the data.
+            batch_size: most sequences computed at a time.
+            feature_cache: keep the tokens of a large file for the next time.
 
         Raises:
             InputError: unreadable data, or labels that the model does not know.
@@ -128,7 +134,8 @@ class Model:
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        features = self.task.featurize(examples, self.tokenizer, self.max_seq_length, purpose="evaluate")
+        text, source = (self.tokenizer, self.max_seq_length), Source.of(path) if feature_cache else None
+        features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
         return evaluate(self.network, self.task, features, examples, batch_size=batch_size)[0]
 

@@ -13,6 +13,7 @@ class EvaluateOptions:
     """Options of `bertune evaluate` alone."""
 
     data: str = option(help="labelled data")
+    feature_cache: bool = option(True, help="keep the tokens of large files for the next time")
     json: bool = option(False, help="print one JSON object on stdout")
 
 
@@ -20,7 +21,8 @@ def main(argv: Sequence[str]) -> None:
     """Evaluate a model on a file and print its metrics."""
     about = "Metrics of a model on labelled data."
     (use, options), task_options = parse_for_model("bertune evaluate", about, [UseOptions, EvaluateOptions], argv)
-    metrics = load_for(use, task_options).evaluate(options.data, batch_size=use.batch_size)
+    model = load_for(use, task_options)
+    metrics = model.evaluate(options.data, batch_size=use.batch_size, feature_cache=options.feature_cache)
     if options.json:
         print(json.dumps(metrics))
         return

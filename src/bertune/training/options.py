@@ -42,6 +42,7 @@ class TrainOptions:
     baselines: bool = option(False, help="also tell what simple methods reach on the validation data")
     precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
     device: str = option("auto", help="where to compute", choices=DEVICES)
+    feature_cache: bool = option(True, help="keep the tokens of large files for the next run")
     resume: bool = option(False, help="go on with the run that lies in the output folder")
     checkpoint_every: int | None = option(
         None, help="updates between checkpoints for --resume, besides those after evaluations"

@@ -9,8 +9,8 @@ from typing import Any
 from bertune.checking.doctor import tell_briefly
 from bertune.checkpoints.source import Checkpoint
 from bertune.data.features import Features
-from bertune.data.rows import file_sha256
 from bertune.errors import InputError, Problems
+from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.task import Purpose, Task
 from bertune.training.options import TrainOptions
 
@@ -61,8 +61,10 @@ def make_splits(
     splits = {}
     for role, some in examples.items():
         purpose: Purpose = "train" if role == "train" else "evaluate"
-        features = task.featurize(some, checkpoint.tokenizer, length, purpose=purpose)
-        splits[role] = Split(paths[role], some, features, file_sha256(paths[role]))
+        source = Source.of(paths[role])
+        kept = source if options.feature_cache else None
+        features = featurized(task, some, (checkpoint.tokenizer, length), purpose=purpose, source=kept)
+        splits[role] = Split(paths[role], some, features, source.sha256)
         logger.info("%s", describe_cut(paths[role], len(some), features, length))
     return task, splits
 

@@ -45,7 +45,7 @@ from bertune.training.tries import run_tries
 
 logger = logging.getLogger(__name__)
 
-_MAY_DIFFER = {"resume", "output", "checkpoint_every", "keep_checkpoints", RECORD}
+_MAY_DIFFER = {"feature_cache", "resume", "output", "checkpoint_every", "keep_checkpoints", RECORD}
 """Options that a resumed run need not repeat, and what is none."""
 
 

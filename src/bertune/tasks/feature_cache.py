@@ -1,0 +1,105 @@
+"""A file's features, tokenized once: the next run on the same file, with the same tokenizer and task, finds them."""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bertune
+from bertune.data.feature_store import FeatureStore
+from bertune.data.features import Features
+from bertune.data.rows import file_sha256
+from bertune.tasks.task import Purpose, Task, task_to_json
+from bertune.tasks.task_files import task_file_of
+from bertune.tokenization import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+WORTH = 10_000
+"""Examples from which on features are kept: fewer are tokenized in less than a second."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data file and its SHA-256 when it was read."""
+
+    path: Path
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Source":
+        """A file as it is now."""
+        return cls(path, file_sha256(path))
+
+
+def features_folder() -> Path:
+    """Where features lie: in BERTUNE_CACHE, else in the user's cache folder."""
+    if "BERTUNE_CACHE" in os.environ:
+        return Path(os.environ["BERTUNE_CACHE"]) / "features"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bertune" / "features"
+
+
+def featurized(
+    task: Task[Any],
+    examples: Sequence[Any],
+    text: tuple[Tokenizer, int],
+    *,
+    purpose: Purpose,
+    source: Source | None,
+) -> Features:
+    """`task.featurize`, or what it gave for the same file before.
+
+    A task from a user's file is always asked: what its code depends on is not known here.
+
+    Args:
+        task: as learnt.
+        examples: all of the file's.
+        text: the tokenizer and the longest sequence.
+        purpose: what the features are for.
+        source: the file that all these examples were read from; None: nothing is kept or looked for.
+    """
+    if source is None or len(examples) < WORTH or task_file_of(task) is not None:
+        return task.featurize(examples, *text, purpose=purpose)
+    store, key = FeatureStore(features_folder()), _key(task, len(examples), text, purpose, source)
+    found = store.find(key)
+    if found is not None and len(found):
+        logger.info("%s: found tokenized in %s", source.path, store.folder)
+        return found
+    made = task.featurize(examples, *text, purpose=purpose)
+    store.put(key, made)
+    return made
+
+
+def _key(task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source) -> str:
+    """A hash of everything that features depend on; of the task everything, though not all of it matters."""
+    tokenizer, max_seq_length = text
+    made_from = {
+        "code": _code(),
+        "tokenizers": importlib.metadata.version("tokenizers"),
+        "data": source.sha256,
+        "examples": examples,
+        "kind": "".join(source.path.suffixes[-2:]),
+        "task": task_to_json(task),
+        "tokenizer": tokenizer.fingerprint,
+        "special": repr(tokenizer.special),
+        "max_seq_length": max_seq_length,
+        "purpose": purpose,
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _code() -> str:
+    """A hash of bertune's own code that makes features: another edition of it makes its own."""
+    root = Path(bertune.__file__).parent
+    files = [*root.glob("tasks/**/*.py"), *root.glob("data/*.py"), *root.glob("*.py")]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

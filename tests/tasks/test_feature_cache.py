@@ -1,0 +1,105 @@
+"""A file is tokenized once; anything that changes features makes others; the model stays the same bit for bit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertune.conformance import tiny_encoder
+from bertune.data.features import Features
+from bertune.tasks import feature_cache
+from bertune.tasks.feature_cache import Source, featurized
+from bertune.tasks.task import Purpose, new_task
+from bertune.tasks.text_classification import TextClassification
+from bertune.tokenization import Tokenizer
+from tests.tiny import done, files, opinions, same_weights, train, write_rows
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A cache of its own that keeps small files too; the purposes for which texts were really tokenized."""
+    monkeypatch.setenv("BERTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(feature_cache, "WORTH", 1)
+    calls: list[str] = []
+    plain = TextClassification.featurize
+
+    def counted(
+        self: Any, examples: Sequence[Any], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
+    ) -> Features:
+        calls.append(purpose)
+        return plain(self, examples, tokenizer, max_seq_length, purpose=purpose)
+
+    monkeypatch.setattr(TextClassification, "featurize", counted)
+    return calls
+
+
+def test_what_makes_other_features(tmp_path: Path, made: list[str]) -> None:
+    path = write_rows(tmp_path / "data.csv", opinions(8))
+    task = new_task("text-classification")
+    examples = list(task.read(path, labelled=True))
+    task = task.learn(examples, path=path, settings={})
+    tokenizer = tiny_encoder(tmp_path)[1]
+
+    def ask(own: Any = task, length: int = 16, purpose: Purpose = "train", count: int = 8) -> Features:
+        text = (tokenizer, length)
+        return featurized(own, examples[:count], text, purpose=purpose, source=Source.of(path))
+
+    first = ask()
+    assert ask().input_ids.values.tolist() == first.input_ids.values.tolist()
+    assert made == ["train"]
+    ask(length=8)
+    ask(purpose="evaluate")
+    ask(count=7)
+    window = task.with_options(type(task.options)(long_text="window"))
+    ask(window)
+    assert len(made) == 5
+    path.write_text(path.read_text() + "\n")
+    ask()
+    (tmp_path / "vocab.txt").write_text((tmp_path / "vocab.txt").read_text() + "film\n")
+    tokenizer = Tokenizer.from_vocab(tmp_path / "vocab.txt")
+    other = ask()
+    assert len(made) == 7
+    assert other.tokens < first.tokens
+
+
+def test_small_files_and_tasks_of_ones_own_are_not_kept(
+    tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(feature_cache, "WORTH", 17)
+    train(capsys, tmp_path, opinions(16), "--max-steps", "1")
+    assert not (tmp_path / "cache" / "features").exists()
+    monkeypatch.setattr(feature_cache, "WORTH", 1)
+    monkeypatch.setattr(feature_cache, "task_file_of", lambda _: "my_task.py")
+    model, data = tmp_path / "model", tmp_path / "train.jsonl"
+    done(capsys, "evaluate", "--model", model, "--data", data)
+    assert not (tmp_path / "cache" / "features").exists()
+
+
+def test_training_from_kept_features_gives_the_same_model(tmp_path: Path, made: list[str], capsys: Capture) -> None:
+    data = write_rows(tmp_path / "dev.jsonl", opinions(12, seed=3))
+    model = train(capsys, tmp_path, opinions(24), "--validation", data)
+    assert made == ["train", "evaluate"]
+    model.rename(tmp_path / "first")
+    train(capsys, tmp_path, opinions(24), "--validation", data)
+    assert made == ["train", "evaluate"]
+    assert same_weights(tmp_path / "first", model)
+    model.rename(tmp_path / "second")
+    train(capsys, tmp_path, opinions(24), "--validation", data, "--no-feature-cache")
+    assert made == ["train", "evaluate"] * 2
+    assert same_weights(tmp_path / "first", model)
+
+
+def test_evaluate_finds_what_training_made(tmp_path: Path, made: list[str], capsys: Capture) -> None:
+    data = write_rows(tmp_path / "dev.jsonl", opinions(12, seed=3))
+    model = train(capsys, tmp_path, opinions(24), "--validation", data)
+    command = ["evaluate", "--model", model, "--data", data, "--json"]
+    before = files(tmp_path / "cache")
+    told = done(capsys, *command)
+    assert made == ["train", "evaluate"]
+    assert "found tokenized" in told.err
+    done(capsys, *command, "--no-feature-cache")
+    assert made == ["train", "evaluate", "evaluate"]
+    assert files(tmp_path / "cache") == before
