@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bertune.training.fused_adamw import works
 from bertune.training.optimizer import GOOGLE_ADAMW, AdamW, AdamWOptions
 
 STEPS = 12
@@ -89,6 +90,27 @@ def test_what_is_not_finite_changes_nothing(bad: float) -> None:
         assert optimizer.step_count == STEPS - 1
     for name, value in found[0][0].state().items():
         torch.testing.assert_close(found[1][0].state()[name], value, rtol=2e-5, atol=1e-7, msg=name)
+
+
+def test_a_kernel_that_does_not_fit_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cpu = torch.device("cpu")
+    works.cache_clear()
+    assert works(cpu, AdamWOptions())
+    assert works(cpu, GOOGLE_ADAMW)
+
+    def changed(*arguments: object, **named: object) -> None:
+        raise TypeError("_fused_adamw_() got an unexpected keyword argument 'grad_scale'")
+
+    monkeypatch.setattr(torch, "_fused_adamw_", changed)
+    works.cache_clear()
+    assert not works(cpu, AdamWOptions())
+    assert "unexpected keyword argument" in caplog.text
+    monkeypatch.setattr(torch, "_fused_adamw_", lambda *arguments, **named: None)
+    works.cache_clear()
+    assert not works(cpu, AdamWOptions())
+    works.cache_clear()
 
 
 def test_parts_of_a_batch_and_a_saved_state() -> None:

@@ -53,11 +53,12 @@ class ResidentFeatures:
 
     def __init__(self, features: Features, device: torch.device) -> None:
         self.features = features
-        self.longest = int(features.input_ids.lengths.max(initial=1))
+        self._host_lengths = features.input_ids.lengths
+        self.longest = int(self._host_lengths.max(initial=1))
         """Tokens of the longest sequence: with it as a bound, all batches of a size look alike to the host."""
         offsets = features.input_ids.offsets
         self._starts = torch.from_numpy(offsets[:-1].copy()).to(device)
-        self._lengths = torch.from_numpy(features.input_ids.lengths).to(device)
+        self._lengths = torch.from_numpy(self._host_lengths).to(device)
         self._ids = _values(features.input_ids, offsets).to(device)
         self._segments = _values(features.segment_ids, offsets).to(device)
         self._by_token, self._by_sequence = {}, {}
@@ -70,7 +71,7 @@ class ResidentFeatures:
     def rows_of(self, units: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int64], Size]:
         """The sequences of some units (see `Features.rows_of`), and the size of their batch."""
         rows = self.features.rows_of(units)
-        return rows, size_of(self.features.input_ids.lengths[rows])
+        return rows, size_of(self._host_lengths[rows])
 
     def pack(self, units: npt.NDArray[np.integer]) -> Batch:
         """The units at these places, end to end, with a tail that belongs to no sequence; on the device."""

@@ -4,6 +4,8 @@ PyTorch's fused kernel reads and writes each weight once; `grad_scale` and `foun
 clipping and the skipping of updates that are not finite. Because nothing is read back, CUDA graphs can hold an update.
 """
 
+import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from bertune.training.optimizer import AdamWOptions
+
+logger = logging.getLogger(__name__)
 
 _ENDLESS = 1e9
 """A step count at which bias correction has worn off to exactly 1, for Adam without one."""
@@ -30,11 +34,6 @@ class Weights:
     masters: Sequence[Tensor]
     m: Sequence[Tensor]
     v: Sequence[Tensor]
-
-
-def supported(device: torch.device) -> bool:
-    """Whether updates on this device are to be made here: on CUDA, with a PyTorch that has the fused kernel."""
-    return device.type == "cuda" and hasattr(torch, "_fused_adamw_")
 
 
 class FusedAdamW:
@@ -95,6 +94,20 @@ class FusedAdamW:
                 found_inf=skip,
             )
         return norm
+
+
+@functools.cache
+def works(device: torch.device, options: "AdamWOptions") -> bool:
+    """Whether this PyTorch's fused kernel does on a device what is asked of it here: it is tried once."""
+    try:
+        weight, gradient = torch.ones(3, device=device), torch.ones(3, device=device)
+        weights = Weights(1.0, 0.0, [weight], [torch.zeros_like(weight)], [torch.zeros_like(weight)])
+        FusedAdamW(options, device).update([weights], [[gradient]], 0.1, 1.0)
+        return bool(((weight > 0) & (weight < 1)).all())
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        first = str(error).partition("\n")[0]
+        logger.warning("no fused AdamW on this device (%s); the host waits for every update's gradient norm", first)
+        return False
 
 
 def _scalar(number: float | Tensor, device: torch.device) -> Tensor:

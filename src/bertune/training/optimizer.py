@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bertune.encoder.kernels import calls
 from bertune.options import option
-from bertune.training.fused_adamw import FusedAdamW, Weights, in_float32, supported
+from bertune.training.fused_adamw import FusedAdamW, Weights, in_float32, works
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class AdamW:
             rate = rates(name) if rates is not None else 1.0
             self._slots.append(_Slot(name, parameter, master, zeros, zeros.clone(), parameter.ndim > 1, rate))
         device = self._slots[0].master.device if self._slots else torch.device("cpu")
-        fused = supported(device) if on_device is None else on_device
+        fused = device.type == "cuda" and works(device, options) if on_device is None else on_device
         self._fused = FusedAdamW(options, device) if fused else None
 
     @property
