@@ -68,6 +68,13 @@ def test_training_goes_on(run: Run, tiny: list[str], shared: Path, tmp_path: Pat
     model = bertune.load(tmp_path / "bertune", device="cpu", precision="fp32")
     assert model.predict(["paris is the [MASK] of france ."])[0]["masks"]
 
+    # Any source brings its config, as elsewhere: what was trained evaluates the same from its model folder.
+    own = [f"--init_checkpoint={tmp_path / 'bertune'}", f"--output_dir={tmp_path / 'other'}", flags[2], *LENGTHS]
+    other = run(run_pretraining.main, *own, "--do_eval", "--max_eval_steps=2")
+    figures = [line for line in answer.err.splitlines() if " = " in line and "global_step" not in line]
+    assert figures
+    assert figures == [line for line in other.err.splitlines() if " = " in line and "global_step" not in line]
+
 
 def test_from_scratch(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
     folder = shared / "golden/pretraining"

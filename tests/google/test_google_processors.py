@@ -62,6 +62,13 @@ def test_tasks_that_the_original_lacks(tmp_path: Path) -> None:
     assert told(tmp_path, "rte", "train") == told(tmp_path, "qnli", "train") == [("one", "two", "not_entailment")]
 
 
+def test_unknown_tasks_are_sent_on() -> None:
+    with pytest.raises(InputError, match=r"known: cola, mnli.*bertune train --task text-classification"):
+        processor_of("sst")
+    with pytest.raises(InputError, match="bertune train --task stsb"):
+        processor_of("STS-B")
+
+
 def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dev\.tsv: cannot be read"):
         told(tmp_path, "mrpc", "dev")

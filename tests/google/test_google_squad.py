@@ -1,6 +1,7 @@
 """run_squad: its files, its answers from recorded logits, padding, going on, refusals."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ def test_a_whole_run_writes_the_originals_files(run: Run, tiny: list[str], small
         for entries in found["nbest_predictions"].values()
         for entry in entries
     )
-    assert "best_f1_thresh" in answer.err, "the threshold search, which the original leaves to another program"
+    searched = re.search(r"best f1, ([\d.]+), comes with (--null_score_diff_threshold=\S+)", answer.err)
+    assert searched, "the threshold search, which the original leaves to another program"
     bundle = TensorBundle(output / f"model.ckpt-{int(len(ids) / 8)}")
     assert {"cls/squad/output_weights", "cls/squad/output_weights/adam_m", "bert/pooler/dense/kernel"} <= set(
         bundle.names()
@@ -63,6 +65,9 @@ def test_a_whole_run_writes_the_originals_files(run: Run, tiny: list[str], small
     np.testing.assert_array_equal(bundle.read("bert/pooler/dense/kernel"), start.pooler.weight.detach().numpy().T)
     model = bertune.load(output / "bertune", device="cpu", precision="fp32")
     assert model.predict([{"question": "Who won?", "context": "The team won in Paris."}])[0].keys() >= {"answer"}
+
+    again = run(run_squad.main, *flags, "--do_predict", searched[2])
+    assert f"f1 {searched[1]}  total" in again.err, "the threshold that was found gives the F1 that was promised"
 
     # Predicting alone restores the newest checkpoint, and another threshold makes other answers.
     before = found["null_odds"]

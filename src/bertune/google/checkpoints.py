@@ -16,7 +16,7 @@ from torch import Tensor
 from bertune.checkpoints.google_files import find_checkpoint
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
 from bertune.checkpoints.tensor_bundle import Array, TensorBundle, beside, write_bundle
-from bertune.errors import InputError
+from bertune.errors import FaultError, InputError
 from bertune.google.starting import check_shapes
 from bertune.network import Network
 from bertune.progress import Curves
@@ -73,20 +73,20 @@ def _tensor(array: Array) -> Tensor:
 
 
 class OutputFolder:
-    """Keeps a run as the original does; what `training.loop` calls a keeper.
+    """Keeps a run as the original does; what `training.loop` calls a keeper."""
 
-    Dropout's random numbers start anew at every checkpoint from the seed and the step, so that a run that went on from
-    one equals a run that was never stopped.
-    """
-
-    def __init__(self, folder: Path, network: Network, names: Sequence[Rename], *, keep: int, seed: int) -> None:
+    def __init__(self, folder: Path, network: Network, names: Sequence[Rename], *, keep: int) -> None:
         """keep: checkpoints that stay, the newest; 0: all."""
         self.folder, self.keep = folder, keep
-        self._network, self._names, self._seed = network, names, seed
+        self._network, self._names = network, names
         self._curves = Curves(folder)
 
     def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
-        """Write weights, moments and step; the oldest checkpoints beyond `keep` go once this one is whole."""
+        """Write weights, moments and step; the oldest checkpoints beyond `keep` go once this one is whole.
+
+        Raises:
+            FaultError: it cannot be written; those before it are kept.
+        """
         state = {name: value.detach().cpu() for name, value in self._network.state_dict().items()}
         state |= {name: value.detach().cpu() for name, value in optimizer.masters().items()}
         moments = optimizer.state()
@@ -97,9 +97,13 @@ class OutputFolder:
             arrays |= self._foreign(values, f"/adam_{moment}")
         name = f"model.ckpt-{progress.step}"
         logger.info("saving checkpoint %s", self.folder / name)
-        write_bundle(self.folder / name, arrays)
-        self._list(name)
-        torch.manual_seed(seed_at(self._seed, progress.step))
+        try:
+            write_bundle(self.folder / name, arrays)
+            self._list(name)
+        except InputError as error:
+            raise FaultError(
+                f"{error}; once that is mended the same command goes on from the newest checkpoint"
+            ) from error
 
     def _foreign(self, state: Mapping[str, Tensor], suffix: str) -> dict[str, Array]:
         return {f"{name}{suffix}": value.float().numpy() for name, value in to_theirs(self._names, state).items()}
@@ -152,18 +156,12 @@ class OutputFolder:
         if fresh:
             logger.warning("%s lacks %d of Adam's moments; they start at zero", prefix, fresh)
         optimizer.restore(state)
-        torch.manual_seed(seed_at(self._seed, step))
         return Progress(step=step, epoch=step)
 
 
 def _trained(state: Mapping[str, Tensor]) -> list[str]:
     """Names of the weights that an optimizer's state has moments of."""
     return [name.removeprefix("m.") for name in state if name.startswith("m.")]
-
-
-def seed_at(seed: int, step: int) -> int:
-    """A seed for the random numbers behind a checkpoint."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -185,6 +185,12 @@ def _value(name: str, flag: _Flag, text: str | None, problems: Problems) -> Any:
     if text is None:
         problems.add(f"--{name}: needs a value, as in --{name}=VALUE")
         return None
+    if text.startswith("gs://"):
+        problems.add(
+            f"--{name}={text}: only local files are read and written; copy them here first, as by "
+            "`gcloud storage cp --recursive`"
+        )
+        return None
     try:
         if flag.kind is int:
             return int(text, 16 if text.lower().startswith("0x") else 8 if text.lower().startswith("0o") else 10)

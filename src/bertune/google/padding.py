@@ -1,4 +1,4 @@
-"""Sequences padded to one length, for the places where google-research/bert's padding takes part in a result."""
+"""Sequences padded to one length: for record files, and where google-research/bert's padding takes part in a result."""
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,15 @@ def pad(features: Features, rows: npt.NDArray[np.integer], width: int) -> Batch:
         targets,
         np.asarray(rows, np.int64),
     )
+
+
+def record_columns(
+    ids: npt.NDArray[np.integer], segments: npt.NDArray[np.integer], width: int
+) -> dict[str, npt.NDArray[np.int64]]:
+    """What the original's TFRecord files hold of a sequence: ids, mask and segments, zeros behind its end."""
+    table = np.zeros((3, width), np.int64)
+    table[0, : len(ids)], table[1, : len(ids)], table[2, : len(ids)] = ids, 1, segments
+    return {"input_ids": table[0], "input_mask": table[1], "segment_ids": table[2]}
 
 
 def padded(column: Ragged, width: int) -> npt.NDArray[np.int64]:

@@ -106,9 +106,11 @@ def processor_of(task_name: str) -> tuple[str, Processor]:
     """
     name = _ALIASES.get(task_name.lower(), task_name.lower())
     if name not in PROCESSORS:
+        other = "stsb" if name in ("sts-b", "stsb") else "text-classification"
+        own = "For its numbers" if other == "stsb" else "For a table of your own"
         raise InputError(
-            f"--task_name={task_name}: no such task; known: {', '.join(PROCESSORS)}. For a table of your own use "
-            "`bertune train --task text-classification`"
+            f"--task_name={task_name}: no such task; known: {', '.join(PROCESSORS)}. {own} use "
+            f"`bertune train --task {other}`"
         )
     return name, PROCESSORS[name]
 

@@ -16,24 +16,21 @@ from torch.nn import functional as F
 
 from bertune.data.features import Batch, Features, pack
 from bertune.data.tfrecord import write_records
-from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.google.checkpoints import write_text
 from bertune.google.flags import parse_flags
+from bertune.google.padding import record_columns
 from bertune.google.processors import PROCESSORS, Part, Processor, path_of, processor_of, read_part
 from bertune.google.running import (
     EpochFlags,
     RunFlags,
     Setting,
-    Trainee,
     TrainFlags,
+    build,
     make_folder,
-    newest_or_start,
     run_program,
     save_beside,
     set_up,
-    steps_of,
-    train,
     write_results,
 )
 from bertune.google.starting import (
@@ -41,11 +38,10 @@ from bertune.google.starting import (
     Start,
     check_positions,
     google_names,
-    head_names,
     open_start,
     spared_by_source,
-    take_over,
 )
+from bertune.google.training import Trainee, newest_or_start, steps_of, train
 from bertune.network import Network, infer
 from bertune.options import option
 from bertune.precision import fast_float32
@@ -53,6 +49,7 @@ from bertune.progress import Curves, progress_bar
 from bertune.tasks.task import Purpose, new_task
 from bertune.tasks.text_classification import TextClassification, TextExample, softmax
 from bertune.tokenization import Tokenizer
+from bertune.training.rows import name_rows
 
 logger = logging.getLogger("bertune.google.run_classifier")  # also when run by `python -m`
 
@@ -71,6 +68,7 @@ class TaskFlags:
     do_train: bool = option(False, help="train on the training file")
     do_eval: bool = option(False, help="evaluate on the development file")
     do_predict: bool = option(False, help="predict the test file")
+    eval_batch_size: int = option(8, help="examples of an evaluation batch; `loss` is the mean over batches")
     predict_batch_size: int = option(8, help="accepted; the result does not depend on it")
     xnli_language: str = option("zh", help="not in the original, where it is a constant: language of XNLI's files")
 
@@ -128,8 +126,11 @@ def read_job(
     problems.extend([*training.problems(), *epochs.problems()])
     if not any(flags.phases().values()):
         problems.add("run_classifier: nothing to do; give at least one of --do_train, --do_eval, --do_predict")
-    if flags.max_seq_length < 3:
-        problems.add(f"--max_seq_length={flags.max_seq_length}: must be at least 3")
+    problems.extend(
+        f"--{name}={getattr(flags, name)}: must be at least {low}"
+        for name, low in (("max_seq_length", 3), ("eval_batch_size", 1))
+        if getattr(flags, name) < low
+    )
     data: dict[Part, list[TextExample]] = {}
     paths: dict[Part, Path] = {}
     name, processor = "", PROCESSORS["mrpc"]
@@ -176,9 +177,7 @@ def _say_traps(name: str, flags: TaskFlags) -> None:
 def classify(job: Job, start: Start, setting: Setting) -> None:
     """Train, evaluate, predict, as far as asked."""
     make_folder(job.output)
-    network = Network(Encoder(start.config), job.task.new_head(start.config))
-    take_over(network, start, head_names(start, HEAD, job.task), strict=setting.strict)
-    setting.place(network)
+    network = build(start, HEAD, job.task, setting)
     words, names = start.words, google_names(start.config, HEAD)
     if job.flags.do_train:
         step = _train(job, network, words, start.source, setting)
@@ -212,14 +211,8 @@ def _features(job: Job, part: Part, words: Tokenizer) -> Features:
 
 def record(features: Features, index: int, width: int) -> dict[str, npt.NDArray[np.int64]]:
     """An example as the original's TFRecord files hold it; a label that is not known is 0."""
-    ids, segments = features.input_ids[index], features.segment_ids[index]
-    padded = np.zeros((3, width), np.int64)
-    padded[0, : len(ids)], padded[1, : len(ids)], padded[2, : len(ids)] = ids, 1, segments
     label = features.targets.get("label")
-    return {
-        "input_ids": padded[0],
-        "input_mask": padded[1],
-        "segment_ids": padded[2],
+    return record_columns(features.input_ids[index], features.segment_ids[index], width) | {
         "label_ids": np.array([0 if label is None else np.asarray(label)[index]], np.int64),
         "is_real_example": np.array([1], np.int64),
     }
@@ -234,13 +227,16 @@ def _train(job: Job, network: Network, words: Tokenizer, source: str, setting: S
     def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return job.task.loss(logits, batch.targets, batch.layout)
 
+    def named(rows: npt.NDArray[np.int64]) -> str:
+        return name_rows(job.paths["train"], job.data["train"], features, rows)
+
     logger.info("***** Running training *****  %d examples", len(features))
     logger.info("padding is left out of the computation; it changes no result here")
     training = steps_of(len(features), job.training, job.epochs)
     names = google_names(network.encoder.config, HEAD)
-    step = train(setting, Trainee(network, names, len(features), make_batch, loss), training)
+    step = train(setting, Trainee(network, names, len(features), make_batch, loss, named), training)
     facts = {"encoder": source, "train": job.paths["train"], "rows": len(features), "flags": job.said}
-    save_beside(job.output / "bertune", network, job.task, (words, job.flags.max_seq_length), facts, {})
+    save_beside(job.output / "bertune", network, job.task, (words, job.flags.max_seq_length), facts)
     return step
 
 
@@ -254,7 +250,7 @@ def _evaluate(job: Job, network: Network, words: Tokenizer, step: int) -> None:
     features = _features(job, "dev", words)
     logits = _logits(network, features, "evaluating")
     truth = np.asarray(features.targets["label"], np.int64)
-    results = evaluation(logits, truth, job.training.eval_batch_size) | {"global_step": step}
+    results = evaluation(logits, truth, job.flags.eval_batch_size) | {"global_step": step}
     write_results(job.output / "eval_results.txt", results)
     curves = Curves(job.output / "eval")
     curves.add({name: float(value) for name, value in results.items() if name != "global_step"}, step)

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 
 from bertune.checkpoints.source import open_checkpoint
 from bertune.errors import InputError, Problems
-from bertune.google.flags import parse_flags
+from bertune.google.flags import flags_of, parse_flags
 from bertune.google.run_classifier import TaskFlags, classify, read_job
 from bertune.google.running import EpochFlags, RunFlags, TrainFlags, run_program, set_up
-from bertune.google.starting import ModelFlags, Start, check_positions
+from bertune.google.starting import Start, check_positions
 from bertune.options import option
 
 logger = logging.getLogger("bertune.google.run_classifier_with_tfhub")  # also when run by `python -m`
 
 _TASKS = ("cola", "mnli", "mrpc")
-_IGNORED = ("vocab_file", "bert_config_file", "init_checkpoint", "do_lower_case")
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,22 @@ class HubFlags:
     bert_hub_module_handle: str = option(help="TF-Hub module: a folder, a .tar.gz, or a handle")
 
 
+@dataclass(frozen=True)
+class IgnoredFlags:
+    """run_classifier's flags that a module's own files stand for."""
+
+    bert_config_file: str | None = option(None, help="accepted, not used: the module brings its own")
+    vocab_file: str | None = option(None, help="accepted, not used: the module brings its own")
+    init_checkpoint: str | None = option(None, help="accepted, not used: the weights are the module's")
+    do_lower_case: bool = option(True, help="accepted, not used: the module tells")
+
+
 def program(argv: Sequence[str]) -> None:
     """The command's work, from its arguments."""
-    trees = [HubFlags, TaskFlags, ModelFlags, TrainFlags, EpochFlags, RunFlags]
-    flags = parse_flags(
-        "run_classifier_with_tfhub", trees, argv, lambda _: {"vocab_file", "bert_config_file", "init_checkpoint"}
-    )
+    trees = [HubFlags, TaskFlags, IgnoredFlags, TrainFlags, EpochFlags, RunFlags]
+    flags = parse_flags("run_classifier_with_tfhub", trees, argv)
     handle, own, run = flags.of(HubFlags).bert_hub_module_handle, flags.of(TaskFlags), flags.of(RunFlags)
-    ignored = [f"--{name}" for name in _IGNORED if name in flags.said]
+    ignored = [f"--{name}" for name in flags_of([IgnoredFlags]) if name in flags.said]
     if ignored:
         logger.warning("%s: not used, as in the original; the module brings its own", ", ".join(ignored))
     problems = Problems()

@@ -18,24 +18,21 @@ from bertune.data.features import IGNORED, Batch
 from bertune.data.instances import open_instances
 from bertune.data.shards import corpora_folder
 from bertune.data.tfrecord import read_records
-from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
 from bertune.google.running import (
     RunFlags,
     Setting,
-    Trainee,
     TrainFlags,
-    Training,
+    build,
     make_folder,
-    newest_or_start,
     run_program,
     save_beside,
     set_up,
-    train,
     write_results,
 )
-from bertune.google.starting import ModelFlags, Start, check_positions, google_names, head_names, open_start, take_over
+from bertune.google.starting import ModelFlags, Start, check_positions, google_names, open_start, spared_by_source
+from bertune.google.training import Trainee, Training, newest_or_start, train
 from bertune.network import Network
 from bertune.options import option
 from bertune.precision import fast_float32
@@ -57,13 +54,16 @@ class PretrainingFlags:
 
     bert_config_file: str = option(help="bert_config.json: the model's sizes")
     input_file: str = option(help="TFRecord files of create_pretraining_data, by comma; patterns are allowed")
-    init_checkpoint: str | None = option(None, help="where the weights start; left out: new weights")
+    init_checkpoint: str | None = option(
+        None, help="where the weights start, as run_classifier's; left out: new weights"
+    )
     max_seq_length: int = option(128, help="length of the data's sequences")
     max_predictions_per_seq: int = option(20, help="width of the data's masked words")
     do_train: bool = option(False, help="train")
     do_eval: bool = option(False, help="evaluate")
     num_train_steps: int = option(100000, help="updates of the whole run")
     num_warmup_steps: int = option(10000, help="updates over which the learning rate rises")
+    eval_batch_size: int = option(8, help="sequences of an evaluation batch")
     max_eval_steps: int = option(100, help="batches of an evaluation")
     eval_input_file: str | None = option(None, help="not in the original: evaluate on these files instead")
     vocab_file: str | None = option(
@@ -75,7 +75,13 @@ class PretrainingFlags:
         found = []
         if not (self.do_train or self.do_eval):
             found.append("run_pretraining: nothing to do; give at least one of --do_train, --do_eval")
-        least = {"max_seq_length": 3, "max_predictions_per_seq": 1, "num_train_steps": 1, "max_eval_steps": 1}
+        least = {
+            "max_seq_length": 3,
+            "max_predictions_per_seq": 1,
+            "num_train_steps": 1,
+            "max_eval_steps": 1,
+            "eval_batch_size": 1,
+        }
         for name, low in {**least, "num_warmup_steps": 0}.items():
             if getattr(self, name) < low:
                 found.append(f"--{name}={getattr(self, name)}: must be at least {low}")
@@ -84,7 +90,7 @@ class PretrainingFlags:
 
 def program(argv: Sequence[str]) -> None:
     """The command's work, from its arguments."""
-    flags = parse_flags("run_pretraining", [PretrainingFlags, TrainFlags, RunFlags], argv)
+    flags = parse_flags("run_pretraining", [PretrainingFlags, TrainFlags, RunFlags], argv, spared_by_source)
     own, training = flags.of(PretrainingFlags), flags.of(TrainFlags)
     problems = Problems()
     problems.extend([*own.problems(), *training.problems()])
@@ -104,13 +110,18 @@ def program(argv: Sequence[str]) -> None:
     held_out = open_sequences(files["eval_input_file"], start.config.vocab_size) if files["eval_input_file"] else None
     output = Path(training.output_dir)
     make_folder(output)
-    task = Pretraining(next_sentence=True)
-    network = Network(Encoder(start.config), task.new_head(start.config))
-    take_over(network, start, head_names(start, HEADS, task), strict=setting.strict)
-    setting.place(network, sparse=False)  # the heads give the word table dense gradients
+    # Not sparse: the heads give the word table dense gradients.
+    network = build(start, HEADS, Pretraining(next_sentence=True), setting, sparse=False)
     names = google_names(start.config, HEADS)
     if own.do_train:
-        trainee = Trainee(network, names, len(instances), lambda rows: batch_of(instances, rows, 0), _loss)
+        trainee = Trainee(
+            network,
+            names,
+            len(instances),
+            lambda rows: batch_of(instances, rows, 0),
+            _loss,
+            lambda rows: f"{own.input_file}, records {', '.join(map(str, np.sort(rows)))} (from 0, file after file)",
+        )
         step = train(setting, trainee, Training(own.num_train_steps, own.num_warmup_steps, training))
         _save(own, start, network, (output, files["input_file"][0], len(instances)), flags.said)
     else:
@@ -120,7 +131,7 @@ def program(argv: Sequence[str]) -> None:
         if held_out is None:
             logger.warning("evaluating on --input_file, as the original does; --eval_input_file names other data")
         data = instances if held_out is None else held_out
-        results = evaluation(network, setting, data, (own.max_eval_steps, training.eval_batch_size))
+        results = evaluation(network, setting, data, (own.max_eval_steps, own.eval_batch_size))
         write_results(output / "eval_results.txt", results | {"global_step": step})
 
 
@@ -220,7 +231,7 @@ def _save(
         return
     facts = {"encoder": start.source, "train": data, "rows": count, "flags": said}
     text = (words, flags.max_seq_length)
-    save_beside(output / "bertune", network, Pretraining(next_sentence=True), text, facts, {})
+    save_beside(output / "bertune", network, Pretraining(next_sentence=True), text, facts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

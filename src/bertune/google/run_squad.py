@@ -15,34 +15,29 @@ from torch import Tensor
 
 from bertune.data.features import Batch, Features, pack
 from bertune.data.tfrecord import write_records
-from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
-from bertune.google.padding import infer_padded, pad
+from bertune.google.padding import infer_padded, pad, record_columns
 from bertune.google.running import (
     EpochFlags,
     RunFlags,
     Setting,
-    Trainee,
     TrainFlags,
+    build,
     make_folder,
-    newest_or_start,
     run_program,
     save_beside,
     set_up,
-    steps_of,
-    train,
 )
 from bertune.google.starting import (
     ModelFlags,
     Start,
     check_positions,
     google_names,
-    head_names,
     open_start,
     spared_by_source,
-    take_over,
 )
+from bertune.google.training import Trainee, newest_or_start, steps_of, train
 from bertune.network import Network, infer
 from bertune.options import option
 from bertune.precision import fast_float32
@@ -153,10 +148,7 @@ def program(argv: Sequence[str]) -> None:
 
 
 def _network(start: Start, setting: Setting) -> Network:
-    task = QuestionAnswering()
-    network = Network(Encoder(start.config), task.new_head(start.config))
-    take_over(network, start, head_names(start, HEAD, task), strict=setting.strict)
-    setting.place(network)
+    network = build(start, HEAD, QuestionAnswering(), setting)
     # The pooler is part of the original's model, too, but no gradient reaches it: neither steps nor decay change it.
     network.encoder.pooler.requires_grad_(False)
     return network
@@ -210,11 +202,8 @@ def _features(job: Job, examples: list[GoogleExample], words: Tokenizer, *, trai
 def records(found: GoogleFeatures, width: int, *, training: bool) -> Iterator[dict[str, npt.NDArray[np.int64]]]:
     """Windows as the original's TFRecord files hold them."""
     for index in range(len(found)):
-        ids, segments = found.input_ids[index], found.segment_ids[index]
-        table = np.zeros((3, width), np.int64)
-        table[0, : len(ids)], table[1, : len(ids)], table[2, : len(ids)] = ids, 1, segments
         record = {"unique_ids": np.array([found.unique_id[index]], np.int64)}
-        record |= {"input_ids": table[0], "input_mask": table[1], "segment_ids": table[2]}
+        record |= record_columns(found.input_ids[index], found.segment_ids[index], width)
         if training:
             record |= {
                 "start_positions": np.array([found.start_position[index]], np.int64),
@@ -244,9 +233,13 @@ def _train(job: Job, network: Network, start: Start, examples: list[GoogleExampl
         value = span_loss(logits, first, last, batch.layout, over_padding=not packed)
         return value, torch.tensor(first.numel())
 
+    def named(rows: npt.NDArray[np.int64]) -> str:
+        questions = dict.fromkeys(examples[index].id for index in found.example_index[np.sort(rows)])
+        return f"{job.flags.train_file}, questions {', '.join(questions)}"
+
     training = steps_of(len(examples), job.training, job.epochs)
     names = google_names(start.config, HEAD)
-    train(setting, Trainee(network, names, len(features), make_batch, loss), training)
+    train(setting, Trainee(network, names, len(features), make_batch, loss, named), training)
     options = QuestionOptions(
         doc_stride=job.flags.doc_stride,
         max_query_length=job.flags.max_query_length,
@@ -259,7 +252,7 @@ def _train(job: Job, network: Network, start: Start, examples: list[GoogleExampl
         tuned_threshold=job.flags.null_score_diff_threshold,
     )
     facts = {"encoder": start.source, "train": job.flags.train_file, "rows": len(examples), "flags": job.said}
-    save_beside(job.output / "bertune", network, task, (start.words, width), facts, {})
+    save_beside(job.output / "bertune", network, task, (start.words, width), facts)
 
 
 def _predict(job: Job, network: Network, words: Tokenizer, examples: list[GoogleExample]) -> None:
@@ -298,7 +291,11 @@ def _score(flags: SquadFlags, result: GooglePredictions) -> None:
     if not any(question.answers for question in questions):
         return
     scores = scores_of(questions, result, version_2=flags.version_2_with_negative)
-    logger.info("scores: %s", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    told = (f"{name} {value}" if name.endswith("thresh") else f"{name} {value:.4f}" for name, value in scores.items())
+    logger.info("scores: %s", "  ".join(told))
+    if "best_f1_thresh" in scores:
+        best, threshold = scores["best_f1"], scores["best_f1_thresh"]
+        logger.info("the best f1, %.4f, comes with --null_score_diff_threshold=%s", best, threshold)
 
 
 def scores_of(questions: Sequence[QuestionExample], result: GooglePredictions, *, version_2: bool) -> dict[str, float]:

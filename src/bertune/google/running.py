@@ -1,4 +1,4 @@
-"""What the programs of google-research/bert share: their common flags, training, files of results, exit status."""
+"""What the programs of google-research/bert share: their common flags, files of results, exit status."""
 
 import logging
 import secrets
@@ -11,22 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertune.checkpoints.names import Rename
 from bertune.cli.logs import start_logging
-from bertune.data.features import Batch
 from bertune.data.rows import file_sha256
-from bertune.errors import InputError
-from bertune.google.checkpoints import OutputFolder, load_weights, newest, seed_at, write_text
-from bertune.google.stream import Buffered, Rows, Shuffled, Stream
+from bertune.encoder.encoder import Encoder
+from bertune.errors import FaultError, InputError, Interrupted
+from bertune.google.checkpoints import write_text
+from bertune.google.starting import Start, head_names, take_over
 from bertune.model import Making, save_model
-from bertune.network import BatchLoss, Network
+from bertune.network import Network
 from bertune.options import DEVICES, PRECISIONS, option
-from bertune.precision import choose_device, choose_dtype, fast_float32
+from bertune.precision import choose_device, choose_dtype
 from bertune.tasks.task import Task
 from bertune.tokenization import Tokenizer
-from bertune.training.loop import fit
-from bertune.training.optimizer import GOOGLE_ADAMW, AdamW, Schedule
-from bertune.training.parts import Parts, Plan, Progress
+from bertune.training.interruption import watched
+from bertune.training.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +55,6 @@ class TrainFlags:
 
     output_dir: str = option(help="folder for checkpoints and results; made when absent, never emptied")
     train_batch_size: int = option(32, help="examples an update")
-    eval_batch_size: int = option(8, help="examples of an evaluation batch")
     learning_rate: float = option(5e-5, help="highest learning rate")
     save_checkpoints_steps: int = option(1000, help="updates from one checkpoint to the next")
     keep_checkpoint_max: int = option(5, help="not a flag of the original: checkpoints that stay; 0: all")
@@ -65,7 +62,7 @@ class TrainFlags:
 
     def problems(self) -> list[str]:
         """What no run can start with."""
-        least = {"train_batch_size": 1, "eval_batch_size": 1, "save_checkpoints_steps": 1, "keep_checkpoint_max": 0}
+        least = {"train_batch_size": 1, "save_checkpoints_steps": 1, "keep_checkpoint_max": 0}
         least |= {"gradient_accumulation": 1}
         found = [
             f"--{name}={getattr(self, name)}: must be at least {low}"
@@ -132,111 +129,18 @@ def set_up(flags: RunFlags) -> Setting:
     return Setting(device, choose_dtype(flags.precision, device), seed, flags.strict_original)
 
 
-@dataclass(frozen=True)
-class Training:
-    """The numbers of a training phase. steps, warmup: updates."""
+def build(start: Start, heads: Sequence[str], task: Task[Any], setting: Setting, *, sparse: bool = True) -> Network:
+    """A network with the task's head, its weights taken over from the start as far as they are there.
 
-    steps: int
-    warmup: int
-    flags: TrainFlags
-
-
-def steps_of(examples: int, flags: TrainFlags, epochs: EpochFlags) -> Training:
-    """The original's arithmetic: both numbers are cut down to whole ones.
+    heads: keys of `google.HEADS`.  sparse: as `Setting.place` takes it.
 
     Raises:
-        InputError: not even one step.
+        InputError: tensors of another shape; nothing fits.
     """
-    steps = int(examples / flags.train_batch_size * epochs.num_train_epochs)
-    if steps < 1:
-        raise InputError(
-            f"--train_batch_size={flags.train_batch_size}, --num_train_epochs={epochs.num_train_epochs}: {examples} "
-            "examples make no whole update; take a smaller batch or more epochs"
-        )
-    return Training(steps, int(steps * epochs.warmup_proportion), flags)
-
-
-@dataclass(frozen=True)
-class Trainee:
-    """What is trained. names: of all its weights, ours and the original's.  make_batch: rows → batch."""
-
-    network: Network
-    names: Sequence[Rename]
-    sequences: int
-    make_batch: Callable[[Rows], Batch]
-    loss: BatchLoss
-
-
-def train(setting: Setting, trainee: Trainee, training: Training) -> int:
-    """Train up to the last step, on from the newest checkpoint of the output folder where there is one.
-
-    Returns: the global step.
-    """
-    flags, network = training.flags, trainee.network
-    folder = Path(flags.output_dir)
-    prefix = newest(folder)
-    step = load_weights(network, trainee.names, prefix) if prefix else 0
-    if prefix and step >= training.steps:
-        logger.warning("%s is at step %d of %d already: nothing to train", prefix, step, training.steps)
-        return step
-    optimizer = AdamW(network.named_parameters(), GOOGLE_ADAMW)
-    keeper = OutputFolder(folder, network, trainee.names, keep=flags.keep_checkpoint_max, seed=setting.seed)
-    progress = Progress()
-    if prefix:
-        progress = keeper.restore(optimizer, prefix, step)
-        logger.info("going on from %s, step %d", prefix, step)
-    network.encoder.set_compute_dtype(setting.dtype)
-    if not prefix:
-        keeper.save_checkpoint(optimizer, progress)
-    logger.info("seed %d (the original has none, so its runs differ); --seed takes another", setting.seed)
-    stream = _stream(setting, trainee.sequences, flags.train_batch_size, step)
-
-    def make_batch(places: Rows, at: int) -> Batch:
-        return trainee.make_batch(stream.rows(at)[places])
-
-    # An epoch of the loop is one batch here: the stream knows the real ones.
-    parts = Parts(network, flags.train_batch_size, make_batch, trainee.loss, optimizer, None, keeper)
-    plan = Plan(
-        steps=training.steps,
-        batch_size=flags.train_batch_size,
-        accumulation=flags.gradient_accumulation,
-        seed=setting.seed,
-        schedule=Schedule(flags.learning_rate, training.steps, training.warmup, google=True),
-        patience=None,
-        metric=None,
-        check_every=flags.save_checkpoints_steps,
-    )
-    logger.info("training: %d steps, %d of them warm-up, on %s", training.steps, training.warmup, setting.device)
-    with fast_float32(setting.device):
-        progress = fit(parts, plan, progress)
-    keeper.close()
-    rate = progress.examples / max(progress.seconds, 1e-9)
-    logger.info("trained to step %d, %.1f examples/s", progress.step, rate)
-    masters = {name: tensor.clone() for name, tensor in optimizer.masters().items()}
-    network.encoder.set_compute_dtype(torch.float32)
-    network.load_state_dict(masters, strict=False)
-    return progress.step
-
-
-def _stream(setting: Setting, sequences: int, batch_size: int, first: int) -> Stream:
-    """The order of training. first: the step that the run begins with."""
-    if setting.strict:
-        return Buffered(sequences, batch_size, seed_at(setting.seed, first), first)
-    logger.info("training data are shuffled as a whole (the original: within 100 records)")
-    return Shuffled(sequences, batch_size, setting.seed)
-
-
-def newest_or_start(network: Network, names: Sequence[Rename], folder: Path) -> int:
-    """Load the newest checkpoint of the output folder, where there is one; else the start's weights stay.
-
-    Returns: the global step.
-    """
-    prefix = newest(folder)
-    if prefix is None:
-        logger.warning("%s holds no checkpoint: using --init_checkpoint as it is, and new weights for the rest", folder)
-        return 0
-    logger.info("restoring %s", prefix)
-    return load_weights(network, names, prefix)
+    network = Network(Encoder(start.config), task.new_head(start.config))
+    take_over(network, start, head_names(start, heads, task), strict=setting.strict)
+    setting.place(network, sparse=sparse)
+    return network
 
 
 def write_results(path: Path, results: Mapping[str, object]) -> None:
@@ -254,7 +158,6 @@ def save_beside(
     task: Task[Any],
     text: tuple[Tokenizer, int],
     facts: Mapping[str, Any],
-    metrics: Mapping[str, float],
 ) -> None:
     """Write the trained network as a model folder of bertune, for `bertune predict` and Hugging Face.
 
@@ -264,7 +167,7 @@ def save_beside(
     data = {"train": {"file": str(path), "rows": facts["rows"], "sha256": file_sha256(path)}}
     making = Making(str(facts["encoder"]), data, dict(facts["flags"]))
     weights: dict[str, Tensor] = {name: tensor.float().cpu() for name, tensor in network.state_dict().items()}
-    save_model(folder, (network.encoder.config, weights), task, text, making, metrics)
+    save_model(folder, (network.encoder.config, weights), task, text, making, {})
     logger.info("%s: the model for `bertune predict --model %s` and transformers", folder, folder)
 
 
@@ -284,14 +187,26 @@ def make_folder(path: Path) -> None:
 
 
 def run_program(program: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Run a program's work. Returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run a program's work.
+
+    Returns: the exit status: 0 done, 2 bad input, 1 a fault of the machine, 130 and 143 interrupted.
+    """
     start_logging()
     try:
-        program(list(sys.argv[1:] if argv is None else argv))
+        with watched():
+            program(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
-        return 130
+    except FaultError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return error.status
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: no memory left ({error}); take a smaller batch or --gradient_accumulation=2", file=sys.stderr)
+        return 1
     return 0

@@ -1,0 +1,167 @@
+"""Training as google-research/bert's programs do it: a stream of batches, and a run that goes on when started again."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bertune.checkpoints.names import Rename
+from bertune.data.features import Batch
+from bertune.errors import InputError, Interrupted
+from bertune.google.checkpoints import OutputFolder, load_weights, newest
+from bertune.google.running import EpochFlags, Setting, TrainFlags
+from bertune.google.stream import Buffered, Rows, Shuffled, Stream
+from bertune.network import BatchLoss, Network
+from bertune.precision import fast_float32
+from bertune.training.loop import fit
+from bertune.training.optimizer import GOOGLE_ADAMW, AdamW, Schedule
+from bertune.training.parts import NameRows, Parts, Plan, Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The numbers of a training phase. steps, warmup: updates."""
+
+    steps: int
+    warmup: int
+    flags: TrainFlags
+
+
+def steps_of(examples: int, flags: TrainFlags, epochs: EpochFlags) -> Training:
+    """The original's arithmetic: both numbers are cut down to whole ones.
+
+    Raises:
+        InputError: not even one step.
+    """
+    steps = int(examples / flags.train_batch_size * epochs.num_train_epochs)
+    if steps < 1:
+        raise InputError(
+            f"--train_batch_size={flags.train_batch_size}, --num_train_epochs={epochs.num_train_epochs}: {examples} "
+            "examples make no whole update; take a smaller batch or more epochs"
+        )
+    return Training(steps, int(steps * epochs.warmup_proportion), flags)
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained.
+
+    names: of all its weights, ours and the original's.  make_batch: sequences → their batch.
+    name_rows: where sequences stand in the data, for messages.
+    """
+
+    network: Network
+    names: Sequence[Rename]
+    sequences: int
+    make_batch: Callable[[Rows], Batch]
+    loss: BatchLoss
+    name_rows: NameRows
+
+
+def train(setting: Setting, trainee: Trainee, training: Training) -> int:
+    """Train up to the last step, on from the newest checkpoint of the output folder where there is one.
+
+    Returns: the global step.
+
+    Raises:
+        InputError: no finite loss or gradient in many updates in a row.
+        FaultError: a checkpoint cannot be written.
+        Interrupted: by a signal; the same command goes on.
+    """
+    flags, network = training.flags, trainee.network
+    folder = Path(flags.output_dir)
+    prefix = newest(folder)
+    step = load_weights(network, trainee.names, prefix) if prefix else 0
+    if prefix and step >= training.steps:
+        logger.warning("%s is at step %d of %d already: nothing to train", prefix, step, training.steps)
+        return step
+    optimizer = AdamW(network.named_parameters(), GOOGLE_ADAMW)
+    keeper = OutputFolder(folder, network, trainee.names, keep=flags.keep_checkpoint_max)
+    progress = Progress()
+    if prefix:
+        progress = keeper.restore(optimizer, prefix, step)
+        logger.info("going on from %s, step %d", prefix, step)
+    network.encoder.set_compute_dtype(setting.dtype)
+    if not prefix:
+        keeper.save_checkpoint(optimizer, progress)
+    logger.info("seed %d (the original has none, so its runs differ); --seed takes another", setting.seed)
+    stream = _stream(setting, trainee.sequences, flags.train_batch_size, step)
+
+    def make_batch(rows: Rows, at: int) -> Batch:  # noqa: ARG001 (the same in every epoch)
+        return trainee.make_batch(rows)
+
+    def order(at: int) -> list[Rows]:
+        """An epoch of the loop is one batch here: the stream knows the real ones.
+
+        Dropout hangs on seed and step alone, so a run that goes on equals one that never stopped.
+        """
+        torch.manual_seed(seed_at(setting.seed, at))
+        return [stream.rows(at)]
+
+    parts = Parts(
+        network,
+        trainee.sequences,
+        make_batch,
+        trainee.loss,
+        optimizer,
+        evaluate=None,
+        keeper=keeper,
+        name_rows=trainee.name_rows,
+        order=order,
+    )
+    plan = Plan(
+        steps=training.steps,
+        batch_size=flags.train_batch_size,
+        accumulation=flags.gradient_accumulation,
+        seed=setting.seed,
+        schedule=Schedule(flags.learning_rate, training.steps, training.warmup, google=True),
+        patience=None,
+        metric=None,
+        check_every=flags.save_checkpoints_steps,
+    )
+    logger.info("training: %d steps, %d of them warm-up, on %s", training.steps, training.warmup, setting.device)
+    try:
+        with fast_float32(setting.device):
+            progress = fit(parts, plan, progress)
+    except Interrupted as error:
+        error.told.append("the same command goes on from the newest checkpoint")
+        raise
+    finally:
+        keeper.close()
+    rate = progress.examples / max(progress.seconds, 1e-9)
+    logger.info("trained to step %d, %.1f examples/s", progress.step, rate)
+    masters = {name: tensor.clone() for name, tensor in optimizer.masters().items()}
+    network.encoder.set_compute_dtype(torch.float32)
+    network.load_state_dict(masters, strict=False)
+    return progress.step
+
+
+def seed_at(seed: int, step: int) -> int:
+    """A seed for the random numbers of a step."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+
+
+def _stream(setting: Setting, sequences: int, batch_size: int, first: int) -> Stream:
+    """The order of training. first: the step that the run begins with."""
+    if setting.strict:
+        return Buffered(sequences, batch_size, seed_at(setting.seed, first), first)
+    logger.info("training data are shuffled as a whole (the original: within 100 records)")
+    return Shuffled(sequences, batch_size, setting.seed)
+
+
+def newest_or_start(network: Network, names: Sequence[Rename], folder: Path) -> int:
+    """Load the newest checkpoint of the output folder, where there is one; else the start's weights stay.
+
+    Returns: the global step.
+    """
+    prefix = newest(folder)
+    if prefix is None:
+        logger.warning("%s holds no checkpoint: using --init_checkpoint as it is, and new weights for the rest", folder)
+        return 0
+    logger.info("restoring %s", prefix)
+    return load_weights(network, names, prefix)
