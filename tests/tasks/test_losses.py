@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import bertune
+from bertune.cli.arguments import parse
 from bertune.data.features import IGNORED
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
@@ -227,6 +228,10 @@ def test_weights_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     folder = train(capsys, tmp_path, rows, "--class-weights", "a=2", "b=3")
     assert '"a=2"' in (folder / "bertune.json").read_text()
     assert "- b=3" in (folder / "run.yaml").read_text()
+    config = tmp_path / "weights.yaml"
+    config.write_text("class_weights: {a: 2, b: 1.5}\n")
+    said = parse("bertune train", "", [LossOptions], ["--config", str(config)])
+    assert said == {"class_weights": ["a=2", "b=1.5"]}
     told = ["train", "--task", "text-classification", "--encoder", tmp_path / "encoder", "--train"]
     told += [tmp_path / "train.jsonl", "--output", tmp_path / "other", "--class-weights", "c=2"]
     refused(capsys, tmp_path, told, "--class-weights c=2: no such label; labels in their order: a, b")

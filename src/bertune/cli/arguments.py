@@ -155,6 +155,8 @@ def _converted(value: Any, kind: Any) -> Any:
             raise ValueError(value)
         return value
     if typing.get_origin(kind) is list:
+        if isinstance(value, dict):
+            value = [f"{key}={part}" for key, part in value.items()]
         return [typing.get_args(kind)[0](part) for part in (value if isinstance(value, list) else [value])]
     if isinstance(value, list | dict | bool):
         raise ValueError(value)

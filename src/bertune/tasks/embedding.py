@@ -192,8 +192,8 @@ class Embedding:
     def _vectors(self, logits: Logits, features: Features) -> tuple[npt.NDArray[np.float32], Columns]:
         """A vector of length 1 for every text, and the columns of `extras` for it. Shape: (texts, hidden)."""
         place = np.asarray(features.extras["place"])
-        _, starts = np.unique(place, return_index=True)
-        vectors = mean_of(np.stack(list(logits)), place, len(starts))
+        _, starts, owner = np.unique(place, return_index=True, return_inverse=True)
+        vectors = mean_of(np.stack(list(logits)), owner, len(starts))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         columns = {name: np.asarray(column)[starts] for name, column in features.extras.items()}
         return vectors / np.maximum(lengths, 1e-12), columns | {"example": features.example_index[starts]}

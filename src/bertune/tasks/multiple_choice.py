@@ -98,7 +98,8 @@ class MultipleChoice:
         if not examples:
             return []
         sizes = [len(example.seconds) for example in examples]
-        values = mean_of(np.stack(list(logits)), np.asarray(features.extras["choice"]), sum(sizes))[:, 0]
+        _, choice = np.unique(np.asarray(features.extras["choice"]), return_inverse=True)
+        values = mean_of(np.stack(list(logits)), choice, sum(sizes))[:, 0]
         return [softmax(part) for part in np.split(values, np.cumsum(sizes)[:-1])]
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]) -> list[Prediction]:
