@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import refused, write_encoder
+from tests.tiny import done, opinions, refused, train, write_encoder
 
 GOOD_ENTITY = {"text": "the film", "entities": [[4, 8, "X"]]}
 QUESTION = {"context": "the film is good", "choices": ["good", "bad"], "answer": 0}
@@ -109,3 +109,14 @@ def test_options_that_only_other_tasks_have(tmp_path: Path, capsys: pytest.Captu
     assert "did you mean" not in told
     with_task = [*command, "--task", "question-answering"]
     refused(capsys, tmp_path, with_task, "no option --text-column; did you mean --context-column?")
+
+
+def test_a_trained_models_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What decides its form stays; the rest may be said anew, and must be legal."""
+    folder = train(capsys, tmp_path, opinions(16))
+    command = ["evaluate", "--model", folder, "--data", tmp_path / "train.jsonl"]
+    refused(capsys, tmp_path, [*command, "--layers", "mix"], "--layers mix: the model was trained with last")
+    refused(
+        capsys, tmp_path, [*command, "--long-text", "x"], "--long-text x: must be one of truncate, head-tail, window"
+    )
+    done(capsys, *command, "--long-text", "window")
