@@ -26,6 +26,7 @@ from bertune.progress import console, progress_bar, table_of
 from bertune.tasks.masking.head import PretrainingScores
 from bertune.tasks.pretraining import Pretraining, PretrainingOptions
 from bertune.tokenization import Tokenizer
+from bertune.training.facts import RECORD, facts
 from bertune.training.faults import guarded, writing
 from bertune.training.inputs import encoder_sha256, files_sha256
 from bertune.training.loop import fit, steps_per_epoch
@@ -36,12 +37,14 @@ from bertune.training.pretrain_data import Inputs, PretrainingData, Source, find
 from bertune.training.pretrain_options import PretrainOptions
 from bertune.training.pretrain_start import Start, open_start
 from bertune.training.randomness import seed_all
+from bertune.training.report import metrics_of, record_of, write_metrics
 from bertune.training.run import RunFolder
 from bertune.training.train import TrainResult
+from bertune.training.tries import Tries
 
 logger = logging.getLogger(__name__)
 
-_MAY_DIFFER = {"resume", "output", "cache", "checkpoint_every", "keep_checkpoints"}
+_MAY_DIFFER = {"resume", "output", "cache", "checkpoint_every", "keep_checkpoints", RECORD}
 """Options that a resumed run need not repeat."""
 _EVALUATIONS = 10
 """Evaluations of a run where nothing else is said."""
@@ -113,7 +116,9 @@ def _run(options: PretrainOptions) -> TrainResult:
     output = Path(options.output)
     session = _Session(options, start.name, start.tokenizer, network, data, tree, pairs)
     folder = RunFolder(output, session.save, keep=options.keep_checkpoints, inputs=hashes)
-    progress = folder.start(optimizer, tree, resume=options.resume)
+    session.facts = facts(device, dtype, hashes)
+    progress = folder.start(optimizer, tree | {RECORD: session.facts}, resume=options.resume)
+    progress.seed = options.seed
     kinds = "masked words and next sentence" if pairs else "masked words"
     logger.info("pre-training on %s: %d sequences on %s in %s", kinds, len(data.train), device, str(dtype)[6:])
 
@@ -176,6 +181,7 @@ class _Session:
     tree: Mapping[str, Any]
     pairs: bool
     before: dict[str, float] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def task(self) -> Pretraining:
@@ -268,6 +274,7 @@ def _plan(options: PretrainOptions, sequences: int, evaluates: bool) -> Plan:
         metric=METRIC if evaluates else None,
         check_every=options.evaluate_every or max(1, math.ceil(steps / _EVALUATIONS)),
         checkpoint_every=options.checkpoint_every,
+        max_skipped=options.max_skipped,
     )
 
 
@@ -285,14 +292,9 @@ def _before(path: Path, session: _Session) -> dict[str, float]:
 
 def _finish(output: Path, session: _Session, progress: Progress) -> TrainResult:
     """Complete metrics.json with the start's figures and the run's speed, and show the closing table."""
-    speed = {
-        "train_examples_per_second": progress.examples / max(progress.seconds, 1e-9),
-        "train_seconds": progress.seconds,
-    }
     before = {f"before_{name}": value for name, value in session.before.items()}
-    metrics = dict(progress.best_metrics) | before | speed
-    with writing(output / "metrics.json", 0):
-        write_text(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    metrics = metrics_of(progress) | before
+    write_metrics(output, metrics, record_of(Tries(progress, None, []), session.facts), {})
     title = f"{output}: the model of step {progress.best_step}"
     console.print(table_of(title + (f", best by {METRIC}" if session.before else ""), metrics))
     return TrainResult(output, metrics, progress.step)

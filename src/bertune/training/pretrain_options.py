@@ -56,6 +56,7 @@ class PretrainOptions:
     gradient_accumulation: int = option(1, help="parts that a batch is computed in, to save memory")
     activation_checkpointing: bool = option(False, help="compute activations twice, to save memory")
     patience: int | None = option(None, help="stop after this many evaluations without improvement")
+    max_skipped: int = option(10, help="updates in a row without finite numbers before the run stops")
     seed: int = option(42, help="governs new weights, order, masks and dropout")
     precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
     device: str = option("auto", help="where to compute", choices=DEVICES)
@@ -85,6 +86,7 @@ class PretrainOptions:
             "checkpoint_every": 1,
             "keep_checkpoints": 1,
             "seed": 0,
+            "max_skipped": 1,
             "weight_decay": 0,
             "max_grad_norm": 0,
         }
