@@ -39,7 +39,7 @@ def test_what_was_used_and_how_long_it_took(tmp_path: Path, capsys: Capture) -> 
 
 
 def test_another_encoder_has_another_hash(tmp_path: Path, capsys: Capture) -> None:
-    hashes = []
+    hashes: list[str] = []
     for seed in (0, 0, 1):
         folder = tmp_path / str(len(hashes))
         folder.mkdir()
