@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SAMPLES := src/bertune/samples
 JOBS ?= 2
+SECONDS ?= 20
 
-.PHONY: help install demo test lint format test-slow test-cuda test-tensorflow benchmark clean
+.PHONY: help install demo test lint format test-slow test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -42,6 +43,13 @@ test: lint ## style, types and all fast tests; BERTUNE_SHARED=FOLDER adds the co
 
 test-slow: $(VENV)/.installed-tests ## tests that take minutes
 	$(BIN)/python -m pytest -q -m slow -rs
+
+torture: $(VENV)/.installed-tests ## kill runs at random moments, fill their disks; a quarter of an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m torture -rs -s
+
+fuzz: $(VENV)/.installed-tests ## fuzz every reader, guided by coverage (atheris, Linux): SECONDS=20 each
+	$(PIP) -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 $(VENV)-tensorflow/.installed:
 	$(PYTHON) -m venv $(VENV)-tensorflow

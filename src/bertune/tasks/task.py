@@ -237,6 +237,8 @@ def kind_from_json(state: Mapping[str, Any], trust_task_file: str | Path | None 
     """
     from bertune.tasks.task_files import is_task_file
 
+    if not isinstance(state, Mapping):
+        raise InputError(f"bertune.json: its task is {str(state)[:40]!r}, not as bertune wrote it")
     name = str(state.get("name"))
     if not is_task_file(name):
         return _named_kind(name)
