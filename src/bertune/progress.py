@@ -52,7 +52,7 @@ class Bar:
 class Curves:
     """TensorBoard's curves of a run, in the records of its own writer, but without its thread.
 
-    Curves are no reason to stop a run: where they cannot be written, that is said once.
+    The folder must be there. Curves are no reason to stop a run: where they cannot be written, that is said once.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -87,7 +87,6 @@ class Curves:
         """A new file; its first record tells its version."""
         from tensorboard.compat.proto.event_pb2 import Event
 
-        self._folder.mkdir(exist_ok=True)
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{time.time_ns()}"
         self._file = (self._folder / name).open("wb")
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))

@@ -70,7 +70,8 @@ class RunFolder:
             finish_saving(self.folder)
             for left in self.folder.glob(".writing-*"):
                 shutil.rmtree(left)
-            self._checkpoints.folder.mkdir(exist_ok=True)
+            for needed in (self._checkpoints.folder, self.folder / "logs"):
+                needed.mkdir(exist_ok=True)
             self._checkpoints.clear_away()
         return progress
 
