@@ -12,11 +12,18 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Repo:
-    """A model: files of every revision; `gated` ones are refused, `cut` maps a file to how often it breaks off half."""
+    """A model: files of every revision; `gated` ones are refused, `cut` maps a file to how often it breaks off half.
+
+    stalled: files of which two thirds are sent, and then nothing for a long time.  sha256: whether hashes are SHA-256.
+    lies: of what content the hash is told instead.
+    """
 
     revisions: dict[str, dict[str, bytes]]
     gated: bool = False
     cut: dict[str, int] = field(default_factory=dict)
+    stalled: set[str] = field(default_factory=set)
+    sha256: bool = False
+    lies: dict[str, bytes] = field(default_factory=dict)
 
     def commit(self, revision: str) -> str:
         """A commit's hash for a branch; hashes stand for themselves."""
@@ -44,6 +51,7 @@ class Hub:
 def served(repos: Mapping[str, Repo]) -> Iterator[Hub]:
     """Serve models until the context ends."""
     requests: list[str] = []
+    stop = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -89,7 +97,8 @@ def served(repos: Mapping[str, Repo]) -> Iterator[Hub]:
             self.send_header("Content-Length", str(len(data) - start))
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-            self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
+            kind = "sha256" if repo.sha256 else "sha1"
+            self.send_header("ETag", f'"{hashlib.new(kind, repo.lies.get(name, data)).hexdigest()}"')
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("X-Repo-Commit", repo.commit(revision))
             self.end_headers()
@@ -101,6 +110,11 @@ def served(repos: Mapping[str, Repo]) -> Iterator[Hub]:
                 self.wfile.flush()
                 self.close_connection = True
                 self.connection.close()
+                return
+            if name in repo.stalled:
+                self.wfile.write(data[start : start + (len(data) - start) * 2 // 3])
+                self.wfile.flush()
+                stop.wait(60)
                 return
             self.wfile.write(data[start:])
 
@@ -128,6 +142,7 @@ def served(repos: Mapping[str, Repo]) -> Iterator[Hub]:
     try:
         yield Hub(f"http://127.0.0.1:{server.server_address[1]}", requests)
     finally:
+        stop.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,12 @@ class Client:
         assert "Traceback" not in done.stderr
         missing = [part for part in told if part not in done.stderr]
         assert not missing, done.stderr
+
+    def start(self, source: str) -> subprocess.Popen[str]:
+        """`fetch` in the background."""
+        kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        kept |= {"HF_HOME": str(self.home), "HF_ENDPOINT": self.endpoint, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([sys.executable, "-c", FETCH, source], env=kept, stderr=subprocess.DEVNULL, text=True)
 
     def unfinished(self) -> list[Path]:
         """Files that a broken download left behind."""
@@ -163,6 +170,45 @@ def test_an_interrupted_download_goes_on_where_it_stopped(client: Client, files:
         spans = [line.partition("bytes=")[2] for line in hub.requests if "bytes=" in line]
         assert spans == [f"{received}-"]
     assert not client.unfinished()
+
+
+@pytest.mark.parametrize("sha256", [True, False])
+def test_another_process_goes_on_where_one_was_killed(client: Client, files: dict[str, bytes], sha256: bool) -> None:
+    received = 10 << 20  # the library writes in pieces of this size
+    weights = os.urandom(24 << 20)
+    files["model.safetensors"] = weights
+    repo = Repo({"main": files}, stalled={"model.safetensors"}, sha256=sha256)
+    with served({"org/name": repo}) as hub:
+        connect(client, hub)
+        killed = client.start("org/name")
+        deadline = time.monotonic() + 90
+        while not any(path.stat().st_size >= received for path in client.unfinished()):
+            assert time.monotonic() < deadline
+            assert killed.poll() is None
+            time.sleep(0.05)
+        killed.kill()
+        killed.wait()
+        (left,) = client.unfinished()
+        size = left.stat().st_size
+        assert left.read_bytes() == weights[:size]
+        assert not list(client.home.rglob("model.safetensors"))
+        repo.stalled.clear()
+        asked = len(hub.requests)
+        folder = client.fetch("org/name")
+        spans = [line.partition("bytes=")[2] for line in hub.requests[asked:] if "bytes=" in line]
+    assert spans == [f"{size}-"]
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert not client.unfinished()
+
+
+def test_what_arrives_with_another_hash_does_not_enter_the_cache(client: Client, files: dict[str, bytes]) -> None:
+    files["model.safetensors"] = os.urandom(9 << 20)
+    lies = {"model.safetensors": b"something else"}
+    with served({"org/name": Repo({"main": files}, sha256=True, lies=lies)}) as hub:
+        connect(client, hub)
+        client.refused("org/name", "model.safetensors", "SHA-256", "expected")
+    assert not client.unfinished()
+    assert not list(client.home.rglob("model.safetensors"))
 
 
 def test_a_download_that_fails_leaves_nothing_half(client: Client, files: dict[str, bytes]) -> None:

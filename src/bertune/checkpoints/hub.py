@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from bertune.checkpoints.hub_download import bring
 from bertune.data.json_files import parse_json
 from bertune.data.text_files import small_file
 from bertune.errors import InputError
@@ -30,6 +31,7 @@ _SMALL = (
     "added_tokens.json",
     "vocab.txt",
 )
+_TEXTS = (".json", ".txt")
 _FILES = (".zip", ".tar", ".gz", ".tgz", ".ckpt", ".index")
 """Ends of names of files that are not there rather than of models on the Hub."""
 _OWNERS = {
@@ -63,7 +65,7 @@ def parse_hub_id(source: str) -> tuple[str, str | None] | None:
 def fetch(repo: str, revision: str | None = None) -> Path:
     """A folder with a model's config, weights and tokenizer; what the cache holds already is not downloaded again.
 
-    A download that breaks off is taken up again where it stopped; a file enters the cache only once it is whole.
+    A download that breaks off is taken up again where it stopped, by another process too; a file enters the cache only once it is whole.
     Without network, or with HF_HUB_OFFLINE set, the cache's own copy is used.
 
     Args:
@@ -82,8 +84,10 @@ def fetch(repo: str, revision: str | None = None) -> Path:
         return _cached(repo, revision, f"{name}: HF_HUB_OFFLINE is set, so the Hub is not asked")
     try:
         with _explained(name), _progress():
-            files = [sibling.rfilename for sibling in HfApi().model_info(repo, revision=revision).siblings or ()]
+            info = HfApi().model_info(repo, revision=revision)
+            files = [sibling.rfilename for sibling in info.siblings or ()]
             wanted = _wanted(name, files, lambda index: _shards(repo, revision, index))
+            bring(repo, info.sha or revision or "main", [file for file in wanted if not file.endswith(_TEXTS)])
             return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except (_NoNetworkError, OfflineModeIsEnabled) as error:
         folder = _cached(repo, revision, str(error))
