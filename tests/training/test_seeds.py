@@ -73,7 +73,9 @@ def test_run_yaml_repeats_all_of_them(run: Run, tmp_path: Path, capsys: Capture)
     answer = tiny.done(
         capsys, "train", "--config", tmp_path / "all" / "run.yaml", "--output", tmp_path / "again", "--json"
     )
-    assert json.loads(answer.out)["steps"] == 6
+    told = json.loads(answer.out)
+    assert told["steps"] == 6
+    assert told["mean"]["loss"] == json.loads((tmp_path / "all" / "seeds.json").read_text())["mean"]["loss"]
     assert same_weights(tmp_path / "all", tmp_path / "again")
     told = yaml.safe_load((tmp_path / "all" / "seed-2" / "run.yaml").read_text())
     assert (told["seed"], told["seeds"]) == (2, None)

@@ -37,4 +37,4 @@ def main(argv: Sequence[str]) -> None:
         {name: value for name, value in said.items() if name not in general},
     )
     if as_json:
-        print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics}))
+        print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics, **result.more}))

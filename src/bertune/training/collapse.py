@@ -41,12 +41,14 @@ def constant_answer(task: Task[Any], logits: Logits, features: Features, example
         some = examples[:count]
         part, rows = of_examples(features, np.arange(len(some)))
         predictions = task.decode([logits[row] for row in rows], part, some)
-        answers = [answer_of(prediction) for prediction in predictions]
+        answers: list[Any] = [answer_of(prediction) for prediction in predictions]
         if any(answer is None for answer in answers):
             return None
         if isinstance(answers[0], float):
-            numbers: list[Any] = answers
-            spread, true = float(np.std(numbers)), float(np.std([truth_of(example) for example in some]))
+            numbers, truths = answers, [truth_of(example) for example in some]
+            if not all(isinstance(truth, int | float) for truth in truths):
+                return None
+            spread, true = float(np.std(numbers)), float(np.std(truths))
             if spread > SAME * true or not true:
                 return None
         elif len(set(answers)) > 1:
@@ -55,7 +57,7 @@ def constant_answer(task: Task[Any], logits: Logits, features: Features, example
 
 
 def _vary(truths: Sequence[Any]) -> bool:
-    return any(truth != truths[0] for truth in truths)
+    return any(np.any(truth != truths[0]) for truth in truths)
 
 
 def _shown(answer: object) -> str:

@@ -51,11 +51,12 @@ _MAY_DIFFER = {"feature_cache", "resume", "output", "checkpoint_every", "keep_ch
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to. metrics: as in metrics.json."""
+    """What a run came to. metrics: as in metrics.json.  more: the rest of it: baselines, mean and spread over seeds."""
 
     output: Path
     metrics: dict[str, float]
     steps: int
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def train(**options: Any) -> TrainResult:
@@ -156,7 +157,7 @@ def _train_seeds(job: _Job) -> TrainResult:
     more = {"mean": seeds.mean, "standard_deviation": seeds.deviation} | ({"baselines": found} if found else {})
     write_metrics(folder, metrics, record, more)
     console.print(seeds.table(f"{folder}: the model of seed {seeds.best}, best by {options.metric}", found))
-    return TrainResult(folder, metrics, seeds.steps)
+    return TrainResult(folder, metrics, seeds.steps, more)
 
 
 def _train(job: _Job) -> TrainResult:
@@ -168,12 +169,13 @@ def _train(job: _Job) -> TrainResult:
 
     tries = run_tries(output, options.seed, options.restarts, attempt, resume=options.resume)
     metrics, found = metrics_of(tries.progress), job.baselines()
-    write_metrics(output, metrics, record_of(tries, job.facts), {"baselines": found} if found else {})
+    more = {"baselines": found} if found else {}
+    write_metrics(output, metrics, record_of(tries, job.facts), more)
     title = f"{output}: the model of step {tries.progress.best_step}"
     if options.validation is not None:
         title += f", best by {options.metric}"
     console.print(closing_table(title, metrics, found))
-    return TrainResult(output, metrics, tries.progress.step)
+    return TrainResult(output, metrics, tries.progress.step, more)
 
 
 def _attempt(job: _Job, seed: int, *, resume: bool) -> tuple[Progress, str | None]:
