@@ -65,7 +65,8 @@ def parse_hub_id(source: str) -> tuple[str, str | None] | None:
 def fetch(repo: str, revision: str | None = None) -> Path:
     """A folder with a model's config, weights and tokenizer; what the cache holds already is not downloaded again.
 
-    A download that breaks off is taken up again where it stopped, by another process too; a file enters the cache only once it is whole.
+    A download that breaks off is taken up again where it stopped, by another process too; a file enters the cache only
+    once it is whole.
     Without network, or with HF_HUB_OFFLINE set, the cache's own copy is used.
 
     Args:

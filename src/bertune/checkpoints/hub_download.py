@@ -1,8 +1,8 @@
 """Large files of the Hub, taken up again by a later process where an earlier one was killed.
 
 huggingface_hub resumes within a process; what a process leaves behind it gives up. So a large file is first brought
-here into the library's cache, under the name that the library looks for: `blobs/ETAG`, as its documentation of the cache
-says. Files in Xet storage stay the library's, which keeps parts of them in a cache of its own.
+here into the library's cache, under the name that the library looks for: `blobs/ETAG`, as it documents its cache. Files
+in Xet storage stay the library's, which keeps parts of them in a cache of its own.
 """
 
 import re
@@ -30,20 +30,18 @@ def bring(repo: str, commit: str, files: Sequence[str]) -> None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import http_get, repo_folder_name
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+    from huggingface_hub.utils import (  # type: ignore[attr-defined, unused-ignore]
+        WeakFileLock,
+        build_hf_headers,
+    )
 
     blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
     for name in files:
         url = hf_hub_url(repo, name, revision=commit)
         facts = get_hf_file_metadata(url)
         etag, size = facts.etag, facts.size
-        if (
-            not etag
-            or not _ETAG.fullmatch(etag)
-            or size is None
-            or size < LARGE
-            or getattr(facts, "xet_file_data", None)
-        ):
+        in_xet = getattr(facts, "xet_file_data", None) is not None
+        if not etag or not _ETAG.fullmatch(etag) or size is None or size < LARGE or in_xet:
             continue
         whole, partial = blobs / etag, blobs / f"{etag}.bertune.incomplete"
         blobs.mkdir(parents=True, exist_ok=True)
