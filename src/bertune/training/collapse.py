@@ -27,7 +27,8 @@ UNRELATED = 0.1
 """Correlation of answers with the truth above which a training loss at chance is mere slowness."""
 SAME = 0.01
 """Numbers count as the same when they spread less than this share of the true ones."""
-REMEDY = "try another --seed (--restarts 2 does so by itself), a lower --learning-rate, a larger --warmup-ratio"
+OTHER_SEEDS = "try another --seed (--restarts 2 does so by itself)"
+REMEDY = "try a lower --learning-rate or a larger --warmup-ratio"
 
 
 def constant_answer(task: Task[Any], logits: Logits, features: Features, examples: Sequence[Any]) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 from bertune.checkpoints.huggingface import read_json
 from bertune.errors import InputError
 from bertune.files import write_text
-from bertune.training.collapse import REMEDY
+from bertune.training.collapse import OTHER_SEEDS, REMEDY
 from bertune.training.faults import writing
 from bertune.training.parts import Progress
 
@@ -64,7 +64,7 @@ def run_tries(folder: Path, first_seed: int, restarts: int, attempt: Attempt, *,
             return Tries(progress, None, given_up)
         logger.warning("the run with seed %d collapsed: %s", seed, collapse)
         if len(given_up) >= restarts:
-            logger.warning("%s", REMEDY if not restarts else f"no restart is left; {REMEDY}")
+            logger.warning("%s", f"{'no restart is left' if restarts else OTHER_SEEDS}; {REMEDY}")
             return Tries(progress, collapse, given_up)
         logger.warning("starting again with seed %d (%d of --restarts %d)", seed + 1, len(given_up) + 1, restarts)
         given_up.append(
