@@ -1,5 +1,6 @@
 """Files that are there whole or not at all: written beside, synced to disk, renamed."""
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,10 +11,16 @@ SAVED = ".saved"
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file or a folder's list of names to disk now."""
+    """Have the system write a file or a folder's list of names to disk now.
+
+    Some network disks know no such thing of folders; there it is left out.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
     finally:
         os.close(handle)
 

@@ -77,11 +77,23 @@ def test_a_folder_that_vanishes(
             output.mkdir()
 
     _stopped_by(monkeypatch, loop, "update", 3, act)
-    told = "is another folder now" if again else "No such file or directory"
-    with pytest.raises(FaultError, match=told) as error:
+    with pytest.raises(FaultError, match="No such file or directory") as error:
         start(output, prepare(tmp_path, "text-classification"))
     assert str(output) in str(error.value)
     assert not output.exists() or not list(output.iterdir())
+
+
+def test_another_folder_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "run"
+
+    def act() -> None:
+        output.rename(tmp_path / "elsewhere")
+        (output / "checkpoints").mkdir(parents=True)
+
+    _stopped_by(monkeypatch, loop, "update", 3, act)
+    with pytest.raises(FaultError, match="is another folder now than the one that the run began in"):
+        start(output, prepare(tmp_path, "text-classification"))
+    assert set(tiny.files(output)) == {"checkpoints"}
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

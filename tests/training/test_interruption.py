@@ -207,7 +207,7 @@ def test_before_the_first_update_nothing_is_written(nursery: Nursery, tmp_path: 
     child.send(signal.SIGTERM)
     assert child.wait() == 143
     assert child.told.splitlines()[-1] == (
-        "interrupted by SIGTERM; nothing was written, the same command starts it again"
+        "interrupted by SIGTERM; the run had not begun, the same command starts it again"
     )
     assert tiny.files(tmp_path) == before
 

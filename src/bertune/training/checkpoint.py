@@ -46,8 +46,8 @@ class Checkpoints:
 
     def clear_away(self) -> None:
         """Remove what a killed process left half written or half removed."""
-        for left in self.folder.glob(".*"):
-            shutil.rmtree(left)
+        for left in (*self.folder.glob(".writing-*"), *self.folder.glob(".removing-*")):
+            shutil.rmtree(left, ignore_errors=True)
 
     def save(self, optimizer: AdamW, progress: Progress) -> Path:
         """Write weights, moments, random generators and progress. Returns: where.
@@ -142,7 +142,7 @@ class Checkpoints:
         """Out of sight first: a process that is killed here leaves no half checkpoint."""
         hidden = path.with_name(f".removing-{path.name}")
         path.rename(hidden)
-        shutil.rmtree(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)  # a rest is removed when the run is resumed
 
 
 def state_of(optimizer: AdamW) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def guarded(folder: Path, verb: str) -> Iterator[None]:
     def how() -> str:
         if (folder / "run.yaml").is_file():
             return f"go on with: bertune {verb} --config {folder / 'run.yaml'} --resume"
-        return "nothing was written, the same command starts it again"
+        return "the run had not begun, the same command starts it again"
 
     with watched():
         try:

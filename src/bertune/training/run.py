@@ -65,13 +65,13 @@ class RunFolder:
         progress = self.load_checkpoint(optimizer) if resume else Progress()
         with writing(self.folder, 0):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._place = _place(self.folder)
             write_yaml(self.folder / "run.yaml", tree)  # the first of all: from now on the run can be resumed
             finish_saving(self.folder)
             for left in self.folder.glob(".writing-*"):
-                shutil.rmtree(left)
+                shutil.rmtree(left, ignore_errors=True)
             for needed in (self._checkpoints.folder, self.folder / "logs"):
                 needed.mkdir(exist_ok=True)
+            self._place = _place(self._checkpoints.folder)
             self._checkpoints.clear_away()
         return progress
 
@@ -122,7 +122,7 @@ class RunFolder:
             FaultError: it is not, or the disk failed.
         """
         with writing(path, needed):
-            if self._place is not None and _place(self.folder) != self._place:
+            if self._place is not None and _place(self._checkpoints.folder) != self._place:
                 raise FaultError(
                     f"{path}: cannot be written: {self.folder} is another folder now than the one that the run began "
                     "in; was its disk unmounted?"
