@@ -67,3 +67,14 @@ def test_bad_sources(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     refused(capsys, tmp_path, ["inspect", encoder], f"{len(VOCABULARY)} entries", "only 3")
     refused(capsys, tmp_path, ["inspect", tmp_path / "nothing"], "no such file or folder", "org/name", "minilm")
     refused(capsys, tmp_path, ["inspect", tmp_path], "holds no encoder")
+
+
+def test_a_fine_tuned_google_checkpoint_without_its_config(capsys: pytest.CaptureFixture[str], shared: Path) -> None:
+    """Its config and vocabulary lie with the pretrained one; heads are recognised, optimizer slots left out."""
+    tiny, finetuned = shared / "golden/tiny", shared / "golden/finetuned"
+    refused(capsys, finetuned, ["inspect", finetuned], "no bert_config.json", "--config-file", "--vocab-file")
+    files = ["--config-file", tiny / "bert_config.json", "--vocab-file", tiny / "vocab.txt"]
+    facts = json.loads(done(capsys, "inspect", *files, finetuned, "--json").out)
+    assert (facts["format"], facts["heads"]) == ("Google", ["text-classification"])
+    assert "adam" not in facts["tensors"]
+    refused(capsys, finetuned, ["inspect", "minilm", *files], "is no Google checkpoint")

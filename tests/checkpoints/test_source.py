@@ -154,6 +154,16 @@ def test_a_vocabulary_too_large_for_the_encoder(tmp_path: Path) -> None:
     open_encoder(folder)
 
 
+def test_a_vocabulary_far_too_small_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wide = {"vocab_size": len(VOCABULARY) + 2000}
+    folder = write_encoder(tmp_path / "encoder", **wide)
+    open_encoder(folder)
+    assert f"the vocabulary has {len(VOCABULARY)} entries, the encoder {len(VOCABULARY) + 2000}" in caplog.text
+    caplog.clear()
+    open_encoder(write_encoder(tmp_path / "rounded", vocab_size=len(VOCABULARY) + 59))
+    assert "entries" not in caplog.text
+
+
 def test_no_vocabulary(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path / "encoder")
     (folder / "vocab.txt").unlink()

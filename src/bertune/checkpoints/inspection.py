@@ -6,7 +6,7 @@ from typing import Any
 
 from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.huggingface import read_json
-from bertune.checkpoints.source import build_encoder, open_checkpoint
+from bertune.checkpoints.source import NOTHING_BESIDE, Beside, build_encoder, open_checkpoint
 from bertune.data.rows import file_sha256
 from bertune.encoder.config import EncoderConfig
 
@@ -14,13 +14,17 @@ _HASHED = (".safetensors", ".bin", ".index", ".json", ".txt", ".pb")
 _HASHED_PREFIXES = (".data-",)
 
 
-def describe(source: str) -> dict[str, Any]:
+def describe(source: str, *, beside: Beside = NOTHING_BESIDE) -> dict[str, Any]:
     """Family, sizes, parameters, casing, heads, special tokens, longest sequence, and hashes of the files.
+
+    Args:
+        source: as for `open_encoder`.
+        beside: files that a Google checkpoint lacks, as a fine-tuned one does.
 
     Raises:
         InputError: nothing readable there.
     """
-    with open_checkpoint(source) as checkpoint:
+    with open_checkpoint(source, beside=beside) as checkpoint:
         encoder, report = build_encoder(checkpoint)
         tokenizer = checkpoint.tokenizer
         special = {name: f"{tokenizer.tokens([index])[0]} ({index})" for name, index in tokenizer.special.ids.items()}

