@@ -1,7 +1,8 @@
-"""Fine-tuning and prediction on one GPU, beside transformers.Trainer in bfloat16: `python -m benchmarks.gpu [--quick]`.
+"""Fine-tuning and prediction on one GPU, beside transformers.Trainer in bfloat16: `python -m benchmarks.gpu`.
 
-First `tests/cuda`, for a figure of something wrong is worth nothing (`--no-tests` leaves them out). Needs torch with
-CUDA, transformers and accelerate; no network, no data set: sequences are made up, with MRPC's number and lengths.
+First `tests/cuda`, for a figure of something wrong is worth nothing (`--no-tests` leaves them out). Words choose cases
+(`train bert-base`, `predict`, `minilm`); `--quick` takes two turns instead of five. Needs torch with CUDA, transformers
+and accelerate; no network, no data set: sequences are made up, with MRPC's number and lengths.
 """
 
 import subprocess
@@ -88,10 +89,13 @@ def main() -> None:
         tests = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-rs", "tests/cuda"]
         if subprocess.run(tests, check=False).returncode:
             sys.exit("tests/cuda failed; nothing was measured (--no-tests measures all the same)")
-    quick = "--quick" in sys.argv
+    words = {word for word in sys.argv[1:] if not word.startswith("--")}
+    cases = [case for case in CASES if words <= {case.job, case.encoder}]
+    if not cases:
+        sys.exit(f"no case is called {' '.join(sorted(words))}; words: train, predict, bert-base, minilm")
     table = Table("job", "encoder", "batch", "graphs", "bertune ex/s", "peer ex/s", "ratio", "of the limit", "peak GiB")
-    for case in CASES[:4] if quick else CASES:
-        result = measure(case, 2 if quick else ROUNDS)
+    for case in cases:
+        result = measure(case, 2 if "--quick" in sys.argv else ROUNDS)
         keep("gpu", result)
         theirs, ratio = result.get("peer_examples_per_second"), result.get("ratio")
         table.add_row(
