@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,6 +42,18 @@ def test_parts_of_every_kind_of_example() -> None:
     question = parts_of(QuestionExample("1", "who?", "Ada did.", (Answer("Ada", 0),), False, None, "x.json: data[0]"))
     assert question.texts == {"question": "who?", "context": "Ada did."}
     assert question.labels == ("answerable",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "place", "expected"),
+    [("one", 3, ("one",)), (5, (1, 2), ("5",)), ([2, 1], "page 4", ("1", "2")), (None, None, ())],
+)
+def test_examples_of_any_form_are_taken_apart(labels: object, place: object, expected: tuple[str, ...]) -> None:
+    example = SimpleNamespace(text=["no", "text"], labels=labels, place=place)
+    parts = parts_of(example)
+    assert (parts.texts, parts.labels) == ({}, expected)
+    assert isinstance(parts.place, int | str)
+    assert len(take_survey(PATH, [example] * 3)) == 3
 
 
 def test_equal_texts_have_equal_hashes_in_spite_of_case_and_space() -> None:

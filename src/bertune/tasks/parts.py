@@ -1,6 +1,6 @@
 """What a look at data needs of an example, whatever its task: texts, what they are labelled with, where it stands."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,12 @@ def parts_of(example: Any) -> ExampleParts:
     label, labels, value = getattr(example, "label", None), getattr(example, "labels", None), None
     if label is not None:
         labels = (str(label),)
-    elif labels is not None:
+    elif isinstance(labels, Iterable) and not isinstance(labels, str):
         labels = tuple(sorted(map(str, labels)))
+    elif labels is not None:
+        labels = (str(labels),)
     else:
         value = getattr(example, "value", None)
     number = float(value) if isinstance(value, int | float) else None
-    return ExampleParts(texts, labels or (), number, None, getattr(example, "place", 0))
+    place = getattr(example, "place", 0)
+    return ExampleParts(texts, labels or (), number, None, place if isinstance(place, int) else str(place))
