@@ -204,7 +204,8 @@ def load(
         raise InputError(f"--model {folder}: holds no bertune model ({RECORD} is missing); train one first")
     record, task, max_seq_length = _read_record(described, trust_task_file)
     found = huggingface.read_huggingface(folder)
-    if not 1 <= max_seq_length <= (positions := found.config.max_position_embeddings):
+    positions = found.config.max_position_embeddings
+    if not 1 <= max_seq_length <= positions:
         raise InputError(
             f"{folder / 'bertune.json'}: max_seq_length {max_seq_length}; must lie between 1 and {positions}"
         )

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from bertune import model
 from bertune.checkpoints import google, huggingface
 from bertune.checkpoints.archives import member_names, opened
 from bertune.checkpoints.bundle_index import Entry, read_entry, write_entry, write_header
@@ -35,7 +37,6 @@ from bertune.errors import InputError
 from bertune.tasks.choices import read_choices
 from bertune.tasks.squad.reading import read_questions
 from bertune.tasks.tagging.conll import read_conll
-from bertune.tasks.task import task_from_json
 from bertune.tokenization import Tokenizer
 from tests import tiny
 
@@ -182,10 +183,14 @@ def _config(data: bytes, folder: Path) -> None:
     config = huggingface.config_from_json(huggingface.read_json(_written(folder / "config.json", data)), "config.json")
     assert isinstance(config, EncoderConfig)
     if config.num_hidden_layers <= 4:
-        import torch
-
         with torch.device("meta"):
             Encoder(config)
+
+
+def _config_seeds(folder: Path) -> list[bytes]:
+    seed = json.dumps(tiny.settings()).encode()
+    _config(seed, folder)  # what torch loads for it takes longer than an input may
+    return [seed]
 
 
 def _tokenizer(data: bytes, folder: Path) -> None:
@@ -243,9 +248,7 @@ def _checkpoint_file(data: bytes, folder: Path) -> None:
 
 def _record(data: bytes, folder: Path) -> None:
     """bertune.json of a model folder."""
-    described = huggingface.read_json(_written(folder / "bertune.json", data)).get("task")
-    if isinstance(described, dict):
-        task_from_json(described)
+    model._read_record(_written(folder / "bertune.json", data), None)
 
 
 def _graph(path: Path) -> None:
@@ -266,6 +269,9 @@ _TABLE = 'text,label\n"a ""good"" film",x\nb,y\n'
 _SQUAD = {"id": "1", "question": "who", "answers": [{"text": "a", "answer_start": 0}]}
 _ARTICLES = {"version": "1", "data": [{"title": "t", "paragraphs": [{"context": "a b", "qas": [_SQUAD]}]}]}
 _CHOICES = '{"context": "a", "question": "b", "choices": ["c", "d"], "answer": 1}\n'
+
+
+_MODEL = '{"task": {"name": "text-classification", "options": {}, "labels": ["a", "b"]}, "max_seq_length": 9}'
 
 
 def _parquet_seeds(folder: Path) -> list[bytes]:
@@ -295,7 +301,7 @@ TARGETS: dict[str, Target] = {
     ),
     "saved_model": Target(_file("saved_model.pb", _graph), _of("", "\x08\x01\x12\x02\x12\x00"), (WireError,)),
     "safetensors": Target(_safetensors, _safetensors_seeds),
-    "config": Target(_config, lambda folder: [json.dumps(tiny.settings()).encode()]),
+    "config": Target(_config, _config_seeds),
     "bert_config": Target(
         _file("bert_config.json", read_bert_config), lambda folder: [json.dumps(tiny.SIZES).encode()]
     ),
@@ -307,7 +313,7 @@ TARGETS: dict[str, Target] = {
     "checkpoint_file": Target(
         _checkpoint_file, _of('model_checkpoint_path: "a.ckpt"\n', 'model_checkpoint_path: "\\141.ckpt"')
     ),
-    "record": Target(_record, _of('{"task": {"name": "text-classification", "options": {}, "labels": ["a", "b"]}}')),
+    "record": Target(_record, _of(_MODEL)),
     "csv": Target(_file("a.csv", lambda path: list(open_rows(path))), _of(_TABLE, "a\n\n1\n")),
     "csv_gz": Target(
         lambda data, folder: list(open_rows(_written(folder / "a.csv.gz", data))),

@@ -42,7 +42,7 @@ sys.exit(status)
 def offline(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own, with an empty home."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TFHUB", "KAGGLE"))}
-    kept |= {"HOME": str(folder), "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
+    kept |= {"HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", BLOCKED, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=kept, timeout=300, check=False)
 
@@ -67,7 +67,7 @@ def test_the_whole_walk_without_sockets(tmp_path: Path) -> None:
     for command in commands:
         done = offline(home, *command)
         assert done.returncode == 0, (command, done.stderr)
-    assert not list(home.rglob("hf/*"))
+    assert not list(home.iterdir())
 
 
 def test_the_test_itself_sees_a_socket(tmp_path: Path) -> None:
