@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain, groupby
 from pathlib import Path
@@ -188,13 +189,11 @@ class Tokenizer:
         if not isinstance(casing, bool | None):
             raise InputError(f"{folder / 'tokenizer_config.json'}: do_lower_case is {casing!r}; known: true, false")
         file, tree = _read_rules(folder, config | {"do_lower_case": casing})
-        try:
+        with _told(f"{file}: not a tokenizer that the tokenizers library reads"):
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
             backend.no_truncation()
             backend.no_padding()
             pair = backend.encode("a", "b")
-        except Exception as error:  # the library raises nothing more specific
-            raise InputError(f"{file}: not a tokenizer that the tokenizers library reads: {error}") from error
         if (most := max(backend.get_vocab(with_added_tokens=True).values(), default=0)) >= _MOST_IDS:
             raise InputError(f"{file}: a token has the id {most}; ids run from 0 to the vocabulary's size")
         exact, rules = _is_bert(tree), json.dumps(tree.get("normalizer"))
@@ -238,10 +237,8 @@ class Tokenizer:
         parts = [[np.zeros(0, np.int32)] * 3]
         for first in range(0, len(texts), _CHUNK):
             chunk = [_checked(text, first + index) for index, text in enumerate(texts[first : first + _CHUNK])]
-            try:
+            with _told("the tokenizer cannot read some of these texts"):
                 encodings = read(chunk, add_special_tokens=False)
-            except Exception as error:  # of the rules that a tokenizer.json holds
-                raise InputError(f"the tokenizer cannot read some of these texts: {error}") from error
             ids = [encoding.ids for encoding in encodings]
             spans = [encoding.offsets if with_spans else [] for encoding in encodings]
             for index in self._words.differing(chunk) if self._exact else ():
@@ -311,6 +308,17 @@ class Tokenizer:
         if isinstance(backend.model, models.WordPiece):
             last = max(backend.get_vocab(with_added_tokens=False).values())
             (folder / "vocab.txt").write_bytes("".join(f"{token}\n" for token in self._tokens[: last + 1]).encode())
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What the library raises, which is nothing more specific than Exception, and panics of its Rust code, told."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{what}: {error}") from error
 
 
 def _checked(text: object, index: int) -> str:
