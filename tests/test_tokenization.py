@@ -429,3 +429,12 @@ def test_code_in_settings_is_not_handed_on(tmp_path: Path, uncased: Tokenizer) -
     made = json.loads((tmp_path / "made/tokenizer_config.json").read_text())
     assert made["extra"] == 1
     assert not {"auto_map", "chat_template"} & set(made)
+
+
+def test_rules_on_which_the_library_panics_are_told(tmp_path: Path, uncased: Tokenizer) -> None:
+    uncased.save(tmp_path, max_length=8)
+    tree = json.loads((tmp_path / "tokenizer.json").read_text())
+    del tree["post_processor"]["special_tokens"]["[SEP]"]  # which its templates name
+    write_json(tmp_path / "tokenizer.json", tree)
+    with pytest.raises(InputError, match="not a tokenizer that the tokenizers library reads"):
+        Tokenizer.from_folder(tmp_path)
