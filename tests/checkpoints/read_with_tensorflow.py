@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-import tensorflow as tf  # type: ignore[import-not-found, unused-ignore]
+import tensorflow as tf
 
 
 def main(prefix: str, output: str) -> None:

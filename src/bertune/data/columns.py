@@ -27,7 +27,8 @@ _PAIRS = [
     for pair in _names(
         "sentence1/sentence2 sentencea/sentenceb sent1/sent2 texta/textb text1/text2 text/textpair "
         "premise/hypothesis question/sentence question1/question2 q1/q2 question/answer question/passage "
-        "question/context anchor/positive query/positive query/passage query/document query/title claim/evidence s1/s2 #1string/#2string "
+        "question/context anchor/positive query/positive query/passage query/document query/title "
+        "claim/evidence s1/s2 #1string/#2string "
         "文本1/文本2 文本a/文本b 句子1/句子2 句子a/句子b 前提/假设 前提/假設 问题1/问题2 问题/答案 问题/句子 "
         "問題1/問題2 問題/答案"
     )
