@@ -65,7 +65,7 @@ def test_no_sequence_is_longer_than_the_limit(a: list[int], b: list[int], limit:
 
 def test_a_limit_below_the_special_tokens() -> None:
     one, two = Ragged.from_lists([[5]]), replace(SPECIAL, separators=2)
-    assert len(join_pair(one, one, two, 4)[0][0]) == 4
+    assert join_pair(one, one, two, 4)[0][0].tolist() == [CLS, SEP, SEP]
     with pytest.raises(InputError, match="--max-seq-length 3: no room"):
         join_pair(one, one, two, 3)
     assert len(join_pair(one, None, two, 3)[0][0]) == 3

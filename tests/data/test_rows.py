@@ -274,7 +274,12 @@ def test_gzip_bombs(write: Write, name: str) -> None:
     }.get(name, (b"", b"x"))
     path = write(name, start + unit * ((40 << 20) // len(unit)))
     limit = 4 << 20
-    with mock.patch.object(text_files, "MAX_RECORD", limit), mock.patch.object(rows_module, "MAX_RECORD", limit):
+    assert "over 100 times as much" in problem(path)
+    with (
+        mock.patch.object(text_files, "_RATIO", 1 << 20),  # what stops bombs that unpack less
+        mock.patch.object(text_files, "MAX_RECORD", limit),
+        mock.patch.object(rows_module, "MAX_RECORD", limit),
+    ):
         tracemalloc.start()
         told = problem(path)
         peak = tracemalloc.get_traced_memory()[1]

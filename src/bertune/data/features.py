@@ -166,7 +166,7 @@ def join_pair(
     if len(around) and around.max() > limit:
         raise InputError(f"--max-seq-length {limit}: no room; special tokens alone are {around.max()} here")
     a_new, b_new = cut_pair(a_old, b_old, limit - around)
-    lengths = a_new + b_new + around
+    lengths = a_new + b_new + around - (paired & (b_new == 0))  # nothing of b is left: no separator closes it
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.full(int(offsets[-1]), special.sep, np.int32)
     segments = np.zeros(int(offsets[-1]), np.int32)
