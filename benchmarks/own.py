@@ -94,6 +94,8 @@ def main() -> None:
             network.encoder.set_compute_dtype(dtype)
             if precision == "int8":
                 int8.quantize(network.encoder, device)
+            elif device.type == "cpu":
+                network.encoder.pack()
             _predict(network, features, facts)
 
 

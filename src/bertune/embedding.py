@@ -59,6 +59,8 @@ class Embedder:
         target = choose_device(device)
         network.encoder.set_compute_dtype(choose_dtype(precision, target))
         self.network = network.to(target).eval()
+        if target.type == "cpu":
+            network.encoder.pack()
 
     def __call__(self, texts: Sequence[str], *, batch_size: int = 256) -> npt.NDArray[np.float32]:
         """Vectors of texts, in their order; of a text in several windows their mean. Shape: (texts, hidden)."""

@@ -233,6 +233,8 @@ def load(
     if precision == "int8":
         model.reference = copy.deepcopy(network)
         int8.quantize(network.encoder, target)
+    elif target.type == "cpu":
+        network.encoder.pack()
     return model
 
 

@@ -200,6 +200,26 @@ def test_bfloat16_stays_near_float32(route: str) -> None:
     assert float((half.float() - full).detach().abs().mean()) < 0.02
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_matrices_give_the_same(route: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(**SIZES)).eval()
+    encoder.set_compute_dtype(dtype)
+    inputs = Inputs(LENGTHS, WIDTH, 100)
+    with torch.inference_mode():
+        plain = inputs.run(encoder, "packed")
+        encoder.pack()
+        assert encoder.pooler.packed is not None
+        packed = inputs.run(encoder, "packed")
+    within = 1e-5 if dtype == torch.float32 else 0.05
+    assert float((packed.sequence_output - plain.sequence_output).abs().max()) < within
+    assert float((packed.pooled_output - plain.pooled_output).abs().max()) < within
+    learning = inputs.run(encoder, "packed").sequence_output  # with gradients the weights themselves are used
+    learning.sum().backward()  # type: ignore[no-untyped-call]
+    assert encoder.pooler.weight.grad is None
+    assert encoder.get_parameter("layers.0.feed_forward.up.weight").grad is not None
+
+
 def test_activation_checkpointing_changes_no_gradient(route: str) -> None:
     encoder = Encoder(EncoderConfig(**SIZES))
     inputs = Inputs(LENGTHS, WIDTH, 100)

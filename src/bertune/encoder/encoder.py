@@ -147,6 +147,12 @@ class Encoder(nn.Module):
             if isinstance(module, Linear):
                 module.weight.data = module.weight.data.to(dtype)
 
+    def pack(self) -> None:
+        """Prepare the matrices for prediction on a CPU; they must not change any more. See `Linear.pack`."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.pack()
+
     def forward(
         self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor, layout: Layout, *, keep_layers: bool = False
     ) -> EncoderOutput:

@@ -5,7 +5,9 @@ most of the memory traffic: biases ride in the passes that follow the products, 
 products themselves, and dropout masks are computed twice instead of stored.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,36 +66,50 @@ def run(layer: "Layer", x: Tensor, layout: Layout) -> Tensor:
         layer.feed_forward_norm.bias,
     )
     if not torch.is_grad_enabled():
-        return _forward(x, parameters, settings, keep=False)[0]
+        attention, feed_forward = layer.attention, layer.feed_forward
+        products = (attention.qkv.product, attention.output.product, feed_forward.up.product, feed_forward.down.product)
+        return _forward(x, products, parameters, settings, keep=False)[0]
     result: Tensor = _FusedLayer.apply(settings, x, *parameters)  # type: ignore[no-untyped-call]
     return result
 
 
+_Product = Callable[[Tensor], Tensor]
+
+
 def _forward(
-    x: Tensor, parameters: tuple[Tensor, ...], settings: _Settings, *, keep: bool
+    x: Tensor, products: tuple[_Product, ...], parameters: tuple[Tensor, ...], settings: _Settings, *, keep: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The layer's output and, when asked, what the way back needs."""
-    w_qkv, b_qkv, w_out, b_out, norm1, shift1, w_up, b_up, w_down, b_down, norm2, shift2 = parameters
-    qkv = torch.mm(x, w_qkv.t())
+    """The layer's output and, when asked, what the way back needs.
+
+    products: with the matrices of queries, keys and values; of attention's output; up; and down.
+    """
+    by_qkv, by_out, by_up, by_down = products
+    _, b_qkv, _, b_out, norm1, shift1, _, b_up, _, b_down, norm2, shift2 = parameters
+    qkv = by_qkv(x)
     context, denominators = calls.attention(
         qkv, b_qkv, settings.layout, settings.heads, settings.attention_mask, keep=keep
     )
-    attended = torch.mm(context, w_out.t())
+    attended = by_out(context)
     middle, kept1 = calls.add_norm(attended, b_out, x, (norm1, shift1, settings.eps), settings.first_mask, keep=keep)
-    raised = torch.mm(middle, w_up.t())
+    raised = by_up(middle)
     active = calls.bias_activation(raised, b_up, settings.activation)
-    lowered = torch.mm(active, w_down.t())
+    lowered = by_down(active)
     out, kept2 = calls.add_norm(lowered, b_down, middle, (norm2, shift2, settings.eps), settings.second_mask, keep=keep)
     if kept1 is None or kept2 is None or denominators is None:
         return out, ()
     return out, (qkv, context, denominators, *kept1, middle, raised, active, *kept2)
 
 
+def _times(weight: Tensor, x: Tensor) -> Tensor:
+    return torch.mm(x, weight.t())
+
+
 class _FusedLayer(torch.autograd.Function):
     @staticmethod
     def forward(ctx, settings: _Settings, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         x = x.contiguous()
-        out, kept = _forward(x, parameters, settings, keep=True)
+        products = tuple(partial(_times, weight) for weight in parameters if weight.ndim > 1)
+        out, kept = _forward(x, products, parameters, settings, keep=True)
         ctx.settings = settings
         ctx.save_for_backward(x, *parameters, *kept)
         return out
