@@ -57,9 +57,10 @@ def prediction(rows: int, model: Path) -> tuple[float, float]:
             file.write("text\n")
             file.writelines(f"row {row} is about lamps and hubs and parcels\n" for row in range(rows))
         code = (
-            "import sys, resource; from bertune.cli.main import main; "
+            "import re; from bertune.cli.main import main; "
             f"main(['predict','--model',{str(model)!r},'--input',{str(data)!r},'--output',{str(Path(base) / 'o')!r}]); "
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+            # Not getrusage's ru_maxrss, which begins with the peak of the process that started this one.
+            "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
         )
         start = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -33,7 +33,7 @@ class Linear(nn.Module):
             self.packed = None
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x Wᵀ, plus a bias of x's type. Shape: (tokens, inputs) → (tokens, outputs)."""
+        """Give x Wᵀ, plus a bias of x's type. Shape: (tokens, inputs) → (tokens, outputs)."""
         if self.packed is None or torch.is_grad_enabled():
             return F.linear(x, self.weight, bias)
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, bias, "none", [], "")
