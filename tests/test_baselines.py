@@ -98,3 +98,14 @@ def test_no_method_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING"):
         assert baselines(task, train, dev) == {}
     assert "no simple method" in caplog.text
+
+
+def test_texts_without_words_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    task = new_task("text-classification")
+    read = type(task.example(""))
+    train = [read(" ", None, "good"), read("", None, "bad"), read("", None, "bad")]
+    task = task.learn(train, path=Path("x"), settings={})
+    logging.getLogger("bertune").propagate = True
+    with caplog.at_level("WARNING"):
+        assert list(baselines(task, train, train)) == ["majority"]
+    assert "--baselines: tfidf_logistic_regression cannot learn from these rows (" in caplog.text

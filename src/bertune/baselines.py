@@ -51,7 +51,8 @@ def baselines(task: Task[Any], train: Sequence[Any], validation: Sequence[Any]) 
         train: examples to learn from.
         validation: examples to answer.
 
-    Returns: by the method's name; nothing where none fits, which is said.
+    Returns: by the method's name, without those that can learn nothing from these rows, which is said; nothing where
+    none fits, which is said too.
     """
     judge = judge_of(task)
     methods = methods_for(task)
@@ -61,7 +62,10 @@ def baselines(task: Task[Any], train: Sequence[Any], validation: Sequence[Any]) 
     found = {}
     for name, method in methods.items():
         logger.info("baseline %s: learning from %d rows", name, len(train))
-        found[name] = judge(task, validation, method(task, train, validation)).values()
+        try:
+            found[name] = judge(task, validation, method(task, train, validation)).values()
+        except ValueError as error:  # scikit-learn's word for data that teach nothing: texts without words, one class
+            logger.warning("--baselines: %s cannot learn from these rows (%s)", name, error)
     return found
 
 

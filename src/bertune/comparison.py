@@ -37,10 +37,13 @@ class How:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run's model folder, its answers to the rows, and what they came to."""
+    """A run's model folder, its answers to the rows, and what they came to.
+
+    judge: the task that judges all runs, so that the same label is the positive one for all.
+    """
 
     folder: Path
-    task: Task[Any]
+    judge: Task[Any]
     data: Path
     examples: list[Any]
     predictions: list[Prediction]
@@ -79,7 +82,9 @@ def compare(folders: Sequence[str | Path], data: str | Path | None = None, how: 
     ]
     _check_alike(names, [model.task for model in models])
     paths = _data(names, models, None if data is None else Path(data))
-    runs = [_answers(Path(name), model, path, how) for name, model, path in zip(names, models, paths, strict=True)]
+    judge = models[0].task
+    answering = zip(names, models, paths, strict=True)
+    runs = [_answers(Path(name), model, path, judge, how) for name, model, path in answering]
     _check_rows(runs)
     return _compared(runs, how)
 
@@ -120,7 +125,7 @@ def _data(names: Sequence[str], models: Sequence[Model], given: Path | None) -> 
     return paths
 
 
-def _answers(folder: Path, model: Model, path: Path, how: How) -> _Run:
+def _answers(folder: Path, model: Model, path: Path, judge: Task[Any], how: How) -> _Run:
     task, examples = model.task, read_labelled(model.task, path)
     problems = Problems()
     problems.extend(f"{folder}: {message}" for message in task.problems(examples, path))
@@ -130,16 +135,21 @@ def _answers(folder: Path, model: Model, path: Path, how: How) -> _Run:
         model.check_int8(features)
         logits = infer(model.network, features, batch_size=how.batch_size).logits
     predictions = task.decode(logits, features, examples)
-    outcomes = _outcomes(task, logits, features, examples, predictions)
-    return _Run(folder, task, path, examples, predictions, outcomes)
+    outcomes = _outcomes(judge, task, logits, features, examples, predictions)
+    return _Run(folder, judge, path, examples, predictions, outcomes)
 
 
 def _outcomes(
-    task: Task[Any], logits: Logits, features: Features, examples: Sequence[Any], predictions: list[Prediction]
+    judge: Task[Any],
+    task: Task[Any],
+    logits: Logits,
+    features: Features,
+    examples: Sequence[Any],
+    predictions: list[Prediction],
 ) -> Outcomes:
-    judge = judge_of(task)
-    if judge is not None:
-        return judge(task, examples, predictions)
+    judged = judge_of(judge)
+    if judged is not None:
+        return judged(judge, examples, predictions)
     if isinstance(cast(Any, task), Embedding):
         return retrieved(examples, predictions)
     return _by_the_task(task, logits, features, examples)
@@ -188,7 +198,7 @@ def _check_rows(runs: Sequence[_Run]) -> None:
 def _compared(runs: Sequence[_Run], how: How) -> dict[str, Any]:
     metrics = runs[0].outcomes.metrics
     shared = [name for name in metrics if all(name in run.outcomes.metrics for run in runs)]
-    own = runs[0].task.metric
+    own = runs[0].judge.metric
     metric = how.metric or (own if own in shared else next((name for name in ("rmse", *shared) if name in shared), own))
     if metric not in shared:
         raise InputError(f"--metric {metric}: compare knows {', '.join(shared)} for this task")
@@ -200,7 +210,7 @@ def _compared(runs: Sequence[_Run], how: How) -> dict[str, Any]:
         described.append(
             {"run": str(run.folder), "value": own_values[metric], "low": low, "high": high, "metrics": own_values}
         )
-    judge = judge_of(runs[0].task)
+    judge = judge_of(runs[0].judge)
     pairs = []
     for i, j in combinations(range(len(runs)), 2):
         low, high = interval(values[j] - values[i])
@@ -227,7 +237,7 @@ def _tests(one: _Run, other: _Run, judge: Judge | None, metric: str, how: How) -
     """The tests that need answers one by one."""
     found: dict[str, Any] = {}
     if judge is not None:
-        joint = judge(one.task, one.examples * 2, [*one.predictions, *other.predictions])
+        joint = judge(one.judge, one.examples * 2, [*one.predictions, *other.predictions])
         if metric in joint.metrics:
             found["p_permutation"] = permutation_p(joint, metric, how.resamples, how.seed)
     if one.outcomes.right is not None and other.outcomes.right is not None:

@@ -42,9 +42,9 @@ CHECKED = 64
 """Sequences on which 8-bit products are checked."""
 LEAST_AGREEMENT = 0.95
 """Share of equal answers below which they are not used."""
-RECORD = "bertune.json"
+MODEL_FILE = "bertune.json"
 """What a model is: task, options, hashes."""
-_LAST = ("model.safetensors", RECORD)
+_LAST = ("model.safetensors", MODEL_FILE)
 CHUNK = 2048
 """Examples read, run and answered at a time: predictions stream in constant memory."""
 
@@ -130,11 +130,11 @@ class Model:
             InputError: unreadable data, or labels that the model does not know.
         """
         path = Path(path)
-        examples = read_labelled(self.task, path)
+        source, examples = read_hashed(self.task, path) if feature_cache else (None, read_labelled(self.task, path))
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        text, source = (self.tokenizer, self.max_seq_length), Source.of(path) if feature_cache else None
+        text = (self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
         return evaluate(self.network, self.task, features, examples, batch_size=batch_size)[0]
@@ -150,6 +150,23 @@ def read_labelled(task: Task[Any], path: Path) -> list[Any]:
     if not examples:
         raise InputError(f"{path}: holds no examples")
     return examples
+
+
+def read_hashed(task: Task[Any], path: Path) -> tuple[Source, list[Any]]:
+    """All examples of a labelled file, and its hash, which is taken first.
+
+    Raises:
+        InputError: unreadable rows, or none at all; a file that changed while it was read.
+    """
+    try:
+        source = Source.of(path)
+    except InputError:
+        read_labelled(task, path)  # refuses the file too, in words of its kind
+        raise
+    examples = read_labelled(task, path)
+    if source.changed():
+        raise InputError(f"{path}: changed while it was read; start again once it is written as a whole")
+    return source, examples
 
 
 def evaluate(
@@ -201,7 +218,7 @@ def load(
     folder = Path(folder)
     described = _record_of_weights(folder)
     if not described.is_file():
-        raise InputError(f"--model {folder}: holds no bertune model ({RECORD} is missing); train one first")
+        raise InputError(f"--model {folder}: holds no bertune model ({MODEL_FILE} is missing); train one first")
     record, task, max_seq_length = _read_record(described, trust_task_file)
     found = huggingface.read_huggingface(folder)
     positions = found.config.max_position_embeddings
@@ -254,12 +271,12 @@ def _read_record(path: Path, trust_task_file: str | Path | None) -> tuple[dict[s
 
 def _record_of_weights(folder: Path) -> Path:
     """bertune.json; where saving was cut off behind the weights, the one that was still to be moved."""
-    waiting, weights = folder / SAVED / RECORD, folder / "model.safetensors"
+    waiting, weights = folder / SAVED / MODEL_FILE, folder / "model.safetensors"
     if waiting.is_file() and weights.is_file():
         record = huggingface.read_json(waiting)
         if record.get("weights_sha256") == file_sha256(weights):
             return waiting
-    return folder / RECORD
+    return folder / MODEL_FILE
 
 
 def _check_hash(weights: Path, record: Mapping[str, Any]) -> None:
@@ -345,7 +362,7 @@ def save_model(
         for name, content in (head.files(config, max_seq_length) if head.files else {}).items():
             (beside / name).parent.mkdir(exist_ok=True)
             _write_json(beside / name, content)
-        _write_json(beside / RECORD, record)
+        _write_json(beside / MODEL_FILE, record)
         publish(beside, folder, _LAST)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -55,11 +55,6 @@ def judge_of(task: Task[Any]) -> Judge | None:
     return next((judge for kind, judge in _JUDGES.items() if isinstance(task, kind)), None)
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether a metric is an error."""
-    return metric.endswith("loss") or metric in ("rmse", "mae")
-
-
 def _ratio(part: Floats, whole: Floats) -> Floats:
     """Part / whole, 0 where whole is 0."""
     result: Floats = np.divide(part, whole, out=np.zeros_like(part, np.float64), where=whole != 0)

@@ -5,11 +5,11 @@ achieved significance levels); Noreen, 1989, "Computer-intensive methods for tes
 randomization); McNemar, 1947, here with the exact binomial probability.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from bertune.outcomes import Floats, Outcomes
 
@@ -70,9 +70,8 @@ def mcnemar(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> tuple[i
     Returns: rows that only the first, and only the second answers rightly; the exact two-sided probability.
     """
     first, second = int((one & ~other).sum()), int((~one & other).sum())
-    total = first + second
-    tail = sum(math.comb(total, i) for i in range(min(first, second) + 1))
-    return first, second, min(1.0, 2 * tail / 2**total)
+    p = float(binomtest(first, first + second).pvalue) if first + second else 1.0
+    return first, second, p
 
 
 def _chunks(resamples: int, rows: int) -> Iterator[int]:

@@ -64,7 +64,7 @@ def test_unknown_tokens_are_counted_and_named(tmp_path: Path) -> None:
     sample = LengthSample(TASK, tiny_encoder(tmp_path)[1], 10)
     sample.add([TextExample("a b", place=2), TextExample("好 a", place=3)])
     found = sample.lengths()
-    assert (found.unknown, found.unknown_places) == (1 / 8, (3,))
+    assert (found.unknown, found.unknown_rows, found.unknown_places) == (1 / 8, 1, (3,))
 
 
 @pytest.mark.parametrize(

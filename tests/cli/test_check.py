@@ -21,7 +21,7 @@ def findings(
     if other is not None:
         command += ["--validation", write_rows(folder / "dev.csv", other)]
     if not (folder / "encoder").exists():
-        write_encoder(folder / "encoder")
+        write_encoder(folder / "encoder", max_position_embeddings=128)
     found = json.loads(done(capsys, *command, "--encoder", folder / "encoder", *more).out)
     return {finding["code"]: finding for finding in found["findings"] if finding["code"] != "unknown-tokens"}
 
@@ -88,8 +88,29 @@ def test_texts_over_the_limit(tmp_path: Path, capsys: Capture) -> None:
     assert findings(capsys, tmp_path, rows, None, "--max-seq-length", "64") == {}
 
 
+def test_a_length_beyond_the_encoders_positions_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    assert "refused" not in findings(capsys, tmp_path, [*CLEAN], None, "--max-seq-length", "128")
+    found = findings(capsys, tmp_path, [*CLEAN], None, "--max-seq-length", "129")["refused"]
+    assert found["severity"] == "error"
+    assert found["what"] == f"--max-seq-length 129: {tmp_path / 'encoder'} has only 128 positions"
+    assert found["remedy"] == "--max-seq-length 128 or less"
+    command = ["--task", "text-classification", "--train", tmp_path / "train.csv", "--encoder", tmp_path / "encoder"]
+    command += ["--output", tmp_path / "out", "--max-seq-length", "129"]
+    assert found["what"] in refused(capsys, tmp_path, ["train", *command])
+
+
+def test_rows_of_unknown_tokens_are_named(tmp_path: Path, capsys: Capture) -> None:
+    strange = [{"text": text, "label": "bad"} for text in ("好 " * 8 + "film", "一 " * 4 + "bad")]
+    rows: list[Row] = [*opinions(20), strange[0], *opinions(9, seed=1), strange[1]]
+    data, encoder = write_rows(tmp_path / "train.csv", rows), write_encoder(tmp_path / "encoder")
+    command = ["check", "--task", "text-classification", "--train", data, "--encoder", encoder, "--json"]
+    told = json.loads(done(capsys, *command).out)["findings"]
+    (found,) = [finding for finding in told if finding["code"] == "unknown-tokens"]
+    assert (found["rows"], found["places"]) == (2, ["line 22", "line 32"])
+
+
 def test_strict_status_and_tables(tmp_path: Path, capsys: Capture) -> None:
-    write_encoder(tmp_path / "encoder")
+    write_encoder(tmp_path / "encoder", max_position_embeddings=128)
     clean = write_rows(
         tmp_path / "clean.csv", [row | {"text": f"the film {'is ' * (i % 9)}"} for i, row in enumerate(CLEAN)]
     )

@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from bertune.training.train import train
-from tests.tiny import bertune, done, opinions, refused, write_encoder, write_rows
+from tests.tiny import bertune, done, opinions, refused, weights, write_encoder, write_rows
 
 Capture = pytest.CaptureFixture[str]
 
@@ -77,6 +78,25 @@ def copied(runs: Path, target: Path, **changes: object) -> Path:
     record |= changes
     (target / "bertune.json").write_text(json.dumps(record))
     return target
+
+
+def test_the_order_of_labels_makes_no_difference(runs: Path, capsys: Capture, tmp_path: Path) -> None:
+    """The same model with its classes numbered the other way round: the positive one is the first run's."""
+    turned = shutil.copytree(runs / "hasty", tmp_path / "turned")
+    record = json.loads((turned / "bertune.json").read_text())
+    record["task"]["labels"].reverse()
+    del record["weights_sha256"]
+    (turned / "bertune.json").write_text(json.dumps(record))
+    tensors = weights(turned)
+    head = {name: tensor.flip(0).contiguous() for name, tensor in tensors.items() if name.startswith("classifier.")}
+    assert len(head) == 2
+    save_file(tensors | head, turned / "model.safetensors", metadata={"format": "pt"})
+    for command in (["compare", runs / "hasty", turned], ["compare", runs / "learnt", runs / "hasty", turned]):
+        found = json.loads(done(capsys, *command, "--metric", "f1", "--json", "--resamples", "100").out)
+        *_, one, other = found["runs"]
+        assert other["metrics"] == pytest.approx(one["metrics"])
+        assert found["pairs"][-1]["difference"] == 0
+    assert found["pairs"][0]["p_permutation"] == found["pairs"][1]["p_permutation"]
 
 
 def test_runs_that_cannot_be_compared(runs: Path, capsys: Capture, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,41 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path: Path, caplog
         store.put("key", features())
         assert store.find("key") is None
     assert "not kept" in caplog.text
+
+
+def test_what_a_killed_process_left_goes_after_a_day(tmp_path: Path) -> None:
+    now = time.time()
+    for name, age in ((".writing-old", 25 * 3600), (".writing-new", 23 * 3600)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (now - age, now - age))
+    FeatureStore(tmp_path).put("key", features())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-new", "key"]
+
+
+def test_another_users_entry_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FeatureStore(tmp_path)
+    store.put("key", features())
+
+    def denied(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "bertune"):
+        patch.setattr(Path, "read_text", denied)
+        assert store.find("key") is None
+    assert caplog.text == ""
+    assert store.find("key") is not None
+
+
+def test_a_folder_in_which_times_cannot_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureStore(tmp_path)
+    store.put("key", features())
+
+    def denied(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", denied)
+    found = store.find("key")
+    assert found is not None
+    same(found, features())

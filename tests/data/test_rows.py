@@ -1,9 +1,7 @@
 """Rows from CSV, TSV, JSON lines and Parquet files, and what is told about bad ones."""
 
-import csv
 import gzip
 import hashlib
-import io
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -13,13 +11,12 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from bertune.data import rows as rows_module
 from bertune.data import text_files
-from bertune.data.rows import Row, RowFile, file_sha256, open_rows
+from bertune.data.rows import Row, file_sha256, open_rows
 from bertune.errors import InputError
+from tests.data.reading import plain, problem
 
 Write = Callable[[str, str | bytes], Path]
 
@@ -35,20 +32,6 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return write_file
-
-
-def plain(file: RowFile) -> list[tuple[int, list[object]]]:
-    """Line and values of all rows, whose columns must be those of the file."""
-    found = list(file)
-    assert all(list(row.values) == file.columns for row in found)
-    return [(row.line, list(row.values.values())) for row in found]
-
-
-def problem(path: Path, **options: object) -> str:
-    """What is told when a file is opened and read."""
-    with pytest.raises(InputError) as error:
-        list(open_rows(path, **options))  # type: ignore[arg-type]
-    return str(error.value)
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -310,77 +293,6 @@ def test_parquet_values_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert f"{path}, row 1501, column 'text': 'utf-8' codec can't decode" in told
     assert "row 2102, column 'text'" in told
     assert len(list(open_rows(path, columns=["n"]))) == len(raw)
-
-
-cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | st.sampled_from(
-    ["", '"', '""', ",", "\n", "\r\n", "\r", "\u2028", "\ufeff", " ", "a,b", '"\n']
-)
-tables = st.integers(1, 4).flatmap(
-    lambda width: st.lists(st.lists(cells, min_size=width, max_size=width), min_size=1, max_size=8)
-)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("rows")
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(table=tables, end=st.sampled_from(["\n", "\r\n"]), chunk=st.sampled_from([1, 2, 5, 1 << 20]), data=st.data())
-def test_what_csv_writes_comes_back(
-    folder: Path, table: list[list[str]], end: str, chunk: int, data: st.DataObject
-) -> None:
-    names = [f"column {index}" for index in range(len(table[0]))]
-    # A lone CR is not quoted by all versions of the writer.
-    some = [csv.QUOTE_ALL] if any("\r" in cell for row in table for cell in row) else [csv.QUOTE_MINIMAL, csv.QUOTE_ALL]
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator=end, quoting=data.draw(st.sampled_from(some))).writerows([names, *table])
-    path = folder / "table.csv"
-    path.write_text(text.getvalue(), encoding=data.draw(st.sampled_from(["utf-8", "utf-8-sig"])), newline="")
-    with mock.patch.object(text_files, "_CHUNK", chunk):
-        found = list(open_rows(path))
-    assert [list(row.values.values()) for row in found] == table
-    heights = [1 + sum(cell.count("\n") for cell in row) for row in table]
-    assert [row.line for row in found] == [2 + sum(heights[:index]) for index in range(len(table))]
-
-
-@settings(max_examples=200, deadline=None)
-@given(table=tables, chunk=st.sampled_from([1, 3, 1 << 20]), end=st.sampled_from(["\n", "\r\n"]))
-def test_tsv_lines_come_back(folder: Path, table: list[list[str]], chunk: int, end: str) -> None:
-    table = [[cell.translate({9: " ", 10: " ", 13: " "}) for cell in row] for row in table]
-    path = folder / "table.tsv"
-    lines = ["\t".join(str(index) for index in range(len(table[0]))), *("\t".join(row) for row in table)]
-    path.write_text("".join(line + end for line in lines), encoding="utf-8", newline="")
-    if all(row == [""] for row in table):
-        assert "no rows" in problem(path)
-        return
-    while table[-1] == [""]:  # blank lines at the end are no rows
-        table.pop()
-    with mock.patch.object(text_files, "_CHUNK", chunk):
-        assert plain(open_rows(path)) == list(enumerate(table, 2))
-
-
-pieces = [b'"', b",", b"\t", b"\n", b"\r\n", b"\r", b"\0", b"a", b'{"a":1}', b"[", b"\xff", b"\xe4\xbd\xa0", b" "]
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    data=st.lists(st.sampled_from(pieces) | st.binary(max_size=3), max_size=20).map(b"".join),
-    name=st.sampled_from(["x.csv", "x.tsv", "x.jsonl", "x.csv.gz", "x.parquet"]),
-    header=st.booleans(),
-    chunk=st.sampled_from([1, 4, 1 << 20]),
-)
-def test_any_bytes_are_rows_or_a_told_error(folder: Path, data: bytes, name: str, header: bool, chunk: int) -> None:
-    path = folder / name
-    path.write_bytes(b"a\n" + data)
-    found, told = [], ""
-    with mock.patch.object(text_files, "_CHUNK", chunk):
-        try:
-            found = list(open_rows(path, header=header))
-        except InputError as error:
-            told = str(error)
-    assert found or str(path) in told
-    assert [row.line for row in found] == sorted({row.line for row in found})
 
 
 def test_a_large_file_is_read_in_constant_memory(write: Write) -> None:

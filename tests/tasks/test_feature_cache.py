@@ -13,7 +13,7 @@ from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.task import Purpose, new_task
 from bertune.tasks.text_classification import TextClassification
 from bertune.tokenization import Tokenizer
-from tests.tiny import done, files, opinions, same_weights, train, write_rows
+from tests.tiny import bertune, done, files, opinions, same_weights, train, write_rows
 
 Capture = pytest.CaptureFixture[str]
 
@@ -103,3 +103,43 @@ def test_evaluate_finds_what_training_made(tmp_path: Path, made: list[str], caps
     done(capsys, *command, "--no-feature-cache")
     assert made == ["train", "evaluate", "evaluate"]
     assert files(tmp_path / "cache") == before
+
+
+def test_a_file_that_is_replaced_after_reading_is_not_kept_under_its_new_hash(
+    tmp_path: Path, made: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_rows(tmp_path / "dev.jsonl", opinions(12, seed=3))
+    model = train(capsys, tmp_path, opinions(24), "--max-steps", "1")
+    made.clear()
+    with monkeypatch.context() as patch:
+
+        def replaced(self: Any, examples: Any, path: Path) -> list[str]:
+            write_rows(data, opinions(12, seed=4))
+            return []
+
+        patch.setattr(TextClassification, "problems", replaced)
+        done(capsys, "evaluate", "--model", model, "--data", data)
+    assert made == ["evaluate"]
+    done(capsys, "evaluate", "--model", model, "--data", data)
+    assert made == ["evaluate", "evaluate"]  # the new rows were not seen before
+    write_rows(data, opinions(12, seed=3))
+    done(capsys, "evaluate", "--model", model, "--data", data)
+    assert made == ["evaluate", "evaluate"]
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, made: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_rows(tmp_path / "dev.jsonl", opinions(12, seed=3))
+    model = train(capsys, tmp_path, opinions(24), "--max-steps", "1")
+    plain = TextClassification.read
+
+    def growing(self: Any, path: Path, *, labelled: bool) -> Any:
+        yield from plain(self, path, labelled=labelled)
+        with path.open("a") as file:
+            file.write('{"text": "late", "label": "good"}\n')
+
+    monkeypatch.setattr(TextClassification, "read", growing)
+    told = bertune(capsys, "evaluate", "--model", model, "--data", data)
+    assert told.status == 2
+    assert f"{data}: changed while it was read" in told.err

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import bertune
-from bertune.model import RECORD
+from bertune.model import MODEL_FILE
 from tests.nursery import Child, Nursery, command_line
 from tests.runs import differences
 
@@ -82,7 +82,7 @@ def _look(output: Path, figures: Figures, child: Child) -> None:
     figures.before_checkpoint += not list(output.glob("checkpoints/step-*"))
     figures.saving += (output / ".saved").is_dir()
     figures.writing += bool([*output.glob(".writing-*"), *output.glob("checkpoints/.*")])
-    if not (output / RECORD).is_file():
+    if not (output / MODEL_FILE).is_file():
         return
     try:
         bertune.load(output, device="cpu")

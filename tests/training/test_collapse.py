@@ -138,3 +138,39 @@ def test_few_updates_are_said_to_be_few() -> None:
     progress = Progress(step=2, same_answer="'bad'")
     assert "('bad')" in str(collapse_of(progress, PLAN, None))
     assert "--epochs" in str(collapse_of(progress, dataclasses.replace(PLAN, steps=2), None))
+
+
+@pytest.mark.parametrize("label", [[-1, 0, 1], [], [[0], [1]], [0.0, 1.0]])
+def test_what_is_no_number_of_a_class_has_no_loss_at_chance(tmp_path: Path, label: list[Any]) -> None:
+    import dataclasses
+
+    task, features = classes(tmp_path)
+    assert chance_loss(task, dataclasses.replace(features, targets={"label": np.array(label)})) is None
+
+
+def test_targets_beside_the_class_have_a_loss_of_their_own(tmp_path: Path) -> None:
+    import dataclasses
+
+    task, features = classes(tmp_path)
+    targets = {**features.targets, "weight": np.ones(len(features), np.int32)}
+    assert chance_loss(task, dataclasses.replace(features, targets=targets)) is None
+
+
+def test_the_loss_of_a_task_from_a_file_is_not_guessed(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from bertune.tasks.text_classification import TextClassification\n\n\n"
+        "class Pairs(TextClassification):\n"
+        "    def loss(self, logits, targets, layout):\n"
+        "        raise ValueError('two logits a class are expected')\n"
+    )
+    _, features = classes(tmp_path)
+    assert chance_loss(new_task(f"{own}:Pairs"), features) is None
+
+
+def test_a_label_that_training_lacks_counts_as_a_class(tmp_path: Path) -> None:
+    import dataclasses
+
+    task, features = classes(tmp_path, class_weights="balanced")
+    wider = dataclasses.replace(task, labels=("0", "1", "2"), weights=(1.0, 1.0, 1.0))  # type: ignore[type-var]
+    assert chance_loss(wider, features) is not None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bertune.data.features import pack
+from bertune.data.features import Batch, pack
 from bertune.data.resident import ResidentFeatures
 from bertune.training import cuda_graphs
 from bertune.training.cuda_graphs import RecordedUpdates, Work, batches_of
@@ -144,3 +144,26 @@ def test_elsewhere_than_on_cuda_features_stay_on_the_host() -> None:
     make_batch, graphs = batches_of(data, small_run.network(), 2, torch.device("cpu"))
     assert graphs is None
     assert torch.equal(make_batch(np.arange(2), 0).input_ids, pack(data, np.arange(2)).input_ids)
+
+
+def test_out_of_memory_gives_back_what_recordings_hold() -> None:
+    recorder = Calls()
+    parts = made(recorder)
+    assert parts.graphs is not None
+    rows, plan = np.arange(BATCH), small_run.plan(100, BATCH)
+    for step in range(5):
+        update(parts, plan, rows, Progress(step=step))
+    assert parts.graphs.recorded == 1
+
+    def runs_out(logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(batch.layout) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return small_run.loss(logits, batch)
+
+    progress = Progress(step=5)
+    update(dataclasses.replace(parts, loss=runs_out), plan, rows[:-1], progress)
+    assert progress.pieces == 2
+    assert parts.graphs.recorded == 0
+    for step in range(6, 12):
+        update(parts, plan, rows, Progress(step=step))
+    assert recorder.recorded == 1  # and no more of them

@@ -158,6 +158,54 @@ def test_how_much_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_room(tmp_path, 300, 100, 5)  # what lies there is in the new run's room
 
 
+UNREACHABLE = "n" * 300
+"""No name that a disk can have: asking for it is an error of the system, as on a network disk that is gone."""
+
+
+def test_a_disk_that_cannot_be_asked(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long"):
+        (tmp_path / UNREACHABLE).stat()
+    assert room.free_at(tmp_path / UNREACHABLE) == room.free_at(tmp_path)
+    with (
+        pytest.raises(FaultError, match=r"File name too long \(.* are free there\)$"),
+        guarded(tmp_path / UNREACHABLE, "train"),
+        writing(tmp_path / UNREACHABLE / "x", 0),
+    ):
+        (tmp_path / UNREACHABLE).mkdir()
+
+
+def test_no_sizes_are_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertune.training.faults.free_at", lambda _: None)
+    with pytest.raises(FaultError, match=r"x: cannot be written: No space left on device$"), writing(tmp_path / "x", 0):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("checkpoint", ["", "checkpoints/step-00000003", "seed-2/checkpoints/step-00000003.1"])
+def test_a_checkpoint_is_promised_only_where_there_is_one(tmp_path: Path, checkpoint: str) -> None:
+    (tmp_path / checkpoint).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run.yaml").write_text("task: x\n")
+    with pytest.raises(FaultError) as error, guarded(tmp_path, "train"):
+        raise FaultError("no memory for a single sequence")
+    kept = "The last checkpoint is kept; once" if checkpoint else "Once"
+    expected = f"no memory for a single sequence. {kept} that is mended, go on with: bertune train --config "
+    assert str(error.value) == f"{expected}{tmp_path / 'run.yaml'} --resume"
+
+
+def test_room_for_all_seeds_is_checked_before_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    besides = 16 << 20
+    needed = 2 * 300 + 2 * 100 + besides + 3 * (300 + 100 + besides)
+    monkeypatch.setattr(room, "free_at", lambda _: needed)
+    check_room(tmp_path, 300, 100, 1, further=3)
+    monkeypatch.setattr(room, "free_at", lambda _: needed - 1)
+    with pytest.raises(FaultError, match="runs to follow: 3, each leaving 1 checkpoints"):
+        check_room(tmp_path, 300, 100, 1, further=3)
+    options = prepare(tmp_path / "data", "text-classification")
+    monkeypatch.setattr(room, "free_at", lambda _: 50_000_000)  # enough for two of them
+    with pytest.raises(FaultError, match="runs to follow: 2"):
+        start(tmp_path / "run", options | {"seeds": "1,2,3"})
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1320000000, "1.3 GB"), (5e15, "5000.0 TB")]
 )

@@ -115,3 +115,50 @@ def test_other_words_are_no_batch_size(tmp_path: Path, capsys: pytest.CaptureFix
     assert "number (or auto)" in told
     options = TrainOptions(task="t", encoder="e", train="t", output="o", batch_size=0)
     assert options.problems() == ["--batch-size 0: must be at least 1"]
+
+
+def machine(folder: Path, available: int | None, group: str = "/") -> tuple[Path, Path]:
+    """What a kernel would tell: of kB that are available, and of the process's control group."""
+    proc, groups = folder / "proc", folder / "groups"
+    (proc / "self").mkdir(parents=True)
+    told = "MemTotal: 99000 kB\nMemFree: 1 kB\n" + ("" if available is None else f"MemAvailable: {available} kB\n")
+    (proc / "meminfo").write_text(told)
+    (proc / "self" / "cgroup").write_text(f"4:memory:/old\n0::{group}\n")
+    groups.mkdir()
+    return proc, groups
+
+
+def limit(group: Path, most: str, used: int, cached: int) -> None:
+    group.mkdir(parents=True, exist_ok=True)
+    for name, text in (("max", most), ("current", used), ("stat", f"anon 7\ninactive_file {cached}\nslab 9")):
+        (group / f"memory.{name}").write_text(f"{text}\n")
+
+
+def test_pages_that_cache_files_are_free(tmp_path: Path) -> None:
+    assert memory.host_memory(*machine(tmp_path, 5000)) == 5000 * 1024
+
+
+def test_a_containers_limit_caps_the_machines_memory(tmp_path: Path) -> None:
+    proc, groups = machine(tmp_path, 5000)
+    limit(groups, "3000000", 1_200_000, 200_000)
+    assert memory.host_memory(proc, groups) == 2_000_000
+    limit(groups, "max", 1_200_000, 200_000)
+    assert memory.host_memory(proc, groups) == 5000 * 1024
+    limit(groups, "99000000", 0, 0)
+    assert memory.host_memory(proc, groups) == 5000 * 1024
+    limit(groups, "1000", 5000, 0)
+    assert memory.host_memory(proc, groups) == 0
+
+
+def test_the_narrowest_of_the_groups_above_counts(tmp_path: Path) -> None:
+    proc, groups = machine(tmp_path, 5000, "/jobs/one")
+    limit(groups / "jobs" / "one", "max", 100, 0)
+    limit(groups / "jobs", "2000000", 500_000, 0)
+    limit(groups / "other", "10", 0, 0)
+    assert memory.host_memory(proc, groups) == 1_500_000
+
+
+def test_without_the_kernels_word_sysconf_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proc, groups = machine(tmp_path, None)
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_AVPHYS_PAGES": 300, "SC_PAGE_SIZE": 4096}[name])
+    assert memory.host_memory(proc, groups) == 300 * 4096

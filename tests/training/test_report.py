@@ -12,8 +12,10 @@ import torch
 import yaml
 
 import bertune
+from bertune.training import splits
+from bertune.training import train as train_module
 from bertune.training.facts import device_name
-from tests import tiny
+from tests import runs, tiny
 from tests.tiny import opinions, write_rows
 
 Capture = pytest.CaptureFixture[str]
@@ -81,3 +83,52 @@ def test_a_task_without_simple_methods_says_so(tmp_path: Path, capsys: Capture) 
     command += ["--validation", data, "--output", tmp_path / "out", *tiny.FAST, "--baselines", "--max-steps", 1]
     assert "no simple method" in tiny.done(capsys, *command).err
     assert "baselines" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("task", ["text-classification", "pretraining"])
+def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path: Path, task: str) -> None:
+    options = runs.prepare(tmp_path, task)
+    runs.start(tmp_path / "out", options)
+    files = [tmp_path / "out" / name for name in ("metrics.json", "run.yaml", "model.safetensors")]
+    before = [path.read_bytes() for path in files]
+    runs.start(tmp_path / "out", options | {"resume": True})
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_figures_are_kept_before_the_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = runs.prepare(tmp_path, "text-classification") | {"baselines": True}
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bertune.training.train.baselines", broken)
+        with pytest.raises(RuntimeError, match="a defect"):
+            runs.start(tmp_path / "out", options)
+    kept = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert kept["record"]["steps"] == runs.UPDATES
+    assert "baselines" not in kept
+    runs.start(tmp_path / "out", options | {"resume": True})
+    whole = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert whole.pop("baselines")["majority"]
+    assert whole == kept
+
+
+def test_data_are_hashed_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is replaced while the run is being prepared is not what the run is made from."""
+    options = runs.prepare(tmp_path, "text-classification")
+    paths = (options["train"], options["validation"])
+    expected = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    plain = splits.make_splits
+
+    def replaced(*arguments: Any) -> Any:
+        for path in expected:
+            write_rows(path, opinions(30, seed=9))
+        return plain(*arguments)
+
+    monkeypatch.setattr(train_module, "make_splits", replaced)
+    runs.start(tmp_path / "out", options)
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text())["record"]["sha256"]
+    assert {record[f"--{role} {options[role]}"] for role in ("train", "validation")} == set(expected.values())
+    data = json.loads((tmp_path / "out" / "bertune.json").read_text())["data"]
+    assert [data[role]["sha256"] for role in ("train", "validation")] == list(expected.values())

@@ -199,6 +199,13 @@ def _cut(path: Path) -> None:
         file.truncate(1000)
 
 
+def _change(checkpoint: Path, before: str, after: str) -> None:
+    """Another digit in what stays good JSON."""
+    path = checkpoint / "progress.json"
+    assert path.read_text().count(before) == 1
+    path.write_text(path.read_text().replace(before, after))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -208,6 +215,9 @@ def _cut(path: Path) -> None:
         lambda path: (path / "progress.json").unlink(),
         lambda path: (path / "progress.json").write_text("{"),
         lambda path: (path / "progress.json").write_text("[]"),
+        lambda path: (path / "progress.json").write_text("7"),
+        lambda path: _change(path, '"step": 5', '"step": 4'),
+        lambda path: _change(path, '"epoch": 1,', '"epoch": 0,'),
         lambda path: (path / "progress.json").write_bytes(b"\xff\x00"),
     ],
 )

@@ -1,6 +1,7 @@
 """Several seeds: each a run of its own, mean and deviation of their metrics, the best model on top."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 import bertune
 from bertune.training import loop
+from bertune.training.seeds import run_seeds
 from bertune.training.train import TrainResult, train
 from bertune.training.update import update as real_update
 from tests import tiny
@@ -152,3 +154,45 @@ def test_resume_under_other_seeds_is_refused(run: Run) -> None:
     run("all", seeds="1,2")
     with pytest.raises(bertune.InputError, match="--seeds is '1,3', but the run to resume has '1,2'"):
         run("all", seeds="1,3", resume=True)
+
+
+@pytest.mark.parametrize("baselines", [False, True])
+def test_a_finished_run_of_several_stays_as_it_is(run: Run, tmp_path: Path, baselines: bool) -> None:
+    run("all", seeds="1,2", baselines=baselines)
+    before = {path: path.read_bytes() for path in (tmp_path / "all").rglob("*.*") if path.is_file()}
+    kept = json.loads(before[tmp_path / "all" / "metrics.json"])
+    assert kept["record"]["sha256"]
+    assert ("baselines" in kept) == baselines
+    result = run("all", seeds="1,2", baselines=baselines, resume=True)
+    after = {path: path.read_bytes() for path in (tmp_path / "all").rglob("*.*") if path.is_file()}
+    assert [path.name for path in before | after if before.get(path) != after.get(path)] == []
+    beside = {name: value for name, value in kept.items() if isinstance(value, dict) and name != "record"}
+    assert result.more == beside
+
+
+def test_a_length_that_is_too_long_leaves_no_folder(tmp_path: Path, capsys: Capture) -> None:
+    write_encoder(tmp_path / "encoder")
+    data = write_rows(tmp_path / "train.csv", opinions(8))
+    command = ["train", "--task", "text-classification", "--encoder", tmp_path / "encoder", "--train", data]
+    command += ["--validation", data, "--output", tmp_path / "out", "--seeds", "1,2", "--max-seq-length", "4096"]
+    refused(capsys, tmp_path, command, "--max-seq-length 4096", "positions")
+
+
+@pytest.mark.parametrize(("metric", "best"), [("rmse", 2), ("pearson", 1), ("mae", 3)])
+def test_the_best_by_any_metric(tmp_path: Path, metric: str, best: int) -> None:
+    figures = {
+        1: {"rmse": 0.5, "pearson": 0.9, "mae": math.nan},
+        2: {"rmse": 0.4, "pearson": 0.8, "mae": 0.4},
+        3: {"rmse": 0.6, "pearson": 0.7, "mae": 0.3},
+    }
+
+    def made(seed: int, own: Path, resume: bool) -> TrainResult:
+        own.mkdir(parents=True)
+        (own / "model.safetensors").write_text(f"of seed {seed}")
+        return TrainResult(own, figures[seed], 6)
+
+    (tmp_path / ".writing-of-a-killed-process").mkdir()
+    found = run_seeds(tmp_path, (1, 2, 3), metric, made, resume=True)
+    assert found.best == best
+    assert (tmp_path / "model.safetensors").read_text() == f"of seed {best}"
+    assert not list(tmp_path.glob(".*"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bertune.data.features import IGNORED, Batch
-from bertune.errors import InputError
+from bertune.errors import FaultError
 from bertune.network import BatchLoss
 from bertune.tasks.losses import LossOptions, cross_entropy
 from bertune.training.parts import Parts, Progress
@@ -126,7 +126,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
 
 
 def test_memory_that_is_too_short_for_one_sequence_is_told() -> None:
-    with pytest.raises(InputError, match=r"a single sequence .*--activation-checkpointing"):
+    with pytest.raises(FaultError, match=r"a single sequence .*--activation-checkpointing"):
         run(0, 1)
 
 

@@ -87,6 +87,7 @@ def check(task: Task[Any], paths: Mapping[str, Path], text: Text | None, max_seq
         batch = suggested_batch_size(task.defaults.batch_size, len(surveys["train"]), mean)
         for role, sample_ in samples.items():
             findings.extend(of_lengths(surveys[role], sample_, sample_.suggested(text.positions)))
+        findings.extend(_too_long(surveys["train"], text, max_seq_length))
     seconds = time.perf_counter() - start
     source = None if text is None else text.source
     return Report(task, source, surveys, samples, _worst_first(findings), max_seq_length, length, batch, seconds)
@@ -119,6 +120,15 @@ def _findings(task: Task[Any], surveys: Mapping[str, Survey]) -> list[Finding]:
     if validation is not None:
         found.extend(between(train, validation, refused=bool(strange)))
     return found
+
+
+def _too_long(train: Survey, text: Text, max_seq_length: int) -> list[Finding]:
+    """A length that training refuses, as the encoder has no positions for it."""
+    if max_seq_length <= text.positions:
+        return []
+    what = f"--max-seq-length {max_seq_length}: {text.source} has only {text.positions} positions"
+    remedy = f"--max-seq-length {text.positions} or less"
+    return [Finding("error", "refused", str(train.path), len(train), (), what, remedy)]
 
 
 def _refused(task: Task[Any], train: Survey, validation: Survey | None) -> tuple[str | None, list[str]]:

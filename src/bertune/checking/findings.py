@@ -157,9 +157,9 @@ def of_lengths(survey: Survey, lengths: Lengths, suggested: int) -> Iterator[Fin
         yield Finding(severity, "cut", file, over, places, what, remedy)
     if lengths.unknown > 0.01:
         what = f"{lengths.unknown:.1%} of the tokens are unknown to the encoder's vocabulary"
-        yield Finding(
-            "warn", "unknown-tokens", file, 0, (), what, "choose an encoder of the texts' language and script"
-        )
+        places = tuple(filter(None, map(survey.named, lengths.unknown_places)))
+        remedy = "choose an encoder of the texts' language and script"
+        yield Finding("warn", "unknown-tokens", file, lengths.unknown_rows, places, what, remedy)
 
 
 class _Groups:

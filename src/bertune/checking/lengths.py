@@ -48,7 +48,7 @@ class LengthSample:
         self._parts: list[npt.NDArray[np.int32]] = []
         self._longest: list[tuple[int, int | str]] = []
         self._unknown_places: list[int | str] = []
-        self._tokens, self._unknown = 0, 0
+        self._tokens, self._unknown, self._unknown_rows = 0, 0, 0
         self._cuts: bool | None = None
 
     def add(self, examples: list[Any]) -> None:
@@ -64,10 +64,12 @@ class LengthSample:
         unknown = np.flatnonzero(features.input_ids.values == self._tokenizer.special.unk)
         self._tokens += features.tokens
         self._unknown += len(unknown)
-        if len(unknown) and len(self._unknown_places) < SHOWN:
+        if len(unknown):
             sequences = np.searchsorted(features.input_ids.offsets, unknown, side="right") - 1
-            owners = np.unique(features.example_index[sequences])[: SHOWN - len(self._unknown_places)]
-            self._unknown_places += [parts_of(examples[owner]).place for owner in owners]
+            owners = np.unique(features.example_index[sequences])
+            self._unknown_rows += len(owners)
+            shown = owners[: SHOWN - len(self._unknown_places)]
+            self._unknown_places += [parts_of(examples[owner]).place for owner in shown]
         over = np.flatnonzero(lengths > self.limit)
         if self._cuts is None and len(over):
             self._cuts = self._does_cut([examples[index] for index in np.unique(features.example_index[over])[:64]])
@@ -95,6 +97,7 @@ class LengthSample:
             self._cuts is not False,
             tuple(self._longest),
             self._unknown / max(1, self._tokens),
+            self._unknown_rows,
             tuple(self._unknown_places),
         )
 
@@ -108,7 +111,8 @@ class Lengths:
     complete: whether all sequences were looked at, not a sample.
     cuts: whether what is longer loses text; else it is read in windows.
     longest: the longest ones over the limit: tokens, and place.
-    unknown: share of tokens that the vocabulary does not know.  unknown_places: the first of those.
+    unknown: share of tokens that the vocabulary does not know.
+    unknown_rows: how many of the examples that were looked at hold any.  unknown_places: the first of them.
     """
 
     values: npt.NDArray[np.int32]
@@ -117,6 +121,7 @@ class Lengths:
     cuts: bool
     longest: tuple[tuple[int, int | str], ...]
     unknown: float
+    unknown_rows: int
     unknown_places: tuple[int | str, ...]
 
     @property

@@ -8,6 +8,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 LIMIT = 8 << 30
 """Bytes of all entries together; the ones that were used longest ago go first."""
+_LEFT_BEHIND = 24 * 60 * 60
+"""Seconds after which what is half written will not be finished any more."""
 _COLUMNS = ("targets", "extras")
 
 
@@ -39,7 +42,9 @@ class FeatureStore:
             record = json.loads((entry / "features.json").read_text(encoding="utf-8"))
             arrays = {name: _mapped(entry / f"{name}.npy", check) for name, check in record["arrays"].items()}
             found = _from_arrays(arrays, record)
-            os.utime(entry)
+        except PermissionError as error:  # another user's, not ours to judge or to remove
+            logger.info("%s: cannot be read (%s)", entry, error)
+            return None
         except FileNotFoundError as error:
             if entry.exists():
                 self._discard(entry, error)
@@ -47,6 +52,8 @@ class FeatureStore:
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._discard(entry, error)
             return None
+        with contextlib.suppress(OSError):  # a read-only folder serves as well
+            os.utime(entry)
         return found
 
     def put(self, key: str, features: Features) -> None:
@@ -78,6 +85,9 @@ class FeatureStore:
         shutil.rmtree(entry, ignore_errors=True)
 
     def _prune(self) -> None:
+        for left in self.folder.glob(".writing-*"):  # of a process that was killed, once no other can be at work on it
+            if time.time() - left.stat().st_mtime > _LEFT_BEHIND:
+                shutil.rmtree(left, ignore_errors=True)
         entries = [(path.stat().st_mtime, path) for path in self.folder.iterdir() if not path.name.startswith(".")]
         sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for _, path in entries}
         total = sum(sizes.values())

@@ -27,15 +27,37 @@ WORTH = 10_000
 
 @dataclass(frozen=True)
 class Source:
-    """A data file and its SHA-256 when it was read."""
+    """A data file and its SHA-256, taken before its rows are read.
+
+    state: which file it was, how long, and when it was written last.
+    """
 
     path: Path
     sha256: str
+    state: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, path: Path) -> "Source":
-        """A file as it is now."""
-        return cls(path, file_sha256(path))
+        """A file as it is now.
+
+        Raises:
+            InputError: there is none, or it cannot be read.
+        """
+        state = _state(path)
+        return cls(path, file_sha256(path), state)
+
+    def changed(self) -> bool:
+        """Whether the file is another one now, or was written since."""
+        return _state(self.path) != self.state
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """None of it where there is no file, which reading tells better."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def features_folder() -> Path:

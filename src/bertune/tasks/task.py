@@ -95,7 +95,7 @@ class Task(Protocol[ExampleT]):
 
     @property
     def metric(self) -> str:
-        """The metric that picks the best model; larger is better unless it is `loss`."""
+        """The metric that picks the best model; larger is better, but for errors (`lower_is_better`)."""
         ...
 
     def read(self, path: Path, *, labelled: bool) -> Iterator[ExampleT]:
@@ -267,3 +267,8 @@ def task_from_json(state: Mapping[str, Any], trust_task_file: str | Path | None 
     """
     restored: Task[Any] = _made(*kind_from_json(state, trust_task_file), state.get("options")).restored(state)
     return restored
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is an error, by its name: a loss, rmse, mae."""
+    return metric.endswith("loss") or metric in ("rmse", "mae")

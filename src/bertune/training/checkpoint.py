@@ -1,6 +1,7 @@
 """Checkpoints of a run: folders of tensors and progress, whole or not there, each with a hash of its content."""
 
 import dataclasses
+import hashlib
 import json
 import logging
 import re
@@ -63,11 +64,12 @@ class Checkpoints:
         beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.folder))
         try:
             save_file(tensors, beside / "state.safetensors")
-            described = {
+            described: dict[str, Any] = {
                 "progress": dataclasses.asdict(progress),
                 "inputs": self._inputs,
                 "sha256": file_sha256(beside / "state.safetensors"),
             }
+            described["own_sha256"] = _own_sha256(described)
             (beside / "progress.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
             sync_tree(beside)
             beside.rename(target)
@@ -158,8 +160,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         OSError, ValueError, KeyError, SafetensorError: it is not as it was written.
     """
     described = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+    if not isinstance(described, dict):
+        raise ValueError("progress.json holds no object")
+    if described.pop("own_sha256") != _own_sha256(described):
+        raise ValueError("the SHA-256 of progress.json does not match")
     if not (path / "state.safetensors").is_file():
         raise ValueError("state.safetensors is missing")
     if file_sha256(path / "state.safetensors") != described["sha256"]:
-        raise ValueError("its SHA-256 does not match")
+        raise ValueError("the SHA-256 of state.safetensors does not match")
     return described, load_file(path / "state.safetensors")
+
+
+def _own_sha256(described: Mapping[str, Any]) -> str:
+    """Of all that progress.json says besides, however it is laid out."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

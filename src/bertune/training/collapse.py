@@ -5,9 +5,10 @@ al., 2021, "On the stability of fine-tuning BERT").
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from bertune.data.features import Features
@@ -15,6 +16,7 @@ from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
 from bertune.tasks.answers import answer_of, truth_of
 from bertune.tasks.task import Logits, Task
+from bertune.tasks.task_files import task_file_of
 from bertune.training.parts import Plan, Progress
 
 LOOKED_AT = 256
@@ -72,12 +74,13 @@ def _shown(answer: object) -> str:
 def chance_loss(task: Task[Any], features: Features) -> float | None:
     """The training loss of always giving the classes' frequencies, or equal odds if that is less.
 
-    It is the entropy of the labels where the loss is plain cross-entropy. None for tasks without one class a sequence.
+    It is the entropy of the labels where the loss is plain cross-entropy. None for tasks without one class a sequence,
+    and for those from a user's file, whose losses may be of any kind.
     """
     target = features.targets.get("label")
-    if not isinstance(target, np.ndarray) or target.ndim != 1 or not np.issubdtype(target.dtype, np.integer):
+    if task_file_of(task) is not None or len(features.targets) > 1 or not _are_classes(target):
         return None
-    shares = np.bincount(target) / len(target)
+    shares = np.bincount(target, minlength=len(getattr(task, "labels", ()))) / len(target)
     layout = Layout.packed([1] * len(target))
     targets = {"label": torch.from_numpy(target).long()}
     found = []
@@ -86,6 +89,12 @@ def chance_loss(task: Task[Any], features: Features) -> float | None:
         total, count = task.loss(logits, targets, layout)
         found.append(float(total) / float(count))
     return min(found)
+
+
+def _are_classes(target: Any) -> TypeGuard[npt.NDArray[np.integer[Any]]]:
+    """Whether a column of targets holds the number of a class for every sequence."""
+    plain = isinstance(target, np.ndarray) and target.ndim == 1 and np.issubdtype(target.dtype, np.integer)
+    return plain and len(target) > 0 and int(target.min()) >= 0
 
 
 def collapse_of(progress: Progress, plan: Plan, chance: float | None) -> str | None:

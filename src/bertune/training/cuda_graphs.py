@@ -91,10 +91,11 @@ class CudaRecorder:
 
     def record(self, work: Work) -> Work:
         """A CUDA graph of the work."""
-        # Kept even if it fails: PyTorch's allocator goes on asking a graph that was begun and never ended.
+        # Kept if it fails: PyTorch's allocator goes on asking a graph that was begun and never ended.
         self._begun = graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             work()
+        self._begun = None  # else its memory would outlive what replays it
         return graph.replay
 
 
@@ -129,6 +130,11 @@ class RecordedUpdates:
     def recorded(self) -> int:
         """Sizes of batches whose updates are replayed."""
         return len(self._recorded)
+
+    def forget(self) -> None:
+        """Let go of all recordings, and of the memory that they hold; none is made any more."""
+        self._recorded.clear()
+        self._gave_up = True
 
     def run(self, parts: Parts, units: npt.NDArray[np.int64], rate: float, directly: Callable[[], Numbers]) -> Numbers:
         """One update on the units at these places, with this learning rate.
@@ -180,8 +186,7 @@ class RecordedUpdates:
         try:
             replay = self._recorder.record(work)
         except (RuntimeError, MemoryError, AttributeError, TypeError) as error:
-            self._gave_up = True
-            self._recorded.clear()
+            self.forget()
             parts.optimizer.clear()
             restore_random_state(before)
             told = str(error).partition("\n")[0]

@@ -10,7 +10,7 @@ import torch
 import bertune
 from bertune.model import versions
 
-RECORD = "record"
+RECORD_KEY = "record"
 """The key of run.yaml under which facts stand; it is no option."""
 
 

@@ -1,5 +1,6 @@
 """What stops a run from outside, told: signals, disks, memory; with what is kept and how to go on."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ def writing(path: Path, needed: int) -> Iterator[None]:
         free = free_at(path)
         sizes = [f"{shown(needed)} are needed"] if needed else []
         sizes += [f"{shown(free)} are free there"] if free is not None else []
-        raise FaultError(f"{path}: cannot be written: {reason} ({', '.join(sizes)})") from error
+        told = f" ({', '.join(sizes)})" if sizes else ""
+        raise FaultError(f"{path}: cannot be written: {reason}{told}") from error
 
 
 @contextmanager
@@ -47,8 +49,11 @@ def guarded(folder: Path, verb: str) -> Iterator[None]:
         FaultError: the disk or the memory gave out.
     """
 
+    def begun() -> bool:
+        return os.path.isfile(folder / "run.yaml")  # noqa: PTH113 (unlike Path.is_file it never raises)
+
     def how() -> str:
-        if (folder / "run.yaml").is_file():
+        if begun():
             return f"go on with: bertune {verb} --config {folder / 'run.yaml'} --resume"
         return "the run had not begun, the same command starts it again"
 
@@ -59,9 +64,10 @@ def guarded(folder: Path, verb: str) -> Iterator[None]:
             error.told.append(how())
             raise
         except FaultError as error:
-            if not (folder / "run.yaml").is_file():
+            if not begun():
                 raise
-            raise FaultError(f"{error}. The last checkpoint is kept; when there is room again, {how()}") from error
+            kept = "The last checkpoint is kept; once" if _holds_checkpoint(folder) else "Once"
+            raise FaultError(f"{error}. {kept} that is mended, {how()}") from error
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -69,6 +75,14 @@ def guarded(folder: Path, verb: str) -> Iterator[None]:
                 f"no memory left: {_in_short(error)}. Close other programs, or train anew with a smaller --batch-size, "
                 f"a shorter --max-seq-length, --gradient-accumulation or --activation-checkpointing; {how()}"
             ) from error
+
+
+def _holds_checkpoint(folder: Path) -> bool:
+    """Whether a run's folder, or that of one of its seeds, can be seen to hold one."""
+    try:
+        return any(True for pattern in ("", "seed-*/") for _ in folder.glob(f"{pattern}checkpoints/step-*"))
+    except OSError:
+        return False
 
 
 def _in_short(error: BaseException) -> str:

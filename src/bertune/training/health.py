@@ -6,6 +6,7 @@ The optimizer changes nothing where the norm of the gradients is not finite (`tr
 
 import logging
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,26 +21,38 @@ SMOOTHING = 0.98
 """The training loss is a moving mean over about 50 updates."""
 
 
-def count_update(parts: Parts, plan: Plan, progress: Progress, rows: npt.NDArray[np.int64], numbers: "Reading") -> None:
+@dataclass(frozen=True)
+class Made:
+    """An update that was made: its number, from 1, the epoch it belongs to, and the places of its sequences."""
+
+    step: int
+    epoch: int
+    rows: npt.NDArray[np.int64]
+
+
+def count_update(parts: Parts, plan: Plan, progress: Progress, made: Made, numbers: tuple[float, float]) -> None:
     """Take note of an update: count it where it was skipped, else let its loss into the moving mean.
+
+    numbers: the loss, and the gradients' norm.
 
     Raises:
         InputError: too many updates in a row had no finite numbers.
     """
-    step, loss, norm = numbers
+    loss, norm = numbers
+    rows = made.rows
     if math.isfinite(loss) and math.isfinite(norm):
         progress.skipped_in_a_row = 0
-        if step > plan.schedule.warmup:
+        if made.step > plan.schedule.warmup:
             progress.losses += 1
             share = max(1 / progress.losses, 1 - SMOOTHING)
             progress.loss += share * (loss - progress.loss)
         return
     progress.skipped += 1
     progress.skipped_in_a_row += 1
-    found = traced(parts, rows, progress.epoch)
+    found = traced(parts, rows, made.epoch)
     logger.warning(
         "update %d: loss %s, gradient norm %s; skipped (%d in a row). Its rows: %s%s",
-        step, loss, norm, progress.skipped_in_a_row, parts.name_rows(rows), f". {found}" if found else "",
+        made.step, loss, norm, progress.skipped_in_a_row, parts.name_rows(rows), f". {found}" if found else "",
     )  # fmt: skip
     if progress.skipped_in_a_row >= plan.max_skipped:
         raise InputError(
@@ -47,10 +60,6 @@ def count_update(parts: Parts, plan: Plan, progress: Progress, rows: npt.NDArray
             f"(--max-skipped {plan.max_skipped}), the last on {parts.name_rows(rows)}. {found + '; ' if found else ''}"
             "try a lower --learning-rate or --precision fp32, and look at those rows"
         )
-
-
-Reading = tuple[int, float, float]
-"""An update's number, from 1, its loss and its gradients' norm."""
 
 
 def traced(parts: Parts, rows: npt.NDArray[np.int64], epoch: int) -> str:

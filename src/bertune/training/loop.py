@@ -14,7 +14,8 @@ import torch
 from bertune.data.batching import shuffled_batches
 from bertune.errors import InputError, Interrupted
 from bertune.progress import Bar, progress_bar
-from bertune.training.health import count_update, tell_skipped
+from bertune.tasks.task import lower_is_better
+from bertune.training.health import Made, count_update, tell_skipped
 from bertune.training.interruption import asked, at_once, deferred, raise_if_asked, watched
 from bertune.training.parts import Keeper, Parts, Plan, Progress
 from bertune.training.randomness import random_state, restore_random_state
@@ -38,6 +39,7 @@ def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
 
     Raises:
         InputError: gradients that stay without finite values.
+        FaultError: no memory for a single sequence; a checkpoint that cannot be written.
         Interrupted: by a signal; all updates so far are in a checkpoint, if no second signal came.
     """
     with watched(), deferred(), progress_bar("training", plan.steps, done=progress.step) as bar:
@@ -60,9 +62,11 @@ def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
             progress.due = at_end if plan.check_every is None else progress.step % plan.check_every == 0
             progress.due = progress.due or progress.step == plan.steps
             keep = asked() or (plan.checkpoint_every is not None and progress.step % plan.checkpoint_every == 0)
-            reader.add(progress.step, rows, numbers)
+            reader.add(Made(progress.step, progress.epoch, rows), numbers)
+            began = time.perf_counter()
+            progress.seconds += began - start  # before anything is told of it
             reader.read(progress, everything=progress.due or keep)
-            progress.seconds += time.perf_counter() - start
+            progress.seconds += time.perf_counter() - began
             progress.wall_seconds = time.perf_counter() - begun
             if at_end:
                 progress.epoch, progress.batch = progress.epoch + 1, 0
@@ -85,11 +89,11 @@ class _Reader:
     def __init__(self, parts: Parts, plan: Plan, bar: Bar) -> None:
         self._parts, self._plan, self._bar = parts, plan, bar
         self._behind = 0 if parts.network.device.type == "cpu" else READ_BEHIND
-        self._waiting: deque[tuple[int, npt.NDArray[np.int64], Numbers]] = deque()
+        self._waiting: deque[tuple[Made, Numbers]] = deque()
 
-    def add(self, step: int, rows: npt.NDArray[np.int64], numbers: Numbers) -> None:
-        """One more update, the `step`-th, on the sequences at `rows`."""
-        self._waiting.append((step, rows, numbers))
+    def add(self, made: Made, numbers: Numbers) -> None:
+        """One more update, and what it will have come to."""
+        self._waiting.append((made, numbers))
 
     def read(self, progress: Progress, *, everything: bool) -> None:
         """Tell of the updates that are far enough behind, or of all.
@@ -98,10 +102,10 @@ class _Reader:
             InputError: gradients that stay without finite values.
         """
         while len(self._waiting) > (0 if everything else self._behind):
-            step, rows, numbers = self._waiting.popleft()
+            made, numbers = self._waiting.popleft()
             loss, norm = numbers.read()
-            count_update(self._parts, self._plan, progress, rows, (step, loss, norm))
-            _tell(self._parts.keeper, self._bar, progress, self._plan, step, loss, norm)
+            count_update(self._parts, self._plan, progress, made, (loss, norm))
+            _tell(self._parts.keeper, self._bar, progress, self._plan, made.step, loss, norm)
 
 
 def _batches(parts: Parts, plan: Plan, epoch: int) -> list[npt.NDArray[np.int64]]:
@@ -148,6 +152,8 @@ def check(parts: Parts, plan: Plan, progress: Progress) -> None:
 def is_better(metrics: Mapping[str, float], metric: str | None, best: float | None) -> bool:
     """Whether these metrics beat the best so far; without validation the latest model is always the best.
 
+    What is no number (NaN) beats nothing, and any number beats it.
+
     Raises:
         InputError: a metric that the task does not give.
     """
@@ -156,9 +162,9 @@ def is_better(metrics: Mapping[str, float], metric: str | None, best: float | No
     if metric not in metrics:
         raise InputError(f"--metric {metric}: this task gives {', '.join(metrics)}")
     value = metrics[metric]
-    if best is None:
-        return True
-    return value < best if metric.endswith("loss") else value > best
+    if best is None or math.isnan(best):
+        return best is None or not math.isnan(value)
+    return value < best if lower_is_better(metric) else value > best
 
 
 def weights_of(parts: Parts) -> dict[str, torch.Tensor]:

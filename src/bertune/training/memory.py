@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -52,9 +54,53 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    if device.type == "cpu" and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return host_memory() if device.type == "cpu" else None
+
+
+def host_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that this process can still have: the machine's, or what its control groups (version 2) leave of them.
+
+    Pages that merely cache files count as free, as the kernel gives them up first.
+
+    Args:
+        proc: where the kernel tells of processes and memory.
+        groups: where it tells of control groups.
+    """
+    free = _available(proc / "meminfo")
+    if free is None and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if free is None:
+        return None
+    return max(0, min([free, *_left_by_groups(proc / "self" / "cgroup", groups)]))
+
+
+def _available(meminfo: Path) -> int | None:
+    for line in _lines(meminfo):
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
     return None
+
+
+def _left_by_groups(own: Path, groups: Path) -> Iterator[int]:
+    """What the process's group and those above it leave of their limits."""
+    inside = next((line[3:].strip("/") for line in _lines(own) if line.startswith("0::")), "")
+    group = groups / inside if ".." not in inside else groups  # beyond a container's own groups nothing is seen
+    for one in (group, *group.parents):
+        limit, used = _lines(one / "memory.max"), _lines(one / "memory.current")
+        if limit and used and limit[0] != "max":
+            cached = (line.split()[1] for line in _lines(one / "memory.stat") if line.startswith("inactive_file "))
+            yield int(limit[0]) - int(used[0]) + int(next(cached, 0))
+        if one == groups:
+            return
+
+
+def _lines(path: Path) -> list[str]:
+    """Of a file of the kernel's; none where there is no such file."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
 
 
 def parts_that_fit(encoder: Encoder, device: torch.device, batch_size: int, longest: int) -> int:

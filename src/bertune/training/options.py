@@ -1,7 +1,6 @@
 """Every option of a training run: command line, YAML file and saved run.yaml are this one tree."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from bertune.options import DEVICES, PRECISIONS, option
@@ -93,8 +92,3 @@ class TrainOptions:
         parts = [part.strip() for part in (self.seeds or "").split(",")]
         seeds = tuple(int(part) for part in parts if part.isdecimal())
         return seeds if len(seeds) == len(parts) and len(set(seeds)) == len(seeds) > 1 else ()
-
-
-def holds_run(folder: Path) -> bool:
-    """Whether a folder holds a run or a model already."""
-    return any((folder / name).exists() for name in ("run.yaml", "bertune.json", "config.json", "checkpoints"))

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from bertune.checkpoints.huggingface import read_json
 from bertune.data.features import Batch, pack
-from bertune.data.yaml_files import read_yaml
 from bertune.errors import InputError, Problems
 from bertune.files import write_text
 from bertune.model import Making, save_model
@@ -26,25 +25,25 @@ from bertune.progress import console, progress_bar, table_of
 from bertune.tasks.masking.head import PretrainingScores
 from bertune.tasks.pretraining import Pretraining, PretrainingOptions
 from bertune.tokenization import Tokenizer
-from bertune.training.facts import RECORD, facts
+from bertune.training.facts import RECORD_KEY, facts
 from bertune.training.faults import guarded, writing
 from bertune.training.inputs import encoder_sha256, files_sha256
 from bertune.training.loop import fit, steps_per_epoch
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
-from bertune.training.options import holds_run
+from bertune.training.output import output_problems
 from bertune.training.parts import Parts, Plan, Progress
 from bertune.training.pretrain_data import Inputs, PretrainingData, Source, find_inputs, open_data
 from bertune.training.pretrain_options import PretrainOptions
 from bertune.training.pretrain_start import Start, open_start
 from bertune.training.randomness import seed_all
-from bertune.training.report import metrics_of, record_of, write_metrics
+from bertune.training.report import finished, metrics_of, record_of, write_metrics
 from bertune.training.run import RunFolder
 from bertune.training.train import TrainResult
 from bertune.training.tries import Tries
 
 logger = logging.getLogger(__name__)
 
-_MAY_DIFFER = {"resume", "output", "cache", "checkpoint_every", "keep_checkpoints", RECORD}
+_MAY_DIFFER = {"resume", "output", "cache", "checkpoint_every", "keep_checkpoints", RECORD_KEY}
 """Options that a resumed run need not repeat."""
 _EVALUATIONS = 10
 """Evaluations of a run where nothing else is said."""
@@ -78,7 +77,7 @@ def run(options: PretrainOptions) -> TrainResult:
 
     Raises:
         InputError: bad options or data; nothing but tokenized text in the cache has been written then.
-        FaultError: disk or memory gave out; the last checkpoint is kept.
+        FaultError: disk or memory gave out; the last checkpoint, if there is one, is kept.
         Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
     with guarded(Path(options.output), "pretrain"):
@@ -91,6 +90,10 @@ def _run(options: PretrainOptions) -> TrainResult:
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
     seed_all(options.seed)
+    # Hashed before anything is read: what comes into a file later is not what this run is made from.
+    hashes = {"--train": files_sha256(inputs.train)}
+    if inputs.validation:
+        hashes["--validation"] = files_sha256(inputs.validation)
     with open_start(options) as start:
         pairs = _next_sentence(start, inputs, options)
         if inputs.kind != "tfrecord":  # told before any long work
@@ -99,10 +102,7 @@ def _run(options: PretrainOptions) -> TrainResult:
         _check_length(data.length, start, options)
         network = start.network(next_sentence=pairs)
         tensors = start.checkpoint.tensors if start.checkpoint is not None else {}
-        encoder = encoder_sha256(start.config, tensors, start.tokenizer)
-    hashes = {"the start (--encoder, --vocab, --add-tokens)": encoder, "--train": files_sha256(inputs.train)}
-    if inputs.validation:
-        hashes["--validation"] = files_sha256(inputs.validation)
+        hashes["the start (--encoder, --vocab, --add-tokens)"] = encoder_sha256(start.config, tensors, start.tokenizer)
     network.to(device)
     # The word vectors are the last layer of the masked-word head too, so their gradient is dense.
     network.encoder.embeddings.word.sparse = False
@@ -117,7 +117,7 @@ def _run(options: PretrainOptions) -> TrainResult:
     session = _Session(options, start.name, start.tokenizer, network, data, tree, pairs)
     folder = RunFolder(output, session.save, keep=options.keep_checkpoints, inputs=hashes)
     session.facts = facts(device, dtype, hashes)
-    progress = folder.start(optimizer, tree | {RECORD: session.facts}, resume=options.resume)
+    progress = folder.start(optimizer, tree | {RECORD_KEY: session.facts}, resume=options.resume)
     progress.seed = options.seed
     kinds = "masked words and next sentence" if pairs else "masked words"
     logger.info("pre-training on %s: %d sequences on %s in %s", kinds, len(data.train), device, str(dtype)[6:])
@@ -215,20 +215,7 @@ def _check(options: PretrainOptions, tree: Mapping[str, Any]) -> Inputs:
     """
     problems = Problems()
     problems.extend(options.problems())
-    output = Path(options.output)
-    if output.exists() and not output.is_dir():
-        problems.add(f"--output {output}: is a file; name a folder")
-    elif options.resume and not (output / "run.yaml").is_file():
-        problems.add(f"--resume: {output} holds no run to go on with; leave --resume away to start one")
-    elif options.resume:
-        before = read_yaml(output / "run.yaml")
-        problems.extend(
-            f"--{name.replace('_', '-')} is {tree.get(name)!r}, but the run to resume has {before.get(name)!r}"
-            for name in sorted(set(tree) | set(before))
-            if name not in _MAY_DIFFER and tree.get(name) != before.get(name)
-        )
-    elif holds_run(output):
-        problems.add(f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume")
+    problems.extend(output_problems(Path(options.output), tree, _MAY_DIFFER, resume=options.resume))
     inputs = None
     try:
         inputs = find_inputs(options)
@@ -293,8 +280,10 @@ def _before(path: Path, session: _Session) -> dict[str, float]:
 def _finish(output: Path, session: _Session, progress: Progress) -> TrainResult:
     """Complete metrics.json with the start's figures and the run's speed, and show the closing table."""
     before = {f"before_{name}": value for name, value in session.before.items()}
-    metrics = metrics_of(progress) | before
-    write_metrics(output, metrics, record_of(Tries(progress, None, []), session.facts), {})
+    told = finished(output) if session.options.resume else None
+    record = record_of(Tries(progress, None, []), session.facts)
+    metrics, record, more = told or (metrics_of(progress) | before, record, {})
+    write_metrics(output, metrics, record, more)
     title = f"{output}: the model of step {progress.best_step}"
     console.print(table_of(title + (f", best by {METRIC}" if session.before else ""), metrics))
     return TrainResult(output, metrics, progress.step)

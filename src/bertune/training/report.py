@@ -1,16 +1,18 @@
 """What a finished run says: metrics.json, the record in run.yaml, and the closing table."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from bertune.checkpoints.huggingface import read_json
 from bertune.data.yaml_files import read_yaml, write_yaml
+from bertune.errors import InputError
 from bertune.files import write_text
 from bertune.progress import table_of
-from bertune.training.facts import RECORD
+from bertune.training.facts import RECORD_KEY
 from bertune.training.faults import writing
 from bertune.training.parts import Progress
 from bertune.training.tries import Tries
@@ -49,8 +51,50 @@ def record_of(tries: Tries, facts: Mapping[str, Any]) -> dict[str, Any]:
 def write_metrics(folder: Path, metrics: Scores, record: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     """metrics.json: figures at its top, beside them `record`, and what `more` holds; the record in run.yaml too."""
     with writing(folder / "metrics.json", 0):
-        write_text(folder / "metrics.json", json.dumps({**metrics, **more, RECORD: record}, indent=2) + "\n")
-        write_yaml(folder / "run.yaml", read_yaml(folder / "run.yaml") | {RECORD: dict(record)})
+        write_text(folder / "metrics.json", json.dumps({**metrics, **more, RECORD_KEY: record}, indent=2) + "\n")
+        write_yaml(folder / "run.yaml", read_yaml(folder / "run.yaml") | {RECORD_KEY: dict(record)})
+
+
+def write_all(
+    folder: Path,
+    metrics: Scores,
+    record: Mapping[str, Any],
+    more: Mapping[str, Any],
+    baselines: Callable[[], Mapping[str, Scores]],
+) -> dict[str, Any]:
+    """Write metrics.json, and once more when the baselines are known: should they fail, the run has its figures.
+
+    Args:
+        folder: of the run.
+        metrics: figures for its top.
+        record: how they were had.
+        more: what stands beside them; baselines that are there already are not had again.
+        baselines: has them; none where none were asked for.
+
+    Returns: `more` with the baselines.
+    """
+    write_metrics(folder, metrics, record, more)
+    if "baselines" in more or not (found := baselines()):
+        return dict(more)
+    whole = {**more, "baselines": found}
+    write_metrics(folder, metrics, record, whole)
+    return whole
+
+
+def finished(folder: Path) -> tuple[dict[str, float], dict[str, Any], dict[str, Any]] | None:
+    """What a run that has ended left in metrics.json: its figures, its record, and what stands beside them.
+
+    None while it has not, for the record comes last, and where the file cannot be read.
+    """
+    try:
+        told = read_json(folder / "metrics.json")
+    except InputError:
+        return None
+    record = told.pop(RECORD_KEY, None)
+    if not isinstance(record, dict):
+        return None
+    metrics = {name: value for name, value in told.items() if isinstance(value, int | float)}
+    return metrics, record, {name: value for name, value in told.items() if name not in metrics}
 
 
 def closing_table(title: str, metrics: Scores, baselines: Mapping[str, Scores]) -> Table:

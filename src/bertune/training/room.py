@@ -1,5 +1,6 @@
 """How much disk a run needs, checked before it starts; sizes for people."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ def shown(size: int) -> str:
 
 def free_at(path: Path) -> int | None:
     """Bytes that a file at this place may take up; None where the disk does not tell."""
-    while not path.exists() and path != path.parent:
+    while not os.path.exists(path) and path != path.parent:  # noqa: PTH110 (unlike Path.exists it never raises)
         path = path.parent
     try:
         return shutil.disk_usage(path).free
@@ -37,7 +38,7 @@ def free_at(path: Path) -> int | None:
         return None
 
 
-def check_room(folder: Path, checkpoint: int, model: int, keep: int) -> None:
+def check_room(folder: Path, checkpoint: int, model: int, keep: int, further: int = 0) -> None:
     """See whether a run's files find room on the disk of its output folder.
 
     A new checkpoint is written beside one that stays, a new best model beside the one that it replaces.
@@ -47,19 +48,23 @@ def check_room(folder: Path, checkpoint: int, model: int, keep: int) -> None:
         checkpoint: bytes of one.
         model: bytes of the model's weights.
         keep: checkpoints that stay.
+        further: runs of the same size that are to follow on the same disk; what each leaves there counts too.
 
     Raises:
         FaultError: they do not; with the numbers.
+        OSError: what lies there cannot be looked at.
     """
     checkpoints = max(keep, 2)
     needed = checkpoints * checkpoint + 2 * model + _BESIDES
+    needed += further * (keep * checkpoint + model + _BESIDES)
     there = sum(path.stat().st_size for path in folder.glob("checkpoints/*/*") if path.is_file())
     there += sum(path.stat().st_size for path in folder.glob("model.safetensors"))
     free = free_at(folder)
     if free is not None and needed - there > free:
+        runs = f"; runs to follow: {further}, each leaving {keep} checkpoints and a model" if further else ""
         raise FaultError(
             f"--output {folder}: this run needs {shown(needed - there)} on its disk, and {shown(free)} are free: "
             f"{checkpoints} checkpoints of {shown(checkpoint)} (--keep-checkpoints {keep}; a new one is whole before "
-            f"an old one goes), the best model of {shown(model)} and the next one beside it. "
+            f"an old one goes), the best model of {shown(model)} and the next one beside it{runs}. "
             "Make room, or name a folder on another disk"
         )

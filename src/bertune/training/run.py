@@ -49,20 +49,32 @@ class RunFolder:
         self._curves = Curves(folder / "logs")
         self._place: tuple[int, int] | None = None
 
-    def start(self, optimizer: AdamW, tree: Mapping[str, Any], *, resume: bool) -> Progress:
+    def start(
+        self,
+        optimizer: AdamW,
+        tree: Mapping[str, Any],
+        *,
+        resume: bool,
+        further: int = 0,
+        begin: Callable[[], None] = lambda: None,
+    ) -> Progress:
         """Begin a run, or take up the one that lies here: room checked, what a killed process left cleared away.
 
         Args:
             optimizer: of the run; a checkpoint's weights and moments go there.
             tree: all options, for run.yaml.
             resume: whether to go on.
+            further: runs of the same size that are to follow on the same disk.
+            begin: done before anything is written here, once nothing speaks against the run any more.
 
         Raises:
             InputError: only damaged checkpoints; other data or another encoder than the run began with.
             FaultError: too little room, or a folder that cannot be written.
         """
-        check_room(self.folder, size_of(optimizer.state()), size_of(optimizer.masters()), self._keep)
+        with writing(self.folder, 0):
+            check_room(self.folder, size_of(optimizer.state()), size_of(optimizer.masters()), self._keep, further)
         progress = self.load_checkpoint(optimizer) if resume else Progress()
+        begin()
         with writing(self.folder, 0):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_yaml(self.folder / "run.yaml", tree)  # the first of all: from now on the run can be resumed

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from rich.table import Table
 
 from bertune.checkpoints.huggingface import read_json
 from bertune.errors import InputError
 from bertune.files import publish, write_text
-from bertune.model import RECORD
+from bertune.model import MODEL_FILE
 from bertune.training.faults import writing
 from bertune.training.loop import is_better
+from bertune.training.report import finished
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +53,23 @@ TrainSeed = Callable[[int, Path, bool], SeedResult]
 
 @dataclass(frozen=True)
 class Seeds:
-    """What several seeds came to. metrics: by seed.  best: seed of the best model.  steps: updates of its run."""
+    """What several seeds came to.
+
+    metrics: by seed.
+    best: seed of the best model.  record: how it was had.
+    updates: that each run made.
+    """
 
     metrics: dict[int, dict[str, float]]
     best: int
     metric: str
-    steps: int
+    updates: dict[int, int]
+    record: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Updates of the best model's run."""
+        return self.updates[self.best]
 
     def _shared(self) -> list[str]:
         first, *others = self.metrics.values()
@@ -69,12 +82,12 @@ class Seeds:
 
     @property
     def deviation(self) -> dict[str, float]:
-        """The standard deviation of the sample."""
-        return {name: statistics.stdev(one[name] for one in self.metrics.values()) for name in self._shared()}
+        """The standard deviation of the sample; NaN where a metric of any seed is no number."""
+        return {name: float(np.std([one[name] for one in self.metrics.values()], ddof=1)) for name in self._shared()}
 
     def to_json(self) -> dict[str, Any]:
         """For seeds.json."""
-        by_seed = {str(seed): metrics for seed, metrics in self.metrics.items()}
+        by_seed = {str(seed): {**metrics, _STEPS: self.updates[seed]} for seed, metrics in self.metrics.items()}
         return {
             "metric": self.metric,
             "best": self.best,
@@ -109,29 +122,39 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
     Raises:
         InputError: a record of seeds that is not as it was written.
     """
-    finished = _read(folder / FILE) if resume else {}
+    done = _read(folder / FILE) if resume else {}
+    if resume:
+        _clear_away(folder)
     for number, seed in enumerate(seeds, 1):
         own = folder / f"seed-{seed}"
-        if seed in finished:
+        if seed in done:
             logger.info("seed %d (%d of %d) is done", seed, number, len(seeds))
             continue
         logger.info("seed %d (%d of %d), in %s", seed, number, len(seeds), own)
         result = train(seed, own, (own / "run.yaml").is_file())
-        finished[seed] = result.metrics | {_STEPS: result.steps}
+        done[seed] = result.metrics | {_STEPS: result.steps}
         with writing(folder / FILE, 0):
-            by_seed = {str(one): metrics for one, metrics in finished.items()}
+            by_seed = {str(one): metrics for one, metrics in done.items()}
             write_text(folder / FILE, json.dumps({"seeds": by_seed}, indent=2) + "\n")
     best = seeds[0]
     for seed in seeds[1:]:
-        if is_better(finished[seed], metric, finished[best][metric]):
+        if is_better(done[seed], metric, done[best][metric]):
             best = seed
-    steps = int(finished[best][_STEPS])
-    plain = {seed: {name: x for name, x in finished[seed].items() if name != _STEPS} for seed in seeds}
-    made = Seeds(plain, best, metric, steps)
+    updates = {seed: int(done[seed][_STEPS]) for seed in seeds}
+    plain = {seed: {name: x for name, x in done[seed].items() if name != _STEPS} for seed in seeds}
+    told = finished(folder / f"seed-{best}")
+    made = Seeds(plain, best, metric, updates, {} if told is None else told[1])
     with writing(folder / FILE, 0):
         _put_on_top(folder, folder / f"seed-{best}")
         write_text(folder / FILE, json.dumps(made.to_json(), indent=2) + "\n")
     return made
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove what a process left that was killed while it put a model on top."""
+    with writing(folder, 0):
+        for left in folder.glob(".writing-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _put_on_top(folder: Path, best: Path) -> None:
@@ -144,7 +167,7 @@ def _put_on_top(folder: Path, best: Path) -> None:
             dirs_exist_ok=True,
             ignore=lambda at, _: {*_OF_THE_RUN, *hidden} if Path(at) == best else set(),
         )
-        publish(beside, folder, ("model.safetensors", RECORD))
+        publish(beside, folder, ("model.safetensors", MODEL_FILE))
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

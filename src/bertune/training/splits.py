@@ -10,11 +10,29 @@ from bertune.checking.doctor import tell_briefly
 from bertune.checkpoints.source import Checkpoint
 from bertune.data.features import Features
 from bertune.errors import InputError, Problems
+from bertune.model import read_hashed
 from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.task import Purpose, Task
 from bertune.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The examples of one file, and its hash from before they were read."""
+
+    source: Source
+    examples: list[Any]
+
+    @classmethod
+    def read(cls, task: Task[Any], path: Path) -> "Labelled":
+        """A whole file.
+
+        Raises:
+            InputError: unreadable rows, or none at all; a file that changed meanwhile.
+        """
+        return cls(*read_hashed(task, path))
 
 
 @dataclass(frozen=True)
@@ -38,9 +56,11 @@ def given(value: int | None) -> int:
 
 
 def make_splits(
-    task: Task[Any], examples: Mapping[str, list[Any]], checkpoint: Checkpoint, options: TrainOptions
+    task: Task[Any], read: Mapping[str, Labelled], checkpoint: Checkpoint, options: TrainOptions
 ) -> tuple[Task[Any], dict[str, Split]]:
     """The task as the training data teaches it, and all features; says how much is cut.
+
+    read: what was read, by "train" and "validation".
 
     Raises:
         InputError: all problems at once.
@@ -49,23 +69,22 @@ def make_splits(
     length, positions = given(options.max_seq_length), checkpoint.config.max_position_embeddings
     if length > positions:
         problems.add(f"--max-seq-length {length}: {options.encoder} has only {positions} positions")
-    paths = {"train": Path(options.train), "validation": Path(options.validation or "")}
+    paths = {role: one.source.path for role, one in read.items()}
     try:
-        task = task.learn(examples["train"], path=paths["train"], settings=checkpoint.settings)
-        for role, some in examples.items():
-            problems.extend(task.problems(some, paths[role]))
+        task = task.learn(read["train"].examples, path=paths["train"], settings=checkpoint.settings)
+        for role, one in read.items():
+            problems.extend(task.problems(one.examples, paths[role]))
     except InputError as error:
         problems.add(str(error))
     problems.raise_if_any()
-    tell_briefly(task, examples, paths)
+    tell_briefly(task, {role: one.examples for role, one in read.items()}, paths)
     splits = {}
-    for role, some in examples.items():
+    for role, one in read.items():
         purpose: Purpose = "train" if role == "train" else "evaluate"
-        source = Source.of(paths[role])
-        kept = source if options.feature_cache else None
-        features = featurized(task, some, (checkpoint.tokenizer, length), purpose=purpose, source=kept)
-        splits[role] = Split(paths[role], some, features, source.sha256)
-        logger.info("%s", describe_cut(paths[role], len(some), features, length))
+        kept = one.source if options.feature_cache else None
+        features = featurized(task, one.examples, (checkpoint.tokenizer, length), purpose=purpose, source=kept)
+        splits[role] = Split(paths[role], one.examples, features, one.source.sha256)
+        logger.info("%s", describe_cut(paths[role], len(one.examples), features, length))
     return task, splits
 
 

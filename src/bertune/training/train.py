@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from torch import Tensor
 from bertune.baselines import baselines
 from bertune.checkpoints.names import for_layers, to_ours
 from bertune.checkpoints.source import Checkpoint, build_encoder, open_checkpoint
-from bertune.data.yaml_files import read_yaml, write_yaml
+from bertune.data.yaml_files import write_yaml
 from bertune.errors import InputError, Problems
-from bertune.model import Making, evaluate, read_labelled, save_model
+from bertune.model import Making, evaluate, save_model
 from bertune.network import Network
 from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
 from bertune.progress import console
@@ -26,26 +26,27 @@ from bertune.tasks.task_files import task_file_of
 from bertune.tokenization import Tokenizer
 from bertune.training.collapse import chance_loss, collapse_of, constant_answer
 from bertune.training.cuda_graphs import batches_of
-from bertune.training.facts import RECORD, facts
+from bertune.training.facts import RECORD_KEY, facts
 from bertune.training.faults import guarded, writing
 from bertune.training.inputs import encoder_sha256
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop import fit, steps_per_epoch
 from bertune.training.memory import parts_that_fit
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
-from bertune.training.options import TrainOptions, holds_run
+from bertune.training.options import TrainOptions
+from bertune.training.output import output_problems
 from bertune.training.parts import Parts, Plan, Progress
 from bertune.training.randomness import seed_all
-from bertune.training.report import closing_table, metrics_of, record_of, write_metrics
+from bertune.training.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.rows import name_rows
 from bertune.training.run import RunFolder
 from bertune.training.seeds import run_seeds
-from bertune.training.splits import Split, given, make_splits
+from bertune.training.splits import Labelled, Split, given, make_splits
 from bertune.training.tries import run_tries
 
 logger = logging.getLogger(__name__)
 
-_MAY_DIFFER = {"feature_cache", "resume", "output", "checkpoint_every", "keep_checkpoints", RECORD}
+_MAY_DIFFER = {"feature_cache", "resume", "output", "checkpoint_every", "keep_checkpoints", RECORD_KEY}
 """Options that a resumed run need not repeat, and what is none."""
 
 
@@ -90,7 +91,7 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
 
     Raises:
         InputError: bad options or data; nothing has been written then.
-        FaultError: disk or memory gave out; the last checkpoint is kept.
+        FaultError: disk or memory gave out; the last checkpoint, if there is one, is kept.
         Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
     with guarded(Path(options.output), "train"):
@@ -99,23 +100,44 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
 
 @dataclass
 class _Job:
-    """What to train, whatever the seed. taught: the task as the data taught it, and features, once they are made."""
+    """What to train, whatever the seed.
+
+    read: by "train" and "validation".
+    taught: the task as the data taught it, and features, once they are made.
+    further: runs with other seeds that are to follow.
+    begin: done before the run's first file is written.
+    """
 
     options: TrainOptions
     task: Task[Any]
-    examples: Mapping[str, list[Any]]
+    read: Mapping[str, Labelled]
     taught: tuple[Task[Any], dict[str, Split]] | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    further: int = 0
+    begin: Callable[[], None] = lambda: None
 
     @property
     def tree(self) -> dict[str, Any]:
         """All options, for run.yaml."""
         return _tree(self.options, self.task)
 
+    def teach(self, checkpoint: Checkpoint) -> tuple[Task[Any], dict[str, Split]]:
+        """The task as the data teaches it, and all features; made once.
+
+        Raises:
+            InputError: all problems at once.
+        """
+        self.taught = self.taught or make_splits(self.task, self.read, checkpoint, self.options)
+        return self.taught
+
     def baselines(self) -> dict[str, dict[str, float]]:
         """What simple methods reach, where that was asked for."""
-        if not self.options.baselines or self.taught is None:
+        if not self.options.baselines:
             return {}
+        if self.taught is None:  # nothing was left to train
+            with open_checkpoint(self.options.encoder) as checkpoint:
+                self.teach(checkpoint)
+        assert self.taught is not None
         task, splits = self.taught
         return baselines(task, splits["train"].examples, splits["validation"].examples)
 
@@ -134,9 +156,11 @@ def _run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
 def _train_seeds(job: _Job) -> TrainResult:
     """The run once with each seed, in folders of their own; mean and spread, and the best model on top."""
     options, folder = job.options, Path(job.options.output)
-    with writing(folder, 0):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_yaml(folder / "run.yaml", job.tree)
+
+    def begin() -> None:
+        with writing(folder, 0):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_yaml(folder / "run.yaml", job.tree)
 
     def train_seed(seed: int, own: Path, resume: bool) -> TrainResult:
         changes: dict[str, Any] = {
@@ -146,16 +170,18 @@ def _train_seeds(job: _Job) -> TrainResult:
             "output": str(own),
             "resume": resume,
         }
-        result = _train(single := dataclasses.replace(job, options=dataclasses.replace(options, **changes)))
-        job.taught, job.facts = single.taught, single.facts
+        further = len(options.seed_list) - 1 - options.seed_list.index(seed)
+        own_options = dataclasses.replace(options, **changes)
+        result = _train(single := dataclasses.replace(job, options=own_options, further=further, begin=begin))
+        job.taught = single.taught
         return result
 
     seeds = run_seeds(folder, options.seed_list, str(options.metric), train_seed, resume=options.resume)
-    found = job.baselines()
     metrics = seeds.metrics[seeds.best]
-    record = {**job.facts, "seed": seeds.best, "seeds": list(options.seed_list)}
-    more = {"mean": seeds.mean, "standard_deviation": seeds.deviation} | ({"baselines": found} if found else {})
-    write_metrics(folder, metrics, record, more)
+    record = {**seeds.record, "seed": seeds.best, "seeds": list(options.seed_list)}
+    spread = {"mean": seeds.mean, "standard_deviation": seeds.deviation}
+    more = write_all(folder, metrics, record, spread, job.baselines)
+    found = more.get("baselines", {})
     console.print(seeds.table(f"{folder}: the model of seed {seeds.best}, best by {options.metric}", found))
     return TrainResult(folder, metrics, seeds.steps, more)
 
@@ -168,13 +194,13 @@ def _train(job: _Job) -> TrainResult:
         return _attempt(job, seed, resume=resume)
 
     tries = run_tries(output, options.seed, options.restarts, attempt, resume=options.resume)
-    metrics, found = metrics_of(tries.progress), job.baselines()
-    more = {"baselines": found} if found else {}
-    write_metrics(output, metrics, record_of(tries, job.facts), more)
+    told = finished(output) if options.resume else None
+    metrics, record, more = told or (metrics_of(tries.progress), record_of(tries, job.facts), {})
+    more = write_all(output, metrics, record, more, job.baselines)
     title = f"{output}: the model of step {tries.progress.best_step}"
     if options.validation is not None:
         title += f", best by {options.metric}"
-    console.print(closing_table(title, metrics, found))
+    console.print(closing_table(title, metrics, more.get("baselines", {})))
     return TrainResult(output, metrics, tries.progress.step, more)
 
 
@@ -183,8 +209,7 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> tuple[Progress, str | Non
     options, tree = job.options, job.tree
     seed_all(seed)
     with open_checkpoint(options.encoder) as checkpoint:
-        job.taught = job.taught or make_splits(job.task, job.examples, checkpoint, options)
-        task, splits = job.taught
+        task, splits = job.teach(checkpoint)
         network = build_network(task, checkpoint)
         prepare_layers(network.encoder, frozen=options.frozen_layers, reinitialized=options.reinitialize_layers)
         session = _Session(task, checkpoint.tokenizer, options, network, splits, tree)
@@ -202,12 +227,13 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> tuple[Progress, str | Non
     rates = layer_rates(len(network.encoder.layers), options.layer_decay)
     optimizer = AdamW(network.named_parameters(), numbers, rates)
     network.encoder.set_compute_dtype(dtype)
-    if options.metric != task.metric and options.metric not in (given := session.validate()):
-        raise InputError(f"--metric {options.metric}: this task gives {', '.join(given)}")
+    if options.metric != task.metric and options.metric not in (scores := session.validate()):
+        raise InputError(f"--metric {options.metric}: this task gives {', '.join(scores)}")
 
     job.facts = facts(device, dtype, inputs)
     folder = RunFolder(Path(options.output), session.save, keep=options.keep_checkpoints, inputs=inputs)
-    progress = folder.start(optimizer, tree | {RECORD: job.facts}, resume=resume)
+    stated = tree | {RECORD_KEY: job.facts}
+    progress = folder.start(optimizer, stated, resume=resume, further=job.further, begin=job.begin)
     progress.seed = progress.seed if progress.step else seed
     if progress.seed != seed:
         return progress, None
@@ -282,8 +308,8 @@ class _Session:
         save_model(Path(self.options.output), (self.network.encoder.config, weights), self.task, text, making, metrics)
 
 
-def _check(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Check options, output folder and data files together; return the examples of each file.
+def _check(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> dict[str, Labelled]:
+    """Check options, output folder and data files together; return what each file holds.
 
     Raises:
         InputError: all problems at once.
@@ -292,32 +318,16 @@ def _check(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> d
     problems.extend(options.problems())
     if options.metric != task.metric and options.validation is None:
         problems.add(f"--metric {options.metric}: picks the best model on validation data; name some with --validation")
-    output = Path(options.output)
-    if output.exists() and not output.is_dir():
-        problems.add(f"--output {output}: is a file; name a folder")
-    elif options.resume and not (output / "run.yaml").is_file():
-        problems.add(f"--resume: {output} holds no run to go on with; leave --resume away to start one")
-    elif options.resume:
-        problems.extend(_differences(tree, read_yaml(output / "run.yaml")))
-    elif holds_run(output):
-        problems.add(f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume")
-    examples = {}
+    problems.extend(output_problems(Path(options.output), tree, _MAY_DIFFER, resume=options.resume))
+    read = {}
     for role, path in (("train", options.train), ("validation", options.validation)):
         if path is not None:
             try:
-                examples[role] = read_labelled(task, Path(path))
+                read[role] = Labelled.read(task, Path(path))
             except InputError as error:
                 problems.add(str(error))
     problems.raise_if_any()
-    return examples
-
-
-def _differences(tree: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
-    return [
-        f"--{name.replace('_', '-')} is {tree.get(name)!r}, but the run to resume has {before.get(name)!r}"
-        for name in sorted(set(tree) | set(before))
-        if name not in _MAY_DIFFER and tree.get(name) != before.get(name)
-    ]
+    return read
 
 
 def build_network(task: Task[Any], checkpoint: Checkpoint) -> Network:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bertune.data.features import Batch
 from bertune.encoder.transfer import ToHost
-from bertune.errors import InputError
+from bertune.errors import FaultError
 from bertune.training.memory import is_out_of_memory
 from bertune.training.parts import Parts, Plan, Progress
 from bertune.training.randomness import random_state, restore_random_state
@@ -41,7 +41,7 @@ def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Prog
     with so many.
 
     Raises:
-        InputError: memory does not suffice for a single sequence.
+        FaultError: memory does not suffice for a single sequence.
     """
     if not parts.network.training:
         parts.network.train()
@@ -65,10 +65,12 @@ def _from_host(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: 
             told = str(error).partition("\n")[0]
         # Only here, where the error and all that it holds on to is gone, can memory be given back.
         parts.optimizer.clear()
+        if parts.graphs is not None:
+            parts.graphs.forget()
         if parts.network.device.type == "cuda":
             torch.cuda.empty_cache()
         if pieces == len(rows):
-            raise InputError(
+            raise FaultError(
                 f"training: memory does not suffice for a single sequence ({told}); try --activation-checkpointing, a "
                 "lower --max-seq-length, or a smaller encoder"
             )
