@@ -17,6 +17,7 @@ from bertune.google import create_pretraining_data, run_pretraining
 from bertune.google.create_pretraining_data import read_documents
 from bertune.google.run_pretraining import open_sequences
 from bertune.tokenization import Tokenizer
+from tests.tiny import VOCABULARY, write_encoder
 
 from .conftest import Run
 
@@ -120,6 +121,24 @@ def test_a_full_disk_for_the_records_is_a_fault(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(FaultError, match="No space left on device"):
         open_sequences([tmp_path / "data"], 600)
+
+
+def test_a_vocabulary_that_is_named(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
+    """It goes before the source's own, and is checked before any work."""
+    start = write_encoder(tmp_path / "start", vocab_size=30522)
+    flags = [f"--init_checkpoint={start}", f"--input_file={shared / 'golden/pretraining/instances.tf_record'}", *LENGTHS]
+    flags += ["--do_train", "--num_train_steps=1", "--num_warmup_steps=0", "--train_batch_size=2", "--device=cpu"]
+    run(run_pretraining.main, *flags, f"--output_dir={tmp_path / 'own'}")
+    assert bertune.load(tmp_path / "own/bertune").tokenizer.vocab_size == len(VOCABULARY)
+    run(run_pretraining.main, *flags, tiny[0], f"--output_dir={tmp_path / 'named'}")
+    assert bertune.load(tmp_path / "named/bertune").tokenizer.vocab_size == 30522
+    flags.append(f"--output_dir={tmp_path / 'out'}")
+    answer = run(run_pretraining.main, *flags, f"--vocab_file={tmp_path / 'gone.txt'}", status=2)
+    assert f"--vocab_file {tmp_path / 'gone.txt'}: no such file" in answer.err
+    (tmp_path / "larger.txt").write_text((start / "vocab.txt").read_text() + "\n".join(map(str, range(30522))))
+    answer = run(run_pretraining.main, *flags, f"--vocab_file={tmp_path / 'larger.txt'}", status=2)
+    assert f"--vocab_file {tmp_path / 'larger.txt'}: has {30522 + len(VOCABULARY)} entries" in answer.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_refusals(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
