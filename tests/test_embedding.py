@@ -71,7 +71,7 @@ def test_options(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"write \[text\]"):
         bertune.embed("a film", folder)
     (folder / "bertune.json").write_text('{"task": "x"}')
-    with pytest.raises(InputError, match="bertune.json: its task is 'x', not as bertune wrote it"):
+    with pytest.raises(InputError, match=r"bertune\.json: its task is 'x', not as bertune wrote it"):
         Embedder(folder)
 
 

@@ -126,7 +126,8 @@ def test_a_full_disk_for_the_records_is_a_fault(tmp_path: Path, monkeypatch: pyt
 def test_a_vocabulary_that_is_named(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
     """It goes before the source's own, and is checked before any work."""
     start = write_encoder(tmp_path / "start", vocab_size=30522)
-    flags = [f"--init_checkpoint={start}", f"--input_file={shared / 'golden/pretraining/instances.tf_record'}", *LENGTHS]
+    data = shared / "golden/pretraining/instances.tf_record"
+    flags = [f"--init_checkpoint={start}", f"--input_file={data}", *LENGTHS]
     flags += ["--do_train", "--num_train_steps=1", "--num_warmup_steps=0", "--train_batch_size=2", "--device=cpu"]
     run(run_pretraining.main, *flags, f"--output_dir={tmp_path / 'own'}")
     assert bertune.load(tmp_path / "own/bertune").tokenizer.vocab_size == len(VOCABULARY)
