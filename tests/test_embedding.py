@@ -70,6 +70,9 @@ def test_options(tmp_path: Path) -> None:
         Embedder(folder, max_seq_length=65)
     with pytest.raises(InputError, match=r"write \[text\]"):
         bertune.embed("a film", folder)
+    (folder / "bertune.json").write_text('{"task": "x"}')
+    with pytest.raises(InputError, match=r"bertune\.json: its task is 'x', not as bertune wrote it"):
+        Embedder(folder)
 
 
 def test_loss_is_search_in_the_batch() -> None:
@@ -159,6 +162,7 @@ def test_layers_and_long_texts_are_kept(tmp_path: Path, layers: str, width: int)
     answers = bertune.load(folder, precision="fp32").predict(texts)
     vectors = bertune.embed(texts, folder, precision="fp32")
     assert vectors.shape == (2, width)
+    assert bertune.embed([], folder, precision="fp32").shape == (0, width)
     np.testing.assert_allclose(vectors, [answer["embedding"] for answer in answers], atol=1e-5)
     assert not (folder / "modules.json").exists()
     card = (folder / "README.md").read_text()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bertune.files import SAVED, finish_publishing, publish, sync, write_text
+from bertune.errors import FaultError, InputError
+from bertune.files import SAVED, finish_publishing, publish, sync, unwritable, write_text
 from tests.tiny import files
 
 
@@ -71,3 +72,12 @@ def test_a_move_that_was_cut_off_is_finished(tmp_path: Path) -> None:
     finish_publishing(tmp_path, ("a",))
     assert files(tmp_path) == before
     assert SAVED not in before
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, FaultError), (errno.EIO, FaultError), (errno.EACCES, InputError)]
+)
+def test_a_disk_that_fails_is_no_bad_input(number: int, kind: type[Exception]) -> None:
+    found = unwritable(OSError(number, "why"), "told")
+    assert type(found) is kind
+    assert str(found) == "told"

@@ -7,8 +7,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from bertune.checkpoints.huggingface import read_json
 from bertune.checkpoints.source import build_encoder, open_checkpoint
+from bertune.data.json_files import read_json
 from bertune.errors import InputError
 from bertune.model import load
 from bertune.network import Network, infer
@@ -56,6 +56,7 @@ class Embedder:
         self.long_text, self.normalize = options.long_text, normalize
         head = cast(PoolingHead, network.head)
         head.pooling, head.normalize = self.pooling, normalize
+        self.width = head.mix.width if head.needs_layers else network.encoder.config.hidden_size
         target = choose_device(device)
         network.encoder.set_compute_dtype(choose_dtype(precision, target))
         self.network = network.to(target).eval()
@@ -63,13 +64,13 @@ class Embedder:
             network.encoder.pack()
 
     def __call__(self, texts: Sequence[str], *, batch_size: int = 256) -> npt.NDArray[np.float32]:
-        """Vectors of texts, in their order; of a text in several windows their mean. Shape: (texts, hidden)."""
+        """Vectors of texts, in their order; of a text in several windows their mean. Shape: (texts, width)."""
         pairs = [Pair(text) for text in texts]
         features = text_features(pairs, self.tokenizer, self.max_seq_length, {}, self.long_text)
         with fast_float32(self.network.device):
             rows = infer(self.network, features, batch_size=batch_size).logits
         if not rows:
-            return np.zeros((0, self.network.encoder.config.hidden_size), np.float32)
+            return np.zeros((0, self.width), np.float32)
         vectors = by_example(rows, features, len(texts))
         if self.normalize and len(rows) > len(texts):
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -100,7 +101,10 @@ def embed(
 def _opened(encoder: str | Path) -> tuple[Network, Tokenizer, EmbeddingOptions, int | None]:
     """An encoder with pooling on it, in float32, and what its folder says of options and the longest sequence."""
     record = Path(encoder) / "bertune.json"
-    if record.is_file() and (read_json(record).get("task") or {}).get("name") == "embedding":
+    described = read_json(record).get("task", {}) if record.is_file() else {}
+    if not isinstance(described, dict):
+        raise InputError(f"{record}: its task is {str(described)[:40]!r}, not as bertune wrote it")
+    if described.get("name") == "embedding":
         model = load(encoder, device="cpu", precision="fp32")
         return model.network, model.tokenizer, model.task.options, model.max_seq_length
     with open_checkpoint(encoder) as checkpoint:

@@ -6,8 +6,23 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from bertune.errors import FaultError, InputError
+
 SAVED = ".saved"
 """In a folder: a whole set of files that is being moved into it."""
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def is_disk_fault(error: OSError) -> bool:
+    """Whether the disk is full, read-only or broken: a fault of the machine, whatever path was named."""
+    return error.errno in _DISK
+
+
+def unwritable(error: OSError, message: str) -> FaultError | InputError:
+    """What to raise where a file cannot be written: for faults of the disk a FaultError, else the path is bad input."""
+    return FaultError(message) if is_disk_fault(error) else InputError(message)
 
 
 def sync(path: Path) -> None:

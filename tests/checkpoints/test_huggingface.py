@@ -19,11 +19,11 @@ from bertune.checkpoints.huggingface import (
     encoder_names,
     is_huggingface_folder,
     read_huggingface,
-    read_json,
     read_tensors,
     write_huggingface,
 )
 from bertune.checkpoints.names import to_ours, to_theirs
+from bertune.data.json_files import read_json
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from tests import tiny

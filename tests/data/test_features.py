@@ -29,7 +29,8 @@ def naive(a: Sequence[int], b: Sequence[int], limit: int, between: int) -> tuple
         while len(a) + len(b) > limit - 2 - between:
             (a if len(a) > len(b) else b).pop()
     else:
-        a, between = a[: limit - 2], 1
+        a = a[: limit - 2]
+    between = between if b else 1
     ids = [CLS, *a, *[SEP] * between, *([*b, SEP] if b else [])]
     return ids, [0] * (len(a) + 1 + between) + [1] * (len(ids) - len(a) - 1 - between)
 
@@ -65,7 +66,7 @@ def test_no_sequence_is_longer_than_the_limit(a: list[int], b: list[int], limit:
 
 def test_a_limit_below_the_special_tokens() -> None:
     one, two = Ragged.from_lists([[5]]), replace(SPECIAL, separators=2)
-    assert join_pair(one, one, two, 4)[0][0].tolist() == [CLS, SEP, SEP]
+    assert join_pair(one, one, two, 4)[0][0].tolist() == [CLS, SEP]
     with pytest.raises(InputError, match="--max-seq-length 3: no room"):
         join_pair(one, one, two, 3)
     assert len(join_pair(one, None, two, 3)[0][0]) == 3

@@ -52,6 +52,19 @@ def test_both_readmes_show_the_same_commands() -> None:
     assert commands(ROOT / "README.md") == commands(ROOT / "README.zh-CN.md")
 
 
+def bullets(page: Path) -> list[int]:
+    """How many points every section of a page lists, in order."""
+    sections = re.split(r"^## .*\n", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [len(re.findall(r"^- ", section, flags=re.MULTILINE)) for section in sections]
+
+
+def test_both_readmes_list_as_many_points() -> None:
+    """The Chinese one has a section of its own, the third part, on Chinese."""
+    chinese = bullets(ROOT / "README.zh-CN.md")
+    assert chinese.pop(2) > 0
+    assert bullets(ROOT / "README.md") == chinese
+
+
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
 def test_the_python_of_the_readme_runs(page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -28,6 +28,7 @@ from bertune.checkpoints.saved_model import Graph
 from bertune.checkpoints.sstable import TableError, read_table, write_table
 from bertune.checkpoints.tensor_bundle import TensorBundle, write_bundle
 from bertune.data.corpus import read_documents
+from bertune.data.json_files import read_json
 from bertune.data.rows import open_rows
 from bertune.data.tfrecord import encode_example, framed, read_records
 from bertune.data.yaml_files import read_yaml
@@ -180,7 +181,7 @@ def _safetensors_seeds(folder: Path) -> list[bytes]:
 
 
 def _config(data: bytes, folder: Path) -> None:
-    config = huggingface.config_from_json(huggingface.read_json(_written(folder / "config.json", data)), "config.json")
+    config = huggingface.config_from_json(read_json(_written(folder / "config.json", data)), "config.json")
     assert isinstance(config, EncoderConfig)
     if config.num_hidden_layers <= 4:
         with torch.device("meta"):

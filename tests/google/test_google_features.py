@@ -7,6 +7,7 @@ import pytest
 
 from bertune.google import extract_features
 from bertune.google.extract_features import layers_of, read_lines
+from tests.tiny import VOCABULARY, write_encoder
 
 from .conftest import Run
 
@@ -34,6 +35,25 @@ def test_any_source(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> 
     run(extract_features.main, *tiny, *flags, f"--output_file={tmp_path / 'a'}")
     run(extract_features.main, source, *flags, f"--output_file={tmp_path / 'b'}")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_source_that_brings_its_vocabulary(run: Run, tmp_path: Path) -> None:
+    """It has a casing of its own, which the flag does not change; messages name it, not a flag that was not given."""
+    text = tmp_path / "text"
+    text.write_text("Good film\n")
+    flags = [f"--input_file={text}", "--layers=-1", "--max_seq_length=16", f"--output_file={tmp_path / 'out'}"]
+    source = write_encoder(tmp_path / "source")
+    start = [f"--init_checkpoint={source}", *flags]
+    assert "--do_lower_case" not in run(extract_features.main, *start).err
+    answer = run(extract_features.main, *start, "--do_lower_case=False")
+    assert f"--do_lower_case=False is not used: {source} brings its own vocabulary, which lower-cases" in answer.err
+    given = f"--vocab_file={source / 'vocab.txt'}"
+    assert "is not used" not in run(extract_features.main, *start, "--do_lower_case=False", given).err
+    (source / "vocab.txt").write_text((source / "vocab.txt").read_text() + "more\n")
+    told = f"has {len(VOCABULARY) + 1} entries, but the model's vocab_size is {len(VOCABULARY)}"
+    assert f"error: {source}: {told}" in run(extract_features.main, *start, status=2).err
+    answer = run(extract_features.main, *start, given, status=2)
+    assert f"error: --vocab_file {source / 'vocab.txt'}: {told}" in answer.err
 
 
 def test_lines_and_pairs(tmp_path: Path) -> None:

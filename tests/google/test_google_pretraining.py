@@ -1,7 +1,9 @@
 """create_pretraining_data and run_pretraining: the recorded instances and figures, whole runs, refusals."""
 
+import errno
 import json
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,13 @@ import pytest
 
 import bertune
 from bertune.checkpoints.tensor_bundle import TensorBundle
-from bertune.data.tfrecord import read_records, write_records
+from bertune.data.tfrecord import Record, read_records, write_records
+from bertune.errors import FaultError
 from bertune.google import create_pretraining_data, run_pretraining
 from bertune.google.create_pretraining_data import read_documents
 from bertune.google.run_pretraining import open_sequences
 from bertune.tokenization import Tokenizer
+from tests.tiny import VOCABULARY, write_encoder
 
 from .conftest import Run
 
@@ -85,12 +89,18 @@ def test_from_scratch(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -
     assert (tmp_path / "model.ckpt-1.index").is_file()
 
 
-def test_records_are_not_held_in_memory(tmp_path: Path) -> None:
-    """800 records of 512 tokens take 3.2 MiB as the flat table that they become on disk."""
-    path, tokens, masks = tmp_path / "data", np.arange(512), np.arange(20)
+def some_records(count: int) -> Iterator[Record]:
+    """Records of 512 tokens."""
+    tokens, masks = np.arange(512), np.arange(20)
     record = {"input_ids": tokens, "input_mask": np.ones(512, np.int64), "segment_ids": tokens // 256}
     record |= {"masked_lm_positions": masks, "masked_lm_ids": masks + 5, "masked_lm_weights": np.ones(20, np.float32)}
-    write_records(path, (record | {"next_sentence_labels": np.array([number % 2])} for number in range(800)))
+    return (record | {"next_sentence_labels": np.array([number % 2])} for number in range(count))
+
+
+def test_records_are_not_held_in_memory(tmp_path: Path) -> None:
+    """800 records of 512 tokens take 3.2 MiB as the flat table that they become on disk."""
+    path = tmp_path / "data"
+    write_records(path, some_records(800))
     tracemalloc.start()
     found = open_sequences([path], 600)
     for first in range(0, 800, 16):
@@ -99,8 +109,37 @@ def test_records_are_not_held_in_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert peak < 2.5 * 2**20  # of which 1 MiB is a piece of the file, read for its hash
     assert len(found) == 800
-    assert features.input_ids[0].tolist() == tokens.tolist()
+    assert features.input_ids[0].tolist() == list(range(512))
     assert np.asarray(features.targets["next_sentence"]).tolist() == [1, 0] * 8
+
+
+def test_a_full_disk_for_the_records_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_records(tmp_path / "data", some_records(1))
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(FaultError, match="No space left on device"):
+        open_sequences([tmp_path / "data"], 600)
+
+
+def test_a_vocabulary_that_is_named(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
+    """It goes before the source's own, and is checked before any work."""
+    start = write_encoder(tmp_path / "start", vocab_size=30522)
+    data = shared / "golden/pretraining/instances.tf_record"
+    flags = [f"--init_checkpoint={start}", f"--input_file={data}", *LENGTHS]
+    flags += ["--do_train", "--num_train_steps=1", "--num_warmup_steps=0", "--train_batch_size=2", "--device=cpu"]
+    run(run_pretraining.main, *flags, f"--output_dir={tmp_path / 'own'}")
+    assert bertune.load(tmp_path / "own/bertune").tokenizer.vocab_size == len(VOCABULARY)
+    run(run_pretraining.main, *flags, tiny[0], f"--output_dir={tmp_path / 'named'}")
+    assert bertune.load(tmp_path / "named/bertune").tokenizer.vocab_size == 30522
+    flags.append(f"--output_dir={tmp_path / 'out'}")
+    answer = run(run_pretraining.main, *flags, f"--vocab_file={tmp_path / 'gone.txt'}", status=2)
+    assert f"--vocab_file {tmp_path / 'gone.txt'}: no such file" in answer.err
+    (tmp_path / "larger.txt").write_text((start / "vocab.txt").read_text() + "\n".join(map(str, range(30522))))
+    answer = run(run_pretraining.main, *flags, f"--vocab_file={tmp_path / 'larger.txt'}", status=2)
+    assert f"--vocab_file {tmp_path / 'larger.txt'}: has {30522 + len(VOCABULARY)} entries" in answer.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_refusals(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Going on after a signal, in processes of their own; what messages call rows; faults of the disk."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.google import run_classifier, run_pretraining, run_squad
@@ -79,6 +81,8 @@ def test_updates_without_finite_numbers_name_rows_of_the_file(
     data = shared / "golden/finetuned"
     answer = run(run_classifier.main, *tiny, "--task_name=mrpc", f"--data_dir={data}", *wild, status=2)
     assert f"{data / 'train.tsv'}, lines " in answer.err
+    assert "updates in a row had no finite loss or gradient, the last on" in answer.err
+    assert "try a lower --learning_rate or --precision" in answer.err
     questions = shared / "golden/squad/v2.json"
     flags = [*tiny, f"--train_file={questions}", "--version_2_with_negative", "--max_seq_length=128", *wild]
     answer = run(run_squad.main, *flags, f"--output_dir={tmp_path / 'squad'}", status=2)
@@ -98,3 +102,26 @@ def test_a_checkpoint_that_cannot_be_written_is_a_fault(
     answer = run(run_classifier.main, *flags, f"--output_dir={tmp_path}", status=1)
     assert "cannot be written" in answer.err
     assert "the same command goes on" in answer.err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "bertune.google.checkpoints.write_bundle",
+        "bertune.files.write_text",
+        "bertune.google.running.save_model",
+        "bertune.google.checkpoints.Curves.close",
+    ],
+)
+def test_faults_of_the_disk_are_no_bad_input(
+    broken: str, number: int, run: Run, tiny: list[str], shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / "there"))
+
+    monkeypatch.setattr(broken, fails)
+    flags = [*tiny, "--task_name=mrpc", f"--data_dir={shared / 'golden/finetuned'}", *MANY, "--num_train_epochs=0.05"]
+    answer = run(run_classifier.main, *flags, f"--output_dir={tmp_path}", status=1)
+    assert "cannot be written" in answer.err
+    assert os.strerror(number) in answer.err

@@ -1,6 +1,6 @@
 """A file is tokenized once; anything that changes features makes others; the model stays the same bit for bit."""
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,25 @@ from bertune.conformance import tiny_encoder
 from bertune.data.features import Features
 from bertune.tasks import feature_cache
 from bertune.tasks.feature_cache import Source, featurized
+from bertune.tasks.multi_label import MultiLabelClassification
+from bertune.tasks.question_answering import QuestionAnswering
 from bertune.tasks.task import Purpose, new_task
 from bertune.tasks.text_classification import TextClassification
 from bertune.tokenization import Tokenizer
-from tests.tiny import bertune, done, files, opinions, same_weights, train, write_rows
+from tests.tiny import Row, bertune, done, files, opinions, same_weights, train, write_rows
 
 Capture = pytest.CaptureFixture[str]
+
+
+def counted(featurize: Any, calls: list[str]) -> Any:
+    """Featurize, and note what for."""
+
+    def noted(*arguments: Any, purpose: Purpose) -> Features:
+        calls.append(purpose)
+        made: Features = featurize(*arguments, purpose=purpose)
+        return made
+
+    return noted
 
 
 @pytest.fixture
@@ -24,15 +37,8 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setenv("BERTUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(feature_cache, "WORTH", 1)
     calls: list[str] = []
-    plain = TextClassification.featurize
-
-    def counted(
-        self: Any, examples: Sequence[Any], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
-    ) -> Features:
-        calls.append(purpose)
-        return plain(self, examples, tokenizer, max_seq_length, purpose=purpose)
-
-    monkeypatch.setattr(TextClassification, "featurize", counted)
+    for kind in (TextClassification, MultiLabelClassification, QuestionAnswering):
+        monkeypatch.setattr(kind, "featurize", counted(kind.featurize, calls))
     return calls
 
 
@@ -92,9 +98,28 @@ def test_training_from_kept_features_gives_the_same_model(tmp_path: Path, made: 
     assert same_weights(tmp_path / "first", model)
 
 
-def test_evaluate_finds_what_training_made(tmp_path: Path, made: list[str], capsys: Capture) -> None:
-    data = write_rows(tmp_path / "dev.jsonl", opinions(12, seed=3))
-    model = train(capsys, tmp_path, opinions(24), "--validation", data)
+def _question(number: int) -> Row:
+    """Every fourth one has no answer; of the others any span is right."""
+    answers = {"text": ["good"], "answer_start": [0]} if number % 4 else {"text": [], "answer_start": []}
+    return {"question": f"film {number}", "context": "good", "answers": answers}
+
+
+LABELS: tuple[list[str], ...] = ([], ["good"], ["bad", "good"])
+TUNED: dict[str, tuple[list[Row], str]] = {
+    "text-classification": ([*opinions(24)], "weights"),
+    "multi-label-classification": ([{"text": f"good {i}", "labels": LABELS[i % 3]} for i in range(24)], "thresholds"),
+    "question-answering": ([_question(i) for i in range(24)], "tuned_threshold"),
+}
+"""Rows for tasks that learn more than their features depend on, and what that is."""
+
+
+@pytest.mark.parametrize("task", TUNED)
+def test_evaluate_finds_what_training_made(task: str, tmp_path: Path, made: list[str], capsys: Capture) -> None:
+    rows, learnt = TUNED[task]
+    data = write_rows(tmp_path / "dev.jsonl", rows[:12])
+    weights = ("--class-weights", "balanced") if learnt == "weights" else ()
+    model = train(capsys, tmp_path, rows, "--validation", data, *weights, task=task)
+    assert json.loads((model / "bertune.json").read_text())["task"][learnt] not in (0, [])
     command = ["evaluate", "--model", model, "--data", data, "--json"]
     before = files(tmp_path / "cache")
     told = done(capsys, *command)

@@ -11,7 +11,7 @@ from bertune.conformance import tiny_encoder
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, pooled_head, token_head
+from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, pooled_head, token_head
 
 
 @pytest.mark.parametrize("layers", ["last", "mix", "last4"])
@@ -46,3 +46,14 @@ def test_too_few_layers(tmp_path: Path) -> None:
     config = dataclasses.replace(tiny_encoder(tmp_path)[0].config, num_hidden_layers=3)
     with pytest.raises(InputError, match="--layers last4: the encoder has only 3 layers"):
         pooled_head(config, 2, "last4")
+
+
+def test_what_a_folder_says_of_its_head() -> None:
+    mix = linear_in_folder("ForQuestionAnswering", "mix", tensor="qa_outputs").settings
+    assert is_for({"architectures": ["BertModel"], **mix}, "ForQuestionAnswering")
+    assert not is_for({"architectures": ["BertModel"], **mix}, "ForMultipleChoice", unsaid=True)
+    assert is_for({"architectures": ["RobertaForTokenClassification"]}, "ForTokenClassification")
+    assert not is_for({"architectures": ["RobertaForTokenClassification"]}, "ForSequenceClassification", unsaid=True)
+    for silent in ({}, {"architectures": ["BertModel"]}, {"architectures": None}):
+        assert is_for(silent, "ForSequenceClassification", unsaid=True)
+        assert not is_for(silent, "ForSequenceClassification")

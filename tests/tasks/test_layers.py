@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from bertune.checkpoints.source import open_checkpoint
 from bertune.conformance import tiny_encoder
 from bertune.encoder.encoder import EncoderOutput
 from bertune.errors import InputError
@@ -14,7 +15,9 @@ from bertune.model import Making, save_model
 from bertune.network import Network
 from bertune.tasks.layers import LayerMix
 from bertune.tasks.task import new_task
+from bertune.training.train import build_network
 from tests.conformance import SAMPLES, Case, each_check
+from tests.tiny import FAST, done, train
 
 DATA = {
     "text-classification": "intents/train.csv",
@@ -51,18 +54,26 @@ def test_heads_on_several_layers_conform(task: str, layers: str, check: Any, tmp
     check(Case(task, SAMPLES / DATA[task], {"layers": layers, **more}), tmp_path)
 
 
-@pytest.mark.parametrize("task", DATA)
-def test_transformers_loads_the_encoder_and_the_card_says_that_the_head_is_left_out(task: str, tmp_path: Path) -> None:
+def saved(task: str, tmp_path: Path) -> tuple[Path, Network]:
+    """A model folder of a task on a mix of layers, and the network in it, whose head has no trivial number."""
     data = SAMPLES / DATA[task]
     made = new_task(task, {"layers": "mix"})
     made = made.learn(list(made.read(data, labelled=True)), path=data, settings={})
     encoder, tokenizer = tiny_encoder(tmp_path)
     network = Network(encoder, made.new_head(encoder.config))
+    for parameter in network.head.parameters():
+        torch.nn.init.normal_(parameter)
     folder = tmp_path / "model"
     save_model(folder, (encoder.config, network.state_dict()), made, (tokenizer, 32), Making("tiny", {}, {}), {})
+    return folder, network
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_transformers_loads_the_encoder_and_the_card_says_that_the_head_is_left_out(task: str, tmp_path: Path) -> None:
+    folder, network = saved(task, tmp_path)
     theirs = transformers.AutoModel.from_pretrained(folder)
     table = theirs.get_input_embeddings().weight
-    torch.testing.assert_close(table, encoder.embeddings.word.weight)
+    torch.testing.assert_close(table, network.encoder.embeddings.word.weight)
     card = (folder / "README.md").read_text()
     assert "`AutoModel.from_pretrained" in card
     assert "transformers has no class for this task's head" in card
@@ -75,3 +86,30 @@ def test_a_trained_model_keeps_its_layers(task: str) -> None:
     made = new_task(task, {"layers": "mix"})
     with pytest.raises(InputError, match="--layers last: the model was trained with mix"):
         made.with_options(new_task(task).options)
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_training_on_takes_the_head_over(task: str, tmp_path: Path) -> None:
+    """And no task takes over another's, although all their tensors have the same names."""
+    folder, network = saved(task, tmp_path)
+    data = SAMPLES / DATA[task]
+    made = new_task(task, {"layers": "mix"})
+    with open_checkpoint(folder) as checkpoint:
+        made = made.learn(list(made.read(data, labelled=True)), path=data, settings=checkpoint.settings)
+        found = build_network(made, checkpoint).head.state_dict()
+        kind = "text-classification" if task in ("regression", "multi-label-classification") else task
+        assert checkpoint.heads == [kind]
+        others = [new_task(other, {"layers": "mix"}) for other in sorted(DATA.keys() - {task})]
+        assert not any(other.keeps_head(checkpoint.settings) for other in others)
+    expected = network.head.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_command_that_trains_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = [{"question": "good ?", "context": "film is good", "answers": {"text": ["good"], "answer_start": [8]}}] * 8
+    options = ("--layers", "mix", "--max-steps", "1")
+    train(capsys, tmp_path, rows, *options, task="question-answering").rename(tmp_path / "first")
+    command = ["train", "--task", "question-answering", "--encoder", tmp_path / "first", "--output", tmp_path / "on"]
+    told = done(capsys, *command, "--train", tmp_path / "train.jsonl", *FAST, *options)
+    assert f"head: taken over from {tmp_path / 'first'}" in told.err

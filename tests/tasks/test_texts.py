@@ -64,7 +64,7 @@ def test_long_texts(tokenizer: Tokenizer, long_text: str, expected: list[str]) -
     [
         ("truncate", ["<xy>abcde>"]),
         ("head-tail", ["<xy>aghij>"]),
-        ("window", ["<xy>abcde>", "<xy>fghij>"]),
+        ("window", ["<xy>abcde>", "<xy>cdefg>", "<xy>efghi>", "<xy>fghij>"]),
     ],
 )
 def test_long_pairs(tokenizer: Tokenizer, long_text: str, expected: list[str]) -> None:
@@ -74,7 +74,7 @@ def test_long_pairs(tokenizer: Tokenizer, long_text: str, expected: list[str]) -
 
 def test_windows_run_over_the_longer_text_of_a_pair(tokenizer: Tokenizer) -> None:
     examples = [TextExample(spread(LETTERS), "x y"), TextExample("", spread("abcdefgh")), TextExample(spread("ab"), "")]
-    expected = ["<abcde>xy>", "<fghij>xy>", "<>abcdefg>", "<>bcdefgh>", "<ab>"]
+    expected = ["<abcde>xy>", "<cdefg>xy>", "<efghi>xy>", "<fghij>xy>", "<>abcdefg>", "<>bcdefgh>", "<ab>"]
     assert spelled(tokenizer, examples, 10, "window") == expected
 
 

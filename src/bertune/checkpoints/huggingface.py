@@ -241,6 +241,11 @@ def _renamed(name: Rename, change: Callable[[str], str]) -> Rename:
     return dataclasses.replace(name, theirs=tuple(change(their) for their in name.theirs))
 
 
+KIND = "bertune_head"
+"""Key of config.json for a head on several layers, whose tensors `head.…` stand beside an encoder for `AutoModel`.
+
+Its values are those of `architectures` without the family's name (`ForQuestionAnswering`), and `Embedding`.
+"""
 _HEADS = {
     "text-classification": ("classifier.",),
     "question-answering": ("qa_outputs.",),
@@ -249,12 +254,20 @@ _HEADS = {
     "replaced-tokens": ("discriminator_predictions.",),
 }
 """Beginnings of the names of heads, in all families."""
+_KINDS = {
+    "ForTokenClassification": "token-classification",
+    "ForMultipleChoice": "multiple-choice",
+    "ForQuestionAnswering": "question-answering",
+    "ForSequenceClassification": "text-classification",
+    "Embedding": "embedding",
+}
 
 
 def heads_in(names: Collection[str], settings: Mapping[str, Any]) -> list[str]:
     """Kinds of the heads beside an encoder, by its tensors' plain names; the architecture tells classifiers apart."""
+    if KIND in settings and any(name.startswith("head.") for name in names):
+        return [_KINDS.get(str(settings[KIND]), "unknown")]
     found = [kind for kind, starts in _HEADS.items() if any(name.startswith(starts) for name in names)]
-    others = {"ForTokenClassification": "token-classification", "ForMultipleChoice": "multiple-choice"}
     told = str((settings.get("architectures") or [""])[0])
-    kind = next((kind for ending, kind in others.items() if told.endswith(ending)), "text-classification")
+    kind = next((kind for ending, kind in _KINDS.items() if told.endswith(ending)), "text-classification")
     return [kind if name == "text-classification" else name for name in found]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from bertune.checkpoints.families.bert import BERT
-from bertune.checkpoints.huggingface import read_json
 from bertune.checkpoints.source import NOTHING_BESIDE, Beside, build_encoder, open_checkpoint
+from bertune.data.json_files import read_json
 from bertune.data.rows import file_sha256
 from bertune.encoder.config import EncoderConfig
 

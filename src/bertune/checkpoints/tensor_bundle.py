@@ -35,6 +35,7 @@ from bertune.checkpoints.crc32c import crc32c, masked
 from bertune.checkpoints.protobuf import Message, WireError, read_varint
 from bertune.checkpoints.sstable import TableError, read_table, write_table
 from bertune.errors import InputError, Problems
+from bertune.files import unwritable
 
 Array = npt.NDArray[np.generic]
 
@@ -263,8 +264,9 @@ def write_bundle(prefix: Path, tensors: Mapping[str, Array]) -> None:
     Both are written beside their place and renamed; a failure before that leaves what was there.
 
     Raises:
-        InputError: a name that is empty or starts with a zero, a type without a counterpart, a file that cannot be
+        InputError: a name that is empty or starts with a zero, a type without a counterpart, a path that cannot be
             written.
+        FaultError: the disk failed.
     """
     data_path, index_path = Path(f"{prefix}.data-00000-of-00001"), Path(f"{prefix}.index")
     pairs = [(b"", write_header())]
@@ -289,7 +291,7 @@ def write_bundle(prefix: Path, tensors: Mapping[str, Array]) -> None:
             new_data.replace(data_path)
             new_index.replace(index_path)
     except OSError as error:
-        raise InputError(f"{error.filename or prefix}: cannot be written ({error.strerror})") from error
+        raise unwritable(error, f"{error.filename or prefix}: cannot be written ({error.strerror})") from error
 
 
 def _storable(name: str, tensor: Array) -> tuple[int, memoryview]:

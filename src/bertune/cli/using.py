@@ -50,7 +50,7 @@ def parse_for_model(
     first = parse(prog, about, [_First], argv, partial=True)
     folder = first.get("model")
     if folder is not None and (Path(folder) / "bertune.json").is_file():
-        from bertune.checkpoints.huggingface import read_json
+        from bertune.data.json_files import read_json
         from bertune.tasks.task import kind_from_json
 
         state = read_json(Path(folder) / "bertune.json").get("task", {})

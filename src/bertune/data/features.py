@@ -145,8 +145,8 @@ def join_pair(
     """`[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to `limit` tokens as google-research/bert cuts.
 
     Where the tokenizer wants several separators between the texts of a pair, the first text's segment holds them.
-    A pair loses its longer side's last token until it fits; at equal lengths b loses. A second text that has no tokens
-    counts as absent.
+    A pair loses its longer side's last token until it fits; at equal lengths b loses. A second text that has no tokens,
+    or keeps none, counts as absent: `[CLS] a [SEP]`.
 
     Args:
         first: pieces of every first text.
@@ -161,12 +161,12 @@ def join_pair(
     """
     a_old = first.lengths
     b_old = second.lengths if second is not None else np.zeros_like(a_old)
-    paired = b_old > 0
-    around = special.around(paired)
+    around = special.around(b_old > 0)
     if len(around) and around.max() > limit:
         raise InputError(f"--max-seq-length {limit}: no room; special tokens alone are {around.max()} here")
     a_new, b_new = cut_pair(a_old, b_old, limit - around)
-    lengths = a_new + b_new + around - (paired & (b_new == 0))  # nothing of b is left: no separator closes it
+    shown = b_new > 0
+    lengths = a_new + b_new + special.around(shown)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.full(int(offsets[-1]), special.sep, np.int32)
     segments = np.zeros(int(offsets[-1]), np.int32)
@@ -177,8 +177,8 @@ def join_pair(
         b_starts = starts + a_new + 1 + special.separators
         _place(ids, b_starts, second, b_new)
         marks = np.zeros(int(offsets[-1]) + 1, np.int32)
-        np.add.at(marks, b_starts[paired], 1)
-        np.add.at(marks, offsets[1:][paired], -1)
+        np.add.at(marks, b_starts[shown], 1)
+        np.add.at(marks, offsets[1:][shown], -1)
         segments = np.cumsum(marks[:-1], dtype=np.int32)
     cut = (a_new < a_old) | (b_new < b_old)
     return Ragged(ids, offsets), Ragged(segments, offsets), cut

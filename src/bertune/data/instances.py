@@ -17,6 +17,7 @@ from bertune.data.rows import file_sha256
 from bertune.data.shards import release
 from bertune.data.tfrecord import read_records
 from bertune.errors import InputError
+from bertune.files import unwritable
 from bertune.progress import progress_bar
 
 _VERSION = 1
@@ -69,6 +70,7 @@ def open_instances(files: Sequence[Path], cache: Path, vocabulary: int) -> Insta
     Raises:
         InputError: a broken file, a missing feature, another length than the first record's, an id or position that
             cannot be; the file and the record are named.
+        FaultError: the disk of the cache failed.
     """
     hashes = {"version": _VERSION, "files": [file_sha256(path) for path in files], "vocabulary": vocabulary}
     folder = cache / hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:32]
@@ -91,7 +93,8 @@ def open_instances(files: Sequence[Path], cache: Path, vocabulary: int) -> Insta
         length, masks = int(described["length"]), int(described["masks"])
         rows = np.asarray(np.memmap(target, np.int32, mode="r").reshape(-1, 2 * length + 2 * masks + 2))
     except OSError as error:
-        raise InputError(f"{error.filename or folder}: cannot be written or read: {error.strerror or error}") from None
+        message = f"{error.filename or folder}: cannot be written or read: {error.strerror or error}"
+        raise unwritable(error, message) from None
     except (ValueError, KeyError) as error:
         raise InputError(f"{folder}: damaged ({error}); remove this folder, and it is built anew") from None
     return Instances(rows, length, masks)

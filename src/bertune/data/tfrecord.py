@@ -17,6 +17,7 @@ from bertune.checkpoints.crc32c import crc32c, masked
 from bertune.checkpoints.protobuf import Message, WireError, bytes_field, varint
 from bertune.checkpoints.tensor_bundle import beside
 from bertune.errors import InputError
+from bertune.files import unwritable
 
 Record = Mapping[str, npt.NDArray[Any] | Sequence[int] | Sequence[float] | Sequence[bytes] | Sequence[str]]
 """An Example by name of its features: whole numbers, floats, or texts and bytes."""
@@ -62,7 +63,8 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
     Returns: how many were written.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the path cannot be written.
+        FaultError: the disk failed.
     """
     count = 0
     try:
@@ -73,7 +75,7 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
                     count += 1
             temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise unwritable(error, f"{path}: cannot be written: {error.strerror or error}") from None
     return count
 
 

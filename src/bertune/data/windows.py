@@ -24,7 +24,7 @@ class Windows:
     owned_end: Numbers
 
 
-def place_windows(lengths: Numbers, room: int | Numbers, step: int) -> Windows:
+def place_windows(lengths: Numbers, room: int | Numbers, step: int | Numbers) -> Windows:
     """Windows of up to `room` tokens, `step` tokens from one's start to the next; one at least for every sequence.
 
     The last window ends with the sequence, and is as full as the others.
@@ -32,7 +32,7 @@ def place_windows(lengths: Numbers, room: int | Numbers, step: int) -> Windows:
     Args:
         lengths: tokens of every sequence. Shape: (sequences,).
         room: tokens of a window, at least 1; one number, or one for every sequence.
-        step: at least 1; more than `room` is taken as `room`.
+        step: at least 1, likewise; more than `room` is taken as `room`.
     """
     rooms = np.broadcast_to(np.asarray(room, np.int64), lengths.shape)
     steps = np.clip(step, 1, rooms)

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertune import files
 from bertune.checkpoints.google_files import find_checkpoint
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
-from bertune.checkpoints.tensor_bundle import Array, TensorBundle, beside, write_bundle
+from bertune.checkpoints.tensor_bundle import Array, TensorBundle, write_bundle
 from bertune.errors import FaultError, InputError
 from bertune.google.starting import check_shapes
 from bertune.network import Network
 from bertune.progress import Curves
+from bertune.training.faults import writing
 from bertune.training.optimizer import AdamW
 from bertune.training.parts import Progress
 
@@ -98,9 +100,10 @@ class OutputFolder:
         name = f"model.ckpt-{progress.step}"
         logger.info("saving checkpoint %s", self.folder / name)
         try:
-            write_bundle(self.folder / name, arrays)
-            self._list(name)
-        except InputError as error:
+            with writing(self.folder / name, 0):
+                write_bundle(self.folder / name, arrays)
+                self._list(name)
+        except (InputError, FaultError) as error:
             raise FaultError(
                 f"{error}; once that is mended the same command goes on from the newest checkpoint"
             ) from error
@@ -165,14 +168,10 @@ def _trained(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its place and rename it.
+    """Write a text file, whole or not at all.
 
     Raises:
-        InputError: it cannot be written.
+        FaultError: it cannot be written.
     """
-    try:
-        with beside(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    with writing(path, 0):
+        files.write_text(path, text)

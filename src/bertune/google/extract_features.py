@@ -17,6 +17,7 @@ from bertune.checkpoints.tensor_bundle import beside
 from bertune.data.features import Features, join_pair, pack
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
+from bertune.files import unwritable
 from bertune.google.flags import parse_flags
 from bertune.google.running import RunFlags, run_program, set_up
 from bertune.google.starting import ModelFlags, check_positions, open_start, spared_by_source, take_over
@@ -80,7 +81,7 @@ def program(argv: Sequence[str]) -> None:
                     count += 1
             temporary.replace(output)
     except OSError as error:
-        raise InputError(f"--output_file {output}: cannot be written ({error.strerror})") from error
+        raise unwritable(error, f"--output_file {output}: cannot be written ({error.strerror})") from error
     logger.info("%s: %d lines written", output, count)
 
 

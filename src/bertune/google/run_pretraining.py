@@ -67,7 +67,7 @@ class PretrainingFlags:
     max_eval_steps: int = option(100, help="batches of an evaluation")
     eval_input_file: str | None = option(None, help="not in the original: evaluate on these files instead")
     vocab_file: str | None = option(
-        None, help="not in the original: vocab.txt for the model folder; by default the one beside the checkpoint"
+        None, help="not in the original: vocab.txt for the model folder; by default the checkpoint's"
     )
 
     def problems(self) -> list[str]:
@@ -85,6 +85,8 @@ class PretrainingFlags:
         for name, low in {**least, "num_warmup_steps": 0}.items():
             if getattr(self, name) < low:
                 found.append(f"--{name}={getattr(self, name)}: must be at least {low}")
+        if self.vocab_file is not None and not Path(self.vocab_file).is_file():
+            found.append(f"--vocab_file {self.vocab_file}: no such file")
         return found
 
 
@@ -106,6 +108,7 @@ def program(argv: Sequence[str]) -> None:
     model = ModelFlags(own.bert_config_file, "", own.init_checkpoint)
     start = open_start(model, strict=setting.strict, with_words=False)
     check_positions(own.max_seq_length, start.config)
+    words = vocabulary(own, start) if own.do_train else None
     instances = open_sequences(files["input_file"], start.config.vocab_size)
     held_out = open_sequences(files["eval_input_file"], start.config.vocab_size) if files["eval_input_file"] else None
     output = Path(training.output_dir)
@@ -123,7 +126,8 @@ def program(argv: Sequence[str]) -> None:
             lambda rows: f"{own.input_file}, records {', '.join(map(str, np.sort(rows)))} (from 0, file after file)",
         )
         step = train(setting, trainee, Training(own.num_train_steps, own.num_warmup_steps, training))
-        _save(own, start, network, (output, files["input_file"][0], len(instances)), flags.said)
+        place = (output, files["input_file"][0], len(instances))
+        _save(own, network, words, place, {"encoder": start.source, "flags": flags.said})
     else:
         step = newest_or_start(network, names, output)
     network.encoder.set_compute_dtype(setting.dtype)
@@ -214,22 +218,47 @@ def evaluation(
     }
 
 
-def _save(
-    flags: PretrainingFlags, start: Start, network: Network, place: tuple[Path, Path, int], said: Mapping[str, Any]
-) -> None:
-    """Write the model folder, where there is a vocabulary for it. place: output folder, data, instances."""
-    output, data, count = place
-    words = start.tokenizer
+def vocabulary(flags: PretrainingFlags, start: Start) -> Tokenizer | None:
+    """The model folder's: `--vocab_file`, else what the source brings, else vocab.txt beside the checkpoint.
+
+    Returns: None where there is none.
+
+    Raises:
+        InputError: a file that cannot be read, or that has more entries than the model.
+    """
+    if flags.vocab_file is None and start.tokenizer is not None:
+        return start.tokenizer
     beside = Path(flags.init_checkpoint or flags.bert_config_file).parent / "vocab.txt"
-    path = Path(flags.vocab_file) if flags.vocab_file else beside
-    if words is None and path.is_file():
-        lower = casing_from_name(path.resolve().parent.name)
-        lower = casing_from_vocabulary(read_vocabulary(path)) if lower is None else lower
-        words = Tokenizer.from_vocab(path, do_lower_case=lower)
+    path = Path(flags.vocab_file or beside)
+    if not path.is_file():
+        return None
+    lower = casing_from_name(path.resolve().parent.name)
+    lower = casing_from_vocabulary(read_vocabulary(path)) if lower is None else lower
+    words = Tokenizer.from_vocab(path, do_lower_case=lower)
+    if words.vocab_size > start.config.vocab_size:
+        raise InputError(
+            f"{'--vocab_file ' if flags.vocab_file else ''}{path}: has {words.vocab_size} entries, but the model's "
+            f"vocab_size is {start.config.vocab_size}; name the vocabulary that the data were made with by --vocab_file"
+        )
+    return words
+
+
+def _save(
+    flags: PretrainingFlags,
+    network: Network,
+    words: Tokenizer | None,
+    place: tuple[Path, Path, int],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the model folder, where there is a vocabulary for it.
+
+    place: output folder, data, instances.  facts: `encoder` and `flags`, as `save_beside` takes them.
+    """
     if words is None:
         logger.warning("no vocabulary, so no model folder for bertune; name one with --vocab_file")
         return
-    facts = {"encoder": start.source, "train": data, "rows": count, "flags": said}
+    output, data, count = place
+    facts = {**facts, "train": data, "rows": count}
     text = (words, flags.max_seq_length)
     save_beside(output / "bertune", network, Pretraining(next_sentence=True), text, facts)
 

@@ -15,6 +15,7 @@ from bertune.cli.logs import start_logging
 from bertune.data.rows import file_sha256
 from bertune.encoder.encoder import Encoder
 from bertune.errors import FaultError, InputError, Interrupted
+from bertune.files import is_disk_fault, unwritable
 from bertune.google.checkpoints import write_text
 from bertune.google.starting import Start, head_names, take_over
 from bertune.model import Making, save_model
@@ -23,6 +24,7 @@ from bertune.options import DEVICES, PRECISIONS, option
 from bertune.precision import choose_device, choose_dtype
 from bertune.tasks.task import Task
 from bertune.tokenization import Tokenizer
+from bertune.training.faults import writing
 from bertune.training.interruption import watched
 from bertune.training.memory import is_out_of_memory
 
@@ -162,12 +164,16 @@ def save_beside(
     """Write the trained network as a model folder of bertune, for `bertune predict` and Hugging Face.
 
     facts: `encoder`, where it started; `train`, the file; `rows`; `flags`.
+
+    Raises:
+        FaultError: it cannot be written.
     """
     path = Path(facts["train"])
     data = {"train": {"file": str(path), "rows": facts["rows"], "sha256": file_sha256(path)}}
     making = Making(str(facts["encoder"]), data, dict(facts["flags"]))
     weights: dict[str, Tensor] = {name: tensor.float().cpu() for name, tensor in network.state_dict().items()}
-    save_model(folder, (network.encoder.config, weights), task, text, making, {})
+    with writing(folder, 0):
+        save_model(folder, (network.encoder.config, weights), task, text, making, {})
     logger.info("%s: the model for `bertune predict --model %s` and transformers", folder, folder)
 
 
@@ -176,11 +182,12 @@ def make_folder(path: Path) -> None:
 
     Raises:
         InputError: it cannot be made.
+        FaultError: the disk failed.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--output_dir {path}: cannot be made ({error.strerror})") from error
+        raise unwritable(error, f"--output_dir {path}: cannot be made ({error.strerror})") from error
     beside = path / "bertune"
     if beside.exists() and not (beside / "bertune.json").is_file() and (beside.is_file() or any(beside.iterdir())):
         raise InputError(f"{beside}: is not a model folder of bertune, which this run would put there; move it away")
@@ -204,6 +211,11 @@ def run_program(program: Callable[[Sequence[str]], None], argv: Sequence[str] | 
     except Interrupted as error:
         print(error, file=sys.stderr)
         return error.status
+    except OSError as error:
+        if not is_disk_fault(error):
+            raise
+        print(f"error: {error.filename or 'files'}: cannot be written or read ({error.strerror})", file=sys.stderr)
+        return 1
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -120,9 +120,18 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
             if "--bert_config_file" in str(error):
                 raise
             raise InputError(f"--init_checkpoint {str(error).removeprefix('--encoder ')}") from error
+    named = f"--vocab_file {files['vocab_file']}" if words is not None else start.source
+    own = start.tokenizer.do_lower_case if start.tokenizer is not None and words is None else None
+    if with_words and own is not None and own != flags.do_lower_case:
+        logger.warning(
+            "--do_lower_case=%s is not used: %s brings its own vocabulary, which %s",
+            flags.do_lower_case,
+            named,
+            "lower-cases" if own else "keeps capitals",
+        )
     if start.tokenizer is not None and start.tokenizer.vocab_size > start.config.vocab_size:
         raise InputError(
-            f"--vocab_file {flags.vocab_file}: has {start.tokenizer.vocab_size} entries, but the model's vocab_size is "
+            f"{named}: has {start.tokenizer.vocab_size} entries, but the model's vocab_size is "
             f"{start.config.vocab_size}; take the vocabulary of this checkpoint"
         )
     return start
@@ -193,7 +202,7 @@ def _open_source(source: str, config: EncoderConfig | None, words: Tokenizer | N
         return Start(
             source,
             checkpoint.config,
-            words or checkpoint.tokenizer,
+            checkpoint.tokenizer if words is None else words,
             checkpoint.tensors,
             checkpoint.names,
             checkpoint.settings,

@@ -91,6 +91,28 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
         keeper.save_checkpoint(optimizer, progress)
     logger.info("seed %d (the original has none, so its runs differ); --seed takes another", setting.seed)
     stream = _stream(setting, trainee.sequences, flags.train_batch_size, step)
+    parts, plan = _parts(setting, trainee, stream, optimizer, keeper), _plan(setting, training)
+    logger.info("training: %d steps, %d of them warm-up, on %s", training.steps, training.warmup, setting.device)
+    try:
+        with fast_float32(setting.device):
+            progress = fit(parts, plan, progress)
+    except Interrupted as error:
+        error.told.append("the same command goes on from the newest checkpoint")
+        raise
+    except InputError as error:
+        raise InputError(_respelled(str(error), plan)) from error
+    finally:
+        keeper.close()
+    rate = progress.examples / max(progress.seconds, 1e-9)
+    logger.info("trained to step %d, %.1f examples/s", progress.step, rate)
+    masters = {name: tensor.clone() for name, tensor in optimizer.masters().items()}
+    network.encoder.set_compute_dtype(torch.float32)
+    network.load_state_dict(masters, strict=False)
+    return progress.step
+
+
+def _parts(setting: Setting, trainee: Trainee, stream: Stream, optimizer: AdamW, keeper: OutputFolder) -> Parts:
+    """What the loop works with."""
 
     def make_batch(rows: Rows, at: int) -> Batch:  # noqa: ARG001 (the same in every epoch)
         return trainee.make_batch(rows)
@@ -103,8 +125,8 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
         torch.manual_seed(seed_at(setting.seed, at))
         return [stream.rows(at)]
 
-    parts = Parts(
-        network,
+    return Parts(
+        trainee.network,
         trainee.sequences,
         make_batch,
         trainee.loss,
@@ -114,7 +136,12 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
         name_rows=trainee.name_rows,
         order=order,
     )
-    plan = Plan(
+
+
+def _plan(setting: Setting, training: Training) -> Plan:
+    """The loop's numbers."""
+    flags = training.flags
+    return Plan(
         steps=training.steps,
         batch_size=flags.train_batch_size,
         accumulation=flags.gradient_accumulation,
@@ -124,21 +151,11 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
         metric=None,
         check_every=flags.save_checkpoints_steps,
     )
-    logger.info("training: %d steps, %d of them warm-up, on %s", training.steps, training.warmup, setting.device)
-    try:
-        with fast_float32(setting.device):
-            progress = fit(parts, plan, progress)
-    except Interrupted as error:
-        error.told.append("the same command goes on from the newest checkpoint")
-        raise
-    finally:
-        keeper.close()
-    rate = progress.examples / max(progress.seconds, 1e-9)
-    logger.info("trained to step %d, %.1f examples/s", progress.step, rate)
-    masters = {name: tensor.clone() for name, tensor in optimizer.masters().items()}
-    network.encoder.set_compute_dtype(torch.float32)
-    network.load_state_dict(masters, strict=False)
-    return progress.step
+
+
+def _respelled(message: str, plan: Plan) -> str:
+    """What the loop says of updates that are not finite, without the options that bertune's own commands have."""
+    return message.replace(f" (--max-skipped {plan.max_skipped})", "").replace("--learning-rate", "--learning_rate")
 
 
 def seed_at(seed: int, step: int) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bertune.checkpoints.huggingface import KIND
 from bertune.checkpoints.names import Rename
 from bertune.data.columns import listed
 from bertune.data.features import Features
@@ -26,7 +27,7 @@ from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.options import option
 from bertune.tasks.defaults import complete
-from bertune.tasks.heads import mix_names
+from bertune.tasks.heads import is_for, mix_names
 from bertune.tasks.layers import LayerMix, layers_option
 from bertune.tasks.losses import mean_of_runs
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
@@ -234,12 +235,15 @@ class Embedding:
             "mrr": float((1 / ranks).mean()),
         }
 
+    def keeps_head(self, settings: Mapping[str, Any]) -> bool:
+        """When the checkpoint is of embeddings over several layers; over the last one a head has no weights."""
+        return is_for(settings, "Embedding")
+
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModel`; of the last layer also the files that sentence-transformers looks for."""
         if self.options.layers != "last":
-            return HuggingFaceHead(
-                "Model", [Rename(name, (f"head.{name}",)) for name in mix_names(self.options.layers)]
-            )
+            names = [Rename(name, (f"head.{name}",)) for name in mix_names(self.options.layers)]
+            return HuggingFaceHead("Model", names, {KIND: "Embedding"})
         kind = "sentence_transformers.models"
         modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
         pooling = {f"pooling_mode_{name}": False for name in ("max_tokens", "mean_sqrt_len_tokens")}

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def featurized(
 
 
 def _key(task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source) -> str:
-    """A hash of everything that features depend on; of the task everything, though not all of it matters."""
+    """A hash of everything that features depend on."""
     tokenizer, max_seq_length = text
     made_from = {
         "code": _code(),
@@ -107,13 +107,29 @@ def _key(task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: P
         "data": source.sha256,
         "examples": examples,
         "kind": "".join(source.path.suffixes[-2:]),
-        "task": task_to_json(task),
+        "task": _of_features(task_to_json(task)),
         "tokenizer": tokenizer.fingerprint,
         "special": repr(tokenizer.special),
         "max_seq_length": max_seq_length,
         "purpose": purpose,
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
+
+
+_ELSEWHERE = frozenset(
+    {
+        *("tuned_threshold", "thresholds", "weights"),  # learnt; the first two from validation data that was tokenized
+        *("null_threshold", "n_best", "top_k", "max_answer_length"),
+        *("class_weights", "label_smoothing", "focal_gamma", "scale", "layers", "pooling"),
+    }
+)
+"""Fields and options of bertune's own tasks that decide a loss, a head or an answer, but no features."""
+
+
+def _of_features(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's description without what no features depend on."""
+    kept = {name: value for name, value in described.items() if name not in _ELSEWHERE}
+    return kept | {"options": {name: value for name, value in kept["options"].items() if name not in _ELSEWHERE}}
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bertune.checkpoints.huggingface import KIND
 from bertune.checkpoints.names import Rename
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
@@ -71,7 +72,7 @@ def linear_in_folder(
     """How a folder keeps a linear head.
 
     A head on several layers is none that transformers has a class for: it stands as `head.` beside an encoder for
-    `AutoModel`.
+    `AutoModel`, and config.json says under `KIND` what it is.
 
     Args:
         architecture: transformers' class for a head on the last layer, after the family's name.
@@ -83,7 +84,22 @@ def linear_in_folder(
         names = [Rename(name, (f"{tensor}.{name}",)) for name in ("weight", "bias")]
         return HuggingFaceHead(architecture, names, settings or {})
     names = [Rename(name, (f"head.{name}",)) for name in ("weight", "bias", *mix_names(layers))]
-    return HuggingFaceHead("Model", names, settings or {})
+    return HuggingFaceHead("Model", names, {**(settings or {}), KIND: architecture})
+
+
+def is_for(settings: Mapping[str, Any], architecture: str, *, unsaid: bool = False) -> bool:
+    """Whether config.json says that a model's head is of this kind.
+
+    Args:
+        settings: config.json.
+        architecture: as `linear_in_folder` takes it, or `Embedding`.
+        unsaid: the answer where it names no head at all.
+    """
+    if KIND in settings:
+        return bool(settings[KIND] == architecture)
+    architectures = settings.get("architectures")
+    named = [str(name) for name in architectures if "For" in str(name)] if isinstance(architectures, list) else []
+    return any(name.endswith(architecture) for name in named) if named else unsaid
 
 
 def mix_names(layers: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from bertune.errors import InputError
 from bertune.options import option
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
 from bertune.tasks.defaults import complete
-from bertune.tasks.heads import linear_in_folder, pooled_head
+from bertune.tasks.heads import is_for, linear_in_folder, pooled_head
 from bertune.tasks.layers import layers_option
 from bertune.tasks.losses import FocusOptions, grouped_cross_entropy, mean_of_runs
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
@@ -126,7 +126,7 @@ class MultipleChoice:
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for multiple choice."""
-        return any(str(name).endswith("ForMultipleChoice") for name in settings.get("architectures") or ())
+        return is_for(settings, "ForMultipleChoice")
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForMultipleChoice`; with several layers `AutoModel` and a head beside it."""

@@ -20,7 +20,7 @@ from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.options import option, refuse_changed
-from bertune.tasks.heads import linear_in_folder
+from bertune.tasks.heads import is_for, linear_in_folder
 from bertune.tasks.layers import LayersHead, layers_option
 from bertune.tasks.squad.decoding import Decoded, decode_answers
 from bertune.tasks.squad.metrics import evaluate
@@ -249,7 +249,7 @@ class QuestionAnswering:
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for question answering."""
-        return any(str(name).endswith("ForQuestionAnswering") for name in settings.get("architectures") or ())
+        return is_for(settings, "ForQuestionAnswering")
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForQuestionAnswering`; with several layers `AutoModel` and a head beside it."""

@@ -17,7 +17,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.options import option, refuse_changed
-from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, pooled_head
+from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, pooled_head
 from bertune.tasks.layers import layers_option
 from bertune.tasks.losses import LossOptions, balanced_weights, class_weights, cross_entropy
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
@@ -241,8 +241,8 @@ class TextClassification:
         return self
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
-        """When the checkpoint's labels are these, in this order."""
-        return labels_of(settings) == self.labels
+        """When the checkpoint's labels are these, in this order, and of whole texts."""
+        return labels_of(settings) == self.labels and is_for(settings, "ForSequenceClassification", unsaid=True)
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForSequenceClassification`; with several layers `AutoModel` and a head beside it."""

@@ -55,8 +55,8 @@ def text_features(
         targets: arrays with one entry an example; a window has its example's.
         long_text: truncate: as google-research/bert cuts, from the end of the longer text. head-tail: the same numbers
             of tokens, a quarter of them from the beginning and the rest from the end (Sun et al., 2019, "How to
-            fine-tune BERT for text classification?"). window: several sequences, each half over the one before; of a
-            pair, over its longer text (of equal ones the second), beside at most half a sequence of the other.
+            fine-tune BERT for text classification?"). window: several sequences, each about half over the one before;
+            of a pair, over its longer text (of equal ones the second), beside at most half a sequence of the other.
     """
     first = tokenizer.encode([example.text for example in examples])
     paired = any(example.pair for example in examples)
@@ -112,7 +112,7 @@ def _in_windows(
         long, short = _either(over_first, first, second), _either(over_first, second, first)
         beside = np.minimum(short.lengths, max(1, (limit - 2 - special.separators) // 2))
     room = np.maximum(1, limit - special.around(paired) - beside)
-    windows = place_windows(long.lengths, room, max(1, limit // 2))
+    windows = place_windows(long.lengths, room, np.maximum(1, np.where(paired, room, limit) // 2))
     lengths = windows.end - windows.first
     within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     at = np.repeat(long.offsets[windows.example] + windows.first, lengths) + within

@@ -18,7 +18,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.options import option, refuse_changed
-from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, token_head
+from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, token_head
 from bertune.tasks.layers import layers_option
 from bertune.tasks.losses import LossOptions, balanced_weights, class_weights, cross_entropy
 from bertune.tasks.tagging.decoding import best_tags
@@ -219,8 +219,8 @@ class TokenClassification:
         return self
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
-        """When the checkpoint's tags are these, in this order."""
-        return labels_of(settings) == self.labels
+        """When the checkpoint's labels are these, in this order, and of tokens."""
+        return labels_of(settings) == self.labels and is_for(settings, "ForTokenClassification", unsaid=True)
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForTokenClassification`; with several layers `AutoModel` and a head beside it."""

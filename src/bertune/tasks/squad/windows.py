@@ -136,9 +136,7 @@ def build_windows(
     )
     cut = np.zeros(len(layout.first), np.bool_)
     if truncate:
-        total = contexts.lengths[context_of[kept]]
-        layout = _first_windows(layout)
-        cut = layout.length < total[layout.example_index]
+        layout, cut = _first_windows(layout, contexts.lengths[context_of[kept]])
     start, end = positions(layout, targets[kept])
     return Windows(
         input_ids=layout.input_ids,
@@ -203,10 +201,10 @@ def lay_out(
     )
 
 
-def _first_windows(layout: Layout) -> Layout:
-    """The first window of every example alone."""
+def _first_windows(layout: Layout, total: npt.NDArray[np.int64]) -> tuple[Layout, npt.NDArray[np.bool_]]:
+    """The first window of every example alone, and whether its context goes on behind it. total: contexts' lengths."""
     kept = np.flatnonzero(layout.first == 0)
-    return Layout(
+    first = Layout(
         example_index=layout.example_index[kept],
         first=layout.first[kept],
         length=layout.length[kept],
@@ -216,6 +214,7 @@ def _first_windows(layout: Layout) -> Layout:
         source=layout.source[np.repeat(layout.first == 0, layout.length)],
         max_context=layout.max_context.take(kept),
     )
+    return first, first.length < total[first.example_index]
 
 
 def _joined(parts: Sequence[Ragged]) -> Ragged:
