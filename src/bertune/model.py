@@ -22,6 +22,7 @@ from bertune.checkpoints import huggingface
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
 from bertune.data.features import Batch, Features
+from bertune.data.json_files import read_json
 from bertune.data.rows import file_sha256
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
@@ -257,7 +258,7 @@ def load(
 
 def _read_record(path: Path, trust_task_file: str | Path | None) -> tuple[dict[str, Any], Task[Any], int]:
     """bertune.json, the task it describes, and the longest sequence."""
-    record = huggingface.read_json(path)
+    record = read_json(path)
     described, length = record.get("task"), record.get("max_seq_length")
     if not isinstance(described, dict) or not isinstance(length, int):
         raise InputError(f"{path}: lacks its task or max_seq_length; it is not as bertune wrote it")
@@ -273,7 +274,7 @@ def _record_of_weights(folder: Path) -> Path:
     """bertune.json; where saving was cut off behind the weights, the one that was still to be moved."""
     waiting, weights = folder / SAVED / MODEL_FILE, folder / "model.safetensors"
     if waiting.is_file() and weights.is_file():
-        record = huggingface.read_json(waiting)
+        record = read_json(waiting)
         if record.get("weights_sha256") == file_sha256(weights):
             return waiting
     return folder / MODEL_FILE

@@ -20,7 +20,7 @@ from bertune.checkpoints.families import family_of
 from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.families.family import ACTIVATIONS, Family, activation_of, must_be, respelled
 from bertune.checkpoints.names import Rename, for_layers
-from bertune.data.json_files import read_json as read_json  # noqa: PLC0414 (part of this dialect)
+from bertune.data.json_files import read_json
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 

@@ -25,7 +25,9 @@ class Linear(nn.Module):
 
         For prediction on a CPU: the weight must not change any more. Does nothing where PyTorch has no oneDNN.
         """
-        if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        if not torch.backends.mkldnn.is_available() or not hasattr(  # type: ignore[no-untyped-call]
+            torch.ops.mkldnn, "_linear_pointwise"
+        ):
             return
         try:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.checkpoints.huggingface import read_json
 from bertune.data.features import Batch, pack
+from bertune.data.json_files import read_json
 from bertune.errors import InputError, Problems
 from bertune.files import write_text
 from bertune.model import Making, save_model

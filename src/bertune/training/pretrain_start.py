@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.google_config import read_bert_config
-from bertune.checkpoints.huggingface import config_from_json, read_json
+from bertune.checkpoints.huggingface import config_from_json
 from bertune.checkpoints.names import Rename, to_ours
 from bertune.checkpoints.source import Checkpoint, build_encoder, open_checkpoint
+from bertune.data.json_files import read_json
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bertune.checkpoints.huggingface import read_json
+from bertune.data.json_files import read_json
 from bertune.data.yaml_files import read_yaml, write_yaml
 from bertune.errors import InputError
 from bertune.files import write_text

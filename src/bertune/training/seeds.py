@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from rich.table import Table
 
-from bertune.checkpoints.huggingface import read_json
+from bertune.data.json_files import read_json
 from bertune.errors import InputError
 from bertune.files import publish, write_text
 from bertune.model import MODEL_FILE

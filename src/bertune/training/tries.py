@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertune.checkpoints.huggingface import read_json
+from bertune.data.json_files import read_json
 from bertune.errors import InputError
 from bertune.files import write_text
 from bertune.training.collapse import OTHER_SEEDS, REMEDY
