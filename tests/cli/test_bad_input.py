@@ -45,7 +45,7 @@ def arguments(folder: Path, data: Path, *more: object) -> list[object]:
             ["a.jsonl, line 2", "a.jsonl, line 3", "'label'", "[2]"],
         ),
         ("a.parquet", b"PAR1 no parquet", ["a.parquet"]),
-        ("a.csv.gz", gzip.compress(GOOD.encode())[:-9], ["a.csv.gz"]),
+        ("a.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:-9], ["a.csv.gz"]),
         ("a.xlsx", b"PK\x03\x04", ["a.xlsx", ".csv", ".parquet"]),
         ("a.csv", b"text,text,label\na,b,c\n", ["a.csv", "'text'", "rename"]),
     ],
