@@ -218,6 +218,8 @@ def test_packed_matrices_give_the_same(route: str, dtype: torch.dtype) -> None:
     learning.sum().backward()  # type: ignore[no-untyped-call]
     assert encoder.pooler.weight.grad is None
     assert encoder.get_parameter("layers.0.feed_forward.up.weight").grad is not None
+    encoder.set_compute_dtype(dtype)
+    assert encoder.pooler.packed is None
 
 
 def test_activation_checkpointing_changes_no_gradient(route: str) -> None:

@@ -146,6 +146,7 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear):
                 module.weight.data = module.weight.data.to(dtype)
+                module.packed = None  # it holds the former type
 
     def pack(self) -> None:
         """Prepare the matrices for prediction on a CPU; they must not change any more. See `Linear.pack`."""
