@@ -17,7 +17,7 @@ from bertune.encoder.encoder import Encoder
 from bertune.network import Network, infer
 from bertune.precision import choose_device, choose_dtype, prepare_process
 from bertune.tasks.heads import PooledHead
-from bertune.training.cuda_graphs import batches_of
+from bertune.training.batches import TrainingBatches
 from bertune.training.loop import fit, steps_per_epoch
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.parts import Parts, Plan, Progress
@@ -105,8 +105,9 @@ def _train(net: Network, data: Features, batch_size: int, facts: dict[str, float
     net.encoder.embeddings.word.sparse = device.type == "cpu"
     optimizer = AdamW(net.named_parameters(), AdamWOptions())
     net.encoder.set_compute_dtype(choose_dtype("auto", device))
-    make_batch, graphs = batches_of(data, net, batch_size, device)
-    parts = Parts(net, len(data), make_batch, loss, optimizer, None, NoKeeper(), graphs=graphs)
+    batches = TrainingBatches(data, device)
+    graphs = batches.recorded_updates(net, batch_size)
+    parts = Parts(net, len(data), batches.make, loss, optimizer, None, NoKeeper(), graphs=graphs)
     an_epoch = steps_per_epoch(len(data), batch_size)
     plan = Plan(an_epoch, batch_size, 1, 1, Schedule(1e-5, 10**6, 1), None, None, check_every=10**6)
     progress = Progress()

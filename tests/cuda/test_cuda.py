@@ -15,7 +15,8 @@ from bertune.data.resident import ResidentFeatures
 from bertune.encoder.attention import attend, flash_works
 from bertune.encoder.layout import Layout
 from bertune.network import infer
-from bertune.training.cuda_graphs import CudaRecorder, RecordedUpdates, batches_of
+from bertune.training.batches import TrainingBatches
+from bertune.training.cuda_graphs import CudaRecorder, RecordedUpdates
 from bertune.training.loop import fit
 from bertune.training.optimizer import Schedule
 from bertune.training.parts import Parts, Progress
@@ -47,9 +48,9 @@ def run(where: str, dtype: torch.dtype, *, dropout: float, graphs: bool = False)
     device = torch.device(where)
     data = small_run.features(BATCH * STEPS)
     net = small_run.network(dropout=dropout, device=where)
-    make_batch, recorded = batches_of(data, net, BATCH, device)
-    parts = small_run.parts(net, data, dtype=dtype, make_batch=lambda rows: make_batch(rows, 0))
-    parts = dataclasses.replace(parts, graphs=recorded if graphs else None)
+    batches = TrainingBatches(data, device)
+    parts = small_run.parts(net, data, dtype=dtype, make_batch=lambda rows: batches.make(rows, 0))
+    parts = dataclasses.replace(parts, graphs=batches.recorded_updates(net, BATCH) if graphs else None)
     plan = small_run.plan(STEPS, BATCH)
     losses = []
     for step in range(STEPS):
@@ -88,7 +89,7 @@ def test_recorded_updates_equal_direct_ones_with_dropout(dtype: torch.dtype, cap
 def test_recording_happens(device: torch.device) -> None:
     data = ResidentFeatures(small_run.features(64, shortest=20, longest=20), device)
     parts = small_run.parts(small_run.network(device="cuda"), data.features, make_batch=data.pack, dtype=torch.bfloat16)
-    graphs = RecordedUpdates(data, CudaRecorder(device), BATCH)
+    graphs = RecordedUpdates(lambda: data, CudaRecorder(device), BATCH)
     fit(dataclasses.replace(parts, graphs=graphs), small_run.plan(STEPS, BATCH), Progress())
     assert graphs.recorded == 1
 
@@ -96,7 +97,7 @@ def test_recording_happens(device: torch.device) -> None:
 def test_dropout_of_replays_differs(device: torch.device) -> None:
     data = ResidentFeatures(small_run.features(BATCH), device)
     parts = small_run.parts(small_run.network(dropout=0.5, device="cuda"), data.features, make_batch=data.pack)
-    parts = dataclasses.replace(parts, graphs=RecordedUpdates(data, CudaRecorder(device), BATCH))
+    parts = dataclasses.replace(parts, graphs=RecordedUpdates(lambda: data, CudaRecorder(device), BATCH))
     plan = dataclasses.replace(small_run.plan(100, BATCH), schedule=Schedule(0.0, 100, 1))
     losses = [update(parts, plan, np.arange(BATCH), Progress(step=step)).read()[0] for step in range(12)]
     assert len({round(loss, 6) for loss in losses}) == len(losses)

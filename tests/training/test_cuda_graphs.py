@@ -12,7 +12,8 @@ import torch
 from bertune.data.features import Batch, pack
 from bertune.data.resident import ResidentFeatures
 from bertune.training import cuda_graphs
-from bertune.training.cuda_graphs import RecordedUpdates, Work, batches_of
+from bertune.training.batches import TrainingBatches
+from bertune.training.cuda_graphs import RecordedUpdates, Work
 from bertune.training.loop import fit
 from bertune.training.parts import Parts, Progress
 from bertune.training.update import update
@@ -56,7 +57,7 @@ def made(recorder: Calls | None) -> Parts:
     """A run whose batches are packed from resident features, with or without recorded updates."""
     data = ResidentFeatures(small_run.features(SEQUENCES), torch.device("cpu"))
     parts = small_run.parts(small_run.network(), data.features, on_device=True, make_batch=data.pack)
-    graphs = None if recorder is None else RecordedUpdates(data, recorder, BATCH)
+    graphs = None if recorder is None else RecordedUpdates(lambda: data, recorder, BATCH)
     return dataclasses.replace(parts, graphs=graphs)
 
 
@@ -141,9 +142,28 @@ def test_a_run_that_is_taken_up_again_goes_on_the_same() -> None:
 
 def test_elsewhere_than_on_cuda_features_stay_on_the_host() -> None:
     data = small_run.features(4)
-    make_batch, graphs = batches_of(data, small_run.network(), 2, torch.device("cpu"))
-    assert graphs is None
-    assert torch.equal(make_batch(np.arange(2), 0).input_ids, pack(data, np.arange(2)).input_ids)
+    batches = TrainingBatches(data, torch.device("cpu"))
+    assert batches.resident() is None
+    assert batches.recorded_updates(small_run.network(), 2) is None
+    assert torch.equal(batches.make(np.arange(2), 0).input_ids, pack(data, np.arange(2)).input_ids)
+
+
+def test_updates_are_recorded_once_the_features_are_there() -> None:
+    data = ResidentFeatures(small_run.features(SEQUENCES), torch.device("cpu"))
+    parts = small_run.parts(small_run.network(), data.features, on_device=True, make_batch=data.pack)
+    there: list[ResidentFeatures] = []
+    recorder = Calls()
+    graphs = RecordedUpdates(lambda: there[0] if there else None, recorder, BATCH)
+    late = dataclasses.replace(parts, graphs=graphs)
+    progress = fit(late, small_run.plan(8, BATCH), Progress())
+    assert recorder.recorded == recorder.replayed == 0
+    there.append(data)
+    fit(late, small_run.plan(24, BATCH), progress)
+    assert recorder.replayed
+    direct = small_run.parts(small_run.network(), data.features, on_device=True, make_batch=data.pack)
+    progress = fit(direct, small_run.plan(8, BATCH), Progress())
+    fit(direct, small_run.plan(24, BATCH), progress)
+    assert same(late, direct)
 
 
 def test_out_of_memory_gives_back_what_recordings_hold() -> None:

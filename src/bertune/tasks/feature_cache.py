@@ -6,16 +6,20 @@ import importlib.metadata
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 import bertune
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Features
 from bertune.data.rows import file_sha256
-from bertune.tasks.task import Purpose, Task, task_to_json
+from bertune.data.upcoming import UpcomingFeatures
+from bertune.tasks.task import Purpose, Task, makes_one_sequence_each, task_to_json
 from bertune.tasks.task_files import task_file_of
 from bertune.tokenization import Tokenizer
 
@@ -23,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 WORTH = 10_000
 """Examples from which on features are kept: fewer are tokenized in less than a second."""
+LONG = 50_000
+"""Examples from which on training does not wait for all features: they take seconds."""
+_SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -86,16 +93,79 @@ def featurized(
         purpose: what the features are for.
         source: the file that all these examples were read from; None: nothing is kept or looked for.
     """
-    if source is None or len(examples) < WORTH or task_file_of(task) is not None:
-        return task.featurize(examples, *text, purpose=purpose)
-    store, key = FeatureStore(features_folder()), _key(task, len(examples), text, purpose, source)
-    found = store.find(key)
-    if found is not None and len(found):
-        logger.info("%s: found tokenized in %s", source.path, store.folder)
+    entry = _entry(task, len(examples), text, purpose, source)
+    found = entry.find()
+    if found is not None:
         return found
     made = task.featurize(examples, *text, purpose=purpose)
-    store.put(key, made)
+    entry.put(made)
     return made
+
+
+def featurized_while_training(
+    task: Task[Any],
+    examples: Sequence[Any],
+    text: tuple[Tokenizer, int],
+    *,
+    source: Source | None,
+    finished: Callable[[Features], None],
+) -> Features | UpcomingFeatures:
+    """Features to train on, as `featurized` gives them; those of a long file are made while training reads the first.
+
+    finished: told of all features once they are there.
+
+    Raises:
+        InputError: what no example of the file can be featurized with.
+    """
+    if len(examples) < LONG or not makes_one_sequence_each(task):
+        made = featurized(task, examples, text, purpose="train", source=source)
+        finished(made)
+        return made
+    entry = _entry(task, len(examples), text, "train", source)
+    found = entry.find()
+    if found is not None:
+        finished(found)
+        return found
+    task.featurize(examples[:_SAMPLE], *text, purpose="train")  # what is wrong with the options is told before training
+
+    def make(places: npt.NDArray[np.int64]) -> Features:
+        return task.featurize([examples[place] for place in places.tolist()], *text, purpose="train")
+
+    def keep(features: Features) -> None:
+        finished(features)
+        entry.put(features)
+
+    return UpcomingFeatures(make, len(examples), keep)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A place for a file's features; without a store nothing is found or kept."""
+
+    store: FeatureStore | None
+    key: str
+    path: Path
+
+    def find(self) -> Features | None:
+        """What lies there."""
+        found = self.store.find(self.key) if self.store is not None else None
+        if self.store is None or found is None or not len(found):
+            return None
+        logger.info("%s: found tokenized in %s", self.path, self.store.folder)
+        return found
+
+    def put(self, features: Features) -> None:
+        """Keep features for the next run."""
+        if self.store is not None:
+            self.store.put(self.key, features)
+
+
+def _entry(
+    task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source | None
+) -> _Entry:
+    if source is None or examples < WORTH or task_file_of(task) is not None:
+        return _Entry(None, "", Path())
+    return _Entry(FeatureStore(features_folder()), _key(task, examples, text, purpose, source), source.path)
 
 
 def _key(task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source) -> str:

@@ -134,6 +134,11 @@ class MultiLabelClassification:
         rows = [[label in example.labels for label in self.labels] for example in examples]
         return np.array(rows, np.bool_).reshape(len(examples), len(self.labels))
 
+    @property
+    def one_sequence_each(self) -> bool:
+        """Unless long texts are read in windows."""
+        return self.options.long_text != "window"
+
     def featurize(
         self, examples: Sequence[LabelledText], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:

@@ -121,6 +121,11 @@ class Regression:
         """What a logit of 0 stands for, and a step of 1."""
         return (self.mean, self.deviation) if self.options.standardize else (0.0, 1.0)
 
+    @property
+    def one_sequence_each(self) -> bool:
+        """Unless long texts are read in windows."""
+        return self.options.long_text != "window"
+
     def featurize(
         self, examples: Sequence[NumberExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -163,6 +163,26 @@ class Task(Protocol[ExampleT]):
     def restored(self, state: Mapping[str, Any]) -> "Task[ExampleT]":
         """A new task of this name and options with what `to_json` kept of its learning."""
         ...
+
+
+@runtime_checkable
+class OneSequenceEach(Protocol):
+    """A task that can say that `featurize` makes one sequence of every example, whatever the other examples are."""
+
+    @property
+    def one_sequence_each(self) -> bool:
+        """Whether it does so under the task's options."""
+        ...
+
+
+def makes_one_sequence_each(task: Task[Any]) -> bool:
+    """Whether some examples' features are the same when they are made apart from the others'.
+
+    Not assumed of tasks from a user's file: one that builds on a task of bertune's may featurize otherwise.
+    """
+    from bertune.tasks.task_files import task_file_of
+
+    return isinstance(task, OneSequenceEach) and task_file_of(task) is None and task.one_sequence_each
 
 
 TASKS = {

@@ -192,6 +192,11 @@ class TextClassification:
             for label, example in strange.items()
         ]
 
+    @property
+    def one_sequence_each(self) -> bool:
+        """Unless long texts are read in windows."""
+        return self.options.long_text != "window"
+
     def featurize(
         self, examples: Sequence[TextExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:

@@ -7,7 +7,6 @@ AdamW. What cannot be recorded runs operation by operation, with the same result
 
 import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,17 +17,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.features import Batch, Features, pack
-from bertune.data.resident import ResidentFeatures, Size, fits
+from bertune.data.resident import ResidentFeatures, Size
 from bertune.encoder.transfer import ToHost, to_device
-from bertune.network import Network
-from bertune.training.parts import MakeBatch, Parts
+from bertune.training.parts import Parts
 from bertune.training.randomness import random_state, restore_random_state
 from bertune.training.update import Numbers, computed
 
 logger = logging.getLogger(__name__)
 
 Work = Callable[[], None]
+Resident = Callable[[], ResidentFeatures | None]
+"""Features on the device; None while they are still being made, or where they find no room."""
 
 MOST_GRAPHS = 12
 """Graphs kept; recording one costs about as much as a few updates."""
@@ -112,11 +111,11 @@ class _Recorded:
 class RecordedUpdates:
     """Makes updates, by replaying where it can. A size is recorded when it comes up for the second time."""
 
-    def __init__(self, data: ResidentFeatures, recorder: Recorder, batch_size: int | None = None) -> None:
+    def __init__(self, data: Resident, recorder: Recorder, batch_size: int | None = None) -> None:
         """Nothing is recorded yet.
 
         Args:
-            data: what batches are packed from.
+            data: what batches are packed from, once it lies on the device.
             recorder: of work on the device.
             batch_size: units of a full batch; others (the last of an epoch) are never recorded. None: all are full.
         """
@@ -142,10 +141,13 @@ class RecordedUpdates:
         directly: makes it operation by operation.
         """
         with self._recorder.ready():
-            rows, size = self._data.rows_of(units)
+            data = self._data()
+            if data is None:
+                return directly()
+            rows, size = data.rows_of(units)
             known = self._recorded.get(size)
             if known is None and self._to_be_recorded(units, size):
-                known = self._record(parts, rows, size)
+                known = self._record(parts, data, rows, size)
             if known is None:
                 return self._directly(size, directly)
             known.chosen.copy_(to_device(torch.from_numpy(rows), known.chosen.device), non_blocking=True)
@@ -171,7 +173,9 @@ class RecordedUpdates:
             logger.info("updates are not recorded as CUDA graphs: the host waits for the device (%s)", waits[0])
         return numbers
 
-    def _record(self, parts: Parts, rows: npt.NDArray[np.int64], size: Size) -> _Recorded | None:
+    def _record(
+        self, parts: Parts, data: ResidentFeatures, rows: npt.NDArray[np.int64], size: Size
+    ) -> _Recorded | None:
         """A recorded update of this size; None where it fails, and then none is recorded any more."""
         device = parts.network.device
         chosen = to_device(torch.from_numpy(rows), device)
@@ -179,7 +183,7 @@ class RecordedUpdates:
         values = torch.zeros(2, device=device, dtype=torch.float64)
 
         def work() -> None:
-            batch = self._data.packed(chosen, size, _NO_ROWS)
+            batch = data.packed(chosen, size, _NO_ROWS)
             values.copy_(computed(parts, [batch], rate, several=False))
 
         before = random_state()
@@ -194,22 +198,3 @@ class RecordedUpdates:
             return None
         self._recorded[size] = _Recorded(chosen, rate, values, replay)
         return self._recorded[size]
-
-
-def batches_of(
-    features: Features, network: Network, batch_size: int, device: torch.device
-) -> tuple[MakeBatch, RecordedUpdates | None]:
-    """How batches are made of features that stay the same in all epochs, and what records updates on them.
-
-    On CUDA the features lie on the device where they fit, and updates are recorded, but for BERTUNE_CUDA_GRAPHS=off and
-    where activations are computed twice, which restores random generators midway.
-    """
-    resident = ResidentFeatures(features, device) if device.type == "cuda" and fits(features, device) else None
-
-    def make_batch(units: npt.NDArray[np.int64], epoch: int) -> Batch:  # noqa: ARG001 (the same in every epoch)
-        return pack(features, units) if resident is None else resident.pack(units)
-
-    off = os.environ.get("BERTUNE_CUDA_GRAPHS") == "off" or network.encoder.activation_checkpointing
-    if resident is None or off:
-        return make_batch, None
-    return make_batch, RecordedUpdates(resident, CudaRecorder(device), batch_size)

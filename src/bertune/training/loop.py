@@ -43,7 +43,7 @@ def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
         Interrupted: by a signal; all updates so far are in a checkpoint, if no second signal came.
     """
     with watched(), deferred(), progress_bar("training", plan.steps, done=progress.step) as bar:
-        batches = _batches(parts, plan, progress.epoch)
+        batches = batches_of_epoch(parts, plan, progress.epoch)
         reader = _Reader(parts, plan, bar)
         begun = time.perf_counter() - progress.wall_seconds
         while True:
@@ -70,7 +70,7 @@ def fit(parts: Parts, plan: Plan, progress: Progress) -> Progress:
             progress.wall_seconds = time.perf_counter() - begun
             if at_end:
                 progress.epoch, progress.batch = progress.epoch + 1, 0
-                batches = _batches(parts, plan, progress.epoch)
+                batches = batches_of_epoch(parts, plan, progress.epoch)
             if keep:
                 parts.keeper.save_checkpoint(parts.optimizer, progress)
                 raise_if_asked(_kept(plan, progress))
@@ -108,7 +108,8 @@ class _Reader:
             _tell(self._parts.keeper, self._bar, progress, self._plan, made.step, loss, norm)
 
 
-def _batches(parts: Parts, plan: Plan, epoch: int) -> list[npt.NDArray[np.int64]]:
+def batches_of_epoch(parts: Parts, plan: Plan, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """The batches of an epoch in order, as indices of training sequences."""
     if parts.order is not None:
         return parts.order(epoch)
     return shuffled_batches(

@@ -1,18 +1,24 @@
 """Examples and features of a run's files, and the task as they teach it."""
 
+import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from bertune.checking.doctor import tell_briefly
 from bertune.checkpoints.source import Checkpoint
 from bertune.data.features import Features
+from bertune.data.upcoming import UpcomingFeatures
 from bertune.errors import InputError, Problems
 from bertune.model import read_hashed
-from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.task import Purpose, Task
+from bertune.tasks.feature_cache import Source, featurized, featurized_while_training
+from bertune.tasks.task import Task
 from bertune.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -37,12 +43,34 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of one file (training, validation), their features, and the file's hash when it was read."""
+    """The examples of one file (training, validation), their features, and the file's hash when it was read.
+
+    source: the features, or what is making them.
+    """
 
     path: Path
     examples: list[Any]
-    features: Features
+    source: Features | UpcomingFeatures
     sha256: str
+
+    @property
+    def features(self) -> Features:
+        """All features; waits for those that are still being made."""
+        return self.source.whole() if isinstance(self.source, UpcomingFeatures) else self.source
+
+    @property
+    def units(self) -> int:
+        """What batches are made of (see `Features.unit_lengths`), counted; waits for nothing."""
+        return len(self.source) if isinstance(self.source, UpcomingFeatures) else len(self.source.unit_lengths)
+
+    @contextmanager
+    def being_made(self, batches: Sequence[npt.NDArray[np.int64]]) -> Iterator[None]:
+        """While the block runs, features that are not there yet are made, in the order of these batches."""
+        if isinstance(self.source, UpcomingFeatures):
+            with self.source.begun(batches):
+                yield
+        else:
+            yield
 
     def facts(self) -> dict[str, Any]:
         """For the record: file, rows, hash."""
@@ -79,17 +107,22 @@ def make_splits(
     problems.raise_if_any()
     tell_briefly(task, {role: one.examples for role, one in read.items()}, paths)
     splits = {}
+    text = (checkpoint.tokenizer, length)
     for role, one in read.items():
-        purpose: Purpose = "train" if role == "train" else "evaluate"
+        tell = functools.partial(_tell_cut, paths[role], len(one.examples), length)
         kept = one.source if options.feature_cache else None
-        features = featurized(task, one.examples, (checkpoint.tokenizer, length), purpose=purpose, source=kept)
-        splits[role] = Split(paths[role], one.examples, features, one.source.sha256)
-        logger.info("%s", describe_cut(paths[role], len(one.examples), features, length))
+        source: Features | UpcomingFeatures
+        if role == "train":
+            source = featurized_while_training(task, one.examples, text, source=kept, finished=tell)
+        else:
+            source = featurized(task, one.examples, text, purpose="evaluate", source=kept)
+            tell(source)
+        splits[role] = Split(paths[role], one.examples, source, one.source.sha256)
     return task, splits
 
 
-def describe_cut(path: Path, rows: int, features: Features, length: int) -> str:
+def _tell_cut(path: Path, rows: int, length: int, features: Features) -> None:
     """One line: how many rows there are and how many lose text to the length limit."""
     cut = int(features.cut.sum())
     share = f"{cut} ({100 * cut / max(1, len(features)):.1f} %) are cut" if cut else "none is cut"
-    return f"{path}: {rows} rows; {share} at --max-seq-length {length}"
+    logger.info("%s: %d rows; %s at --max-seq-length %d", path, rows, share, length)

@@ -24,13 +24,13 @@ from bertune.progress import console
 from bertune.tasks.task import Logits, Task, new_task, task_kind
 from bertune.tasks.task_files import task_file_of
 from bertune.tokenization import Tokenizer
+from bertune.training.batches import TrainingBatches
 from bertune.training.collapse import chance_loss, collapse_of, constant_answer
-from bertune.training.cuda_graphs import batches_of
 from bertune.training.facts import RECORD_KEY, facts
 from bertune.training.faults import guarded, writing
 from bertune.training.inputs import encoder_sha256
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.loop import fit, steps_per_epoch
+from bertune.training.loop import batches_of_epoch, fit, steps_per_epoch
 from bertune.training.memory import parts_that_fit
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.options import TrainOptions
@@ -237,25 +237,24 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> tuple[Progress, str | Non
     progress.seed = progress.seed if progress.step else seed
     if progress.seed != seed:
         return progress, None
-    sequences = len(splits["train"].features.unit_lengths)
-    logger.info("training %d sequences on %s in %s", sequences, device, str(dtype).removeprefix("torch."))
+    split = splits["train"]
+    logger.info("training %d sequences on %s in %s", split.units, device, str(dtype).removeprefix("torch."))
     check = session.validate if "validation" in splits else None
-    features = splits["train"].features
 
-    plan = dataclasses.replace(_plan(options, task, len(features.unit_lengths)), seed=seed)
+    plan = dataclasses.replace(_plan(options, task, split.units), seed=seed)
     if options.batch_size == "auto" and not progress.step:  # a run that goes on keeps the parts it began with
-        longest = int(features.unit_lengths.max(initial=1))
+        longest = int(split.features.unit_lengths.max(initial=1))
         progress.pieces = parts_that_fit(network.encoder, network.device, plan.batch_size, longest)
-    make_batch, graphs = batches_of(features, network, plan.batch_size, device)
+    batches = TrainingBatches(split.source, device)
     own = task_file_of(task) is None  # what Python decides in a user's loss, a recording would decide once for all
-    parts = Parts(
-        network, sequences, make_batch, session.loss, optimizer, check, folder, graphs=graphs if own else None
-    )
+    graphs = batches.recorded_updates(network, plan.batch_size) if own else None
+    parts = Parts(network, split.units, batches.make, session.loss, optimizer, check, folder, graphs=graphs)
     parts = dataclasses.replace(parts, name_rows=session.name_rows, same_answer=lambda: session.same_answer)
-    with fast_float32(device):
+    to_come = batches_of_epoch(parts, plan, progress.epoch)[progress.batch :]
+    with split.being_made(to_come), fast_float32(device):
         progress = fit(parts, plan, progress)
     folder.close()
-    return progress, collapse_of(progress, plan, chance_loss(task, features))
+    return progress, collapse_of(progress, plan, chance_loss(task, split.features))
 
 
 def with_defaults(options: TrainOptions, task: Task[Any]) -> TrainOptions:

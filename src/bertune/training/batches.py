@@ -1,0 +1,61 @@
+"""Batches of features that stay the same in all epochs: packed on the host, or on the device where they lie there."""
+
+import dataclasses
+import os
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bertune.data.features import Batch, Features, pack
+from bertune.data.resident import ResidentFeatures, fits
+from bertune.data.upcoming import UpcomingFeatures
+from bertune.network import Network
+from bertune.training.cuda_graphs import CudaRecorder, RecordedUpdates
+
+
+class TrainingBatches:
+    """Makes a run's batches; on CUDA the features are moved to the device, where they fit."""
+
+    def __init__(self, source: Features | UpcomingFeatures, device: torch.device) -> None:
+        """Nothing is moved yet.
+
+        Args:
+            source: the features, or what is making them.
+            device: that trains.
+        """
+        self._source, self._device = source, device
+        self._moved: tuple[Features, ResidentFeatures | None] | None = None
+
+    def make(self, units: npt.NDArray[np.int64], epoch: int) -> Batch:  # noqa: ARG002 (the same in every epoch)
+        """The batch of the units at these places; waits for features that are still being made."""
+        if not isinstance(self._source, UpcomingFeatures):
+            return self._packed(self._source, units)
+        features, places = self._source.of(units)
+        return dataclasses.replace(self._packed(features, places), rows=units)
+
+    def resident(self) -> ResidentFeatures | None:
+        """All features on the device; None while they are still being made, and where they are not to lie there."""
+        whole = self._source.made() if isinstance(self._source, UpcomingFeatures) else self._source
+        return None if whole is None else self._resident(whole)
+
+    def _packed(self, features: Features, places: npt.NDArray[np.int64]) -> Batch:
+        resident = self._resident(features)
+        return pack(features, places) if resident is None else resident.pack(places)
+
+    def _resident(self, features: Features) -> ResidentFeatures | None:
+        if self._moved is None or self._moved[0] is not features:
+            there = self._device.type == "cuda" and fits(features, self._device)
+            self._moved = features, ResidentFeatures(features, self._device) if there else None
+        return self._moved[1]
+
+    def recorded_updates(self, network: Network, batch_size: int) -> RecordedUpdates | None:
+        """What records updates on these batches as CUDA graphs.
+
+        None but on CUDA, with BERTUNE_CUDA_GRAPHS=off, and where activations are computed twice, which restores random
+        generators midway.
+        """
+        off = os.environ.get("BERTUNE_CUDA_GRAPHS") == "off" or network.encoder.activation_checkpointing
+        if self._device.type != "cuda" or off:
+            return None
+        return RecordedUpdates(self.resident, CudaRecorder(self._device), batch_size)
