@@ -1,0 +1,99 @@
+"""A long file's first updates, with tokenizing before them and beside them: `python -m benchmarks.overlap [ROWS]`.
+
+Seconds of minilm's training on made-up pairs of MRPC's lengths, from the moment that the rows are read. Nothing is kept
+for the next run.
+"""
+
+import csv
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.workers import ROOT, keep, machine, say
+from benchmarks.workloads import WORDS
+
+UPDATES = (1, 100, 1000)
+
+
+def write_pairs(path: Path, rows: int) -> None:
+    """Pairs of words that a WordPiece vocabulary mostly has whole, 53 pieces a pair."""
+    rng = random.Random(1)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "pair", "label"])
+        for row in range(rows):
+            texts = [" ".join(rng.choices(WORDS, k=max(8, round(rng.gauss(25, 6))))) for _ in range(2)]
+            table.writerow([*texts, row % 2])
+
+
+def measure(data: str, beside: bool) -> None:
+    """In a process of its own: train, and tell when every one of UPDATES was done."""
+    import bertune
+    from bertune.tasks import feature_cache
+    from bertune.training import loop, splits
+
+    if not beside:
+        feature_cache.LONG = sys.maxsize
+    found: dict[str, float] = {}
+    start, look, update = time.perf_counter(), splits.tell_briefly, loop.update
+
+    def looked(*arguments: Any) -> None:
+        nonlocal start
+        look(*arguments)
+        start = time.perf_counter()
+
+    def updated(*arguments: Any) -> Any:
+        made = update(*arguments)
+        number = arguments[3].step + 1
+        if number in UPDATES:
+            found[str(number)] = time.perf_counter() - start
+        return made
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(splits, "tell_briefly", looked),
+        mock.patch.object(loop, "update", updated),
+    ):
+        bertune.train(
+            task="text-classification",
+            encoder="minilm",
+            train=data,
+            output=f"{folder}/model",
+            max_steps=max(UPDATES),
+            feature_cache=False,
+        )
+    say(**found)
+
+
+def main() -> None:
+    """See the module's docstring."""
+    if len(sys.argv) == 3:
+        measure(sys.argv[1], sys.argv[2] == "beside")
+        return
+    rows = int(sys.argv[1]) if len(sys.argv) == 2 else 200_000
+    results: dict[str, Any] = {}
+    table = Table("tokenizing", *(f"update {number}, s" for number in UPDATES))
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "train.csv"
+        write_pairs(data, rows)
+        for way in ("before", "beside"):
+            command = [sys.executable, "-m", "benchmarks.overlap", str(data), way]
+            done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+            told = next(line for line in done.stdout.splitlines() if line.startswith("{"))
+            results[way] = json.loads(told)
+            table.add_row(way, *(f"{results[way][str(number)]:.1f}" for number in UPDATES))
+    Console().print(table)
+    keep("overlap", {"rows": rows, **results, "machine": machine()})
+
+
+if __name__ == "__main__":
+    main()
