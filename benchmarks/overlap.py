@@ -38,17 +38,19 @@ def write_pairs(path: Path, rows: int) -> None:
 def measure(data: str, beside: bool) -> None:
     """In a process of its own: train, and tell when every one of UPDATES was done."""
     import bertune
+    from bertune.checking.doctor import tell_briefly
     from bertune.tasks import feature_cache
     from bertune.training import loop, splits
+    from bertune.training.update import update
 
     if not beside:
         feature_cache.LONG = sys.maxsize
     found: dict[str, float] = {}
-    start, look, update = time.perf_counter(), splits.tell_briefly, loop.update
+    start = time.perf_counter()
 
     def looked(*arguments: Any) -> None:
         nonlocal start
-        look(*arguments)
+        tell_briefly(*arguments)
         start = time.perf_counter()
 
     def updated(*arguments: Any) -> Any:
