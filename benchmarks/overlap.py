@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.workers import ROOT, keep, machine, say
 from benchmarks.workloads import WORDS
 
-UPDATES = (1, 100, 1000)
+UPDATES = (1, 100, 400)
 
 
 def write_pairs(path: Path, rows: int) -> None:
