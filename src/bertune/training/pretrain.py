@@ -23,7 +23,8 @@ from bertune.network import Network
 from bertune.precision import choose_device, choose_dtype, fast_float32
 from bertune.progress import console, progress_bar, table_of
 from bertune.tasks.masking.head import PretrainingScores
-from bertune.tasks.pretraining import Pretraining, PretrainingOptions
+from bertune.tasks.options import PretrainingOptions
+from bertune.tasks.pretraining import Pretraining
 from bertune.tokenization import Tokenizer
 from bertune.training.facts import RECORD_KEY, facts
 from bertune.training.faults import guarded, writing
