@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+import bertune
 from bertune.cli.main import VERBS
 from tests.tiny import FAST, opinions, write_encoder, write_rows
 
@@ -67,13 +69,13 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     assert run("-c", code).stderr.split() == []
 
 
-def imported(*arguments: object) -> tuple[int, str, set[str]]:
-    """Exit status, output and heavy modules of `bertune ARGUMENTS`, in a process of its own."""
+def imported(*arguments: object, of: Sequence[str] = HEAVY) -> tuple[int, str, set[str]]:
+    """Exit status, output and those modules of `bertune ARGUMENTS` in a process of its own."""
     code = (
         "import sys, bertune.cli.main as m\n"
         f"try: status = m.main({[str(argument) for argument in arguments]!r})\n"
         "except SystemExit as end: status = end.code or 0\n"
-        f"print('\\n@', status, *(name for name in {HEAVY!r} if name in sys.modules))"
+        f"print('\\n@', status, *(name for name in {of!r} if name in sys.modules))"
     )
     ended = run("-c", code)
     output, _, told = ended.stdout.rpartition("\n@ ")
@@ -139,6 +141,18 @@ def test_errors_of_usage_are_told_before_anything_heavy_is_imported(
     status, told, modules = imported(*said)
     assert message in told
     assert (status, modules) == (2, set())
+
+
+def test_prediction_imports_only_what_it_needs(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.csv", opinions(16))
+    given = {"encoder": write_encoder(tmp_path / "encoder"), "train": tmp_path / "train.csv"}
+    bertune.train(task="text-classification", **given, output=tmp_path / "model", max_steps=1)
+    command = ["predict", "--model", tmp_path / "model", "--input", tmp_path / "train.csv", "--output", "-"]
+    of_others = ("sklearn", "scipy", "pandas", "pyarrow", "yaml", "tensorboard", "transformers", "huggingface_hub")
+    compiler = ("torch._dynamo", "torch._inductor", "sympy")
+    status, told, modules = imported(*command, of=(*of_others, *compiler))
+    assert (status, modules) == (0, set())
+    assert told.count('"label"') == 16
 
 
 def test_importing_the_package_costs_nothing() -> None:
