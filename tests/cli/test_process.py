@@ -146,7 +146,7 @@ def test_errors_of_usage_are_told_before_anything_heavy_is_imported(
 def test_prediction_imports_only_what_it_needs(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.csv", opinions(16))
     given = {"encoder": write_encoder(tmp_path / "encoder"), "train": tmp_path / "train.csv"}
-    bertune.train(task="text-classification", **given, output=tmp_path / "model", max_steps=1)
+    bertune.train(task="text-classification", **given, output=tmp_path / "model", max_steps=1, max_seq_length=16)
     command = ["predict", "--model", tmp_path / "model", "--input", tmp_path / "train.csv", "--output", "-"]
     of_others = ("sklearn", "scipy", "pandas", "pyarrow", "yaml", "tensorboard", "transformers", "huggingface_hub")
     compiler = ("torch._dynamo", "torch._inductor", "sympy")
