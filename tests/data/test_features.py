@@ -164,7 +164,7 @@ def test_a_batch_costs_what_it_holds_however_many_sequences_there_are(together: 
     count = 300_000
     ids = Ragged(np.zeros(2 * count, np.int32), np.arange(0, 2 * count + 1, 2))
     index = np.arange(count, dtype=np.int32) // (2 if together else 1)
-    targets = {"label": np.zeros(count, np.int32), "tags": ids}
+    targets: dict[str, Any] = {"label": np.zeros(count, np.int32), "tags": ids}
     features = Features(ids, ids, index, targets, together=together)
     units = np.array([5, count // 2 - 1, 7])
     pack(features, units)

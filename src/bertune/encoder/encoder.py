@@ -70,7 +70,7 @@ class Embeddings(nn.Module):
 def _vectors(count: int, width: int) -> nn.Embedding:
     """A table of vectors; on the meta device none are drawn, for which torch would load its compiler."""
     table = torch.empty(count, width)
-    return nn.Embedding.from_pretrained(table, freeze=False) if table.is_meta else nn.Embedding(count, width)
+    return nn.Embedding(count, width, _weight=table) if table.is_meta else nn.Embedding(count, width)
 
 
 class FeedForward(nn.Module):

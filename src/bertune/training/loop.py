@@ -18,7 +18,7 @@ from bertune.tasks.task import lower_is_better
 from bertune.training.health import Made, count_update, tell_skipped
 from bertune.training.interruption import asked, at_once, deferred, raise_if_asked, watched
 from bertune.training.parts import Keeper, Parts, Plan, Progress
-from bertune.training.randomness import random_state, restore_random_state
+from bertune.training.randomness import bookmark
 from bertune.training.update import Numbers, update
 
 logger = logging.getLogger(__name__)
@@ -122,12 +122,12 @@ def check(parts: Parts, plan: Plan, progress: Progress) -> None:
     Raises:
         Interrupted: by a signal while it evaluated; a checkpoint is kept whose run begins with this evaluation.
     """
-    before = random_state()
+    rewind = bookmark()
     try:
         with at_once():
             metrics = parts.evaluate() if parts.evaluate is not None else {}
     except Interrupted as error:
-        restore_random_state(before)
+        rewind()
         parts.keeper.save_checkpoint(parts.optimizer, progress)
         error.told.append(_kept(plan, progress))
         raise
