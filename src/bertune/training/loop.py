@@ -135,10 +135,14 @@ def check(parts: Parts, plan: Plan, progress: Progress) -> None:
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         logger.info("step %d of %d: %s", progress.step, plan.steps, shown)
         parts.keeper.curves({f"validation/{name}": value for name, value in metrics.items()}, progress.step)
+    was_alike, progress.alike = progress.alike is not None, parts.same_answer()
+    if not was_alike:
+        progress.alike_since = progress.step
+    progress.correlation = metrics.get("matthews_correlation")
     if is_better(metrics, plan.metric, progress.best):
         progress.best = metrics.get(plan.metric) if plan.metric else None
         progress.best_step, progress.without_improvement, progress.best_metrics = progress.step, 0, metrics
-        progress.same_answer = parts.same_answer()
+        progress.same_answer = progress.alike
         parts.keeper.save_best(weights_of(parts), metrics)
     else:
         progress.without_improvement += 1
