@@ -129,7 +129,8 @@ def _serve() -> None:
     import torch
 
     from bertune.encoder.kernels.build import library
-    from bertune.tasks.task import TASKS, task_kind
+    from bertune.tasks.names import TASKS
+    from bertune.tasks.task import task_kind
 
     for name in TASKS:
         task_kind(name)

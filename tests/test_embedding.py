@@ -20,7 +20,8 @@ from bertune.embedding import Embedder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.network import Network, infer
-from bertune.tasks.embedding import EmbeddingOptions, Pair
+from bertune.tasks.embedding import Pair
+from bertune.tasks.options import EmbeddingOptions
 from bertune.tasks.task import Task, new_task
 from bertune.training.train import train
 from tests.tiny import Row, write_encoder, write_rows

@@ -13,7 +13,8 @@ from bertune.errors import InputError
 from bertune.model import load
 from bertune.network import Network, infer
 from bertune.precision import choose_device, choose_dtype, fast_float32
-from bertune.tasks.embedding import POOLINGS, EmbeddingOptions, Pair, PoolingHead
+from bertune.tasks.embedding import Pair, PoolingHead
+from bertune.tasks.options import POOLINGS, EmbeddingOptions
 from bertune.tasks.texts import by_example, text_features
 from bertune.tokenization import Tokenizer
 

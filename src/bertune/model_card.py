@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 import bertune
 from bertune.tasks.task import Task
 
@@ -23,6 +21,8 @@ PIPELINES = {
 
 def model_card(task: Task[Any], making: "Making", metrics: Mapping[str, float]) -> str:
     """A model card in Markdown with the Hugging Face Hub's YAML head: task, start, data, metrics, how to use it."""
+    import yaml
+
     head = {
         "library_name": "transformers",
         "pipeline_tag": PIPELINES.get(task.huggingface().architecture, "feature-extraction"),

@@ -5,8 +5,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+import bertune
+from bertune.cli.main import VERBS
 from tests.tiny import FAST, opinions, write_encoder, write_rows
 
 HEAVY = ("torch", "numpy", "tokenizers", "pyarrow", "sklearn", "rich", "yaml", "safetensors", "transformers")
@@ -64,14 +69,90 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     assert run("-c", code).stderr.split() == []
 
 
-def test_help_of_a_command_does_not_wait_for_torch() -> None:
-    for verb in ("evaluate", "predict", "inspect", "convert"):
-        code = (
-            "import sys, bertune.cli.main as m\n"
-            f"try: m.main([{verb!r}, '--help'])\n"
-            "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
-        )
-        assert run("-c", code).stderr.split() == ["False"], verb
+def imported(*arguments: object, of: Sequence[str] = HEAVY) -> tuple[int, str, set[str]]:
+    """Exit status, output and those modules of `bertune ARGUMENTS` in a process of its own."""
+    code = (
+        "import sys, bertune.cli.main as m\n"
+        f"try: status = m.main({[str(argument) for argument in arguments]!r})\n"
+        "except SystemExit as end: status = end.code or 0\n"
+        f"print('\\n@', status, *(name for name in {of!r} if name in sys.modules))"
+    )
+    ended = run("-c", code)
+    output, _, told = ended.stdout.rpartition("\n@ ")
+    status, *modules = told.split()
+    return int(status), output + ended.stderr, set(modules)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_command_imports_nothing_heavy(verb: str) -> None:
+    status, told, modules = imported(verb, "--help")
+    assert (status, modules) == (0, set())
+    assert f"usage: bertune {verb}" in told
+
+
+@pytest.mark.parametrize(
+    ("task", "own"), [("token-classification", "--doc-stride"), ("xnli", "--language"), ("embedding", "--pooling")]
+)
+def test_help_shows_the_options_of_a_task(task: str, own: str) -> None:
+    for verb in ("train", "check"):
+        status, told, modules = imported(verb, "--task", task, "--help")
+        assert (status, modules) == (0, set())
+        assert own in told
+        assert own not in imported(verb, "--help")[1]
+
+
+def test_help_shows_the_options_of_a_users_task(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    code = (
+        "from dataclasses import dataclass\nimport torch\nfrom bertune.options import option\n"
+        "from bertune.tasks.text_classification import TextClassification\n"
+        "@dataclass(frozen=True)\nclass Own:\n    colour: str = option('red', help='of the walls')\n"
+        "class Walls(TextClassification):\n    Options = Own\n"
+    )
+    file.write_text(code, encoding="utf-8")
+    status, told, _ = imported("train", "--task", f"{file}:Walls", "--help")
+    assert status == 0
+    assert "--colour" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--tusk", "mrpc"], "--task"),
+        (["train", "--task", "mrcp"], "no such task"),
+        (["train", "--task", "mrpc", "--train", "a.csv"], "needs --encoder"),
+        (["train", "--task", "mrpc", "--long-text", "burn"], "must be one of"),
+        (["pretrain", "--words", "none", "--train", "a", "--output", "b"], "must be one of"),
+        (["check", "--task", "mrpc"], "needs --train"),
+        (["vocab", "--size", "many"], "--size"),
+        (["predict", "--model", "MODEL", "--input", "a.csv", "--langauge", "de"], "did you mean --language"),
+        (["evaluate", "--model", "MODEL"], "needs --data"),
+        (["compare", "a", "b", "--resample", "1"], "did you mean --resamples"),
+        (["inspect", "a", "--jason"], "did you mean --json"),
+        (["convert", "--encoder", "minilm"], "needs --output"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_errors_of_usage_are_told_before_anything_heavy_is_imported(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bertune.json").write_text('{"task": {"name": "xnli", "options": {}}}', encoding="utf-8")
+    said = [str(tmp_path) if argument == "MODEL" else argument for argument in arguments]
+    status, told, modules = imported(*said)
+    assert message in told
+    assert (status, modules) == (2, set())
+
+
+def test_prediction_imports_only_what_it_needs(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.csv", opinions(16))
+    given = {"encoder": write_encoder(tmp_path / "encoder"), "train": tmp_path / "train.csv"}
+    bertune.train(task="text-classification", **given, output=tmp_path / "model", max_steps=1, max_seq_length=16)
+    command = ["predict", "--model", tmp_path / "model", "--input", tmp_path / "train.csv", "--output", "-"]
+    of_others = ("sklearn", "scipy", "pandas", "pyarrow", "yaml", "tensorboard", "transformers", "huggingface_hub")
+    compiler = ("torch._dynamo", "torch._inductor", "sympy")
+    status, told, modules = imported(*command, of=(*of_others, *compiler))
+    assert (status, modules) == (0, set())
+    assert told.count('"label"') == 16
 
 
 def test_importing_the_package_costs_nothing() -> None:

@@ -1,5 +1,6 @@
 """Sequences of pieces, cut as google-research/bert cuts them, and packed on one axis."""
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -156,3 +157,20 @@ def test_neither_neighbours_nor_the_tail_reach_a_sequence(rows: list[list[int]])
             assert torch.allclose(mine, alone.sequence_output[: len(row)], atol=1e-5)
             assert torch.allclose(together.pooled_output[i], alone.pooled_output[0], atol=1e-5)
             start += len(row)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_batch_costs_what_it_holds_however_many_sequences_there_are(together: bool) -> None:
+    count = 300_000
+    ids = Ragged(np.zeros(2 * count, np.int32), np.arange(0, 2 * count + 1, 2))
+    index = np.arange(count, dtype=np.int32) // (2 if together else 1)
+    targets: dict[str, Any] = {"label": np.zeros(count, np.int32), "tags": ids}
+    features = Features(ids, ids, index, targets, together=together)
+    units = np.array([5, count // 2 - 1, 7])
+    pack(features, units)
+    tracemalloc.start()  # numpy tells it of every array
+    batch = pack(features, units)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert batch.rows.tolist() == ([10, 11, count - 2, count - 1, 14, 15] if together else units.tolist())
+    assert most < 100_000  # bytes; one number for every sequence would be 1.2 million or more

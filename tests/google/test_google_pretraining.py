@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import signal
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,8 @@ import pytest
 import bertune
 from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.data.tfrecord import Record, read_records, write_records
-from bertune.errors import FaultError
-from bertune.google import create_pretraining_data, run_pretraining
+from bertune.errors import FaultError, Interrupted
+from bertune.google import create_pretraining_data, run_pretraining, training
 from bertune.google.create_pretraining_data import read_documents
 from bertune.google.run_pretraining import open_sequences
 from bertune.tokenization import Tokenizer
@@ -102,7 +104,7 @@ def test_records_are_not_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "data"
     write_records(path, some_records(800))
     tracemalloc.start()
-    found = open_sequences([path], 600)
+    found = open_sequences([path], 600, tmp_path / "tables")
     for first in range(0, 800, 16):
         features = found.features(np.arange(first, first + 16)[::-1], 0)
     _, peak = tracemalloc.get_traced_memory()
@@ -120,7 +122,48 @@ def test_a_full_disk_for_the_records_is_a_fault(tmp_path: Path, monkeypatch: pyt
     write_records(tmp_path / "data", some_records(1))
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(FaultError, match="No space left on device"):
-        open_sequences([tmp_path / "data"], 600)
+        open_sequences([tmp_path / "data"], 600, tmp_path / "tables")
+
+
+def tables() -> list[Path]:
+    """What lies in the cache of records that were laid out."""
+    return list((Path(os.environ["BERTUNE_CACHE"]) / "corpora").glob("**/*.int32"))
+
+
+def test_records_laid_out_go_when_the_run_is_finished_and_stay_where_it_was_stopped(
+    run: Run, tiny: list[str], shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = shared / "golden/pretraining/instances.tf_record"
+    flags = [*tiny[1:], f"--input_file={data}", f"--eval_input_file={data}", *LENGTHS, "--do_train", "--device=cpu"]
+    flags += ["--do_eval", "--num_train_steps=2", "--num_warmup_steps=1", "--train_batch_size=4", "--max_eval_steps=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", interrupted)
+        run(run_pretraining.main, *flags, f"--output_dir={tmp_path / 'one'}", status=143)
+    kept = tables()
+    assert len(kept) == 1  # the files are the same, so it is one table
+    when = kept[0].stat().st_mtime_ns
+
+    run(run_pretraining.main, *flags, f"--output_dir={tmp_path / 'two'}")  # of the same data, in another folder
+    assert tables() == kept
+    assert kept[0].stat().st_mtime_ns == when
+    run(run_pretraining.main, *flags, f"--output_dir={tmp_path / 'one'}")
+    assert tables() == []
+    run(run_pretraining.main, *flags, f"--output_dir={tmp_path / 'one'}")  # finished already; made anew, to evaluate
+    assert tables() == []
+
+
+def interrupted(*_: object) -> None:
+    """Training that a SIGTERM ends."""
+    raise Interrupted(signal.SIGTERM)
+
+
+def test_records_that_are_refused_leave_nothing(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:
+    whole = (shared / "golden/pretraining/instances.tf_record").read_bytes()
+    (tmp_path / "torn").write_bytes(whole[:-10])
+    flags = [*tiny[1:], f"--input_file={tmp_path / 'torn'}", f"--output_dir={tmp_path / 'out'}", *LENGTHS, "--do_eval"]
+    run(run_pretraining.main, *flags, status=2)
+    assert list((Path(os.environ["BERTUNE_CACHE"]) / "corpora").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_vocabulary_that_is_named(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bertune.tasks.task import TASKS
+from bertune.tasks.names import TASKS
 from tests.conformance import SAMPLES, Case, each_check
 
 CASES = [
@@ -61,5 +61,5 @@ def test_conforms(case: Case, check: Any, tmp_path: Path) -> None:
 
 def test_no_task_is_left_out() -> None:
     elsewhere = {"token-classification", "pretraining"}  # in files of their own
-    glue = {name for name, home in TASKS.items() if home.endswith("glue:GLUE")}  # text classification by other columns
+    glue = {name for name, known in TASKS.items() if known.home.endswith("glue:GLUE")}  # texts by other columns
     assert {case.task for case in CASES} | elsewhere | glue >= TASKS.keys()

@@ -19,8 +19,6 @@ from bertune.data.features import IGNORED
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.tasks.losses import (
-    FocusOptions,
-    LossOptions,
     balanced_weights,
     binary_cross_entropy,
     class_weights,
@@ -28,6 +26,7 @@ from bertune.tasks.losses import (
     grouped_cross_entropy,
     mean_of_runs,
 )
+from bertune.tasks.options import FocusOptions, LossOptions
 from bertune.tasks.task import new_task
 from tests.tiny import LEARNING, refused, train, write_rows
 

@@ -6,12 +6,19 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
 import bertune
+from bertune.checkpoints.inspection import describe
+from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.options import option
+from bertune.tasks.defaults import complete
 from bertune.tasks.task import new_task
 from tests.conformance import SAMPLES
 from tests.tiny import done, refused, write_encoder
@@ -108,6 +115,76 @@ def test_code_runs_only_for_who_asks(
     refused(capsys, tmp_path, ["predict", "--model", trained, "--input", data, "--output", "-"], "--trust-task-file")
     answer = done(capsys, "evaluate", "--model", trained, "--data", data, "--json", "--trust-task-file", ratings)
     assert "kappa" in json.loads(answer.out)
+
+
+def test_training_on_takes_the_head_over(trained: Path, ratings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def start(name: str, task: Path = ratings, rows: str = "", *more: object) -> str:
+        data = trained.parent / "rows.csv"
+        data.write_text(rows or (RATINGS / "train.csv").read_text())
+        return done(
+            capsys, "train", "--task", f"{task}:Rating", "--encoder", trained, "--train", data, "--device", "cpu",
+            "--output", trained.parent / name, "--max-seq-length", 32, "--max-steps", 1, "--learning-rate", 1e-9, *more,
+        ).err  # fmt: skip
+
+    assert "head: taken over" in start("same")
+    assert describe(str(trained))["heads"] == ["ratings.py:Rating"]
+    before, after = (bertune.load(folder, trust_task_file=ratings) for folder in (trained, trained.parent / "same"))
+    texts = ["a good room", "a bad room"]
+    assert [one["scores"] for one in after.predict(texts)] == [
+        pytest.approx(one["scores"], abs=1e-3) for one in before.predict(texts)
+    ]
+    assert "head: new" in start("fewer", rows="text,rating\ngood,1\nbad,2\nfine,3\n")  # other shapes
+    changed = ratings.with_name("later") / "ratings.py"
+    changed.parent.mkdir()
+    changed.write_text(ratings.read_text() + "\n# changed since\n")
+    assert "head: taken over" in start("changed", changed)
+    other = ratings.with_name("other.py")
+    other.write_text(ratings.read_text())
+    assert "head: new" in start("other", other)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({}, True),
+        ({"threshold": 0.9}, True),
+        ({"options": {"text_column": "t"}}, True),
+        ({"labels": ("good", "bad")}, False),
+        ({"labels": ("bad", "fine")}, False),
+        ({"options": {"pooling": "cls"}}, False),
+        ({"name": "other.py:Own"}, False),
+    ],
+)
+def test_a_head_is_kept_for_the_same_labels_and_form(changed: dict[str, Any], kept: bool) -> None:
+    """Shapes are compared where the head is loaded."""
+    before = Own("own.py:Own", Options(), ("bad", "good"), 0.5)
+    said: dict[str, Any] = {"name": before.name, "labels": before.labels, "threshold": before.threshold} | changed
+    after = Own(**(said | {"options": Options(**changed.get("options", {}))}))
+    settings = json.loads(json.dumps(before.huggingface().settings))  # type: ignore[attr-defined]
+    assert after.keeps_head(settings) is kept  # type: ignore[attr-defined]
+    assert not after.keeps_head({})  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Options:
+    """One of which decides the model's form."""
+
+    text_column: str = option("text", help="column of the text")
+    pooling: str = option("mean", help="how tokens become one", fixed=True)
+
+
+@complete
+@dataclass(frozen=True)
+class Own:
+    """As much of a task as has a head."""
+
+    name: str
+    options: Options
+    labels: tuple[str, ...]
+    threshold: float
+
+    def new_head(self, config: EncoderConfig) -> nn.Module:
+        return nn.Linear(config.hidden_size, len(self.labels))
 
 
 def test_another_file_is_refused_unrun(trained: Path, ratings: Path, tmp_path: Path) -> None:

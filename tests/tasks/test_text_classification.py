@@ -18,14 +18,10 @@ from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.tasks.heads import labels_of
-from bertune.tasks.task import TASKS, new_task, task_from_json, task_kind
-from bertune.tasks.text_classification import (
-    TextClassification,
-    TextExample,
-    TextOptions,
-    classification_metrics,
-    softmax,
-)
+from bertune.tasks.names import TASKS
+from bertune.tasks.options import TextOptions
+from bertune.tasks.task import new_task, task_from_json, task_kind
+from bertune.tasks.text_classification import TextClassification, TextExample, classification_metrics, softmax
 from bertune.tokenization import Tokenizer
 from tests.tiny import SPECIAL, VOCABULARY, Row, write_rows
 
@@ -276,6 +272,7 @@ def test_json_and_back() -> None:
 def test_names_of_tasks() -> None:
     for name in TASKS:
         assert new_task(name).name == name
+        assert task_kind(name).Options is TASKS[name].options
     with pytest.raises(InputError, match="text-classification"):
         task_kind("text_klassification")
     with pytest.raises(InputError, match=r"colour.*text_column"):

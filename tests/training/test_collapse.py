@@ -10,7 +10,7 @@ import pytest
 from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.features import Features
 from bertune.tasks.task import Task, new_task
-from bertune.training.collapse import LEAST_UPDATES, chance_loss, collapse_of, constant_answer
+from bertune.training.collapse import LEAST_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.optimizer import Schedule
 from bertune.training.parts import Plan, Progress
 from tests.conformance import SAMPLES
@@ -130,6 +130,30 @@ def test_a_training_loss_at_chance(loss: float, losses: int, matthews: float | N
     progress = Progress(step=100, loss=loss, losses=losses, best_metrics=metrics)
     assert (collapse_of(progress, PLAN, math.log(2)) is not None) == collapsed
     assert collapse_of(progress, PLAN, None) is None
+
+
+GOOD: dict[str, Any] = {"best": 0.87, "best_step": 40, "best_metrics": {"matthews_correlation": 0.7}}
+
+
+@pytest.mark.parametrize(
+    ("came", "told"),
+    [
+        ({"alike": "'bad'", "alike_since": 60}, "from step 60 on every row"),
+        ({"loss": 0.70, "losses": 90, "correlation": 0.0}, "how frequent each label is"),
+        ({"loss": 0.70, "losses": 90, "correlation": 0.6}, None),  # slow, no worse
+        ({"loss": 0.30, "losses": 90, "correlation": 0.0}, None),
+        ({"alike": "'bad'", "alike_since": 100, "best_step": 100}, None),  # the kept model's own
+    ],
+)
+def test_a_collapse_after_a_good_model(came: dict[str, Any], told: str | None) -> None:
+    progress = Progress(step=100, **(GOOD | came))
+    if progress.best_step < progress.step:
+        assert collapse_of(progress, PLAN, math.log(2)) is None
+    late = late_collapse_of(progress, PLAN, math.log(2))
+    assert (late is None) == (told is None)
+    if told is not None:
+        assert "after step 40, whose model (accuracy 0.8700) is kept" in str(late)
+        assert told in str(late)
 
 
 def test_few_updates_are_said_to_be_few() -> None:

@@ -150,6 +150,33 @@ def test_a_containers_limit_caps_the_machines_memory(tmp_path: Path) -> None:
     assert memory.host_memory(proc, groups) == 0
 
 
+def limit_of_version_1(group: Path, most: int, used: int, cached: int) -> None:
+    group.mkdir(parents=True, exist_ok=True)
+    stat = f"inactive_file 3\ntotal_cache 1\ntotal_inactive_file {cached}"
+    for name, text in (("limit_in_bytes", most), ("usage_in_bytes", used)):
+        (group / f"memory.{name}").write_text(f"{text}\n")
+    (group / "memory.stat").write_text(f"{stat}\n")
+
+
+def test_limits_of_the_first_version_of_control_groups(tmp_path: Path) -> None:
+    proc, groups = machine(tmp_path, 5000)
+    (proc / "self" / "cgroup").write_text("11:cpu,cpuacct:/jobs\n4:hugetlb,memory:/jobs/one\n1:name=systemd:/a:b\n")
+    limit_of_version_1(groups / "memory", 9223372036854771712, 10**12, 0)  # none
+    limit_of_version_1(groups / "memory" / "other", 10, 0, 0)
+    assert memory.host_memory(proc, groups) == 5000 * 1024
+    limit_of_version_1(groups / "memory" / "jobs", 3_000_000, 1_200_000, 200_000)
+    assert memory.host_memory(proc, groups) == 2_000_000
+    limit_of_version_1(groups / "memory" / "jobs" / "one", 1_500_000, 500_000, 0)
+    assert memory.host_memory(proc, groups) == 1_000_000
+
+
+def test_a_container_of_the_first_version_sees_its_own_group_at_the_top(tmp_path: Path) -> None:
+    proc, groups = machine(tmp_path, 5000)
+    (proc / "self" / "cgroup").write_text("4:memory:/docker/0123456789abcdef\n0::/docker/0123456789abcdef\n")
+    limit_of_version_1(groups / "memory", 3_000_000, 1_200_000, 200_000)
+    assert memory.host_memory(proc, groups) == 2_000_000
+
+
 def test_the_narrowest_of_the_groups_above_counts(tmp_path: Path) -> None:
     proc, groups = machine(tmp_path, 5000, "/jobs/one")
     limit(groups / "jobs" / "one", "max", 100, 0)

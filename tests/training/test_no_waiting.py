@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from bertune.data.features import Batch
 from bertune.data.resident import ResidentFeatures
 from bertune.encoder.kernels import build
-from bertune.tasks.losses import LossOptions, binary_cross_entropy, cross_entropy, grouped_cross_entropy
+from bertune.tasks.losses import binary_cross_entropy, cross_entropy, grouped_cross_entropy
+from bertune.tasks.options import LossOptions
 from bertune.tasks.question_answering import span_loss
 from bertune.training.update import computed
 from tests.training import small_run

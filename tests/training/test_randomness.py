@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bertune.training.randomness import random_state, restore_random_state, seed_all
+from bertune.training.randomness import bookmark, random_state, restore_random_state, seed_all
 
 
 def _draw() -> list[float]:
@@ -34,3 +34,16 @@ def test_a_state_goes_on(before: int) -> None:
     seed_all(2)
     restore_random_state(state)
     assert [_draw(), _draw()] == first
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_bookmark_is_a_way_back_as_often_as_one_likes(before: int) -> None:
+    seed_all(1)
+    for _ in range(before):
+        random.gauss(0, 1)
+        np.random.normal()
+    rewind = bookmark()
+    first = [_draw(), _draw()]
+    for _ in range(2):
+        rewind()
+        assert [_draw(), _draw()] == first

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bertune.training import loop, tries
 from bertune.training.train import TrainResult, train
@@ -67,6 +68,46 @@ def test_a_run_that_learns_is_left_alone(run: Run, tmp_path: Path, caplog: Log) 
     assert result.metrics["accuracy"] > 0.9
     assert "collapse" not in caplog.text
     assert (record(tmp_path / "one")["collapse"], record(tmp_path / "one")["seed"]) == (None, 2)
+
+
+def collapse_after(patch: pytest.MonkeyPatch, step: int) -> None:
+    """From a step on the head knows one answer."""
+
+    def collapses(parts: Any, plan: Any, rows: Any, progress: Any) -> Any:
+        numbers = real_update(parts, plan, rows, progress)
+        if progress.step + 1 >= step:
+            with torch.no_grad():
+                for weight in parts.network.head.parameters():
+                    weight.zero_()
+        return numbers
+
+    patch.setattr(loop, "update", collapses)
+
+
+def test_a_late_collapse_is_told_with_the_step_of_the_good_model(
+    run: Run, tmp_path: Path, caplog: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collapse_after(monkeypatch, 50)  # evaluations are at 12, 24, … 84
+    result = run("one", seed=2, restarts=3, epochs=7, learning_rate=1e-2)
+    assert result.metrics["accuracy"] > 0.9
+    (told,) = [message for message in caplog.messages if "collapsed" in message]
+    found = record(tmp_path / "one")
+    assert found["best_step"] in (12, 24, 36, 48)
+    assert f"after step {found['best_step']}, whose model (accuracy" in told
+    assert "from step 60 on every row" in told
+    assert all(part in told for part in ("--learning-rate", "--warmup-ratio"))
+    assert found["late_collapse"] in told
+    assert (found["collapse"], found["given_up"]) == (None, [])
+
+
+def test_a_resumed_run_knows_of_a_late_collapse(
+    run: Run, tmp_path: Path, caplog: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collapse_after(monkeypatch, 50)
+    run("one", seed=2, epochs=7, learning_rate=1e-2)
+    caplog.clear()
+    run("one", seed=2, epochs=7, learning_rate=1e-2, resume=True)
+    assert "from step 60 on every row" in caplog.text
 
 
 def test_restarts_are_runs_with_the_next_seeds(run: Run, tmp_path: Path, caplog: Log) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from bertune.data.features import IGNORED, Batch
 from bertune.errors import FaultError
 from bertune.network import BatchLoss
-from bertune.tasks.losses import LossOptions, cross_entropy
+from bertune.tasks.losses import cross_entropy
+from bertune.tasks.options import LossOptions
 from bertune.training.parts import Parts, Progress
 from bertune.training.update import update
 from tests.training import small_run

@@ -266,7 +266,8 @@ _KINDS = {
 def heads_in(names: Collection[str], settings: Mapping[str, Any]) -> list[str]:
     """Kinds of the heads beside an encoder, by its tensors' plain names; the architecture tells classifiers apart."""
     if KIND in settings and any(name.startswith("head.") for name in names):
-        return [_KINDS.get(str(settings[KIND]), "unknown")]
+        kind = str(settings[KIND])
+        return [_KINDS.get(kind, kind)]  # of a task in a file of the user's, its name
     found = [kind for kind, starts in _HEADS.items() if any(name.startswith(starts) for name in names)]
     told = str((settings.get("architectures") or [""])[0])
     kind = next((kind for ending, kind in _KINDS.items() if told.endswith(ending)), "text-classification")

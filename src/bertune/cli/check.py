@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bertune.cli.arguments import parse
 from bertune.errors import InputError
 from bertune.options import option
+from bertune.tasks.names import options_of
 
 if TYPE_CHECKING:
     from bertune.checking.doctor import Text
@@ -37,14 +38,15 @@ class CheckOptions:
 
 def main(argv: Sequence[str]) -> int:
     """Look at data before training. Returns the exit status."""
-    from bertune.tasks.task import new_task, task_kind
-
     prog, about = "bertune check", "What is wrong with data, before a model learns it."
     name = parse(prog, about, [_First], argv, partial=True).get("task")
-    own = [task_kind(name).Options] if name else []
+    own = [options_of(name)] if name else []
     said = parse(prog, about, [CheckOptions, *own], argv)
     general = {field.name for field in fields(CheckOptions)}
     options = CheckOptions(**{name: value for name, value in said.items() if name in general})
+
+    from bertune.tasks.task import new_task
+
     task = new_task(options.task, {name: value for name, value in said.items() if name not in general})
     length = options.max_seq_length or task.defaults.max_seq_length
     if length < 3:

@@ -2,11 +2,11 @@
 
 import logging
 
-from bertune.progress import console
-
 
 class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
+        from bertune.progress import console
+
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bertune.cli.arguments import parse
 from bertune.options import option
+from bertune.training.pretrain_options import PretrainOptions
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,6 @@ class _Extra:
 
 def main(argv: Sequence[str]) -> None:
     """Parse the options and pre-train."""
-    from bertune.training.pretrain_options import PretrainOptions
-
     about = "Pre-train an encoder on text: masked words and next sentence, from a checkpoint or from scratch."
     said = parse("bertune pretrain", about, [PretrainOptions, _Extra], argv)
     as_json = said.pop("json", False)

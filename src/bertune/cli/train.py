@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 from bertune.cli.arguments import parse
 from bertune.options import option
+from bertune.tasks.names import options_of
+from bertune.training.options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,9 @@ class _Extra:
 
 def main(argv: Sequence[str]) -> None:
     """Parse the options, the task's own among them, and train."""
-    from bertune.tasks.task import task_kind
-    from bertune.training.options import TrainOptions
-
     prog, about = "bertune train", "Fine-tune an encoder on labelled data."
     name = parse(prog, about, [_First], argv, partial=True).get("task")
-    own = [task_kind(name).Options] if name else []
+    own = [options_of(name)] if name else []
     said = parse(prog, about, [TrainOptions, *own, _Extra], argv, undecided=None if name else "--task")
     as_json = said.pop("json", False)
     general = {field.name for field in fields(TrainOptions)}

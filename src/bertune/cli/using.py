@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertune.cli.arguments import parse
+from bertune.data.json_files import read_json
 from bertune.errors import InputError
 from bertune.options import DEVICES, PRECISIONS, option
+from bertune.tasks.names import options_of_model
 
 if TYPE_CHECKING:
     from bertune.model import Model
@@ -50,11 +52,8 @@ def parse_for_model(
     first = parse(prog, about, [_First], argv, partial=True)
     folder = first.get("model")
     if folder is not None and (Path(folder) / "bertune.json").is_file():
-        from bertune.data.json_files import read_json
-        from bertune.tasks.task import kind_from_json
-
         state = read_json(Path(folder) / "bertune.json").get("task", {})
-        own = [kind_from_json(state, first.get("trust_task_file"))[1].Options]
+        own = [options_of_model(state, first.get("trust_task_file"))]
     said = parse(prog, about, [*trees, *(_all_optional(tree) for tree in own)], argv)
     general = {field.name for tree in trees for field in dataclasses.fields(tree)}
     made = [

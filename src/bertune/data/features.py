@@ -55,6 +55,7 @@ class Features:
         """The sequences of some units, in order."""
         if not self.together:
             return np.asarray(units, np.int64)
+        units = np.asarray(units, self.example_index.dtype)  # of two types, numpy would copy the whole index
         first = np.searchsorted(self.example_index, units, side="left")
         counts = np.searchsorted(self.example_index, units, side="right") - first
         return np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))

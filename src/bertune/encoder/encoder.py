@@ -46,11 +46,11 @@ class Embeddings(nn.Module):
         super().__init__()
         width = config.embedding_size or config.hidden_size
         self.segments, self.offset = config.type_vocab_size, config.position_offset
-        self.word = nn.Embedding(config.vocab_size, width)
+        self.word = _vectors(config.vocab_size, width)
         if not config.rotary_base:
-            self.position = nn.Embedding(config.max_position_embeddings + config.position_offset, width)
+            self.position = _vectors(config.max_position_embeddings + config.position_offset, width)
         if config.type_vocab_size:
-            self.segment = nn.Embedding(config.type_vocab_size, width)
+            self.segment = _vectors(config.type_vocab_size, width)
         self.norm = LayerNorm(width, config.layer_norm_eps, bias=config.biases)
         self.dropout = Dropout(config.hidden_dropout_prob)
         if config.embedding_size:
@@ -65,6 +65,12 @@ class Embeddings(nn.Module):
             total = total + self.segment(segment_ids if self.segments > 1 else torch.zeros_like(segment_ids))
         result: Tensor = self.dropout(self.norm(total))
         return self.projection(result) if hasattr(self, "projection") else result
+
+
+def _vectors(count: int, width: int) -> nn.Embedding:
+    """A table of vectors; on the meta device none are drawn, for which torch would load its compiler."""
+    table = torch.empty(count, width)
+    return nn.Embedding(count, width, _weight=table) if table.is_meta else nn.Embedding(count, width)
 
 
 class FeedForward(nn.Module):

@@ -1,8 +1,11 @@
 """`python -m bertune.google.run_pretraining`: google-research/bert's program for masked words and next sentence."""
 
+import hashlib
 import logging
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from bertune.data.instances import open_instances
 from bertune.data.shards import corpora_folder
 from bertune.data.tfrecord import read_records
 from bertune.errors import InputError, Problems
-from bertune.google.flags import parse_flags
+from bertune.google.flags import Flags, parse_flags
 from bertune.google.running import (
     RunFlags,
     Setting,
@@ -109,9 +112,43 @@ def program(argv: Sequence[str]) -> None:
     start = open_start(model, strict=setting.strict, with_words=False)
     check_positions(own.max_seq_length, start.config)
     words = vocabulary(own, start) if own.do_train else None
-    instances = open_sequences(files["input_file"], start.config.vocab_size)
-    held_out = open_sequences(files["eval_input_file"], start.config.vocab_size) if files["eval_input_file"] else None
-    output = Path(training.output_dir)
+    with tables_of_run(Path(training.output_dir)) as tables:
+        data = {name: open_sequences(paths, start.config.vocab_size, tables) for name, paths in files.items() if paths}
+        _run(
+            flags, setting, start, words, Data(files["input_file"][0], data["input_file"], data.get("eval_input_file"))
+        )
+
+
+@contextmanager
+def tables_of_run(output: Path) -> Iterator[Path]:
+    """A folder for the records of one run, laid out, that goes when the run is finished or refused.
+
+    It stays where the run was stopped, for the command that goes on, which else lays them out anew. Runs on the same
+    records do not share it: what the first to finish removes, the other would miss.
+    """
+    own = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
+    folder = corpora_folder() / f"run_pretraining-{own}"
+    try:
+        yield folder
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Instances to train on, of files whose first is `path`, and others to evaluate on, if any were named."""
+
+    path: Path
+    instances: FixedSequences
+    held_out: FixedSequences | None
+
+
+def _run(flags: Flags, setting: Setting, start: Start, words: Tokenizer | None, data: Data) -> None:
+    """Train, evaluate, or both. words: for the model folder."""
+    own, training = flags.of(PretrainingFlags), flags.of(TrainFlags)
+    instances, output = data.instances, Path(training.output_dir)
     make_folder(output)
     # Not sparse: the heads give the word table dense gradients.
     network = build(start, HEADS, Pretraining(next_sentence=True), setting, sparse=False)
@@ -126,16 +163,16 @@ def program(argv: Sequence[str]) -> None:
             lambda rows: f"{own.input_file}, records {', '.join(map(str, np.sort(rows)))} (from 0, file after file)",
         )
         step = train(setting, trainee, Training(own.num_train_steps, own.num_warmup_steps, training))
-        place = (output, files["input_file"][0], len(instances))
+        place = (output, data.path, len(instances))
         _save(own, network, words, place, {"encoder": start.source, "flags": flags.said})
     else:
         step = newest_or_start(network, names, output)
     network.encoder.set_compute_dtype(setting.dtype)
     if own.do_eval:
-        if held_out is None:
+        if data.held_out is None:
             logger.warning("evaluating on --input_file, as the original does; --eval_input_file names other data")
-        data = instances if held_out is None else held_out
-        results = evaluation(network, setting, data, (own.max_eval_steps, own.eval_batch_size))
+        shown = instances if data.held_out is None else data.held_out
+        results = evaluation(network, setting, shown, (own.max_eval_steps, own.eval_batch_size))
         write_results(output / "eval_results.txt", results | {"global_step": step})
 
 
@@ -166,14 +203,13 @@ def check_widths(files: Sequence[Path], flags: PretrainingFlags) -> None:
     problems.raise_if_any()
 
 
-def open_sequences(files: Sequence[Path], vocab_size: int) -> FixedSequences:
-    """The records of some files, laid out on disk once, so that memory does not grow with them and any can be read.
+def open_sequences(files: Sequence[Path], vocab_size: int, folder: Path) -> FixedSequences:
+    """The records of some files, laid out in a folder, so that memory does not grow with them and any can be read.
 
     Raises:
         InputError: a broken file, or records that do not fit the model.
     """
-    folder = corpora_folder()
-    logger.info("laying %s out in %s, where the next run finds it again", ", ".join(map(str, files)), folder)
+    logger.info("laying %s out in %s, until this run is finished", ", ".join(map(str, files)), folder)
     return FixedSequences(open_instances(files, folder, vocab_size), next_sentence=True)
 
 

@@ -41,7 +41,8 @@ from bertune.google.training import Trainee, newest_or_start, steps_of, train
 from bertune.network import Network, infer
 from bertune.options import option
 from bertune.precision import fast_float32
-from bertune.tasks.question_answering import QuestionAnswering, QuestionOptions, span_loss
+from bertune.tasks.options import QuestionOptions
+from bertune.tasks.question_answering import QuestionAnswering, span_loss
 from bertune.tasks.squad.google_decoding import (
     GoogleDecoding,
     GooglePredictions,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
+from bertune.checkpoints.huggingface import KIND
 from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
@@ -18,6 +19,8 @@ from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction
 ClassT = TypeVar("ClassT", bound=type)
 
 _NOT_LEARNT = ("name", "options", "metric", "defaults")
+_MEANING = "bertune_head_meaning"
+"""What config.json tells of a head's outputs, so that no other task takes them for its own."""
 
 
 def complete(task: ClassT) -> ClassT:
@@ -65,15 +68,16 @@ class _Parts:
         """Nothing is tuned on validation data."""
         return self
 
-    def keeps_head(self, settings: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """Never: training starts with a new head."""
-        return False
+    def keeps_head(self, settings: Mapping[str, Any]) -> bool:
+        """When `huggingface`, as it is here, kept the head of a task of this name with the same labels and form."""
+        return settings.get(KIND) == self.name and settings.get(_MEANING) == _meaning(self)  # type: ignore[attr-defined]
 
     def huggingface(self) -> HuggingFaceHead:
         """The head's tensors under `head.`, beside an encoder that `AutoModel` loads."""
         with torch.device("meta"):
             names = list(self.new_head(EncoderConfig(vocab_size=1)).state_dict())  # type: ignore[attr-defined]
-        return HuggingFaceHead("Model", [Rename(name, (f"head.{name}",)) for name in names])
+        settings = {KIND: self.name, _MEANING: _meaning(self)}  # type: ignore[attr-defined]
+        return HuggingFaceHead("Model", [Rename(name, (f"head.{name}",)) for name in names], settings)
 
     def with_options(self, options: Any) -> Any:
         """With other options. Raises InputError for one that decides the model's form."""
@@ -96,6 +100,33 @@ class _Parts:
 
 OPTIONAL = tuple(name for name in vars(_Parts) if not name.startswith("__"))
 """Names that `complete` fills in."""
+
+
+def _meaning(task: Any) -> dict[str, Any]:
+    """What a head's outputs stand for, beyond their number: labels that were learnt, options that decide the form.
+
+    Numbers that were learnt (thresholds, means) differ from data to data and leave a head as good a start as before.
+    """
+    form = [field.name for field in dataclasses.fields(task.options) if field.metadata.get("fixed")]
+    learnt = {
+        field.name: _as_list(getattr(task, field.name))
+        for field in dataclasses.fields(task)
+        if field.name not in _NOT_LEARNT
+    }
+    return {
+        "options": {name: _as_list(getattr(task.options, name)) for name in form},
+        "labels": {name: value for name, value in learnt.items() if _is_text(value)},
+    }
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is text throughout: a label, labels, labels in groups."""
+    return all(_is_text(part) for part in value) if isinstance(value, list) else isinstance(value, str)
+
+
+def _as_list(value: Any) -> Any:
+    """As JSON gives it back."""
+    return [_as_list(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _as_tuple(value: Any) -> Any:

@@ -25,18 +25,17 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.options import option
 from bertune.tasks.defaults import complete
 from bertune.tasks.heads import is_for, mix_names
-from bertune.tasks.layers import LayerMix, layers_option
+from bertune.tasks.layers import LayerMix
 from bertune.tasks.losses import mean_of_runs
+from bertune.tasks.options import EmbeddingOptions, TextColumns
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import TextColumns, find_columns
-from bertune.tasks.texts import long_text_option, mean_of, shown, text_features, text_item
+from bertune.tasks.text_classification import find_columns
+from bertune.tasks.texts import mean_of, shown, text_features, text_item
 from bertune.tokenization import Tokenizer
 
 DEFAULTS = Defaults(batch_size=32, learning_rate=2e-5, epochs=1.0)
-POOLINGS = ("mean", "cls")
 NEGATIVE = ("negative", "hard_negative")
 
 Columns = Mapping[str, npt.NDArray[np.integer]]
@@ -77,22 +76,6 @@ class Pair:
         return tuple(text for text in (self.text, self.pair, self.negative) if text is not None)
 
 
-@dataclass(frozen=True)
-class EmbeddingOptions:
-    """Columns of a table of pairs, long texts, pooling, and the loss's temperature."""
-
-    text_column: str | None = option(None, help="column of the first text (a query)")
-    pair_column: str | None = option(None, help="column of the text that belongs to it (a passage that answers)")
-    negative_column: str | None = option(
-        None,
-        help="column of a text that does not, but looks as if it did (negative, hard_negative); may be empty",
-    )
-    long_text: str = long_text_option()
-    layers: str = layers_option()
-    pooling: str = option("mean", help="how tokens become one vector", choices=POOLINGS, fixed=True)
-    scale: float = option(20.0, help="factor on cosines before the softmax over the batch")
-
-
 @complete
 @dataclass(frozen=True)
 class Embedding:
@@ -104,7 +87,7 @@ class Embedding:
     Options: ClassVar[type[Any]] = EmbeddingOptions
 
     name: str = "embedding"
-    options: EmbeddingOptions = EmbeddingOptions()
+    options: EmbeddingOptions = EmbeddingOptions()  # noqa: RUF009 (frozen)
     metric: str = "accuracy"
     defaults: Defaults = DEFAULTS
 

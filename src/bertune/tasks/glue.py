@@ -16,17 +16,10 @@ from typing import Any, ClassVar
 from bertune.data.rows import RowFile, open_rows
 from bertune.data.text_files import open_bytes
 from bertune.errors import InputError
-from bertune.options import option
-from bertune.tasks.text_classification import TextClassification, TextExample, TextOptions, examples_of
+from bertune.tasks.options import GlueOptions, TextOptions
+from bertune.tasks.text_classification import TextClassification, TextExample, examples_of
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class GlueOptions(TextOptions):
-    """GLUE's files have fixed columns; XNLI's also have a language."""
-
-    language: str | None = option(None, help="XNLI: language of the rows to read from files that hold several (zh)")
 
 
 @dataclass(frozen=True)

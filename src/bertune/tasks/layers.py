@@ -11,16 +11,6 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.options import option
-
-LAYERS = ("last", "mix", "last4")
-
-
-def layers_option() -> str:
-    """The option `--layers`, for a task's dataclass of options."""
-    told = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
-    made: str = option("last", help=told, choices=LAYERS, fixed=True)
-    return made
 
 
 class LayerMix(nn.Module):

@@ -6,8 +6,7 @@ own where the task says nothing else.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,53 +14,7 @@ from torch.nn import functional as F
 
 from bertune.data.features import IGNORED
 from bertune.errors import InputError, Problems
-from bertune.options import option
-
-
-@dataclass(frozen=True, kw_only=True)
-class FocusOptions:
-    """How sure the model shall be, and how easy examples count in training."""
-
-    label_smoothing: float = option(0.0, help="share of the target that is spread over all classes, from 0 up to 1")
-    focal_gamma: float = option(0.0, help="focal loss: how much examples that are already right count less; 0: alike")
-
-    def __post_init__(self) -> None:
-        """Refuse impossible numbers.
-
-        Raises:
-            InputError: naming the option.
-        """
-        if not 0 <= self.label_smoothing < 1:
-            raise InputError(f"--label-smoothing {self.label_smoothing}: must be at least 0 and below 1")
-        if not 0 <= self.focal_gamma < float("inf"):
-            raise InputError(f"--focal-gamma {self.focal_gamma}: must be at least 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossOptions(FocusOptions):
-    """How classes and easy examples count in training. From Python `class_weights` may be a mapping or numbers too."""
-
-    class_weights: list[str] | None = option(  # noqa: RUF009
-        None,
-        help="how much classes count in training: balanced (each alike, however rare), LABEL=WEIGHT … (others 1), "
-        "or a number for every label in their order; left out: every example alike",
-    )
-
-    def __post_init__(self) -> None:
-        """Bring the weights into one form, and refuse impossible numbers.
-
-        Raises:
-            InputError: naming the option.
-        """
-        super().__post_init__()
-        said: object = self.class_weights
-        if isinstance(said, Mapping):
-            said = [f"{label}={weight}" for label, weight in said.items()]
-        elif isinstance(said, str):
-            said = [said]
-        elif said is not None:
-            said = [str(part) for part in self.class_weights or ()]
-        object.__setattr__(self, "class_weights", said or None)
+from bertune.tasks.options import FocusOptions
 
 
 def class_weights(

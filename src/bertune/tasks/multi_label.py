@@ -17,14 +17,13 @@ from bertune.data.rows import Row, RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.options import option
 from bertune.tasks.defaults import complete
 from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, pooled_head
-from bertune.tasks.layers import layers_option
-from bertune.tasks.losses import LossOptions, binary_cross_entropy, class_weights
+from bertune.tasks.losses import binary_cross_entropy, class_weights
+from bertune.tasks.options import MultiLabelOptions, TextColumns
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import TextColumns, find_columns
-from bertune.tasks.texts import by_example, long_text_option, shown, text_features, text_item
+from bertune.tasks.text_classification import find_columns
+from bertune.tasks.texts import by_example, shown, text_features, text_item
 from bertune.tokenization import Tokenizer
 
 DEFAULTS = Defaults()
@@ -40,19 +39,6 @@ class LabelledText:
     place: int = 0
 
 
-@dataclass(frozen=True)
-class MultiLabelOptions(LossOptions):
-    """Columns of a table: labels in one column, as a list or joined, or in a column each."""
-
-    text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
-    pair_column: str | None = option(None, help="column of the second text of a pair")
-    label_column: str | None = option(None, help="column of the labels: a list, or names joined by the delimiter")
-    label_delimiter: str = option("|", help="what joins the labels of a text")
-    label_columns: list[str] | None = option(None, help="a column of 0 and 1 for every label, instead")  # noqa: RUF009
-    long_text: str = long_text_option()
-    layers: str = layers_option()
-
-
 @complete
 @dataclass(frozen=True)
 class MultiLabelClassification:
@@ -61,7 +47,7 @@ class MultiLabelClassification:
     Options: ClassVar[type[Any]] = MultiLabelOptions
 
     name: str = "multi-label-classification"
-    options: MultiLabelOptions = MultiLabelOptions()
+    options: MultiLabelOptions = MultiLabelOptions()  # noqa: RUF009 (frozen)
     labels: tuple[str, ...] = ()
     """In the order of the logits."""
     thresholds: tuple[float, ...] = ()

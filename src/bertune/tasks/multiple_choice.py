@@ -15,27 +15,17 @@ from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.options import option
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
 from bertune.tasks.defaults import complete
 from bertune.tasks.heads import is_for, linear_in_folder, pooled_head
-from bertune.tasks.layers import layers_option
-from bertune.tasks.losses import FocusOptions, grouped_cross_entropy, mean_of_runs
+from bertune.tasks.losses import grouped_cross_entropy, mean_of_runs
+from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.text_classification import TextExample, softmax
-from bertune.tasks.texts import long_text_option, mean_of, text_features
+from bertune.tasks.texts import mean_of, text_features
 from bertune.tokenization import Tokenizer
 
 DEFAULTS = Defaults(batch_size=16)
-
-
-@dataclass(frozen=True)
-class ChoiceOptions(FocusOptions):
-    """The number of choices, what becomes of long contexts, the loss, and what the head sees."""
-
-    choices: int | None = option(None, help="how many choices every question must have; left out: two or more")
-    long_text: str = long_text_option()
-    layers: str = layers_option()
 
 
 @complete
@@ -46,7 +36,7 @@ class MultipleChoice:
     Options: ClassVar[type[Any]] = ChoiceOptions
 
     name: str = "multiple-choice"
-    options: ChoiceOptions = ChoiceOptions()
+    options: ChoiceOptions = ChoiceOptions()  # noqa: RUF009 (frozen)
     metric: str = "accuracy"
     defaults: Defaults = DEFAULTS
 

@@ -16,16 +16,9 @@ from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.options import option
 from bertune.tasks.masking.dynamic import Masking, mask
-from bertune.tasks.masking.head import (
-    CANDIDATES,
-    MASKED_LM,
-    NEXT_SENTENCE,
-    PretrainingHead,
-    PretrainingScores,
-    pretraining_loss,
-)
+from bertune.tasks.masking.head import MASKED_LM, NEXT_SENTENCE, PretrainingHead, PretrainingScores, pretraining_loss
+from bertune.tasks.options import CANDIDATES, PretrainingOptions
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tokenization import Tokenizer
 
@@ -36,15 +29,6 @@ EVALUATION_SEED = 0
 
 
 DEFAULTS = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epochs=3.0)
-
-
-@dataclass(frozen=True)
-class PretrainingOptions:
-    """Options of a model for masked words."""
-
-    text_column: str = option("text", help="column of the text in tables and JSON lines")
-    mask_probability: float = option(0.15, help="share of a sequence's tokens to predict")
-    top_k: int = option(5, help=f"answers for a [MASK], at most {CANDIDATES}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +46,7 @@ class Pretraining:
     Options: ClassVar[type[Any]] = PretrainingOptions
 
     name: str = "pretraining"
-    options: PretrainingOptions = PretrainingOptions()
+    options: PretrainingOptions = PretrainingOptions()  # noqa: RUF009 (frozen)
     next_sentence: bool = False
     """Whether there is a head for next sentence."""
     metric: str = "masked_lm_loss"

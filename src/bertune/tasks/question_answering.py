@@ -19,9 +19,10 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.options import option, refuse_changed
+from bertune.options import refuse_changed
 from bertune.tasks.heads import is_for, linear_in_folder
-from bertune.tasks.layers import LayersHead, layers_option
+from bertune.tasks.layers import LayersHead
+from bertune.tasks.options import QuestionOptions
 from bertune.tasks.squad.decoding import Decoded, decode_answers
 from bertune.tasks.squad.metrics import evaluate
 from bertune.tasks.squad.reading import Columns, QuestionExample, read_questions, stream_questions
@@ -32,30 +33,6 @@ from bertune.tokenization import Tokenizer
 logger = logging.getLogger(__name__)
 
 DEFAULTS = Defaults(max_seq_length=384, batch_size=16, learning_rate=5e-5, epochs=3.0)
-
-
-@dataclass(frozen=True)
-class QuestionOptions:
-    """Windows, decoding, and the names of a flat file's columns."""
-
-    long_text: str = option(
-        "window",
-        help="contexts over --max-seq-length: read them in overlapping windows, or cut their end (an answer may stand "
-        "anywhere, so nothing is cut from the middle)",
-        choices=("window", "truncate"),
-    )
-    layers: str = layers_option()
-    doc_stride: int = option(128, help="tokens from one window's start to the next over a long context")
-    max_query_length: int = option(64, help="tokens of the question that are kept")
-    max_answer_length: int = option(30, help="tokens of the longest answer")
-    n_best: int = option(20, help="candidates considered for a question")
-    top_k: int = option(1, help="answers given for a question; more than 1 adds them as a list")
-    null_threshold: float | None = option(
-        None, help="answer nothing when that scores this much above the best span; left out: tuned on validation data"
-    )
-    fix_offsets: bool = option(False, help="correct an answer_start that is off where the answer occurs once")
-    question_column: str = option("question", help="a flat file's column of the question")
-    context_column: str = option("context", help="a flat file's column of the context")
 
 
 class SpanHead(nn.Module):
@@ -103,7 +80,7 @@ class QuestionAnswering:
     Options: ClassVar[type[Any]] = QuestionOptions
 
     name: str = "question-answering"
-    options: QuestionOptions = QuestionOptions()
+    options: QuestionOptions = QuestionOptions()  # noqa: RUF009 (frozen)
     has_unanswerable: bool = False
     """Whether training held unanswerable questions: only then may the answer be ""."""
     tuned_threshold: float = 0.0

@@ -19,13 +19,12 @@ from bertune.data.rows import open_rows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.options import option
 from bertune.tasks.defaults import complete
 from bertune.tasks.heads import label_settings, linear_in_folder, pooled_head
-from bertune.tasks.layers import layers_option
+from bertune.tasks.options import RegressionOptions, TextColumns
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.text_classification import TextColumns, examples_of, find_columns
-from bertune.tasks.texts import by_example, long_text_option, shown, text_features, text_item
+from bertune.tasks.text_classification import examples_of, find_columns
+from bertune.tasks.texts import by_example, shown, text_features, text_item
 from bertune.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -45,22 +44,6 @@ class NumberExample:
     place: int = 0
 
 
-@dataclass(frozen=True)
-class RegressionOptions:
-    """Columns of a table, and units."""
-
-    text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
-    pair_column: str | None = option(None, help="column of the second text of a pair")
-    label_column: str | None = option(None, help="column of the number")
-    long_text: str = long_text_option()
-    layers: str = layers_option()
-    standardize: bool = option(
-        False,
-        help="learn in standard deviations from the mean, for numbers far from 0 to 10; transformers then too",
-        fixed=True,
-    )
-
-
 @complete
 @dataclass(frozen=True)
 class Regression:
@@ -69,7 +52,7 @@ class Regression:
     Options: ClassVar[type[Any]] = RegressionOptions
 
     name: str = "regression"
-    options: RegressionOptions = RegressionOptions()
+    options: RegressionOptions = RegressionOptions()  # noqa: RUF009 (frozen)
     mean: float = 0.0
     """Mean of the training data's numbers."""
     deviation: float = 1.0

@@ -21,6 +21,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
+from bertune.tasks.names import TASKS, is_task_file, require_task
 from bertune.tokenization import Tokenizer
 
 ExampleT = TypeVar("ExampleT")
@@ -185,20 +186,6 @@ def makes_one_sequence_each(task: Task[Any]) -> bool:
     return isinstance(task, OneSequenceEach) and task_file_of(task) is None and task.one_sequence_each
 
 
-TASKS = {
-    "text-classification": "bertune.tasks.text_classification:TextClassification",
-    "question-answering": "bertune.tasks.question_answering:QuestionAnswering",
-    "pretraining": "bertune.tasks.pretraining:Pretraining",
-    "token-classification": "bertune.tasks.token_classification:TokenClassification",
-    "multiple-choice": "bertune.tasks.multiple_choice:MultipleChoice",
-    "multi-label-classification": "bertune.tasks.multi_label:MultiLabelClassification",
-    **dict.fromkeys(("regression", "stsb"), "bertune.tasks.regression:Regression"),
-    "embedding": "bertune.tasks.embedding:Embedding",
-    **dict.fromkeys(("mrpc", "cola", "sst2", "rte", "mnli", "qnli", "qqp", "wnli", "xnli"), "bertune.tasks.glue:GLUE"),
-}
-"""Task names and where they live. What stands there has `Options` and is called with the name and its options."""
-
-
 def task_kind(name: str) -> Any:
     """What makes the tasks of a name: a class or the like, with `Options`.
 
@@ -213,14 +200,13 @@ def task_kind(name: str) -> Any:
 
 def _named_kind(name: str, sha256: str | None = None) -> tuple[str, Any]:
     """The name that a task keeps, and what makes it."""
-    from bertune.tasks.task_files import class_in_file, is_task_file
+    from bertune.tasks.task_files import class_in_file
 
-    if name in TASKS:
-        module, attribute = TASKS[name].split(":")
-        return name, getattr(importlib.import_module(module), attribute)
+    require_task(name)
     if is_task_file(name):
         return class_in_file(name, sha256=sha256)
-    raise InputError(f"--task {name}: no such task. Known: {', '.join(TASKS)}, and path/to/file.py:Class")
+    module, attribute = TASKS[name].home.split(":")
+    return name, getattr(importlib.import_module(module), attribute)
 
 
 def new_task(name: str, options: Mapping[str, Any] | None = None) -> Task[Any]:
@@ -249,14 +235,12 @@ def task_to_json(task: Task[Any]) -> dict[str, Any]:
     return task.to_json() | ({} if file is None else {"file_sha256": file.sha256})
 
 
-def kind_from_json(state: Mapping[str, Any], trust_task_file: str | Path | None = None) -> tuple[str, Any]:
+def kind_from_json(state: object, trust_task_file: str | Path | None = None) -> tuple[str, Any]:
     """The name of a model's task and what makes it; code of a user's file runs only when that file is given here.
 
     Raises:
         InputError: an unknown task, a task file that was not given or is not the one of the training.
     """
-    from bertune.tasks.task_files import is_task_file
-
     if not isinstance(state, Mapping):
         raise InputError(f"bertune.json: its task is {str(state)[:40]!r}, not as bertune wrote it")
     name = str(state.get("name"))

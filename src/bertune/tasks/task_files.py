@@ -28,11 +28,6 @@ class TaskFile:
 _RUN: dict[str, TaskFile] = {}  # by the name of the module that it became
 
 
-def is_task_file(name: str) -> bool:
-    """Whether a task's name is a file's, with or without the class."""
-    return ".py:" in name or name.endswith(".py")
-
-
 def task_file_of(task: object) -> TaskFile | None:
     """The file that a task's class was read from; None for bertune's own."""
     return _RUN.get(type(task).__module__)

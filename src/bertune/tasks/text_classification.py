@@ -16,12 +16,12 @@ from bertune.data.rows import RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.options import option, refuse_changed
+from bertune.options import refuse_changed
 from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, pooled_head
-from bertune.tasks.layers import layers_option
-from bertune.tasks.losses import LossOptions, balanced_weights, class_weights, cross_entropy
+from bertune.tasks.losses import balanced_weights, class_weights, cross_entropy
+from bertune.tasks.options import TextColumns, TextOptions
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.texts import by_example, long_text_option, text_features
+from bertune.tasks.texts import by_example, text_features
 from bertune.tokenization import Tokenizer
 
 
@@ -33,23 +33,6 @@ class TextExample:
     pair: str | None = None
     label: str | None = None
     place: int = 0
-
-
-@dataclass(frozen=True)
-class TextColumns:
-    """Which columns of a table hold what. Left out, they are found by their customary names."""
-
-    text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
-    pair_column: str | None = option(None, help="column of the second text of a pair")
-    label_column: str | None = option(None, help="column of the label")
-
-
-@dataclass(frozen=True)
-class TextOptions(TextColumns, LossOptions):
-    """Columns, the loss, what becomes of long texts, and what the head sees."""
-
-    long_text: str = long_text_option()
-    layers: str = layers_option()
 
 
 Reader = Callable[[Path, TextOptions, bool], Iterator[TextExample]]
@@ -141,7 +124,7 @@ class TextClassification:
     Options: ClassVar[type[Any]] = TextOptions
 
     name: str = "text-classification"
-    options: TextOptions = TextOptions()
+    options: TextOptions = TextOptions()  # noqa: RUF009 (frozen)
     reader: Reader = read_table
     """How a file becomes examples: any table here, GLUE's own forms for its names."""
     labels: tuple[str, ...] = ()

@@ -10,12 +10,9 @@ from bertune.data.features import Column, Features, cut_pair, join_pair
 from bertune.data.ragged import Ragged
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
-from bertune.options import option
 from bertune.special_tokens import SpecialTokens
 from bertune.tasks.task import Logits
 from bertune.tokenization import Tokenizer
-
-LONG_TEXT = ("truncate", "head-tail", "window")
 
 
 class Texts(Protocol):
@@ -30,13 +27,6 @@ class Texts(Protocol):
     def pair(self) -> str | None:
         """The second text."""
         ...
-
-
-def long_text_option(default: str = "truncate") -> str:
-    """The option `--long-text`, for a task's dataclass of options."""
-    told = "texts over --max-seq-length: cut their end, cut their middle, or read them in overlapping windows"
-    made: str = option(default, help=told, choices=LONG_TEXT)
-    return made
 
 
 def text_features(

@@ -17,35 +17,23 @@ from bertune.data.windows import Windows, place_windows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.options import option, refuse_changed
+from bertune.options import refuse_changed
 from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, token_head
-from bertune.tasks.layers import layers_option
-from bertune.tasks.losses import LossOptions, balanced_weights, class_weights, cross_entropy
+from bertune.tasks.losses import balanced_weights, class_weights, cross_entropy
+from bertune.tasks.options import TokenOptions
 from bertune.tasks.tagging.decoding import best_tags
 from bertune.tasks.tagging.examples import TaggedExample, chars_of, from_tokens, word_chunks, words_of
 from bertune.tasks.tagging.metrics import entity_metrics
-from bertune.tasks.tagging.reading import ReadingOptions, read_tagged
-from bertune.tasks.tagging.schemes import OUTSIDE, WRITTEN_AS, Chunk, chunks, model_labels, tags_of
+from bertune.tasks.tagging.reading import read_tagged
+from bertune.tasks.tagging.schemes import OUTSIDE, Chunk, chunks, model_labels, tags_of
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.text_classification import softmax
-from bertune.tasks.texts import long_text_option, without_middles
+from bertune.tasks.texts import without_middles
 from bertune.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
 
 DEFAULTS = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epochs=3.0)
-
-
-@dataclass(frozen=True)
-class TokenOptions(ReadingOptions, LossOptions):
-    """How files are read, and what the model makes of them."""
-
-    long_text: str = long_text_option("window")
-    layers: str = layers_option()
-    model_scheme: str = option("bio", help="scheme of the tags that the model gives", choices=WRITTEN_AS, fixed=True)
-    doc_stride: int | None = option(
-        None, help="tokens from one window's start to the next over a long text; left out: half of a window"
-    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +43,7 @@ class TokenClassification:
     Options: ClassVar[type[Any]] = TokenOptions
 
     name: str = "token-classification"
-    options: TokenOptions = TokenOptions()
+    options: TokenOptions = TokenOptions()  # noqa: RUF009 (frozen)
     labels: tuple[str, ...] = ()
     """The tags, in the order of the logits."""
     weights: tuple[float, ...] = ()

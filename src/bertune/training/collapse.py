@@ -105,12 +105,41 @@ def collapse_of(progress: Progress, plan: Plan, chance: float | None) -> str | N
     told = []
     if progress.same_answer is not None:
         told.append(f"every row of the validation data is answered alike ({progress.same_answer})")
-    at_chance = chance is not None and progress.losses >= LEAST_UPDATES and progress.loss >= AT_CHANCE * chance
-    if at_chance and progress.best_metrics.get("matthews_correlation", 0.0) <= UNRELATED:
-        told.append(
-            f"the training loss after the warm-up is {progress.loss:.4f}, and {chance:.4f} is reached by knowing only "
-            "how frequent each label is"
-        )
+    if at_chance := _at_chance(progress, chance, progress.best_metrics.get("matthews_correlation")):
+        told.append(at_chance)
     if told and plan.steps < LEAST_UPDATES:
         told.append(f"{plan.steps} updates are few: give it more --epochs first")
     return "; ".join(told) or None
+
+
+def late_collapse_of(progress: Progress, plan: Plan, chance: float | None) -> str | None:
+    """What went wrong after the model that is kept, in words; None where the last evaluations found no collapse.
+
+    For runs whose kept model has not collapsed (`collapse_of`).
+    """
+    if progress.best_step >= progress.step:
+        return None
+    told = []
+    if progress.alike is not None:
+        told.append(
+            f"from step {progress.alike_since} on every row of the validation data was answered alike "
+            f"({progress.alike})"
+        )
+    if at_chance := _at_chance(progress, chance, progress.correlation):
+        told.append(at_chance)
+    if not told:
+        return None
+    kept = "" if progress.best is None else f" ({plan.metric} {progress.best:.4f})"
+    return f"updates after step {progress.best_step}, whose model{kept} is kept, collapsed: {'; '.join(told)}"
+
+
+def _at_chance(progress: Progress, chance: float | None, correlation: float | None) -> str | None:
+    """What to say of a training loss that the labels' frequencies explain, where answers do not go with the truth."""
+    if chance is None or progress.losses < LEAST_UPDATES or progress.loss < AT_CHANCE * chance:
+        return None
+    if correlation is not None and correlation > UNRELATED:
+        return None
+    return (
+        f"the training loss after the warm-up is {progress.loss:.4f}, and {chance:.4f} is reached by knowing only "
+        "how frequent each label is"
+    )

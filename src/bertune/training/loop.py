@@ -18,7 +18,7 @@ from bertune.tasks.task import lower_is_better
 from bertune.training.health import Made, count_update, tell_skipped
 from bertune.training.interruption import asked, at_once, deferred, raise_if_asked, watched
 from bertune.training.parts import Keeper, Parts, Plan, Progress
-from bertune.training.randomness import random_state, restore_random_state
+from bertune.training.randomness import bookmark
 from bertune.training.update import Numbers, update
 
 logger = logging.getLogger(__name__)
@@ -123,12 +123,12 @@ def check(parts: Parts, plan: Plan, progress: Progress) -> None:
     Raises:
         Interrupted: by a signal while it evaluated; a checkpoint is kept whose run begins with this evaluation.
     """
-    before = random_state()
+    rewind = bookmark()
     try:
         with at_once():
             metrics = parts.evaluate() if parts.evaluate is not None else {}
     except Interrupted as error:
-        restore_random_state(before)
+        rewind()
         parts.keeper.save_checkpoint(parts.optimizer, progress)
         error.told.append(_kept(plan, progress))
         raise
@@ -136,10 +136,14 @@ def check(parts: Parts, plan: Plan, progress: Progress) -> None:
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         logger.info("step %d of %d: %s", progress.step, plan.steps, shown)
         parts.keeper.curves({f"validation/{name}": value for name, value in metrics.items()}, progress.step)
+    was_alike, progress.alike = progress.alike is not None, parts.same_answer()
+    if not was_alike:
+        progress.alike_since = progress.step
+    progress.correlation = metrics.get("matthews_correlation")
     if is_better(metrics, plan.metric, progress.best):
         progress.best = metrics.get(plan.metric) if plan.metric else None
         progress.best_step, progress.without_improvement, progress.best_metrics = progress.step, 0, metrics
-        progress.same_answer = parts.same_answer()
+        progress.same_answer = progress.alike
         parts.keeper.save_best(weights_of(parts), metrics)
     else:
         progress.without_improvement += 1

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -58,7 +59,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def host_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that this process can still have: the machine's, or what its control groups (version 2) leave of them.
+    """Bytes that this process can still have: the machine's, or what its control groups leave of them.
 
     Pages that merely cache files count as free, as the kernel gives them up first.
 
@@ -82,17 +83,41 @@ def _available(meminfo: Path) -> int | None:
     return None
 
 
+@dataclass(frozen=True)
+class _GroupFiles:
+    """Where one of the two versions of control groups tells of a group's memory.
+
+    controller: as `/proc/self/cgroup` names it.  folder: within the folder of control groups.
+    limit, used: files of one number.  cached: a line of `memory.stat`, groups below included.
+    """
+
+    controller: str
+    folder: str
+    limit: str
+    used: str
+    cached: str
+
+
+_VERSIONS = (
+    _GroupFiles("", ".", "memory.max", "memory.current", "inactive_file"),
+    _GroupFiles("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst."""
+
+
 def _left_by_groups(own: Path, groups: Path) -> Iterator[int]:
-    """What the process's group and those above it leave of their limits."""
-    inside = next((line[3:].strip("/") for line in _lines(own) if line.startswith("0::")), "")
-    group = groups / inside if ".." not in inside else groups  # beyond a container's own groups nothing is seen
-    for one in (group, *group.parents):
-        limit, used = _lines(one / "memory.max"), _lines(one / "memory.current")
-        if limit and used and limit[0] != "max":
-            cached = (line.split()[1] for line in _lines(one / "memory.stat") if line.startswith("inactive_file "))
-            yield int(limit[0]) - int(used[0]) + int(next(cached, 0))
-        if one == groups:
-            return
+    """What the process's groups and those above them leave of their limits."""
+    paths = {name: path for _, names, path in (line.split(":", 2) for line in _lines(own)) for name in names.split(",")}
+    for files in _VERSIONS:
+        top, inside = groups / files.folder, paths.get(files.controller, "").strip("/")
+        group = top / inside if ".." not in inside else top  # beyond a container's own groups nothing is seen
+        for one in (group, *group.parents):
+            limit, used = _lines(one / files.limit), _lines(one / files.used)
+            if limit and used and limit[0] != "max":
+                stat = dict(line.split()[:2] for line in _lines(one / "memory.stat"))
+                yield int(limit[0]) - int(used[0]) + int(stat.get(files.cached, 0))
+            if one == top:
+                break
 
 
 def _lines(path: Path) -> list[str]:

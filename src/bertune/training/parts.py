@@ -46,6 +46,9 @@ class Progress:
 
     seed: of this try; another than the options' after a restart.
     same_answer: what the best model answers to every row of the validation data, where that is one thing.
+    correlation: Matthews', of the last evaluation, where it gives one.
+    alike, alike_since: what the last evaluation's rows were all answered, where that is one thing, and the step from
+        which on every evaluation was so.
     skipped, skipped_in_a_row: updates without finite numbers, in all and just now.
     loss, losses: moving mean of the training loss after the warm-up, and of how many updates.
     due: whether the evaluation that follows on the last update is still to come.
@@ -66,6 +69,9 @@ class Progress:
     due: bool = False
     seed: int | None = None
     same_answer: str | None = None
+    correlation: float | None = None
+    alike: str | None = None
+    alike_since: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
     loss: float = 0.0

@@ -23,7 +23,8 @@ from bertune.network import Network
 from bertune.precision import choose_device, choose_dtype, fast_float32
 from bertune.progress import console, progress_bar, table_of
 from bertune.tasks.masking.head import PretrainingScores
-from bertune.tasks.pretraining import Pretraining, PretrainingOptions
+from bertune.tasks.options import PretrainingOptions
+from bertune.tasks.pretraining import Pretraining
 from bertune.tokenization import Tokenizer
 from bertune.training.facts import RECORD_KEY, facts
 from bertune.training.faults import guarded, writing
@@ -39,7 +40,7 @@ from bertune.training.randomness import seed_all
 from bertune.training.report import finished, metrics_of, record_of, write_metrics
 from bertune.training.run import RunFolder
 from bertune.training.train import TrainResult
-from bertune.training.tries import Tries
+from bertune.training.tries import Attempted, Tries
 
 logger = logging.getLogger(__name__)
 
@@ -281,7 +282,7 @@ def _finish(output: Path, session: _Session, progress: Progress) -> TrainResult:
     """Complete metrics.json with the start's figures and the run's speed, and show the closing table."""
     before = {f"before_{name}": value for name, value in session.before.items()}
     told = finished(output) if session.options.resume else None
-    record = record_of(Tries(progress, None, []), session.facts)
+    record = record_of(Tries(Attempted(progress), []), session.facts)
     metrics, record, more = told or (metrics_of(progress) | before, record, {})
     write_metrics(output, metrics, record, more)
     title = f"{output}: the model of step {progress.best_step}"

@@ -35,7 +35,7 @@ def metrics_of(progress: Progress) -> dict[str, float]:
 
 def record_of(tries: Tries, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of the start, and what came of it."""
-    progress = tries.progress
+    progress = tries.last.progress
     return {
         **facts,
         "seed": progress.seed,
@@ -43,7 +43,8 @@ def record_of(tries: Tries, facts: Mapping[str, Any]) -> dict[str, Any]:
         "best_step": progress.best_step,
         "skipped_updates": progress.skipped,
         "wall_seconds": round(progress.wall_seconds, 3),
-        "collapse": tries.collapse,
+        "collapse": tries.last.collapse,
+        "late_collapse": tries.last.late,
         "given_up": tries.given_up,
     }
 

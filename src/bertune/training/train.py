@@ -25,7 +25,7 @@ from bertune.tasks.task import Logits, Task, new_task, task_kind
 from bertune.tasks.task_files import task_file_of
 from bertune.tokenization import Tokenizer
 from bertune.training.batches import TrainingBatches
-from bertune.training.collapse import chance_loss, collapse_of, constant_answer
+from bertune.training.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.facts import RECORD_KEY, facts
 from bertune.training.faults import guarded, writing
 from bertune.training.inputs import encoder_sha256
@@ -35,14 +35,14 @@ from bertune.training.memory import parts_that_fit
 from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.options import TrainOptions
 from bertune.training.output import output_problems
-from bertune.training.parts import Parts, Plan, Progress
+from bertune.training.parts import Parts, Plan
 from bertune.training.randomness import seed_all
 from bertune.training.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.rows import name_rows
 from bertune.training.run import RunFolder
 from bertune.training.seeds import run_seeds
 from bertune.training.splits import Labelled, Split, given, make_splits
-from bertune.training.tries import run_tries
+from bertune.training.tries import Attempted, run_tries
 
 logger = logging.getLogger(__name__)
 
@@ -190,21 +190,22 @@ def _train(job: _Job) -> TrainResult:
     """The run with one seed, and with further ones where it collapses and restarts are allowed."""
     options, output = job.options, Path(job.options.output)
 
-    def attempt(seed: int, resume: bool) -> tuple[Progress, str | None]:
+    def attempt(seed: int, resume: bool) -> Attempted:
         return _attempt(job, seed, resume=resume)
 
     tries = run_tries(output, options.seed, options.restarts, attempt, resume=options.resume)
+    progress = tries.last.progress
     told = finished(output) if options.resume else None
-    metrics, record, more = told or (metrics_of(tries.progress), record_of(tries, job.facts), {})
+    metrics, record, more = told or (metrics_of(progress), record_of(tries, job.facts), {})
     more = write_all(output, metrics, record, more, job.baselines)
-    title = f"{output}: the model of step {tries.progress.best_step}"
+    title = f"{output}: the model of step {progress.best_step}"
     if options.validation is not None:
         title += f", best by {options.metric}"
     console.print(closing_table(title, metrics, more.get("baselines", {})))
-    return TrainResult(output, metrics, tries.progress.step, more)
+    return TrainResult(output, metrics, progress.step, more)
 
 
-def _attempt(job: _Job, seed: int, *, resume: bool) -> tuple[Progress, str | None]:
+def _attempt(job: _Job, seed: int, *, resume: bool) -> Attempted:
     """Train with a seed; see `training.tries.Attempt`."""
     options, tree = job.options, job.tree
     seed_all(seed)
@@ -236,7 +237,7 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> tuple[Progress, str | Non
     progress = folder.start(optimizer, stated, resume=resume, further=job.further, begin=job.begin)
     progress.seed = progress.seed if progress.step else seed
     if progress.seed != seed:
-        return progress, None
+        return Attempted(progress)
     split = splits["train"]
     logger.info("training %d sequences on %s in %s", split.units, device, str(dtype).removeprefix("torch."))
     check = session.validate if "validation" in splits else None
@@ -254,7 +255,9 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> tuple[Progress, str | Non
     with split.being_made(to_come), fast_float32(device):
         progress = fit(parts, plan, progress)
     folder.close()
-    return progress, collapse_of(progress, plan, chance_loss(task, split.features))
+    chance = chance_loss(task, split.features)
+    collapse = collapse_of(progress, plan, chance)
+    return Attempted(progress, collapse, None if collapse else late_collapse_of(progress, plan, chance))
 
 
 def with_defaults(options: TrainOptions, task: Task[Any]) -> TrainOptions:

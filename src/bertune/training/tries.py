@@ -24,8 +24,18 @@ logger = logging.getLogger(__name__)
 
 _FILE = "tries.json"
 
-Attempt = Callable[[int, bool], tuple[Progress, str | None]]
-"""Seed, and whether to go on from a checkpoint → how far it came, and what the collapse is, if it is one.
+
+@dataclass(frozen=True)
+class Attempted:
+    """How far a try came. collapse: of the kept model, if it is one.  late: one of later updates, if there was one."""
+
+    progress: Progress
+    collapse: str | None = None
+    late: str | None = None
+
+
+Attempt = Callable[[int, bool], Attempted]
+"""Seed, and whether to go on from a checkpoint → what came of it.
 
 Where the checkpoint is another seed's, its progress comes back and nothing has been done.
 """
@@ -33,10 +43,9 @@ Where the checkpoint is another seed's, its progress comes back and nothing has 
 
 @dataclass(frozen=True)
 class Tries:
-    """What a run came to. given_up: what each earlier try was: seed, steps, metrics, collapse."""
+    """What a run came to. given_up: what each try before the last was: seed, steps, metrics, collapse."""
 
-    progress: Progress
-    collapse: str | None
+    last: Attempted
     given_up: list[dict[str, Any]]
 
 
@@ -56,16 +65,19 @@ def run_tries(folder: Path, first_seed: int, restarts: int, attempt: Attempt, *,
     given_up = _read(folder / _FILE) if resume else []
     while True:
         seed = first_seed + len(given_up)
-        progress, collapse = attempt(seed, resume)
+        last = attempt(seed, resume)
+        progress, collapse = last.progress, last.collapse
         if progress.seed != seed:
             _remove_checkpoints(folder)
             continue
         if collapse is None:
-            return Tries(progress, None, given_up)
+            if last.late is not None:
+                logger.warning("%s; %s", last.late, REMEDY)
+            return Tries(last, given_up)
         logger.warning("the run with seed %d collapsed: %s", seed, collapse)
         if len(given_up) >= restarts:
             logger.warning("%s", f"{'no restart is left' if restarts else OTHER_SEEDS}; {REMEDY}")
-            return Tries(progress, collapse, given_up)
+            return Tries(last, given_up)
         logger.warning("starting again with seed %d (%d of --restarts %d)", seed + 1, len(given_up) + 1, restarts)
         given_up.append(
             {"seed": seed, "steps": progress.step, "collapse": collapse, "metrics": dict(progress.best_metrics)}

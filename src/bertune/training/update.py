@@ -14,7 +14,7 @@ from bertune.encoder.transfer import ToHost
 from bertune.errors import FaultError
 from bertune.training.memory import is_out_of_memory
 from bertune.training.parts import Parts, Plan, Progress
-from bertune.training.randomness import random_state, restore_random_state
+from bertune.training.randomness import bookmark
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def _from_host(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: 
     """The update, operation by operation, in as many parts as memory asks for."""
     while True:
         pieces = min(max(plan.accumulation, progress.pieces), len(rows))
-        before = random_state()
+        rewind = bookmark()
         try:
             batches = (parts.make_batch(piece, progress.epoch) for piece in np.array_split(rows, pieces))
             return Numbers(ToHost(computed(parts, batches, rate, several=pieces > 1)))
@@ -74,7 +74,7 @@ def _from_host(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: 
                 f"training: memory does not suffice for a single sequence ({told}); try --activation-checkpointing, a "
                 "lower --max-seq-length, or a smaller encoder"
             )
-        restore_random_state(before)
+        rewind()
         progress.pieces = min(2 * pieces, len(rows))
         logger.warning("out of memory (%s): from now on a batch is computed in %d parts", told, progress.pieces)
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertune.errors import InputError
+from bertune.tasks.options import ReadingOptions
 from bertune.tasks.tagging.examples import TaggedExample, from_tokens, word_chunks
-from bertune.tasks.tagging.reading import ReadingOptions, read_tagged
+from bertune.tasks.tagging.reading import read_tagged
 from tests.tiny import write_rows
 
 ENTITIES = [("X", "New York"), ("Y", "Bo")]

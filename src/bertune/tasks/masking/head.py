@@ -16,9 +16,8 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput, initialise
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import LayerNorm, Linear, activate
+from bertune.tasks.options import CANDIDATES
 
-CANDIDATES = 32
-"""Answers computed for a mask in prediction."""
 LOG_PROBABILITY, CORRECT, NEXT = 0, 1, slice(2, 4)
 """What the columns of the head's output say: of a masked token, the log-probability of its label and whether the label
 is the most probable; of a sequence, in its first token's row, the logits of next sentence."""

@@ -3,34 +3,20 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.data.columns import listed
 from bertune.data.json_files import parse_json
 from bertune.data.rows import RowFile, open_rows
 from bertune.errors import InputError, Problems
-from bertune.options import option
+from bertune.tasks.options import ReadingOptions
 from bertune.tasks.tagging.annotations import KEYS, from_record
 from bertune.tasks.tagging.conll import Sentence, read_conll
 from bertune.tasks.tagging.examples import TaggedExample, from_tokens
-from bertune.tasks.tagging.schemes import READ_AS, guess_scheme, has_prefix, violations
+from bertune.tasks.tagging.schemes import guess_scheme, has_prefix, violations
 
 _BETWEEN = re.compile(r"[\s,]*")
 ROWS = (".jsonl", ".ndjson", ".parquet", ".csv")
-
-
-@dataclass(frozen=True)
-class ReadingOptions:
-    """Where a file keeps tokens, tags, texts and entities."""
-
-    scheme: str = option("auto", help="scheme of the tags in the file; auto: told by the tags", choices=READ_AS)
-    token_at: int = option(0, help="CoNLL files: column of the token, from 0; -1 is the last")
-    tag_at: int = option(-1, help="CoNLL files: column of the tag")
-    tokens_column: str = option("tokens", help="rows: column of the list of tokens")
-    tags_column: str | None = option(None, help="rows: column of the list of tags (tags, ner_tags, labels)")
-    text_column: str = option("text", help="annotations: column of the text")
-    entities_column: str | None = option(None, help="annotations: column of the entities")
 
 
 def read_tagged(path: Path, options: ReadingOptions, *, labelled: bool) -> Iterator[TaggedExample]:

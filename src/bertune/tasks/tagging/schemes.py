@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-READ_AS = ("auto", "iob1", "bio", "bioes", "io")
-WRITTEN_AS = ("bio", "bioes", "io")
 OUTSIDE = "O"
 _LETTERS = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I"}
 

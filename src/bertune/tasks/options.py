@@ -1,0 +1,214 @@
+"""Options of bertune's own tasks, and their legal values.
+
+They stand apart from the tasks, and this file imports nothing that computes: a command line is read before torch is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bertune.errors import InputError
+from bertune.options import option
+
+LAYERS = ("last", "mix", "last4")
+LONG_TEXT = ("truncate", "head-tail", "window")
+READ_AS = ("auto", "iob1", "bio", "bioes", "io")
+WRITTEN_AS = ("bio", "bioes", "io")
+POOLINGS = ("mean", "cls")
+CANDIDATES = 32
+"""Answers computed for a mask in prediction."""
+
+
+def layers_option() -> str:
+    """The option `--layers`, for a task's dataclass of options."""
+    told = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
+    made: str = option("last", help=told, choices=LAYERS, fixed=True)
+    return made
+
+
+def long_text_option(default: str = "truncate") -> str:
+    """The option `--long-text`, for a task's dataclass of options."""
+    told = "texts over --max-seq-length: cut their end, cut their middle, or read them in overlapping windows"
+    made: str = option(default, help=told, choices=LONG_TEXT)
+    return made
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """Which columns of a table hold what. Left out, they are found by their customary names."""
+
+    text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
+    pair_column: str | None = option(None, help="column of the second text of a pair")
+    label_column: str | None = option(None, help="column of the label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocusOptions:
+    """How sure the model shall be, and how easy examples count in training."""
+
+    label_smoothing: float = option(0.0, help="share of the target that is spread over all classes, from 0 up to 1")
+    focal_gamma: float = option(0.0, help="focal loss: how much examples that are already right count less; 0: alike")
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers.
+
+        Raises:
+            InputError: naming the option.
+        """
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"--label-smoothing {self.label_smoothing}: must be at least 0 and below 1")
+        if not 0 <= self.focal_gamma < float("inf"):
+            raise InputError(f"--focal-gamma {self.focal_gamma}: must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions(FocusOptions):
+    """How classes and easy examples count in training. From Python `class_weights` may be a mapping or numbers too."""
+
+    class_weights: list[str] | None = option(  # noqa: RUF009
+        None,
+        help="how much classes count in training: balanced (each alike, however rare), LABEL=WEIGHT … (others 1), "
+        "or a number for every label in their order; left out: every example alike",
+    )
+
+    def __post_init__(self) -> None:
+        """Bring the weights into one form, and refuse impossible numbers.
+
+        Raises:
+            InputError: naming the option.
+        """
+        super().__post_init__()
+        said: object = self.class_weights
+        if isinstance(said, Mapping):
+            said = [f"{label}={weight}" for label, weight in said.items()]
+        elif isinstance(said, str):
+            said = [said]
+        elif said is not None:
+            said = [str(part) for part in self.class_weights or ()]
+        object.__setattr__(self, "class_weights", said or None)
+
+
+@dataclass(frozen=True)
+class TextOptions(TextColumns, LossOptions):
+    """Columns, the loss, what becomes of long texts, and what the head sees."""
+
+    long_text: str = long_text_option()
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class GlueOptions(TextOptions):
+    """GLUE's files have fixed columns; XNLI's also have a language."""
+
+    language: str | None = option(None, help="XNLI: language of the rows to read from files that hold several (zh)")
+
+
+@dataclass(frozen=True)
+class MultiLabelOptions(LossOptions):
+    """Columns of a table: labels in one column, as a list or joined, or in a column each."""
+
+    text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
+    pair_column: str | None = option(None, help="column of the second text of a pair")
+    label_column: str | None = option(None, help="column of the labels: a list, or names joined by the delimiter")
+    label_delimiter: str = option("|", help="what joins the labels of a text")
+    label_columns: list[str] | None = option(None, help="a column of 0 and 1 for every label, instead")  # noqa: RUF009
+    long_text: str = long_text_option()
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class RegressionOptions:
+    """Columns of a table, and units."""
+
+    text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
+    pair_column: str | None = option(None, help="column of the second text of a pair")
+    label_column: str | None = option(None, help="column of the number")
+    long_text: str = long_text_option()
+    layers: str = layers_option()
+    standardize: bool = option(
+        False,
+        help="learn in standard deviations from the mean, for numbers far from 0 to 10; transformers then too",
+        fixed=True,
+    )
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """Columns of a table of pairs, long texts, pooling, and the loss's temperature."""
+
+    text_column: str | None = option(None, help="column of the first text (a query)")
+    pair_column: str | None = option(None, help="column of the text that belongs to it (a passage that answers)")
+    negative_column: str | None = option(
+        None,
+        help="column of a text that does not, but looks as if it did (negative, hard_negative); may be empty",
+    )
+    long_text: str = long_text_option()
+    layers: str = layers_option()
+    pooling: str = option("mean", help="how tokens become one vector", choices=POOLINGS, fixed=True)
+    scale: float = option(20.0, help="factor on cosines before the softmax over the batch")
+
+
+@dataclass(frozen=True)
+class ChoiceOptions(FocusOptions):
+    """The number of choices, what becomes of long contexts, the loss, and what the head sees."""
+
+    choices: int | None = option(None, help="how many choices every question must have; left out: two or more")
+    long_text: str = long_text_option()
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class QuestionOptions:
+    """Windows, decoding, and the names of a flat file's columns."""
+
+    long_text: str = option(
+        "window",
+        help="contexts over --max-seq-length: read them in overlapping windows, or cut their end (an answer may stand "
+        "anywhere, so nothing is cut from the middle)",
+        choices=("window", "truncate"),
+    )
+    layers: str = layers_option()
+    doc_stride: int = option(128, help="tokens from one window's start to the next over a long context")
+    max_query_length: int = option(64, help="tokens of the question that are kept")
+    max_answer_length: int = option(30, help="tokens of the longest answer")
+    n_best: int = option(20, help="candidates considered for a question")
+    top_k: int = option(1, help="answers given for a question; more than 1 adds them as a list")
+    null_threshold: float | None = option(
+        None, help="answer nothing when that scores this much above the best span; left out: tuned on validation data"
+    )
+    fix_offsets: bool = option(False, help="correct an answer_start that is off where the answer occurs once")
+    question_column: str = option("question", help="a flat file's column of the question")
+    context_column: str = option("context", help="a flat file's column of the context")
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """Where a file keeps tokens, tags, texts and entities."""
+
+    scheme: str = option("auto", help="scheme of the tags in the file; auto: told by the tags", choices=READ_AS)
+    token_at: int = option(0, help="CoNLL files: column of the token, from 0; -1 is the last")
+    tag_at: int = option(-1, help="CoNLL files: column of the tag")
+    tokens_column: str = option("tokens", help="rows: column of the list of tokens")
+    tags_column: str | None = option(None, help="rows: column of the list of tags (tags, ner_tags, labels)")
+    text_column: str = option("text", help="annotations: column of the text")
+    entities_column: str | None = option(None, help="annotations: column of the entities")
+
+
+@dataclass(frozen=True)
+class TokenOptions(ReadingOptions, LossOptions):
+    """How files are read, and what the model makes of them."""
+
+    long_text: str = long_text_option("window")
+    layers: str = layers_option()
+    model_scheme: str = option("bio", help="scheme of the tags that the model gives", choices=WRITTEN_AS, fixed=True)
+    doc_stride: int | None = option(
+        None, help="tokens from one window's start to the next over a long text; left out: half of a window"
+    )
+
+
+@dataclass(frozen=True)
+class PretrainingOptions:
+    """Options of a model for masked words."""
+
+    text_column: str = option("text", help="column of the text in tables and JSON lines")
+    mask_probability: float = option(0.15, help="share of a sequence's tokens to predict")
+    top_k: int = option(5, help=f"answers for a [MASK], at most {CANDIDATES}")
