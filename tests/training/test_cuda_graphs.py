@@ -11,8 +11,9 @@ import torch
 
 from bertune.data.features import Batch, pack
 from bertune.data.resident import ResidentFeatures
+from bertune.recording import Work
 from bertune.training import cuda_graphs
-from bertune.training.cuda_graphs import RecordedUpdates, Work, batches_of
+from bertune.training.cuda_graphs import RecordedUpdates, batches_of
 from bertune.training.loop import fit
 from bertune.training.parts import Parts, Progress
 from bertune.training.update import update
