@@ -35,6 +35,8 @@ from tests.tape import Tape
 from tests.training.test_no_waiting import Waits
 
 CPU = torch.device("cpu")
+ANY = 10**9
+"""Tokens: no batch is too large to be recorded."""
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {},
     "albert": {"embedding_size": 8, "shared_layers": True},
@@ -102,7 +104,7 @@ def features(lengths: list[int], seed: int = 0) -> Features:
 
 def recording(net: Network, tape: Tape) -> Network:
     """The network, replaying from a tape."""
-    net.recorded = RecordedForwards(tape)
+    net.recorded = RecordedForwards(ANY, tape)
     return net
 
 
@@ -131,7 +133,7 @@ def test_replays_equal_the_network(head: str, family: str) -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_replays_equal_the_same_shape_bit_for_bit(head: str, family: str) -> None:
     """The network on the batch as it is rounded: what is left between them is rounding in sums."""
-    net, forwards = network(head, family), RecordedForwards(Tape())
+    net, forwards = network(head, family), RecordedForwards(ANY, Tape())
     forwards.follow(net.modules(), CPU)
     for seed in range(4):
         batch = pack(features([9, 20, 5, 31, 2], seed), np.arange(5))
@@ -212,7 +214,7 @@ def test_what_a_layout_computes_is_computed_in_every_replay() -> None:
     def lengths_by_bounds(batch: Batch) -> Tensor:
         return batch.layout.bounds.diff()[: len(batch.layout), None].float()
 
-    forwards = RecordedForwards(Tape())
+    forwards = RecordedForwards(ANY, Tape())
     forwards.follow([], CPU)
     for lengths in ([5, 6, 7], [7, 8, 9], [9, 2, 2], [2, 3, 3]):
         found = forwards.replayed(lengths_by_bounds, pack(features(lengths), np.arange(3)))
@@ -267,7 +269,7 @@ def test_weights_elsewhere_are_forgotten(change: Callable[[Network], None]) -> N
         tapes.append(Tape())
         return tapes[-1]
 
-    net.recorded = RecordedForwards(tape)
+    net.recorded = RecordedForwards(ANY, tape)
     for _ in range(3):
         infer(net, data)
     assert [one.replayed for one in tapes] == [2]
@@ -367,7 +369,7 @@ def test_no_memory_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_handed_out_is_the_callers_own() -> None:
-    net, forwards = network(), RecordedForwards(Tape())
+    net, forwards = network(), RecordedForwards(ANY, Tape())
     forwards.follow(net.modules(), CPU)
     first, second = (pack(features([20], seed), np.arange(1)) for seed in (0, 1))
     forwards.replayed(net, first)
@@ -404,7 +406,7 @@ def test_copies_begin_without_recordings() -> None:
     net, data = network(), features([20])
     net.record()
     assert net.recorded is not None
-    net.recorded = RecordedForwards(Tape())
+    net.recorded = RecordedForwards(ANY, Tape())
     for _ in range(2):
         infer(net, data)
     assert net.recorded.recorded == 1
@@ -435,6 +437,16 @@ def test_nothing_records_on_the_cpu_or_where_it_is_turned_off(monkeypatch: pytes
         infer(net, features([20]))
     assert net.recorded is not None
     assert net.recorded.recorded == 0
+
+
+def test_large_batches_are_not_recorded() -> None:
+    net, tape = network(), Tape()
+    net.recorded = RecordedForwards(128, tape)
+    for count in (4, 5):  # 120 and 150 tokens
+        for _ in range(3):
+            data = features([30] * count)
+            assert same(infer(net, data).logits, infer(network(), data).logits)
+    assert (tape.recorded, tape.replayed) == (1, 2)
 
 
 def test_one_row_a_token_and_one_a_sequence_alike() -> None:

@@ -19,10 +19,13 @@ from bertune.recorded_forwards import RecordedForwards
 
 MAX_TOKENS = 4096
 """Tokens of a batch outside training; more gain nothing on a CPU and cost memory."""
-CUDA_TOKENS = 32768 - 256
-"""The same on CUDA, where a batch must be long enough to keep the device busy while the host prepares the next.
+CUDA_TOKENS = 32768
+"""The same on CUDA, where a batch must be long enough to keep the device busy while the host prepares the next."""
+LAUNCH_BOUND = 2**23
+"""Tokens times hidden size up to which forward passes are recorded on CUDA.
 
-A little less than one of `data.resident`'s sizes, so that there is room for what fills a number of sequences up.
+An estimate: at some 150 us to launch a layer and what an H100 computes, the device is busy for several times as long
+with larger batches, and a tail of no use would cost more than launching them.
 """
 BEHIND = 2
 """Batches that CUDA may be ahead of the host's reading."""
@@ -67,7 +70,8 @@ class Network(nn.Module):
         For a network that is only used, and whose head decides nothing in Python by a batch's values. A `WordHead` is
         not recorded: it asks the device which tokens it is to answer.
         """
-        self.recorded = None if isinstance(self.head, WordHead) else RecordedForwards()
+        most_tokens = LAUNCH_BOUND // self.encoder.config.hidden_size
+        self.recorded = None if isinstance(self.head, WordHead) else RecordedForwards(most_tokens)
 
 
 BatchLoss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 Forward = Callable[[Batch], Tensor]
 """From a batch to logits. Shape: (sequences, outputs) or (tokens, outputs)."""
 
+MakeRecorder = Callable[[torch.device], Recorder | None]
+"""What records on a device, if anything does."""
+
 MOST_GRAPHS = 32
 """Graphs kept; of a stream of batches sorted by length about so many sizes come up."""
 _SMALLEST_BOUND = 32
@@ -94,9 +97,15 @@ class RecordedForwards:
     What Python decides in the network is decided once for every shape. Threads may share it: they take turns.
     """
 
-    def __init__(self, recorder_for: Callable[[torch.device], Recorder | None] = recorder_for) -> None:
-        """Nothing is recorded yet. recorder_for: what records on a device; None: nothing does."""
-        self._recorder_for = recorder_for
+    def __init__(self, most_tokens: int, recorder_for: MakeRecorder = recorder_for) -> None:
+        """Nothing is recorded yet.
+
+        Args:
+            most_tokens: of larger batches nothing is recorded; the device is busy with them for longer than
+                the host with launching.
+            recorder_for: what records on a device; None: nothing does.
+        """
+        self._most_tokens, self._recorder_for = most_tokens, recorder_for
         self._recorder: Recorder | None = None
         self._device: torch.device | None = None
         self._weights: list[tuple[int, torch.dtype]] = []
@@ -104,9 +113,9 @@ class RecordedForwards:
         self._seen: set[_Shape] = set()
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type["RecordedForwards"], tuple[Callable[[torch.device], Recorder | None]]]:
+    def __reduce__(self) -> tuple[type["RecordedForwards"], tuple[int, MakeRecorder]]:
         """Copies begin without recordings, which hold for the original's weights alone."""
-        return RecordedForwards, (self._recorder_for,)
+        return RecordedForwards, (self._most_tokens, self._recorder_for)
 
     @property
     def recorded(self) -> int:
@@ -143,7 +152,7 @@ class RecordedForwards:
             token is told apart by the number of rows, which is why shapes where both are the same are not recorded.
         """
         with self._lock, torch.inference_mode():
-            if self._recorder is None or self._device is None:
+            if self._recorder is None or self._device is None or len(batch.input_ids) > self._most_tokens:
                 return None
             shape = _Shape.of(batch.layout)
             if shape not in self._seen or shape.size.total == shape.size.sequences:

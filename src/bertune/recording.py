@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -12,6 +13,11 @@ Work = Callable[[], None]
 
 CANNOT_RECORD = (RuntimeError, MemoryError, AttributeError, TypeError)
 """What recording raises where it fails: operations that no graph holds, too little memory, a PyTorch that differs."""
+
+_one_at_a_time = threading.Lock()
+"""PyTorch records no two graphs at once in one process."""
+_begun: list[torch.cuda.CUDAGraph] = []
+"""That at work, and for good those that failed: PyTorch's allocator goes on asking a graph that never ended."""
 
 
 class Recorder(Protocol):
@@ -36,7 +42,6 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
-        self._begun: torch.cuda.CUDAGraph | None = None
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
@@ -66,11 +71,12 @@ class CudaRecorder:
 
     def record(self, work: Work) -> Work:
         """A CUDA graph of the work."""
-        # Kept if it fails: PyTorch's allocator goes on asking a graph that was begun and never ended.
-        self._begun = graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            work()
-        self._begun = None  # else its memory would outlive what replays it
+        graph = torch.cuda.CUDAGraph()
+        with _one_at_a_time:
+            _begun.append(graph)
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                work()
+            _begun.remove(graph)  # else its memory would outlive what replays it
         return graph.replay
 
 
