@@ -1,8 +1,8 @@
 """Fine-tuning and prediction on one GPU, beside transformers.Trainer in bfloat16: `python -m benchmarks.gpu`.
 
 First `tests/cuda`, for a figure of something wrong is worth nothing (`--no-tests` leaves them out). Words choose cases
-(`train bert-base`, `predict`, `serve`, `minilm`); `--quick` takes two turns instead of five. Needs torch with CUDA, transformers
-and accelerate; no network, no data set: sequences are made up, with MRPC's number and lengths.
+(`train bert-base`, `predict`, `serve`, `minilm`); `--quick` takes two turns instead of five. Needs torch with CUDA,
+transformers and accelerate; no network, no data set: sequences are made up, with MRPC's number and lengths.
 """
 
 import subprocess

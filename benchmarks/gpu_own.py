@@ -1,4 +1,4 @@
-"""bertune's side on a GPU: python -m benchmarks.gpu_own train|predict|serve bert-base|minilm BATCH; see `benchmarks.gpu`."""
+"""bertune's side on a GPU: python -m benchmarks.gpu_own JOB bert-base|minilm BATCH; see `benchmarks.gpu`."""
 
 import dataclasses
 import sys
@@ -141,8 +141,8 @@ def _predict(net: Network, data: Features, batch_size: int, facts: dict[str, flo
 def _serve(net: Network, data: Features, batch_size: int, facts: dict[str, float]) -> None:
     single = []
     for row in range(SERVED):
-        columns = (column.take(np.array([row])) for column in (data.input_ids, data.segment_ids))
-        single.append(Features(*columns, np.zeros(1, np.int32)))
+        one = np.array([row])
+        single.append(Features(data.input_ids.take(one), data.segment_ids.take(one), np.zeros(1, np.int32)))
     _answer(net, single, batch_size, facts)
 
 

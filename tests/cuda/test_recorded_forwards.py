@@ -13,7 +13,7 @@ from torch import Tensor
 from bertune.data.features import Batch, pack
 from bertune.encoder.attention import flash_works
 from bertune.network import Network, infer
-from bertune.recorded_forwards import RecordedForwards
+from bertune.recorded_forwards import RecordedForwards, _Shape
 from bertune.recording import CudaRecorder
 from tests.test_recorded_forwards import ANY, FAMILIES, HEADS, features, network
 from tests.training import small_run
@@ -24,7 +24,8 @@ pytestmark = [
 ]
 LENGTHS = ([9, 20, 5, 31, 2], [32, 3, 3, 3, 30], [4, 4, 4, 4, 4], [32, 32, 30, 2, 2])
 """Of one shape."""
-TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.1}
+"""Parts of the largest logit. On the CPU bfloat16 is up to 0.033 from float32 with these networks."""
 
 
 @pytest.fixture
@@ -73,6 +74,25 @@ def test_replays_equal_launches_and_the_cpu(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+@pytest.mark.parametrize("head", ["sequences", "tokens"])
+def test_replays_equal_launches_of_the_same_shape(
+    head: str, family: str, dtype: torch.dtype, device: torch.device
+) -> None:
+    """No other kernels, no other sums: what differs here is no rounding."""
+    net, forwards = on_gpu(network(head, family), dtype), RecordedForwards(ANY)
+    forwards.follow(net.modules(), device)
+    for seed, lengths in enumerate(LENGTHS):
+        batch = pack(features(lengths, seed), np.arange(len(lengths)))
+        shape, found = _Shape.of(batch.layout), forwards.replayed(net, batch)
+        with torch.inference_mode():
+            expected = net(shape.batch(shape.laid_out(batch, device).to(device)))
+        if seed:
+            assert found is not None
+            torch.testing.assert_close(found, expected[: len(found)], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_stream_of_batches(dtype: torch.dtype) -> None:
     """Hundreds of replays of many shapes one after the other, two batches read behind, with losses."""
     rng = np.random.default_rng(0)
@@ -80,7 +100,10 @@ def test_a_stream_of_batches(dtype: torch.dtype) -> None:
     net.record()
     for seed in range(10):
         data = features(rng.integers(2, 60, 500).tolist(), seed)
-        one, other = infer(net, data, batch_size=16, loss=small_run.loss), infer(plain, data, batch_size=16, loss=small_run.loss)
+        one, other = (
+            infer(net, data, batch_size=16, loss=small_run.loss),
+            infer(plain, data, batch_size=16, loss=small_run.loss),
+        )
         close(one.logits, other.logits, dtype)
         assert one.loss == pytest.approx(other.loss, rel=1e-4 if dtype == torch.float32 else 0.02)
     assert net.recorded is not None
@@ -183,7 +206,8 @@ def test_no_replay_waits(device: torch.device, nothing_waits: None) -> None:
     for batch, logits in zip(batches, found, strict=True):
         assert logits is not None
         with torch.inference_mode():
-            torch.testing.assert_close(logits, net(batch.to(device)), rtol=0, atol=0.05)
+            expected = net(batch.to(device))
+        close([logits.cpu().numpy()], [expected.cpu().numpy()], torch.bfloat16)
 
 
 def test_threads_get_their_own_answers() -> None:
