@@ -1,8 +1,8 @@
 """Fine-tuning and prediction on one GPU, beside transformers.Trainer in bfloat16: `python -m benchmarks.gpu`.
 
 First `tests/cuda`, for a figure of something wrong is worth nothing (`--no-tests` leaves them out). Words choose cases
-(`train bert-base`, `predict`, `minilm`); `--quick` takes two turns instead of five. Needs torch with CUDA, transformers
-and accelerate; no network, no data set: sequences are made up, with MRPC's number and lengths.
+(`train bert-base`, `predict`, `serve`, `minilm`); `--quick` takes two turns instead of five. Needs torch with CUDA,
+transformers and accelerate; no network, no data set: sequences are made up, with MRPC's number and lengths.
 """
 
 import subprocess
@@ -21,7 +21,10 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Case:
-    """job: train or predict.  batch: sequences an update, or the most at a time.  peer: whether it is measured, too."""
+    """job: train, predict or serve (a sequence a call).  batch: sequences an update, or the most at a time.
+
+    graphs: on or off.  peer: whether it is measured, too.
+    """
 
     job: str
     encoder: str
@@ -38,16 +41,25 @@ CASES = [
     Case("train", "minilm", 32, "off", peer=False),
     Case("train", "minilm", 256),
     Case("predict", "bert-base", 32),
+    Case("predict", "bert-base", 32, "off", peer=False),
+    Case("predict", "bert-base", 256),
     Case("predict", "bert-base", 1024),
     Case("predict", "minilm", 32),
+    Case("predict", "minilm", 32, "off", peer=False),
+    Case("predict", "minilm", 256),
+    Case("predict", "minilm", 256, "off", peer=False),
     Case("predict", "minilm", 1024),
+    Case("serve", "bert-base", 1, peer=False),
+    Case("serve", "bert-base", 1, "off", peer=False),
+    Case("serve", "minilm", 1, peer=False),
+    Case("serve", "minilm", 1, "off", peer=False),
 ]
 
 
 def measure(case: Case, rounds: int) -> dict[str, Any]:
     """Both sides in turn, whole epochs at a time, so that both see the same sequences.
 
-    The limit: (6 in training, 2 in prediction) x weights of the encoder's layers x real tokens, at the bfloat16 rate of
+    The limit: (6 in training, else 2) x weights of the encoder's layers x real tokens, at the bfloat16 rate of
     large products that bertune's process measured.
     """
     common = [case.job, case.encoder, str(case.batch)]
@@ -61,7 +73,7 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
         "job": case.job,
         "encoder": case.encoder,
         "batch": case.batch,
-        "graphs": case.graphs if case.job == "train" else None,
+        "graphs": case.graphs,
         "bertune_examples_per_second": mine,
         "bertune_rounds": [report["examples_per_second"] for report in workers[0].reports],
         "share_of_limit": work * mine / facts["matrix_rate"],
@@ -92,7 +104,7 @@ def main() -> None:
     words = {word for word in sys.argv[1:] if not word.startswith("--")}
     cases = [case for case in CASES if words <= {case.job, case.encoder}]
     if not cases:
-        sys.exit(f"no case is called {' '.join(sorted(words))}; words: train, predict, bert-base, minilm")
+        sys.exit(f"no case is called {' '.join(sorted(words))}; words: train, predict, serve, bert-base, minilm")
     table = Table("job", "encoder", "batch", "graphs", "bertune ex/s", "peer ex/s", "ratio", "of the limit", "peak GiB")
     for case in cases:
         result = measure(case, 2 if "--quick" in sys.argv else ROUNDS)
@@ -102,7 +114,7 @@ def main() -> None:
             case.job,
             case.encoder,
             str(case.batch),
-            f"{result['recorded']}" if case.job == "train" else "",
+            f"{result['recorded']}",
             f"{result['bertune_examples_per_second']:.0f}",
             "" if theirs is None else f"{theirs:.0f}",
             "" if ratio is None else f"{ratio:.2f}",

@@ -1,4 +1,4 @@
-"""bertune's side on a GPU: python -m benchmarks.gpu_own train|predict bert-base|minilm BATCH; see `benchmarks.gpu`."""
+"""bertune's side on a GPU: python -m benchmarks.gpu_own JOB bert-base|minilm BATCH; see `benchmarks.gpu`."""
 
 import dataclasses
 import sys
@@ -23,6 +23,8 @@ from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.parts import Parts, Plan, Progress
 
 ROWS = 3668
+SERVED = 256
+"""Sequences that are asked for one by one."""
 VOCABULARY = 30522
 SIZES = {
     "bert-base": (768, 12, 12, 3072),
@@ -97,7 +99,7 @@ def main() -> None:
     weights = sum(p.numel() for p in net.encoder.layers.parameters() if p.ndim > 1)
     rate = matrix_rate(device, 8192 if device.type == "cuda" else 512)
     facts = {"layer_weights": weights, "matrix_rate": rate, "mean_tokens": data.tokens / len(data)}
-    (_train if job == "train" else _predict)(net, data, batch_size, facts)
+    {"train": _train, "predict": _predict, "serve": _serve}[job](net, data, batch_size, facts)
 
 
 def _train(net: Network, data: Features, batch_size: int, facts: dict[str, float]) -> None:
@@ -134,15 +136,37 @@ def _train(net: Network, data: Features, batch_size: int, facts: dict[str, float
 
 
 def _predict(net: Network, data: Features, batch_size: int, facts: dict[str, float]) -> None:
+    _answer(net, [data], batch_size, facts)
+
+
+def _serve(net: Network, data: Features, batch_size: int, facts: dict[str, float]) -> None:
+    single = []
+    for row in range(SERVED):
+        one = np.array([row])
+        single.append(Features(data.input_ids.take(one), data.segment_ids.take(one), np.zeros(1, np.int32)))
+    _answer(net, single, batch_size, facts)
+
+
+def _answer(net: Network, asked: list[Features], batch_size: int, facts: dict[str, float]) -> None:
+    """One call after the other, each of which waits for its answers."""
     net.encoder.set_compute_dtype(choose_dtype("auto", net.device))
-    infer(net, data, batch_size=batch_size)
+    net.record()
+    for _ in range(3):  # the second time records
+        for data in asked:
+            infer(net, data, batch_size=batch_size)
     say(**facts)
     for count in commands():
         start = time.perf_counter()
         for _ in range(count):
-            infer(net, data, batch_size=batch_size)
+            for data in asked:
+                infer(net, data, batch_size=batch_size)
         seconds = time.perf_counter() - start
-        say(seconds=seconds, examples_per_second=count * len(data) / seconds, peak_gib=_peak(net.device))
+        say(
+            seconds=seconds,
+            examples_per_second=count * sum(map(len, asked)) / seconds,
+            recorded=0 if net.recorded is None else net.recorded.recorded,
+            peak_gib=_peak(net.device),
+        )
 
 
 def _peak(device: torch.device) -> float:

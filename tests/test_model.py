@@ -1,7 +1,9 @@
 """The model folder: transformers reads it and computes the same; what it tells of itself; broken ones are refused."""
 
 import hashlib
+import itertools
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,16 @@ import yaml
 from safetensors.torch import save_file
 
 import bertune
+from bertune import embedding
 from bertune import model as model_module
 from bertune.errors import InputError
 from bertune.model import Model
 from bertune.network import infer
+from bertune.tasks.task_files import TaskFile
 from bertune.tasks.text_classification import TextExample
 from bertune.training.train import train
 from tests.tiny import Row, opinions, pairs, weights, write_encoder, write_json, write_rows
+from tests.tiny import bertune as run
 
 LENGTH = 41
 """Room for a pair cut to equal sides: where they cannot be equal, transformers gives the odd token to the second."""
@@ -219,6 +224,101 @@ def test_predictions_are_a_stream(folder: Path) -> None:
     stream = model.predict_examples(examples())
     next(stream)
     assert read == model_module.CHUNK
+
+
+@pytest.fixture
+def host_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, and in small chunks."""
+    monkeypatch.setattr(model_module, "leaves_host_free", lambda device: True)
+    monkeypatch.setattr(model_module, "CHUNK", 8)
+
+
+def test_chunks_tokenized_ahead_give_the_same(
+    folder: Path, host_is_free: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = bertune.load(folder, precision="fp32")
+    for count in (0, 1, 7, 8, 9, 16, 33):
+        items = [TEXTS[i % len(TEXTS)] for i in range(count)]
+        found = model.predict(iter(items))
+        with monkeypatch.context() as changed:
+            changed.setattr(model_module, "leaves_host_free", lambda device: False)
+            assert found == model.predict(items)
+
+
+def test_the_next_chunk_is_read_while_answers_are_used(folder: Path, host_is_free: None) -> None:
+    model = bertune.load(folder)
+    threads, read_on = set(), threading.Event()
+    before = threading.active_count()
+
+    def examples() -> Iterator[TextExample]:
+        for count in itertools.count(1):
+            threads.add(threading.current_thread())
+            if count == 2 * model_module.CHUNK:
+                read_on.set()
+            assert count <= 3 * model_module.CHUNK
+            yield TextExample("good film")
+
+    stream = model.predict_examples(examples())
+    next(stream)
+    assert read_on.wait(10)
+    assert len(threads) == 2
+    for _ in range(model_module.CHUNK):
+        next(stream)
+    stream.close()
+    assert threading.active_count() == before
+
+
+def test_items_are_asked_for_in_the_callers_thread(folder: Path, host_is_free: None) -> None:
+    threads = set()
+
+    def items() -> Iterator[str]:
+        for _ in range(50):
+            threads.add(threading.current_thread())
+            yield "a good film"
+
+    assert len(bertune.load(folder).predict(items())) == 50
+    assert threads == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("bad", [0, 3, 8, 20, 31])
+def test_a_bad_row_is_told_as_without_a_thread(
+    folder: Path, host_is_free: None, bad: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[Row] = [{"text": 7 if i == bad else "a good film"} for i in range(32)]
+    data = write_rows(folder.parent / "rows.jsonl", rows)
+    arguments = ["predict", "--model", folder, "--input", data, "--output", "-", "--device", "cpu"]
+    found = run(capsys, *arguments)
+    monkeypatch.setattr(model_module, "leaves_host_free", lambda device: False)
+    assert found == run(capsys, *arguments)
+    assert found.status == 2
+    assert f"line {bad + 1}" in found.err
+    assert len(found.out.splitlines()) == bad // 8 * 8
+
+
+def test_decoding_that_fails_leaves_no_thread(
+    folder: Path, host_is_free: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, before = bertune.load(folder), threading.active_count()
+
+    def fails(*arguments: Any) -> Any:
+        raise LookupError("decoding")
+
+    monkeypatch.setattr(type(model.task), "decode", fails)
+    with pytest.raises(LookupError, match="decoding"):
+        model.predict(["a good film"] * 40)
+    assert threading.active_count() == before
+
+
+def test_forward_passes_are_recorded_elsewhere_than_on_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for heads in a user's file. A device that holds nothing stands for a GPU."""
+    assert bertune.load(folder, device="cpu").network.recorded is None
+    assert embedding.Embedder(folder.parent / "encoder", device="cpu").network.recorded is None
+    for module in (model_module, embedding):
+        monkeypatch.setattr(module, "choose_device", lambda name: torch.device("meta"))
+    assert bertune.load(folder).network.recorded is not None
+    assert embedding.Embedder(folder.parent / "encoder").network.recorded is not None
+    monkeypatch.setattr(model_module, "task_file_of", lambda task: TaskFile("mine.py", "0"))
+    assert bertune.load(folder).network.recorded is None
 
 
 def test_batch_size_and_company_do_not_change_answers(folder: Path) -> None:

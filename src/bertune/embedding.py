@@ -63,6 +63,8 @@ class Embedder:
         self.network = network.to(target).eval()
         if target.type == "cpu":
             network.encoder.pack()
+        else:
+            network.record()
 
     def __call__(self, texts: Sequence[str], *, batch_size: int = 256) -> npt.NDArray[np.float32]:
         """Vectors of texts, in their order; of a text in several windows their mean. Shape: (texts, width)."""

@@ -7,9 +7,9 @@ import logging
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import bertune
+from bertune.ahead import in_chunks
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
@@ -31,10 +32,11 @@ from bertune.errors import InputError, Problems
 from bertune.files import SAVED, finish_publishing, publish
 from bertune.model_card import model_card
 from bertune.network import Network, infer
-from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
+from bertune.precision import choose_device, choose_dtype, fast_float32, leaves_host_free, prepare_process
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
+from bertune.tasks.task_files import task_file_of
 from bertune.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -75,17 +77,27 @@ class Model:
         """
         if isinstance(items, str | Mapping):
             raise InputError(f"predict takes a list of items, not a single {type(items).__name__}; write [item]")
-        return list(self.predict_examples(map(self.task.example, items), batch_size=batch_size))
+        examples: Iterable[Any] = map(self.task.example, items)
+        if leaves_host_free(self.network.device):
+            examples = list(examples)  # what the items come from may belong to the caller's thread
+        return list(self.predict_examples(examples, batch_size=batch_size))
 
-    def predict_examples(self, examples: Iterable[Any], *, batch_size: int = 256) -> Iterator[Prediction]:
-        """Answers as a stream: CHUNK examples at a time, in order, in constant memory."""
-        rest = iter(examples)
-        while chunk := list(islice(rest, CHUNK)):
-            features = self.task.featurize(chunk, self.tokenizer, self.max_seq_length, purpose="predict")
-            with fast_float32(self.network.device):
-                self.check_int8(features)
-                logits = infer(self.network, features, batch_size=batch_size).logits
-            yield from self.task.decode(logits, features, chunk)
+    def predict_examples(self, examples: Iterable[Any], *, batch_size: int = 256) -> Generator[Prediction, None, None]:
+        """Answers as a stream: CHUNK examples at a time, in order, in constant memory.
+
+        While a GPU computes, the next chunk is read and tokenized in a thread.
+        """
+
+        def tokenized(chunk: list[Any]) -> Features:
+            return self.task.featurize(chunk, self.tokenizer, self.max_seq_length, purpose="predict")
+
+        ahead = leaves_host_free(self.network.device)
+        with closing(in_chunks(tokenized, examples, CHUNK, ahead=ahead)) as chunks:
+            for chunk, features in chunks:
+                with fast_float32(self.network.device):
+                    self.check_int8(features)
+                    logits = infer(self.network, features, batch_size=batch_size).logits
+                yield from self.task.decode(logits, features, chunk)
 
     def check_int8(self, features: Features) -> None:
         """With 8-bit products, compare the first sequences' answers with those in full; on disagreement go back."""
@@ -253,6 +265,8 @@ def load(
         int8.quantize(network.encoder, target)
     elif target.type == "cpu":
         network.encoder.pack()
+    elif task_file_of(task) is None:  # what Python decides in a user's head, a recording would decide once for all
+        network.record()
     return model
 
 

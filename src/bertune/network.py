@@ -15,11 +15,18 @@ from bertune.data.batching import sorted_batches
 from bertune.data.features import Batch, Features, pack
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.transfer import ToHost
+from bertune.recorded_forwards import RecordedForwards
 
 MAX_TOKENS = 4096
 """Tokens of a batch outside training; more gain nothing on a CPU and cost memory."""
 CUDA_TOKENS = 32768
 """The same on CUDA, where a batch must be long enough to keep the device busy while the host prepares the next."""
+LAUNCH_BOUND = 2**23
+"""Tokens times hidden size up to which forward passes are recorded on CUDA.
+
+An estimate: at some 150 us to launch a layer and what an H100 computes, the device is busy for several times as long
+with larger batches, and a tail of no use would cost more than launching them.
+"""
 BEHIND = 2
 """Batches that CUDA may be ahead of the host's reading."""
 
@@ -40,6 +47,8 @@ class Network(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.recorded: RecordedForwards | None = None
+        """What `infer` replays forward passes from, where there is something."""
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits. Shape: (sequences, outputs) or (tokens, outputs), as the head gives them."""
@@ -54,6 +63,15 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.encoder.pooler.weight.device
+
+    def record(self) -> None:
+        """Let `infer` record forward passes from now on, where the device can.
+
+        For a network that is only used, and whose head decides nothing in Python by a batch's values. A `WordHead` is
+        not recorded: it asks the device which tokens it is to answer.
+        """
+        most_tokens = LAUNCH_BOUND // self.encoder.config.hidden_size
+        self.recorded = None if isinstance(self.head, WordHead) else RecordedForwards(most_tokens)
 
 
 BatchLoss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
@@ -86,13 +104,30 @@ def infer(
         loss: also compute the mean loss.
         advance: told of every finished batch's number of sequences.
     """
-    network.eval()
-    device = network.device
+    device, recorded = network.device, network.recorded
+    modules = list(network.modules())
+    if any(module.training for module in modules):  # to ask is quicker than to set
+        network.eval()
+    if recorded is not None:
+        recorded.follow(modules, device)
     on_cuda = device.type == "cuda"
     logits: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(features)
     sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
     computed: deque[tuple[npt.NDArray[np.int64], ToHost]] = deque()
     lengths = features.input_ids.lengths
+
+    def run(packed: Batch) -> Tensor:
+        """Logits of a batch on the host; its loss is added to the sums. Nothing here waits for the device."""
+        result = None if recorded is None else recorded.replayed(network, packed)
+        if result is not None and loss is None:
+            return result
+        batch = packed.to(device)
+        if result is None:
+            result = network(batch) if recorded is None else recorded.directly(network, batch)
+        if loss is not None:
+            for i, part in enumerate(loss(result, batch)):
+                sums[i] += part
+        return result
 
     def read(*, leave: int) -> None:
         while len(computed) > leave:
@@ -106,15 +141,11 @@ def infer(
     with torch.inference_mode():
         at_once = CUDA_TOKENS if on_cuda else MAX_TOKENS
         for units in sorted_batches(features.unit_lengths, max_tokens=at_once, max_sequences=batch_size):
-            batch = pack(features, units).to(device)
-            result = network(batch)
-            if loss is not None:
-                for i, part in enumerate(loss(result, batch)):
-                    sums[i] += part
-            computed.append((batch.rows, ToHost(result.float())))
+            packed = pack(features, units)
+            computed.append((packed.rows, ToHost(run(packed).float())))
             read(leave=BEHIND if on_cuda else 0)
         read(leave=0)
-        total, count = sums.tolist()
+        total, count = (0.0, 0.0) if loss is None else sums.tolist()
     return Inference(logits, total / count if count else None, time.perf_counter() - start)
 
 

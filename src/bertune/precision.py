@@ -27,6 +27,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def leaves_host_free(device: torch.device) -> bool:
+    """Whether the CPU has time for other things while this device computes."""
+    return device.type != "cpu"
+
+
 def cpu_features() -> set[str]:
     """The processor's features as Linux names them; empty where they cannot be read."""
     try:

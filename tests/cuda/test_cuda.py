@@ -15,8 +15,9 @@ from bertune.data.resident import ResidentFeatures
 from bertune.encoder.attention import attend, flash_works
 from bertune.encoder.layout import Layout
 from bertune.network import infer
+from bertune.recording import CudaRecorder
 from bertune.training.batches import TrainingBatches
-from bertune.training.cuda_graphs import CudaRecorder, RecordedUpdates
+from bertune.training.cuda_graphs import RecordedUpdates
 from bertune.training.loop import fit
 from bertune.training.optimizer import Schedule
 from bertune.training.parts import Parts, Progress

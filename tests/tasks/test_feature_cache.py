@@ -15,8 +15,9 @@ from bertune.errors import InputError
 from bertune.tasks import feature_cache, task_files
 from bertune.tasks.feature_cache import Source, featurized, featurized_while_training
 from bertune.tasks.multi_label import MultiLabelClassification
+from bertune.tasks.names import TASKS
 from bertune.tasks.question_answering import QuestionAnswering
-from bertune.tasks.task import TASKS, Purpose, makes_one_sequence_each, new_task
+from bertune.tasks.task import Purpose, makes_one_sequence_each, new_task
 from bertune.tasks.text_classification import TextClassification
 from bertune.tokenization import Tokenizer
 from tests.data.test_feature_store import same

@@ -11,9 +11,10 @@ import torch
 
 from bertune.data.features import Batch, pack
 from bertune.data.resident import ResidentFeatures
+from bertune.recording import Work
 from bertune.training import cuda_graphs
 from bertune.training.batches import TrainingBatches
-from bertune.training.cuda_graphs import RecordedUpdates, Work
+from bertune.training.cuda_graphs import RecordedUpdates
 from bertune.training.loop import fit
 from bertune.training.parts import Parts, Progress
 from bertune.training.update import update

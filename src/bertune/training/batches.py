@@ -1,7 +1,6 @@
 """Batches of features that stay the same in all epochs: packed on the host, or on the device where they lie there."""
 
 import dataclasses
-import os
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,8 @@ from bertune.data.features import Batch, Features, pack
 from bertune.data.resident import ResidentFeatures, fits
 from bertune.data.upcoming import UpcomingFeatures
 from bertune.network import Network
-from bertune.training.cuda_graphs import CudaRecorder, RecordedUpdates
+from bertune.recording import recorder_for
+from bertune.training.cuda_graphs import RecordedUpdates
 
 
 class TrainingBatches:
@@ -55,7 +55,5 @@ class TrainingBatches:
         None but on CUDA, with BERTUNE_CUDA_GRAPHS=off, and where activations are computed twice, which restores random
         generators midway.
         """
-        off = os.environ.get("BERTUNE_CUDA_GRAPHS") == "off" or network.encoder.activation_checkpointing
-        if self._device.type != "cuda" or off:
-            return None
-        return RecordedUpdates(self.resident, CudaRecorder(self._device), batch_size)
+        recorder = None if network.encoder.activation_checkpointing else recorder_for(self._device)
+        return None if recorder is None else RecordedUpdates(self.resident, recorder, batch_size)

@@ -5,12 +5,9 @@ with the numbers of the sequences and the learning rate and holds all the rest: 
 AdamW. What cannot be recorded runs operation by operation, with the same results.
 """
 
-import contextlib
 import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +16,13 @@ from torch import Tensor
 
 from bertune.data.resident import ResidentFeatures, Size
 from bertune.encoder.transfer import ToHost, to_device
+from bertune.recording import CANNOT_RECORD, Recorder, Work
 from bertune.training.parts import Parts
 from bertune.training.randomness import random_state, restore_random_state
 from bertune.training.update import Numbers, computed
 
 logger = logging.getLogger(__name__)
 
-Work = Callable[[], None]
 Resident = Callable[[], ResidentFeatures | None]
 """Features on the device; None while they are still being made, or where they find no room."""
 
@@ -36,66 +33,6 @@ _WARM_UP = 3
 _WATCHED = 1
 """Which of them, from 0, is watched for waits of the host. Not the first: setting up may wait."""
 _NO_ROWS = np.zeros(0, np.int64)
-
-
-class Recorder(Protocol):
-    """What records work and replays it."""
-
-    def ready(self) -> contextlib.AbstractContextManager[None]:
-        """Where all updates are made, recorded or not."""
-        ...
-
-    def watch(self) -> contextlib.AbstractContextManager[list[str]]:
-        """A block whose waits of the host for the device are told in the list when it ends."""
-        ...
-
-    def record(self, work: Work) -> Work:
-        """What replays the work. The work itself is not done. Raises where it cannot be recorded."""
-        ...
-
-
-class CudaRecorder:
-    """Records on a stream of its own; the graphs share one pool of memory, for only one runs at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle()
-        self._begun: torch.cuda.CUDAGraph | None = None
-
-    @contextlib.contextmanager
-    def ready(self) -> Iterator[None]:
-        """On that stream, after what the current one has begun; the current one goes on after it."""
-        outside = torch.cuda.current_stream(self._stream.device)
-        self._stream.wait_stream(outside)
-        try:
-            with torch.cuda.stream(self._stream):
-                yield
-        finally:
-            torch.cuda.set_stream(outside)  # a recording that failed leaves another one
-            outside.wait_stream(self._stream)
-
-    @contextlib.contextmanager
-    def watch(self) -> Iterator[list[str]]:
-        """PyTorch's own watch over operations that wait."""
-        told: list[str] = []
-        before = torch.cuda.get_sync_debug_mode()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
-            try:
-                yield told
-            finally:
-                torch.cuda.set_sync_debug_mode(before)
-        told += [f"{one.filename}:{one.lineno}" for one in caught if "called a synchronizing" in str(one.message)]
-
-    def record(self, work: Work) -> Work:
-        """A CUDA graph of the work."""
-        # Kept if it fails: PyTorch's allocator goes on asking a graph that was begun and never ended.
-        self._begun = graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            work()
-        self._begun = None  # else its memory would outlive what replays it
-        return graph.replay
 
 
 @dataclass(frozen=True)
@@ -189,7 +126,7 @@ class RecordedUpdates:
         before = random_state()
         try:
             replay = self._recorder.record(work)
-        except (RuntimeError, MemoryError, AttributeError, TypeError) as error:
+        except CANNOT_RECORD as error:
             self.forget()
             parts.optimizer.clear()
             restore_random_state(before)

@@ -247,8 +247,8 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> Attempted:
         longest = int(split.features.unit_lengths.max(initial=1))
         progress.pieces = parts_that_fit(network.encoder, network.device, plan.batch_size, longest)
     batches = TrainingBatches(split.source, device)
-    own = task_file_of(task) is None  # what Python decides in a user's loss, a recording would decide once for all
-    graphs = batches.recorded_updates(network, plan.batch_size) if own else None
+    # What Python decides in a user's loss, a recording would decide once for all.
+    graphs = batches.recorded_updates(network, plan.batch_size) if task_file_of(task) is None else None
     parts = Parts(network, split.units, batches.make, session.loss, optimizer, check, folder, graphs=graphs)
     parts = dataclasses.replace(parts, name_rows=session.name_rows, same_answer=lambda: session.same_answer)
     to_come = batches_of_epoch(parts, plan, progress.epoch)[progress.batch :]
