@@ -2,7 +2,7 @@
  *
  * Matrix products stay with PyTorch (oneDNN). What lies between them is memory traffic: here each stretch is one pass
  * that reads and writes every tensor once. Compiled for the machine at hand (see build.py), once for float32 and once,
- * with -DBFLOAT16, for bfloat16 tensors; arithmetic is float32 in both.
+ * with -DBFLOAT16, for bfloat16 tensors; arithmetic is float32 in both, but for some products (attention_bfloat16.h).
  *
  * One translation unit: every file below is a topic, and *.h what several topics share.
  *
