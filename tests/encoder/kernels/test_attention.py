@@ -135,3 +135,13 @@ def test_what_is_not_finite_is_not_hidden(length: int) -> None:
     assert out[length // 2, :32].isnan().all()
     assert out[:, 32:].isfinite().all()
     assert way_back[:, :32].isnan().any()
+
+
+@pytest.mark.parametrize("form", LAYOUTS)
+def test_rows_of_quantized_products_are_scaled_first(form: str) -> None:
+    layout = LAYOUTS[form]
+    qkv, bias, gradient = inputs(layout, 32, torch.bfloat16)
+    scale = torch.rand(layout.total, generator=torch.Generator().manual_seed(2)) + 0.5
+    out, _ = calls.attention(qkv, bias, layout, HEADS, row_scale=scale)
+    right, _ = expected(layout, (qkv.double() * scale[:, None].double(), bias, gradient), 0.0)
+    assert error(out, right) < 0.003
