@@ -1,4 +1,4 @@
-"""Compile kernels.c for the machine at hand with its own C compiler, once, and keep the result in the user's cache."""
+"""Compile the kernels for the machine at hand with its own C compiler, once; keep the result in the user's cache."""
 
 import ctypes
 import functools
@@ -16,7 +16,8 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = Path(__file__).with_name("c")
+"""The folder of C files; kernels.c includes the others."""
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
 DEFINES: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
 
@@ -56,13 +57,19 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
         return None
 
 
+def _source_texts() -> list[str]:
+    """Names and texts of all C files."""
+    files = sorted([*SOURCES.glob("*.c"), *SOURCES.glob("*.h")])
+    return [text for file in files for text in (file.name, file.read_text(encoding="utf-8"))]
+
+
 def _compiled(dtype: torch.dtype) -> Path:
     """Path of the shared library, compiled now if the cache lacks it. Raises OSError or SubprocessError."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise OSError("no C compiler found; install gcc or clang, or set CC")
     flags = (*FLAGS, *DEFINES[dtype])
-    key = "\0".join([SOURCE.read_text(encoding="utf-8"), *flags, compiler, _processor()])
+    key = "\0".join([*_source_texts(), *flags, compiler, _processor()])
     target = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
     if target.exists():
         return target
@@ -72,7 +79,7 @@ def _compiled(dtype: torch.dtype) -> Path:
     beside = Path(name)
     try:
         subprocess.run(
-            [compiler, *flags, str(SOURCE), "-o", str(beside), "-lm"],
+            [compiler, *flags, str(SOURCES / "kernels.c"), "-o", str(beside), "-lm"],
             check=True,
             capture_output=True,
             text=True,

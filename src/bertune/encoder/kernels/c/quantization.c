@@ -1,0 +1,66 @@
+/* Quantization for prediction: 8 bits a value, one scale a row, 128 standing for zero. */
+#include "activations.h"
+#include "rows.h"
+
+static inline void store_bytes(uint8_t *to, bits_vec x, int64_t left) { /* the lowest eight bits of each */
+#ifdef __AVX512F__
+    if (left >= LANES) {
+        _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8((__m512i)x));
+        return;
+    }
+#endif
+    for (int64_t i = 0; i < LANES && i < left; i++) to[i] = (uint8_t)x[i];
+}
+
+/* row (n, zeros up to a multiple of 16) → q: round(row / scale) + 128, scale = largest magnitude / 127.
+ * Returns the scale. */
+static inline float quantize_row(const float *row, int64_t n, uint8_t *q) {
+    vec most = {0};
+    for (int64_t c = 0; c < n; c += LANES) most = larger(most, magnitude(*(const vec *)(row + c)));
+    float highest = largest_of(most), scale = highest > 0.0f ? highest / 127.0f : 1.0f, inverse = 1.0f / scale;
+    for (int64_t c = 0; c < n; c += LANES) {
+        vec rounded = *(const vec *)(row + c) * inverse + (12582912.0f + 128.0f); /* the low bits hold the integer */
+        store_bytes(q + c, (bits_vec)rounded, n - c);
+    }
+    return scale;
+}
+
+/* Rows of x (T, H) → out (T, H) and scale (T). */
+int bertune_quantize_rows(int threads, int64_t T, int64_t H, const elem *x, uint8_t *out, float *scale) {
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        float *row = scratch((size_t)padded(H));
+        if (!row) failed = 1;
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < T; t++) {
+            if (!row) continue;
+            for (int64_t c = 0; c < H; c += LANES) *(vec *)(row + c) = load_part(x + t * H + c, H - c);
+            scale[t] = quantize_row(row, H, out + t * H);
+        }
+        free(row);
+    }
+    return failed;
+}
+
+/* activation(x * row_scale + bias), quantized. */
+int bertune_bias_activation_quantized(int threads, int64_t T, int64_t I, const elem *x, const float *row_scale,
+                                      const float *bias, int activation, uint8_t *out, float *scale) {
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        float *row = scratch((size_t)padded(I));
+        if (!row) failed = 1;
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < T; t++) {
+            if (!row) continue;
+            const elem *xt = x + t * I;
+            float s = row_scale[t];
+            ACTIVATION_LOOPS(vec value = load_part(xt + c, I - c) * s + load_floats(bias + c, I - c);
+                             *(vec *)(row + c) = activate(value, kind);)
+            scale[t] = quantize_row(row, I, out + t * I);
+        }
+        free(row);
+    }
+    return failed;
+}
