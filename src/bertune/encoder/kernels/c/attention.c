@@ -15,10 +15,10 @@ typedef struct {
 
 static const route_t by_float32 = {float32_forward_room, float32_backward_room, float32_forward, float32_backward};
 
-/* Pairs of bfloat16 for long sequences only, most of whose time is in products. */
+/* Pairs of bfloat16 but for sequences so short that filling up tiles costs more than faster products gain. */
 static inline const route_t *route_of(int64_t S, int64_t D) {
 #if defined(BFLOAT16) && defined(__AVX512BF16__)
-    enum { SHORT = 128 };
+    enum { SHORT = 16 };
     static const route_t by_pairs = {pairs_forward_room, pairs_backward_room, pairs_forward, pairs_backward};
     if (S > SHORT && D % PAIR_COLUMNS == 0) return &by_pairs;
 #endif
