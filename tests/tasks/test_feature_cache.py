@@ -10,6 +10,7 @@ import pytest
 from bertune.conformance import tiny_encoder
 from bertune.data import upcoming
 from bertune.data.features import Features
+from bertune.data.resident import entries_of
 from bertune.data.upcoming import UpcomingFeatures
 from bertune.errors import InputError
 from bertune.tasks import feature_cache, task_files
@@ -17,7 +18,7 @@ from bertune.tasks.feature_cache import Source, featurized, featurized_while_tra
 from bertune.tasks.multi_label import MultiLabelClassification
 from bertune.tasks.names import TASKS
 from bertune.tasks.question_answering import QuestionAnswering
-from bertune.tasks.task import Purpose, makes_one_sequence_each, new_task
+from bertune.tasks.task import Purpose, is_one_sequence_each, new_task
 from bertune.tasks.text_classification import TextClassification
 from bertune.tokenization import Tokenizer
 from tests.data.test_feature_store import same
@@ -219,8 +220,13 @@ def test_features_made_while_training_runs_are_the_same(
     told: list[Features] = []
     made = featurized_while_training(learnt, examples, text, source=None, finished=told.append)
     assert isinstance(made, UpcomingFeatures)
+    plain = learnt.featurize(examples, *text, purpose="train")
+    for target, values in made.targets().items():
+        np.testing.assert_array_equal(np.asarray(values), np.asarray(plain.targets[target]))
     with made.begun([np.random.default_rng(0).permutation(len(examples))]):
-        same(made.whole(), learnt.featurize(examples, *text, purpose="train"))
+        same(made.whole(), plain)
+    assert made.targets() is made.whole().targets
+    assert 0.5 < made.entries / entries_of(plain) < 2
     assert len(told) == 1
     assert made.whole().cut.any()
     few = featurized_while_training(learnt, examples[:99], text, source=None, finished=told.append)
@@ -232,11 +238,11 @@ def test_which_tasks_make_one_sequence_each(monkeypatch: pytest.MonkeyPatch) -> 
     several = {"question-answering", "token-classification", "multiple-choice", "embedding", "pretraining"}
     for name in TASKS:
         task = new_task(name)
-        assert makes_one_sequence_each(task) == (name not in several), name
+        assert is_one_sequence_each(task) == (name not in several), name
         if name not in several:
-            assert not makes_one_sequence_each(new_task(name, {"long_text": "window"})), name
+            assert not is_one_sequence_each(new_task(name, {"long_text": "window"})), name
     monkeypatch.setattr(task_files, "task_file_of", lambda _: "my_task.py")
-    assert not makes_one_sequence_each(new_task("text-classification"))
+    assert not is_one_sequence_each(new_task("text-classification"))
 
 
 def test_training_from_the_first_features_gives_the_same_model(
@@ -257,6 +263,18 @@ def test_training_from_the_first_features_gives_the_same_model(
     assert "found tokenized" in done(capsys, *_again(tmp_path)).err
     assert same_weights(tmp_path / "first", model)
     assert made == []
+
+
+def test_a_few_updates_do_not_wait_for_all_features(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waited(self: UpcomingFeatures) -> Features:
+        raise AssertionError("asked for all features")
+
+    monkeypatch.setattr(feature_cache, "LONG", 50)
+    monkeypatch.setattr(upcoming, "BLOCK", 8)
+    monkeypatch.setattr(UpcomingFeatures, "whole", waited)
+    train(capsys, tmp_path, opinions(50), "--max-steps", "3", "--no-feature-cache")
 
 
 def _again(folder: Path) -> list[object]:

@@ -19,7 +19,7 @@ def named(task_name: str, path: Path, units: list[int], folder: Path) -> str:
     task = task.learn(examples, path=path, settings={})
     _, tokenizer = tiny_encoder(folder)
     features = task.featurize(examples, tokenizer, LENGTH, purpose="train")
-    return name_rows(path, examples, features, np.array(units))
+    return name_rows(path, examples, features.example_index[features.rows_of(np.array(units))])
 
 
 @pytest.mark.parametrize(

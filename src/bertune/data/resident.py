@@ -40,12 +40,16 @@ def size_of(lengths: npt.NDArray[np.integer]) -> Size:
     return Size(len(lengths), total, total - step + 1)
 
 
-def fits(features: Features, device: torch.device) -> bool:
-    """Whether the features find room on a CUDA device, most of its free memory left to the training."""
+def entries_of(features: Features) -> int:
+    """Numbers that would lie on the device."""
     columns = [features.input_ids, features.segment_ids, *features.targets.values()]
+    return sum(len(column.values) if isinstance(column, Ragged) else column.size for column in columns)
+
+
+def fits(entries: int, free: int) -> bool:
+    """Whether so many numbers find room in the free bytes of a device, most of which are left to the training."""
     # Targets are widened to 64 bits; counting everything so is on the safe side.
-    entries = sum(len(column.values) if isinstance(column, Ragged) else column.size for column in columns)
-    return 8 * entries <= torch.cuda.mem_get_info(device)[0] // _SHARE_OF_MEMORY
+    return 8 * entries <= free // _SHARE_OF_MEMORY
 
 
 class ResidentFeatures:

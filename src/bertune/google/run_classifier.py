@@ -228,7 +228,7 @@ def _train(job: Job, network: Network, words: Tokenizer, source: str, setting: S
         return job.task.loss(logits, batch.targets, batch.layout)
 
     def named(rows: npt.NDArray[np.int64]) -> str:
-        return name_rows(job.paths["train"], job.data["train"], features, rows)
+        return name_rows(job.paths["train"], job.data["train"], features.example_index[features.rows_of(rows)])
 
     logger.info("***** Running training *****  %d examples", len(features))
     logger.info("padding is left out of the computation; it changes no result here")

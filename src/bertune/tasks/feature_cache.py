@@ -17,9 +17,10 @@ import numpy.typing as npt
 import bertune
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Features
+from bertune.data.resident import entries_of
 from bertune.data.rows import file_sha256
 from bertune.data.upcoming import UpcomingFeatures
-from bertune.tasks.task import Purpose, Task, makes_one_sequence_each, task_to_json
+from bertune.tasks.task import Purpose, Task, is_one_sequence_each, task_to_json
 from bertune.tasks.task_files import task_file_of
 from bertune.tokenization import Tokenizer
 
@@ -117,7 +118,7 @@ def featurized_while_training(
     Raises:
         InputError: what no example of the file can be featurized with.
     """
-    if len(examples) < LONG or not makes_one_sequence_each(task):
+    if len(examples) < LONG or not is_one_sequence_each(task):
         made = featurized(task, examples, text, purpose="train", source=source)
         finished(made)
         return made
@@ -126,7 +127,8 @@ def featurized_while_training(
     if found is not None:
         finished(found)
         return found
-    task.featurize(examples[:_SAMPLE], *text, purpose="train")  # what is wrong with the options is told before training
+    # Also tells what is wrong with the options before training.
+    sample = task.featurize(examples[:_SAMPLE], *text, purpose="train")
 
     def make(places: npt.NDArray[np.int64]) -> Features:
         return task.featurize([examples[place] for place in places.tolist()], *text, purpose="train")
@@ -135,7 +137,13 @@ def featurized_while_training(
         finished(features)
         entry.put(features)
 
-    return UpcomingFeatures(make, len(examples), keep)
+    return UpcomingFeatures(
+        make,
+        len(examples),
+        targets=lambda: task.targets(examples),
+        finished=keep,
+        entries=entries_of(sample) * len(examples) // len(sample),
+    )
 
 
 @dataclass(frozen=True)

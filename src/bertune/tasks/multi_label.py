@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from bertune.data.columns import label_text, listed
-from bertune.data.features import Features
+from bertune.data.features import Column, Features
 from bertune.data.json_files import parse_json
 from bertune.data.rows import Row, RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
@@ -129,8 +129,12 @@ class MultiLabelClassification:
         self, examples: Sequence[LabelledText], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
         """The text or pair, and 0 or 1 for every label."""
-        targets = {} if purpose == "predict" else {"labels": self._truth(examples).astype(np.float32)}
+        targets = {} if purpose == "predict" else self.targets(examples)
         return text_features(examples, tokenizer, max_seq_length, targets, self.options.long_text)
+
+    def targets(self, examples: Sequence[LabelledText]) -> dict[str, Column]:
+        """`labels`: 0 or 1 for every example and label."""
+        return {"labels": self._truth(examples).astype(np.float32)}
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
         """A linear layer on the pooled output, or on the first token of several layers."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.data.features import Features
+from bertune.data.features import Column, Features
 from bertune.data.rows import open_rows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
@@ -113,12 +113,14 @@ class Regression:
         self, examples: Sequence[NumberExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
         """The text or pair, and the number in the head's units."""
-        origin, step = self._unit
-        targets = {}
-        if purpose != "predict":
-            values = np.array([example.value for example in examples], np.float64)
-            targets["value"] = ((values - origin) / step).astype(np.float32)
+        targets = {} if purpose == "predict" else self.targets(examples)
         return text_features(examples, tokenizer, max_seq_length, targets, self.options.long_text)
+
+    def targets(self, examples: Sequence[NumberExample]) -> dict[str, Column]:
+        """`value`: every example's number in the head's units."""
+        origin, step = self._unit
+        values = np.array([example.value for example in examples], np.float64)
+        return {"value": ((values - origin) / step).astype(np.float32)}
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
         """A linear layer on the pooled output that begins at the mean."""

@@ -9,14 +9,14 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
 from bertune.checkpoints.names import Rename
-from bertune.data.features import Features
+from bertune.data.features import Column, Features
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
@@ -167,7 +167,7 @@ class Task(Protocol[ExampleT]):
 
 
 @runtime_checkable
-class OneSequenceEach(Protocol):
+class OneSequenceEach(Task[Any], Protocol):
     """A task that can say that `featurize` makes one sequence of every example, whatever the other examples are."""
 
     @property
@@ -175,8 +175,12 @@ class OneSequenceEach(Protocol):
         """Whether it does so under the task's options."""
         ...
 
+    def targets(self, examples: Sequence[Any]) -> dict[str, Column]:
+        """The targets that `featurize` gives for them."""
+        ...
 
-def makes_one_sequence_each(task: Task[Any]) -> bool:
+
+def is_one_sequence_each(task: object) -> TypeGuard[OneSequenceEach]:
     """Whether some examples' features are the same when they are made apart from the others'.
 
     Not assumed of tasks from a user's file: one that builds on a task of bertune's may featurize otherwise.

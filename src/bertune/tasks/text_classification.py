@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text
-from bertune.data.features import Features
+from bertune.data.features import Column, Features
 from bertune.data.rows import RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
@@ -184,11 +184,13 @@ class TextClassification:
         self, examples: Sequence[TextExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
         """`[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`, cut as google-research/bert cuts or as said."""
-        targets = {}
-        if purpose != "predict":
-            index = {label: i for i, label in enumerate(self.labels)}
-            targets["label"] = np.array([index[str(example.label)] for example in examples], np.int32)
+        targets = {} if purpose == "predict" else self.targets(examples)
         return text_features(examples, tokenizer, max_seq_length, targets, self.options.long_text)
+
+    def targets(self, examples: Sequence[TextExample]) -> dict[str, Column]:
+        """`label`: the number of every example's."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        return {"label": np.array([index[str(example.label)] for example in examples], np.int32)}
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
         """A linear layer on the pooled output, or on the first token of several layers."""

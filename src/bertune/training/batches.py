@@ -7,11 +7,12 @@ import numpy.typing as npt
 import torch
 
 from bertune.data.features import Batch, Features, pack
-from bertune.data.resident import ResidentFeatures, fits
+from bertune.data.resident import ResidentFeatures, entries_of, fits
 from bertune.data.upcoming import UpcomingFeatures
 from bertune.network import Network
 from bertune.recording import recorder_for
 from bertune.training.cuda_graphs import RecordedUpdates
+from bertune.training.memory import free_memory
 
 
 class TrainingBatches:
@@ -25,6 +26,10 @@ class TrainingBatches:
             device: that trains.
         """
         self._source, self._device = source, device
+        free = free_memory(device) if device.type == "cuda" else None
+        entries = source.entries if isinstance(source, UpcomingFeatures) else entries_of(source)
+        # Once for all, also for features to come: the length of a batch's tail goes by it, and random numbers by that.
+        self._there = free is not None and fits(entries, free)
         self._moved: tuple[Features, ResidentFeatures | None] | None = None
 
     def make(self, units: npt.NDArray[np.int64], epoch: int) -> Batch:  # noqa: ARG002 (the same in every epoch)
@@ -45,8 +50,7 @@ class TrainingBatches:
 
     def _resident(self, features: Features) -> ResidentFeatures | None:
         if self._moved is None or self._moved[0] is not features:
-            there = self._device.type == "cuda" and fits(features, self._device)
-            self._moved = features, ResidentFeatures(features, self._device) if there else None
+            self._moved = features, ResidentFeatures(features, self._device) if self._there else None
         return self._moved[1]
 
     def recorded_updates(self, network: Network, batch_size: int) -> RecordedUpdates | None:

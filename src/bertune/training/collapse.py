@@ -4,14 +4,14 @@ Small data, a high learning rate and a short warm-up do this to some seeds (Devl
 al., 2021, "On the stability of fine-tuning BERT").
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertune.data.features import Features
+from bertune.data.features import Column, Features
 from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
 from bertune.tasks.answers import answer_of, truth_of
@@ -71,22 +71,22 @@ def _shown(answer: object) -> str:
     return repr(answer) if answer != "" else "nothing"
 
 
-def chance_loss(task: Task[Any], features: Features) -> float | None:
+def chance_loss(task: Task[Any], targets: Mapping[str, Column]) -> float | None:
     """The training loss of always giving the classes' frequencies, or equal odds if that is less.
 
     It is the entropy of the labels where the loss is plain cross-entropy. None for tasks without one class a sequence,
     and for those from a user's file, whose losses may be of any kind.
     """
-    target = features.targets.get("label")
-    if task_file_of(task) is not None or len(features.targets) > 1 or not _are_classes(target):
+    target = targets.get("label")
+    if task_file_of(task) is not None or len(targets) > 1 or not _are_classes(target):
         return None
     shares = np.bincount(target, minlength=len(getattr(task, "labels", ()))) / len(target)
     layout = Layout.packed([1] * len(target))
-    targets = {"label": torch.from_numpy(target).long()}
+    classes = {"label": torch.from_numpy(target).long()}
     found = []
     for odds in (np.maximum(shares, 1e-9), np.full(len(shares), 1 / len(shares))):
         logits = torch.from_numpy(np.log(odds)).float().expand(len(target), len(shares))
-        total, count = task.loss(logits, targets, layout)
+        total, count = task.loss(logits, classes, layout)
         found.append(float(total) / float(count))
     return min(found)
 

@@ -7,25 +7,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Features
-
 _NAMED = 64
 
 
-def name_rows(path: Path, examples: Sequence[Any], features: Features, units: npt.NDArray[np.int64]) -> str:
+def name_rows(path: Path, examples: Sequence[Any], chosen: npt.NDArray[np.integer]) -> str:
     """`train.csv, lines 3, 8, 12`, ascending; places of questions in SQuAD's files as reading names them.
 
     Args:
         path: the file.
         examples: read from it.
-        features: made of them.
-        units: as `Features.unit_lengths` counts: sequences, or examples where their sequences go together.
+        chosen: places of the examples to name, the same perhaps more than once.
     """
-    index = np.unique(features.example_index[features.rows_of(units)])
-    chosen = [examples[i] for i in index]
-    if all(getattr(example, "where", None) for example in chosen):
-        return _joined([example.where for example in chosen])
-    places = sorted({getattr(example, "place", 0) for example in chosen})
+    index = np.unique(chosen)
+    named = [examples[i] for i in index]
+    if all(getattr(example, "where", None) for example in named):
+        return _joined([example.where for example in named])
+    places = sorted({getattr(example, "place", 0) for example in named})
     unit = "row" if path.suffix == ".parquet" else "line"
     if not all(places):  # a task of the user's own, whose examples do not say
         unit, places = "example", [int(i) + 1 for i in index]

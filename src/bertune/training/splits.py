@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bertune.checking.doctor import tell_briefly
 from bertune.checkpoints.source import Checkpoint
-from bertune.data.features import Features
+from bertune.data.features import Column, Features
 from bertune.data.upcoming import UpcomingFeatures
 from bertune.errors import InputError, Problems
 from bertune.model import read_hashed
@@ -62,6 +62,17 @@ class Split:
     def units(self) -> int:
         """What batches are made of (see `Features.unit_lengths`), counted; waits for nothing."""
         return len(self.source) if isinstance(self.source, UpcomingFeatures) else len(self.source.unit_lengths)
+
+    @property
+    def targets(self) -> Mapping[str, Column]:
+        """What training compares with; waits for nothing."""
+        return self.source.targets() if isinstance(self.source, UpcomingFeatures) else self.source.targets
+
+    def examples_of(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
+        """The examples that some units come from; waits for nothing."""
+        if isinstance(self.source, UpcomingFeatures):
+            return units
+        return self.source.example_index[self.source.rows_of(units)]
 
     @contextmanager
     def being_made(self, batches: Sequence[npt.NDArray[np.int64]]) -> Iterator[None]:

@@ -255,7 +255,7 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> Attempted:
     with split.being_made(to_come), fast_float32(device):
         progress = fit(parts, plan, progress)
     folder.close()
-    chance = chance_loss(task, split.features)
+    chance = chance_loss(task, split.targets)
     collapse = collapse_of(progress, plan, chance)
     return Attempted(progress, collapse, None if collapse else late_collapse_of(progress, plan, chance))
 
@@ -299,7 +299,7 @@ class _Session:
     def name_rows(self, rows: npt.NDArray[np.int64]) -> str:
         """Where training sequences stand in their file."""
         split = self.splits["train"]
-        return name_rows(split.path, split.examples, split.features, rows)
+        return name_rows(split.path, split.examples, split.examples_of(rows))
 
     def save(self, weights: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
         """Write the model folder."""
