@@ -89,15 +89,15 @@ class UpcomingFeatures:
             Exception: whatever making them raised.
             FaultError: there was no memory to make them.
         """
-        if self._thread is not None and self._whole is None:
-            numbers = self._place[places] // self._block
+        numbers = self._place[places] // self._block if self._thread is not None else []
+        if len(set(numbers)) == 1:
             number = int(numbers[0])
-            if np.all(numbers == number):
-                self._wait(lambda: len(self._blocks) > number)
-                with self._changed:
-                    if self._whole is None:
-                        return self._blocks[number], self._place[places] % self._block
-        return self.whole(), places
+            self._wait(lambda: len(self._blocks) > number)
+            with self._changed:
+                if self._whole is None:
+                    return self._blocks[number], self._place[places] % self._block
+        made = self.made()
+        return (self.whole() if made is None else made), places
 
     def made(self) -> Features | None:
         """All of them, if they are there by now."""
