@@ -89,8 +89,8 @@ class UpcomingFeatures:
             Exception: whatever making them raised.
             FaultError: there was no memory to make them.
         """
-        numbers = self._place[places] // self._block if self._thread is not None else []
-        if len(set(numbers)) == 1:
+        numbers = np.unique(self._place[places] // self._block) if self._thread is not None else places[:0]
+        if len(numbers) == 1:
             number = int(numbers[0])
             self._wait(lambda: len(self._blocks) > number)
             with self._changed:
