@@ -20,6 +20,7 @@ from bertune.google import create_pretraining_data, run_pretraining, training
 from bertune.google.create_pretraining_data import read_documents
 from bertune.google.run_pretraining import open_sequences
 from bertune.tokenization import Tokenizer
+from bertune.training import loop
 from tests.tiny import VOCABULARY, write_encoder
 
 from .conftest import Run
@@ -188,6 +189,16 @@ def test_other_runs_leave_the_tables_of_a_stopped_training(
     assert cached() == []
 
 
+def test_a_cache_that_cannot_be_written_is_named(
+    run: Run, tiny: list[str], shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BERTUNE_CACHE", str(tmp_path / "file"))
+    flags = flags_of(tiny, shared / "golden/pretraining/instances.tf_record", tmp_path / "out")
+    for more in ("--do_eval", "--do_train"):
+        assert f"{tmp_path / 'file/corpora'}: cannot be" in run(run_pretraining.main, *flags, more, status=2).err
+
+
 def cached() -> list[Path]:
     """All that runs left in the folder of caches."""
     return list((Path(os.environ["BERTUNE_CACHE"]) / "corpora").iterdir())
@@ -204,7 +215,7 @@ def test_other_runs_leave_the_tables_of_a_training_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The other run comes and goes while the first one trains."""
-    data, torn, fit = shared / "golden/pretraining/instances.tf_record", tmp_path / "torn", training.fit
+    data, torn, fit = shared / "golden/pretraining/instances.tf_record", tmp_path / "torn", loop.fit
     torn.write_bytes(data.read_bytes()[:-10])
     seen: list[list[Path]] = []
 

@@ -31,7 +31,7 @@ def tables_of_run(output: Path, *, trains: bool) -> Iterator[Path]:
     folder = caches / f"run_pretraining-{own}"
     with _locked(folder.with_suffix(".lock")) if trains else _not_locked() as owned:
         if not owned:
-            with tempfile.TemporaryDirectory(prefix="run_pretraining-", dir=_made(caches)) as passing:
+            with _new_folder(caches) as passing:
                 yield Path(passing)
             return
         before = set(folder.glob("*"))
@@ -54,7 +54,9 @@ def _not_locked() -> Iterator[bool]:
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
     """Hold a lock file, and remove it in the end. False: another run has it, or the disk knows no locks."""
-    handle = _lock(path)
+    with _named_in_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock(path)
     try:
         yield handle is not None
     finally:
@@ -64,26 +66,34 @@ def _locked(path: Path) -> Iterator[bool]:
 
 
 def _lock(path: Path) -> int | None:
-    _made(path.parent)
     while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise unwritable(error, f"{path}: cannot be written: {error.strerror or error}") from None
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(handle)
             return None
-        # Who held the lock before may have removed the file since it was opened here; another may have made it anew.
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+        if _is_at(path, handle):
             return handle
-        os.close(handle)
+        os.close(handle)  # who held the lock before removed the file since it was opened here
 
 
-def _made(folder: Path) -> Path:
+def _is_at(path: Path, handle: int) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _new_folder(parent: Path) -> "tempfile.TemporaryDirectory[str]":
+    with _named_in_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="run_pretraining-", dir=parent, ignore_cleanup_errors=True)
+
+
+@contextmanager
+def _named_in_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise unwritable(error, f"{folder}: cannot be made: {error.strerror or error}") from None
-    return folder
+        raise unwritable(error, f"{folder}: cannot be written: {error.strerror or error}") from None
