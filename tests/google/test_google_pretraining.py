@@ -7,6 +7,7 @@ import signal
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from bertune.google import create_pretraining_data, run_pretraining, training
 from bertune.google.create_pretraining_data import read_documents
 from bertune.google.run_pretraining import open_sequences
 from bertune.tokenization import Tokenizer
+from bertune.training import loop
 from tests.tiny import VOCABULARY, write_encoder
 
 from .conftest import Run
@@ -155,6 +157,104 @@ def test_records_laid_out_go_when_the_run_is_finished_and_stay_where_it_was_stop
 def interrupted(*_: object) -> None:
     """Training that a SIGTERM ends."""
     raise Interrupted(signal.SIGTERM)
+
+
+def flags_of(tiny: list[str], data: Path, output: Path) -> list[str]:
+    """A short training."""
+    flags = [*tiny[1:], f"--input_file={data}", *LENGTHS, "--device=cpu", f"--output_dir={output}"]
+    return [*flags, "--num_train_steps=2", "--num_warmup_steps=1", "--train_batch_size=4", "--max_eval_steps=1"]
+
+
+def test_other_runs_leave_the_tables_of_a_stopped_training(
+    run: Run, tiny: list[str], shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = shared / "golden/pretraining/instances.tf_record"
+    flags = flags_of(tiny, data, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", interrupted)
+        run(run_pretraining.main, *flags, "--do_train", status=143)
+    (kept,) = tables()
+    when = kept.stat().st_mtime_ns
+    run(run_pretraining.main, *flags, "--do_eval")
+    assert tables() == [kept]
+    torn = tmp_path / "torn"
+    torn.write_bytes(data.read_bytes()[:-10])
+    run(run_pretraining.main, *flags_of(tiny, torn, tmp_path / "out"), "--do_train", status=2)
+    assert list(kept.parents[1].iterdir()) == [kept.parent]  # nothing of the torn ones
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", interrupted)
+        run(run_pretraining.main, *flags, "--do_train", status=143)
+    assert kept.stat().st_mtime_ns == when  # not laid out anew
+    run(run_pretraining.main, *flags, "--do_train")
+    assert cached() == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    run: Run, tiny: list[str], shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BERTUNE_CACHE", str(tmp_path / "file"))
+    flags = flags_of(tiny, shared / "golden/pretraining/instances.tf_record", tmp_path / "out")
+    for more in ("--do_eval", "--do_train"):
+        assert f"{tmp_path / 'file/corpora'}: cannot be" in run(run_pretraining.main, *flags, more, status=2).err
+
+
+def cached() -> list[Path]:
+    """All that runs left in the folder of caches."""
+    return list((Path(os.environ["BERTUNE_CACHE"]) / "corpora").iterdir())
+
+
+@pytest.mark.parametrize(("more", "status"), [(["--do_eval"], 0), (["--do_train"], 0), (["--do_train", "torn"], 2)])
+def test_other_runs_leave_the_tables_of_a_training_under_way(
+    more: list[str],
+    status: int,
+    run: Run,
+    tiny: list[str],
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other run comes and goes while the first one trains."""
+    data, torn, fit = shared / "golden/pretraining/instances.tf_record", tmp_path / "torn", loop.fit
+    torn.write_bytes(data.read_bytes()[:-10])
+    seen: list[list[Path]] = []
+
+    def other_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(training, "fit", fit)
+        seen.append(tables())
+        flags = flags_of(tiny, torn if "torn" in more else data, tmp_path / "out")
+        run(run_pretraining.main, *flags, more[0], status=status)
+        seen.append(tables())
+        return fit(*arguments)
+
+    monkeypatch.setattr(training, "fit", other_meanwhile)
+    run(run_pretraining.main, *flags_of(tiny, data, tmp_path / "out"), "--do_train")
+    assert len(seen[0]) == 1
+    assert seen[1] == seen[0]
+    assert cached() == []
+
+
+def test_only_the_records_that_a_run_needs_are_laid_out(
+    run: Run, tiny: list[str], shared: Path, tmp_path: Path
+) -> None:
+    data, held = shared / "golden/pretraining/instances.tf_record", tmp_path / "held"
+    held.write_bytes(data.read_bytes())
+    flags = [*flags_of(tiny, data, tmp_path / "out"), tiny[0]]
+    told = run(run_pretraining.main, *flags, "--do_eval", f"--eval_input_file={held}").err
+    assert f"laying {held} out" in told
+    assert f"laying {data} out" not in told
+    assert "evaluating on --input_file" not in told
+    assert f"laying {data} out" in run(run_pretraining.main, *flags, "--do_train").err
+    before = json.loads((tmp_path / "out/bertune/bertune.json").read_text())
+    told = run(run_pretraining.main, *flags, "--do_train").err  # finished already
+    assert told.count("nothing to train") == 1
+    assert "laying" not in told
+    assert json.loads((tmp_path / "out/bertune/bertune.json").read_text())["data"] == before["data"]
+    told = run(run_pretraining.main, *flags, "--do_train", "--do_eval", f"--eval_input_file={held}").err
+    assert f"laying {held} out" in told
+    assert f"laying {data} out" not in told
+    told = run(run_pretraining.main, *flags, "--do_train", "--do_eval").err
+    assert told.count("nothing to train") == told.count(f"laying {data} out") == 1
 
 
 def test_records_that_are_refused_leave_nothing(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:

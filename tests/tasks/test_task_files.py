@@ -5,8 +5,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +153,20 @@ def test_training_on_takes_the_head_over(trained: Path, ratings: Path, capsys: p
         ({"labels": ("bad", "fine")}, False),
         ({"options": {"pooling": "cls"}}, False),
         ({"name": "other.py:Own"}, False),
+        ({"threshold": None}, True),
+        ({"weights": (0.5, 2.0)}, True),
+        ({"codes": (1, 2, 3)}, False),
+        ({"codes": (0, 1, 2.0)}, False),
+        ({"codes": (False, True, 2)}, False),
+        ({"numbers": {"bad": 1, "fine": 0}}, False),
+        ({"numbers": {"bad": 0, "good": 1}}, False),
+        ({"cased": 1}, False),
+        ({"cased": None}, False),
+        ({"stars": 4}, False),
+        ({"names": {3: "three"}}, False),
     ],
 )
-def test_a_head_is_kept_for_the_same_labels_and_form(changed: dict[str, Any], kept: bool) -> None:
+def test_a_head_is_kept_for_what_was_learnt_and_the_same_form(changed: dict[str, Any], kept: bool) -> None:
     """Shapes are compared where the head is loaded."""
     before = Own("own.py:Own", Options(), ("bad", "good"), 0.5)
     said: dict[str, Any] = {"name": before.name, "labels": before.labels, "threshold": before.threshold} | changed
@@ -181,7 +192,13 @@ class Own:
     name: str
     options: Options
     labels: tuple[str, ...]
-    threshold: float
+    threshold: float | None
+    weights: tuple[float, ...] = ()
+    codes: tuple[float, ...] = (0, 1, 2)
+    numbers: Mapping[str, int] = field(default_factory=lambda: {"bad": 1, "good": 0})
+    cased: bool | None = True
+    stars: int = 5
+    names: Mapping[int, str] = field(default_factory=lambda: {2: "two", 10: "ten"})
 
     def new_head(self, config: EncoderConfig) -> nn.Module:
         return nn.Linear(config.hidden_size, len(self.labels))

@@ -62,6 +62,11 @@ def load_weights(network: Network, names: Sequence[Rename], prefix: Path) -> int
         )
     check_shapes(network, state, {name.ours: name.theirs for name in names}, str(prefix))
     network.load_state_dict(state, strict=False)
+    return step_of(bundle)
+
+
+def step_of(bundle: TensorBundle) -> int:
+    """The global step of a checkpoint; 0 where none is stored."""
     return int(bundle.read("global_step")) if "global_step" in bundle else 0
 
 

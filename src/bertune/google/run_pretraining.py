@@ -1,11 +1,8 @@
 """`python -m bertune.google.run_pretraining`: google-research/bert's program for masked words and next sentence."""
 
-import hashlib
 import logging
-import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +16,7 @@ from bertune.checkpoints.google_config import casing_from_name, casing_from_voca
 from bertune.data.corpus import find_files
 from bertune.data.features import IGNORED, Batch
 from bertune.data.instances import open_instances
-from bertune.data.shards import corpora_folder
-from bertune.data.tfrecord import read_records
+from bertune.data.tfrecord import count_records, read_records
 from bertune.errors import InputError, Problems
 from bertune.google.flags import Flags, parse_flags
 from bertune.google.running import (
@@ -35,7 +31,8 @@ from bertune.google.running import (
     write_results,
 )
 from bertune.google.starting import ModelFlags, Start, check_positions, google_names, open_start, spared_by_source
-from bertune.google.training import Trainee, Training, newest_or_start, train
+from bertune.google.tables import tables_of_run
+from bertune.google.training import Trainee, Training, is_finished, newest_or_start, train
 from bertune.network import Network
 from bertune.options import option
 from bertune.precision import fast_float32
@@ -73,6 +70,11 @@ class PretrainingFlags:
         None, help="not in the original: vocab.txt for the model folder; by default the checkpoint's"
     )
 
+    @property
+    def shown(self) -> str:
+        """The flag whose files an evaluation reads."""
+        return "eval_input_file" if self.eval_input_file else "input_file"
+
     def problems(self) -> list[str]:
         """What no run can start with."""
         found = []
@@ -106,54 +108,49 @@ def program(argv: Sequence[str]) -> None:
         except InputError as error:
             problems.add(str(error))
     problems.raise_if_any()
-    check_widths([path for paths in files.values() for path in paths], own)
+    check_widths([path for name in _needed(own, trains=own.do_train) for path in files[name]], own)
     setting = set_up(flags.of(RunFlags))
     model = ModelFlags(own.bert_config_file, "", own.init_checkpoint)
     start = open_start(model, strict=setting.strict, with_words=False)
     check_positions(own.max_seq_length, start.config)
     words = vocabulary(own, start) if own.do_train else None
-    with tables_of_run(Path(training.output_dir)) as tables:
-        data = {name: open_sequences(paths, start.config.vocab_size, tables) for name, paths in files.items() if paths}
-        _run(
-            flags, setting, start, words, Data(files["input_file"][0], data["input_file"], data.get("eval_input_file"))
-        )
+    output = Path(training.output_dir)
+    trains = own.do_train and not is_finished(output, own.num_train_steps)
+    names = _needed(own, trains=trains)
+    with tables_of_run(output, trains=own.do_train) as tables:
+        data = {name: open_sequences(files[name], start.config.vocab_size, tables) for name in names}
+        _run(flags, setting, start, words, Data(files["input_file"], data, trains))
 
 
-@contextmanager
-def tables_of_run(output: Path) -> Iterator[Path]:
-    """A folder for the records of one run, laid out, that goes when the run is finished or refused.
-
-    It stays where the run was stopped, for the command that goes on, which else lays them out anew. Runs on the same
-    records do not share it: what the first to finish removes, the other would miss.
-    """
-    own = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
-    folder = corpora_folder() / f"run_pretraining-{own}"
-    try:
-        yield folder
-    except InputError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+def _needed(flags: PretrainingFlags, *, trains: bool) -> list[str]:
+    """The flags whose files a run reads, the training data first."""
+    needed = ["input_file"] if trains else []
+    return [*needed, flags.shown] if flags.do_eval and flags.shown not in needed else needed
 
 
 @dataclass(frozen=True)
 class Data:
-    """Instances to train on, of files whose first is `path`, and others to evaluate on, if any were named."""
+    """What a run reads.
 
-    path: Path
-    instances: FixedSequences
-    held_out: FixedSequences | None
+    files: of `--input_file`.  instances: by flag, of those flags alone whose files are needed.
+    trains: whether there is anything left to train.
+    """
+
+    files: Sequence[Path]
+    instances: Mapping[str, FixedSequences]
+    trains: bool
 
 
 def _run(flags: Flags, setting: Setting, start: Start, words: Tokenizer | None, data: Data) -> None:
     """Train, evaluate, or both. words: for the model folder."""
     own, training = flags.of(PretrainingFlags), flags.of(TrainFlags)
-    instances, output = data.instances, Path(training.output_dir)
+    output = Path(training.output_dir)
     make_folder(output)
     # Not sparse: the heads give the word table dense gradients.
     network = build(start, HEADS, Pretraining(next_sentence=True), setting, sparse=False)
     names = google_names(start.config, HEADS)
-    if own.do_train:
+    if data.trains:
+        instances = data.instances["input_file"]
         trainee = Trainee(
             network,
             names,
@@ -163,16 +160,15 @@ def _run(flags: Flags, setting: Setting, start: Start, words: Tokenizer | None, 
             lambda rows: f"{own.input_file}, records {', '.join(map(str, np.sort(rows)))} (from 0, file after file)",
         )
         step = train(setting, trainee, Training(own.num_train_steps, own.num_warmup_steps, training))
-        place = (output, data.path, len(instances))
-        _save(own, network, words, place, {"encoder": start.source, "flags": flags.said})
     else:
         step = newest_or_start(network, names, output)
+    if own.do_train:
+        _save(own, network, words, (output, data), {"encoder": start.source, "flags": flags.said})
     network.encoder.set_compute_dtype(setting.dtype)
     if own.do_eval:
-        if data.held_out is None:
+        if own.shown == "input_file":
             logger.warning("evaluating on --input_file, as the original does; --eval_input_file names other data")
-        shown = instances if data.held_out is None else data.held_out
-        results = evaluation(network, setting, shown, (own.max_eval_steps, own.eval_batch_size))
+        results = evaluation(network, setting, data.instances[own.shown], (own.max_eval_steps, own.eval_batch_size))
         write_results(output / "eval_results.txt", results | {"global_step": step})
 
 
@@ -283,18 +279,20 @@ def _save(
     flags: PretrainingFlags,
     network: Network,
     words: Tokenizer | None,
-    place: tuple[Path, Path, int],
+    place: tuple[Path, Data],
     facts: Mapping[str, Any],
 ) -> None:
     """Write the model folder, where there is a vocabulary for it.
 
-    place: output folder, data, instances.  facts: `encoder` and `flags`, as `save_beside` takes them.
+    place: output folder, data.  facts: `encoder` and `flags`, as `save_beside` takes them.
     """
     if words is None:
         logger.warning("no vocabulary, so no model folder for bertune; name one with --vocab_file")
         return
-    output, data, count = place
-    facts = {**facts, "train": data, "rows": count}
+    output, data = place
+    read = data.instances.get("input_file")
+    count = sum(map(count_records, data.files)) if read is None else len(read)
+    facts = {**facts, "train": data.files[0], "rows": count}
     text = (words, flags.max_seq_length)
     save_beside(output / "bertune", network, Pretraining(next_sentence=True), text, facts)
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from bertune.checkpoints.names import Rename
+from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.data.features import Batch
 from bertune.errors import InputError, Interrupted
-from bertune.google.checkpoints import OutputFolder, load_weights, newest
+from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
 from bertune.google.running import EpochFlags, Setting, TrainFlags
 from bertune.google.stream import Buffered, Rows, Shuffled, Stream
 from bertune.network import BatchLoss, Network
@@ -77,8 +78,7 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
     folder = Path(flags.output_dir)
     prefix = newest(folder)
     step = load_weights(network, trainee.names, prefix) if prefix else 0
-    if prefix and step >= training.steps:
-        logger.warning("%s is at step %d of %d already: nothing to train", prefix, step, training.steps)
+    if is_finished(folder, training.steps):
         return step
     optimizer = AdamW(network.named_parameters(), GOOGLE_ADAMW)
     keeper = OutputFolder(folder, network, trainee.names, keep=flags.keep_checkpoint_max)
@@ -109,6 +109,20 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
     network.encoder.set_compute_dtype(torch.float32)
     network.load_state_dict(masters, strict=False)
     return progress.step
+
+
+def is_finished(folder: Path, steps: int) -> bool:
+    """Whether the newest checkpoint of an output folder is at the last step; said where it is so.
+
+    Raises:
+        InputError: the checkpoint that the folder names is gone or broken.
+    """
+    prefix = newest(folder)
+    step = step_of(TensorBundle(prefix)) if prefix else 0
+    if prefix is None or step < steps:
+        return False
+    logger.warning("%s is at step %d of %d already: nothing to train", prefix, step, steps)
+    return True
 
 
 def _parts(setting: Setting, trainee: Trainee, stream: Stream, optimizer: AdamW, keeper: OutputFolder) -> Parts:

@@ -1,6 +1,7 @@
 """What a task may leave out: the parts of the protocol that have an answer for most tasks."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,9 @@ class _Parts:
         return self
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
-        """When `huggingface`, as it is here, kept the head of a task of this name with the same labels and form."""
-        return settings.get(KIND) == self.name and settings.get(_MEANING) == _meaning(self)  # type: ignore[attr-defined]
+        """When `huggingface`, as it is here, kept a head of a task of this name that learnt the same, in this form."""
+        kept, own = (json.dumps(meaning, sort_keys=True) for meaning in (settings.get(_MEANING), _meaning(self)))
+        return settings.get(KIND) == self.name and kept == own  # type: ignore[attr-defined]  # as text: 1 is not True
 
     def huggingface(self) -> HuggingFaceHead:
         """The head's tensors under `head.`, beside an encoder that `AutoModel` loads."""
@@ -103,30 +105,35 @@ OPTIONAL = tuple(name for name in vars(_Parts) if not name.startswith("__"))
 
 
 def _meaning(task: Any) -> dict[str, Any]:
-    """What a head's outputs stand for, beyond their number: labels that were learnt, options that decide the form.
+    """What a head's outputs stand for, beyond their number: what was learnt, and options that decide the form.
 
-    Numbers that were learnt (thresholds, means) differ from data to data and leave a head as good a start as before.
+    Floats that were learnt (thresholds, means), alone or in lists, differ from data to data and leave a head as good a
+    start as before; None and an empty list are such numbers that are not there yet. All else may say what an output
+    stands for, whole numbers and names in mappings too.
+
+    Returns: as JSON gives it back.
     """
     form = [field.name for field in dataclasses.fields(task.options) if field.metadata.get("fixed")]
-    learnt = {
-        field.name: _as_list(getattr(task, field.name))
-        for field in dataclasses.fields(task)
-        if field.name not in _NOT_LEARNT
-    }
+    learnt = _through_json(task.to_json())
     return {
-        "options": {name: _as_list(getattr(task.options, name)) for name in form},
-        "labels": {name: value for name, value in learnt.items() if _is_text(value)},
+        "options": _through_json({name: getattr(task.options, name) for name in form}),
+        "learnt": {
+            name: value
+            for name, value in learnt.items()
+            if name not in _NOT_LEARNT and value is not None and not _is_floats(value)
+        },
     }
 
 
-def _is_text(value: Any) -> bool:
-    """Whether a value is text throughout: a label, labels, labels in groups."""
-    return all(_is_text(part) for part in value) if isinstance(value, list) else isinstance(value, str)
+def _is_floats(value: Any) -> bool:
+    """Whether a value is a float, or a list, of any depth, of nothing but floats."""
+    return all(map(_is_floats, value)) if isinstance(value, list) else isinstance(value, float)
 
 
-def _as_list(value: Any) -> Any:
-    """As JSON gives it back."""
-    return [_as_list(part) for part in value] if isinstance(value, list | tuple) else value
+def _through_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Tuples become lists, and keys text."""
+    found: dict[str, Any] = json.loads(json.dumps(value))
+    return found
 
 
 def _as_tuple(value: Any) -> Any:

@@ -14,7 +14,10 @@ from torch.nn import functional as F
 
 from bertune.data.features import IGNORED
 from bertune.errors import InputError, Problems
-from bertune.tasks.options import FocusOptions
+
+# Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
+from bertune.tasks.options import FocusOptions as FocusOptions  # noqa: PLC0414
+from bertune.tasks.options import LossOptions as LossOptions  # noqa: PLC0414
 
 
 def class_weights(

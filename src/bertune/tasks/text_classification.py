@@ -19,7 +19,10 @@ from bertune.errors import InputError, Problems
 from bertune.options import refuse_changed
 from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, pooled_head
 from bertune.tasks.losses import balanced_weights, class_weights, cross_entropy
-from bertune.tasks.options import TextColumns, TextOptions
+
+# Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
+from bertune.tasks.options import TextColumns as TextColumns  # noqa: PLC0414
+from bertune.tasks.options import TextOptions as TextOptions  # noqa: PLC0414
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.texts import by_example, text_features
 from bertune.tokenization import Tokenizer

@@ -11,6 +11,9 @@ from bertune.data.ragged import Ragged
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
 from bertune.special_tokens import SpecialTokens
+
+# Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
+from bertune.tasks.options import long_text_option as long_text_option  # noqa: PLC0414
 from bertune.tasks.task import Logits
 from bertune.tokenization import Tokenizer
 
