@@ -1,6 +1,5 @@
 """Where run_pretraining lays its records out, and when they go: runs beside each other must not remove their tables."""
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -66,6 +65,10 @@ def _locked(path: Path) -> Iterator[bool]:
 
 
 def _lock(path: Path) -> int | None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
