@@ -1,7 +1,7 @@
 """Attention's kernels equal attention computed in float64 with the same mask, on either side of 16 tokens.
 
-Longer sequences are multiplied in pairs of bfloat16 where the processor can; queries, keys and values as they come, so that
-errors stay those of rounding probabilities, gradients of scores and results once.
+Longer sequences are multiplied in pairs of bfloat16 where the processor can; queries, keys and values as they come, so
+that errors stay those of rounding probabilities, gradients of scores and results once.
 """
 
 import math
