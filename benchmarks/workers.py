@@ -1,5 +1,6 @@
 """Two warmed-up processes that take turns: each works on command and reports, the other waits."""
 
+import contextlib
 import json
 import os
 import platform
@@ -92,6 +93,8 @@ def take_turns(workers: Sequence[Worker], units: dict[str, int], rounds: int) ->
 
 def machine() -> dict[str, Any]:
     """Versions and the processor."""
+    import importlib.metadata
+
     import torch
 
     name = platform.processor()
@@ -101,6 +104,8 @@ def machine() -> dict[str, Any]:
             (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
         )
     found = {"cpu": name, "cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        found["transformers"] = importlib.metadata.version("transformers")
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found

@@ -308,6 +308,25 @@ def test_the_least_recently_used_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tape.recorded, tape.replayed) == (4, 6)
 
 
+def test_of_too_many_shapes_that_take_turns_some_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every one would be recorded again in every second pass, and let go before it is used."""
+    monkeypatch.setattr(recorded_forwards, "MOST_GRAPHS", 2)
+    net, tape = network(), Tape()
+    recording(net, tape)
+    for _ in range(10):
+        for length in (20, 40, 70):
+            data = features([length])
+            assert same(infer(net, data).logits, infer(network(), data).logits)
+    assert tape.recorded == 4
+    assert tape.replayed >= 4 + 2 * 5
+    assert net.recorded is not None
+    assert net.recorded.recorded == 2
+    net.encoder.layers = copy.deepcopy(net.encoder.layers)  # weights elsewhere: all begins anew
+    for _ in range(2):
+        infer(net, features([70]))
+    assert tape.recorded == 5
+
+
 @pytest.mark.parametrize(
     "error", [None, torch.OutOfMemoryError("CUDA out of memory"), AttributeError("no such thing"), MemoryError()]
 )
@@ -357,6 +376,30 @@ def test_memory_that_recordings_hold_is_given_back_when_it_is_needed(monkeypatch
     assert calls == [1, 0]
     monkeypatch.undo()
     assert same(found, infer(network(), data).logits)
+
+
+@pytest.mark.parametrize("place", ["laid_out", "empty_like"])
+def test_no_memory_for_a_replay_gives_recordings_up(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, tape = network(), Tape()
+    recording(net, tape)
+    forwards = net.recorded
+    assert forwards is not None
+    for _ in range(2):
+        infer(net, features([20]))
+    assert forwards.recorded == 1
+
+    def none_left(*arguments: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    where: object = _Shape if place == "laid_out" else torch
+    monkeypatch.setattr(where, place, none_left)
+    forwards.follow(net.modules(), CPU)
+    assert forwards.replayed(net, pack(features([20]), np.arange(1))) is None
+    assert forwards.recorded == 0
+    monkeypatch.undo()
+    for _ in range(3):
+        assert same(infer(net, features([20])).logits, infer(network(), features([20])).logits)
+    assert tape.recorded == 1
 
 
 def test_no_memory_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,9 @@ class _Recorded:
 class RecordedForwards:
     """Makes a network's forward passes by replaying where it can. A shape is recorded when it comes up again.
 
+    Once as many recordings had to go as are kept, those that are left stay and no other is made: of shapes that take
+    turns, each would be gone before it comes up again.
+
     What Python decides in the network is decided once for every shape. Threads may share it: they take turns.
     """
 
@@ -111,6 +114,7 @@ class RecordedForwards:
         self._weights: list[tuple[int, torch.dtype]] = []
         self._recorded: dict[_Shape, _Recorded] = {}
         self._seen: set[_Shape] = set()
+        self._evicted = 0
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type["RecordedForwards"], tuple[int, MakeRecorder]]:
@@ -158,14 +162,20 @@ class RecordedForwards:
             if shape not in self._seen or shape.size.total == shape.size.sequences:
                 self._seen.add(shape)
                 return None
-            inputs = shape.laid_out(batch, self._device)
-            known = self._recorded.pop(shape, None) or self._newly_recorded(forward, shape, inputs, self._recorder)
-            if known is None:
+            if shape not in self._recorded and self._evicted >= MOST_GRAPHS:
                 return None
-            self._keep(shape, known)
-            by_sequence = len(known.logits) == shape.size.sequences
-            logits = known.logits[: len(batch.layout) if by_sequence else len(batch.input_ids)]
-            result = torch.empty_like(logits)  # here, for it belongs to the caller's stream
+            try:
+                inputs = shape.laid_out(batch, self._device)
+                known = self._recorded.pop(shape, None) or self._newly_recorded(forward, shape, inputs, self._recorder)
+                if known is None:
+                    return None
+                self._keep(shape, known)
+                by_sequence = len(known.logits) == shape.size.sequences
+                logits = known.logits[: len(batch.layout) if by_sequence else len(batch.input_ids)]
+                result = torch.empty_like(logits)  # here, for it belongs to the caller's stream
+            except torch.OutOfMemoryError as error:
+                self._give_up(error)
+                return None
             with self._recorder.ready():
                 known.inputs.copy_(inputs, non_blocking=True)
                 known.replay()
@@ -212,6 +222,7 @@ class RecordedForwards:
             oldest = next(iter(self._recorded))
             del self._recorded[oldest]
             self._seen.discard(oldest)
+            self._evicted += 1
 
     def _give_up(self, error: BaseException) -> None:
         """Record no more on this device."""
@@ -223,3 +234,4 @@ class RecordedForwards:
     def _forget(self) -> None:
         self._recorded.clear()
         self._seen.clear()
+        self._evicted = 0

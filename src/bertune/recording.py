@@ -5,7 +5,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import torch
 
@@ -15,7 +15,9 @@ CANNOT_RECORD = (RuntimeError, MemoryError, AttributeError, TypeError)
 """What recording raises where it fails: operations that no graph holds, too little memory, a PyTorch that differs."""
 
 _one_at_a_time = threading.Lock()
-"""PyTorch records no two graphs at once in one process."""
+"""PyTorch records no two graphs at once in one process, and its watch over waits belongs to the process too."""
+_WAITED = "called a synchronizing"
+"""What PyTorch's warnings of a wait have in common."""
 _begun: list[torch.cuda.CUDAGraph] = []
 """That at work, and for good those that failed: PyTorch's allocator goes on asking a graph that never ended."""
 
@@ -57,17 +59,34 @@ class CudaRecorder:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[list[str]]:
-        """PyTorch's own watch over operations that wait."""
+        """PyTorch's own watch over operations that wait; what other threads wait for, or warn of, is not told."""
         told: list[str] = []
-        before = torch.cuda.get_sync_debug_mode()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        thread = threading.get_ident()
+        with _one_at_a_time, warnings.catch_warnings():
+            before, show = torch.cuda.get_sync_debug_mode(), warnings.showwarning
+
+            def note(
+                message: Warning | str,
+                category: type[Warning],
+                filename: str,
+                lineno: int,
+                file: TextIO | None = None,
+                line: str | None = None,
+            ) -> None:
+                if _WAITED not in str(message):
+                    show(message, category, filename, lineno, file, line)
+                elif threading.get_ident() == thread:
+                    told.append(f"{filename}:{lineno}")
+                elif before:  # another thread's, whose program asked for them
+                    show(message, category, filename, lineno, file, line)
+
+            warnings.filterwarnings("always", f".*{_WAITED}")
+            warnings.showwarning = note
             torch.cuda.set_sync_debug_mode("warn")
             try:
                 yield told
             finally:
                 torch.cuda.set_sync_debug_mode(before)
-        told += [f"{one.filename}:{one.lineno}" for one in caught if "called a synchronizing" in str(one.message)]
 
     def record(self, work: Work) -> Work:
         """A CUDA graph of the work."""

@@ -207,6 +207,8 @@ static inline tile_rows_t tile_rows(head_t h, int64_t rows, const elem *out, con
         t.by_bias[r] = sum_of(by_bias);
         t.delta[r] = sum_of(delta);
     }
+    /* Rows that only fill the tile up have scores too, those of the bias: this large, it leaves them no probability. */
+    for (int64_t r = rows; r < TILE_QUERIES; r++) t.logs[r] = 1e30f;
     return t;
 }
 
