@@ -18,7 +18,7 @@ from bertune.data.resident import ResidentFeatures, Size
 from bertune.encoder.transfer import ToHost, to_device
 from bertune.recording import CANNOT_RECORD, Recorder, Work
 from bertune.training.parts import Parts
-from bertune.training.randomness import random_state, restore_random_state
+from bertune.training.randomness import bookmark
 from bertune.training.update import Numbers, computed
 
 logger = logging.getLogger(__name__)
@@ -123,13 +123,13 @@ class RecordedUpdates:
             batch = data.packed(chosen, size, _NO_ROWS)
             values.copy_(computed(parts, [batch], rate, several=False))
 
-        before = random_state()
+        rewind = bookmark()
         try:
             replay = self._recorder.record(work)
         except CANNOT_RECORD as error:
             self.forget()
             parts.optimizer.clear()
-            restore_random_state(before)
+            rewind()
             told = str(error).partition("\n")[0]
             logger.warning("recording an update as a CUDA graph failed (%s); going on without", told)
             return None
