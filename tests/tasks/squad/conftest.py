@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bertune.tasks.squad.reading import Answer, QuestionExample
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 CHINESE = "游戏由韩国公司开发与行玩家以水枪打敌人泡即为一踢爆日本東京語"
 KANA = "はひらがなカタ"
