@@ -74,7 +74,7 @@ def without(arrows: Arrows, exceptions: Iterable[tuple[str, str]]) -> dict[str, 
 
 def room(module: str) -> str:
     """The folder or file of src/bertune that a module lies in."""
-    return (module.split(".") + ["samples"])[1]  # bertune itself holds the version alone
+    return [*module.split("."), "samples"][1]  # bertune itself holds the version alone
 
 
 def upward(arrows: Arrows) -> list[str]:
@@ -110,7 +110,7 @@ def between_children(arrows: Arrows, package: str) -> dict[str, set[str]]:
     """The arrows between what lies directly in a package: files, and folders taken as one."""
 
     def child(module: str) -> str | None:
-        return module[len(package) + 1 :].split(".")[0] if module.startswith(f"{package}.") else None
+        return module[len(package) + 1 :].partition(".")[0] if module.startswith(f"{package}.") else None
 
     found: dict[str, set[str]] = defaultdict(set)
     for module, others in arrows.items():
