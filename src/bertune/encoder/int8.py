@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from bertune.encoder.encoder import Encoder, Layer
-from bertune.encoder.kernels import calls
+from bertune.encoder.kernels import calls, processor
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
 from bertune.errors import InputError
-from bertune.precision import cpu_features
 
 ZERO = 128
 """The 8-bit value that stands for 0 in activations."""
@@ -22,7 +21,7 @@ ZERO = 128
 
 def supported() -> bool:
     """Whether this machine multiplies 8-bit numbers natively, and PyTorch and the kernels can make it do so."""
-    has_vnni = bool(cpu_features() & {"avx512_vnni", "avx_vnni", "amx_int8"})
+    has_vnni = bool(processor.features() & {"avx512_vnni", "avx_vnni", "amx_int8"})
     return has_vnni and hasattr(torch.ops.onednn, "qlinear_pointwise") and calls.available(torch.empty(0))
 
 
