@@ -97,9 +97,15 @@ def machine() -> dict[str, Any]:
 
     import torch
 
-    from bertune.encoder.kernels import processor
+    from bertune import processor
 
-    found = {"cpu": processor.model_name(), "level": processor.level(), "cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
+    found = {
+        "cpu": processor.model_name(),
+        "level": processor.level(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         found["transformers"] = importlib.metadata.version("transformers")
     if torch.cuda.is_available():

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bertune import processor
 from bertune.encoder.encoder import Encoder, Layer
-from bertune.encoder.kernels import calls, processor
+from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
 from bertune.errors import InputError

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from bertune.encoder.kernels import processor
+from bertune import processor
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,82 @@
+"""Which device computes, and in which numbers."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from bertune import processor
+from bertune.encoder.kernels.memory import keep_freed_memory
+from bertune.errors import InputError
+from bertune.options import DEVICES, PRECISIONS
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes a GPU where there is one.
+
+    Raises:
+        InputError: a device that this machine lacks.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
+    if name not in present:
+        raise InputError(f"--device {name}: known are {', '.join(DEVICES)}")
+    if not present[name]:
+        raise InputError(f"--device {name}: this machine has none that PyTorch can use; take --device auto")
+    return torch.device(name)
+
+
+def leaves_host_free(device: torch.device) -> bool:
+    """Whether the CPU has time for other things while this device computes."""
+    return device.type != "cpu"
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type that the encoder's matrices compute in.
+
+    `auto` takes bfloat16 where the hardware multiplies it natively and float32 elsewhere: emulated bfloat16 is a
+    hundred times slower.
+
+    Raises:
+        InputError: an unknown precision, or float16 on a CPU.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision {precision}: known are {', '.join(PRECISIONS)}")
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision == "fp16":
+        if device.type == "cpu":
+            raise InputError("--precision fp16: not on a CPU; take bf16 or fp32")
+        return torch.float16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = processor.features() & {"avx512_bf16", "amx_bf16", "bf16"}
+    return torch.bfloat16 if device.type == "cpu" and native else torch.float32
+
+
+@contextlib.contextmanager
+def fast_float32(device: torch.device) -> Iterator[None]:
+    """Route float32 products to oneDNN inside the block, where that keeps full float32.
+
+    On x86 CPUs with AVX-512 but without AMX the setting that permits bfloat16 products changes the route alone: oneDNN
+    has no such kernel there and multiplies in float32, twice as fast as the default on AMD. Elsewhere nothing changes.
+    """
+    features = processor.features()
+    if device.type != "cpu" or "avx512bw" not in features or any(name.startswith("amx") for name in features):
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def prepare_process(device: torch.device) -> None:
+    """Settings of the whole process that cost nothing and speed up its work: memory kept for the next tensor."""
+    if device.type == "cpu":
+        keep_freed_memory()
