@@ -97,13 +97,15 @@ def machine() -> dict[str, Any]:
 
     import torch
 
-    name = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        name = next(
-            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
-        )
-    found = {"cpu": name, "cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
+    from bertune import processor
+
+    found = {
+        "cpu": processor.model_name(),
+        "level": processor.level(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         found["transformers"] = importlib.metadata.version("transformers")
     if torch.cuda.is_available():
