@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -24,10 +23,10 @@ console = Console(stderr=True)
 def progress_bar(label: str, total: int, *, done: int = 0) -> Iterator["Bar"]:
     """A bar on a terminal's stderr; nothing elsewhere."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -105,11 +104,3 @@ class Curves:
         except OSError as error:
             self._file, self._failed = None, True
             logger.warning("%s: no more curves (%s); the run goes on", self._folder, error.strerror)
-
-
-def table_of(title: str, rows: Mapping[str, float | str]) -> Table:
-    """A two-column table of names and values."""
-    table = Table(title=title, title_justify="left", show_header=False)
-    for name, value in rows.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    return table

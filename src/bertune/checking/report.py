@@ -11,6 +11,7 @@ from bertune.checking.doctor import Report
 from bertune.checking.findings import SEVERITIES, Finding
 from bertune.checking.lengths import Lengths
 from bertune.checking.survey import Survey
+from bertune.tables import plain_table
 
 _BAR = 30
 _LABELS = 20
@@ -34,19 +35,18 @@ def show(report: Report, console: Console) -> None:
 
 def _counts(report: Report) -> Table:
     surveys = report.surveys
-    table = Table("", *surveys, title="rows and labels", title_justify="left")
-    table.add_row("rows", *(f"{len(survey)}" for survey in surveys.values()))
+    rows: list[tuple[str, ...]] = [("rows", *(f"{len(survey)}" for survey in surveys.values()))]
     for label, _ in sorted(surveys["train"].labels.items(), key=lambda one: -one[1])[:_LABELS]:
-        table.add_row(Text(label), *(_share(survey, label) for survey in surveys.values()))
+        rows.append((label, *(_share(survey, label) for survey in surveys.values())))
     if len(surveys["train"].labels) > _LABELS:
-        table.add_row(f"… {len(surveys['train'].labels) - _LABELS} more labels")
+        rows.append((f"… {len(surveys['train'].labels) - _LABELS} more labels",))
     if len(surveys["train"].numbers):
         numbers = [survey.numbers for survey in surveys.values()]
-        table.add_row("mean", *(f"{values.mean():.4g}" for values in numbers))
-        table.add_row("standard deviation", *(f"{values.std():.4g}" for values in numbers))
-        table.add_row("smallest", *(f"{values.min():.4g}" for values in numbers))
-        table.add_row("largest", *(f"{values.max():.4g}" for values in numbers))
-    return table
+        rows.append(("mean", *(f"{values.mean():.4g}" for values in numbers)))
+        rows.append(("standard deviation", *(f"{values.std():.4g}" for values in numbers)))
+        rows.append(("smallest", *(f"{values.min():.4g}" for values in numbers)))
+        rows.append(("largest", *(f"{values.max():.4g}" for values in numbers)))
+    return plain_table("rows and labels", ("", *surveys), rows)
 
 
 def _share(survey: Survey, label: str) -> str:
@@ -57,16 +57,16 @@ def _share(survey: Survey, label: str) -> str:
 def _lengths(report: Report, role: str, lengths: Lengths) -> Table:
     seen = "" if lengths.complete else f", from a sample of {len(lengths.values)}"
     title = f"{report.surveys[role].path}: tokens a sequence, by {report.encoder}'s vocabulary{seen}"
-    table = Table("tokens", "sequences", "", title=title, title_justify="left")
+    rows: list[tuple[str, str, str]] = []
     total = max(1, len(lengths.values))
     for name, count in lengths.histogram():
         bar = "█" * round(_BAR * count / total) or ("▏" if count else "")
-        table.add_row(name, f"{count} ({count / total:.1%})", bar)
+        rows.append((name, f"{count} ({count / total:.1%})", bar))
     fate = f"{lengths.lost:.1%} of tokens cut" if lengths.cuts else "read in windows"
-    table.add_row(f"over {report.max_seq_length}", f"{lengths.over:.1%}", fate)
+    rows.append((f"over {report.max_seq_length}", f"{lengths.over:.1%}", fate))
     middle = f"median {lengths.quantile(0.5)}, 95 % up to {lengths.quantile(0.95)}"
-    table.add_row("", "", f"{middle}, 99 % up to {lengths.quantile(0.99)}")
-    return table
+    rows.append(("", "", f"{middle}, 99 % up to {lengths.quantile(0.99)}"))
+    return plain_table(title, ("tokens", "sequences", ""), rows)
 
 
 def _suggest(report: Report, console: Console) -> None:
@@ -76,14 +76,16 @@ def _suggest(report: Report, console: Console) -> None:
 
 
 def _findings(report: Report) -> Table:
-    table = Table(title="findings", title_justify="left", show_lines=True)
-    for heading in ("", "finding", "where", "what to do"):
-        table.add_column(heading, overflow="fold")
-    for finding in report.findings:
-        severity = Text(finding.severity, _STYLES[finding.severity])
-        what = f"{Path(finding.file).name}: {finding.what}"
-        table.add_row(severity, Text(what), Text(_where(finding)), Text(finding.remedy))
-    return table
+    rows = (
+        (
+            Text(finding.severity, _STYLES[finding.severity]),
+            f"{Path(finding.file).name}: {finding.what}",
+            _where(finding),
+            finding.remedy,
+        )
+        for finding in report.findings
+    )
+    return plain_table("findings", ("", "finding", "where", "what to do"), rows, show_lines=True)
 
 
 def _where(finding: Finding) -> str:

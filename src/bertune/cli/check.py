@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         from bertune.checking.report import to_json
 
-        print(json.dumps(to_json(report), ensure_ascii=False))
+        print(json.dumps(to_json(report)))
     else:
         from rich.console import Console
 

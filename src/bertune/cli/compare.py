@@ -49,29 +49,27 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _runs(found: Mapping[str, Any]) -> "Table":
-    from rich.table import Table
+    from bertune.tables import plain_table
 
     title = f"{found['metric']} on {found['rows']} rows of {found['data']}"
-    table = Table("run", found["metric"], "95 % interval", title=title, title_justify="left")
-    for run in found["runs"]:
-        table.add_row(run["run"], f"{run['value']:.4f}", f"{run['low']:.4f} to {run['high']:.4f}")
-    return table
+    rows = ((run["run"], f"{run['value']:.4f}", f"{run['low']:.4f} to {run['high']:.4f}") for run in found["runs"])
+    return plain_table(title, ("run", found["metric"], "95 % interval"), rows)
 
 
 def _pairs(found: Mapping[str, Any]) -> "Table":
-    from rich.table import Table
+    from bertune.tables import plain_table
 
     title = "paired differences; p: probability of one as large where there is none"
     tests = {"p_bootstrap": "p bootstrap", "p_permutation": "p permutation", "p_mcnemar": "p McNemar"}
     shown = {name: head for name, head in tests.items() if any(name in pair for pair in found["pairs"])}
-    table = Table("first", "second", "second - first", "95 % interval", *shown.values(), title=title)
-    table.title_justify = "left"
-    for pair in found["pairs"]:
-        table.add_row(
+    rows = (
+        (
             pair["first"],
             pair["second"],
             f"{pair['difference']:+.4f}",
             f"{pair['low']:+.4f} to {pair['high']:+.4f}",
             *(f"{pair[name]:.3f}" if name in pair else "" for name in shown),
         )
-    return table
+        for pair in found["pairs"]
+    )
+    return plain_table(title, ("first", "second", "second - first", "95 % interval", *shown.values()), rows)

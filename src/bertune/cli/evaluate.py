@@ -3,8 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bertune.cli.using import UseOptions, load_for, parse_for_model
+from bertune.files.inputs import seekable
 from bertune.options import option
 
 
@@ -12,7 +14,7 @@ from bertune.options import option
 class EvaluateOptions:
     """Options of `bertune evaluate` alone."""
 
-    data: str = option(help="labelled data")
+    data: str = option(help="labelled data: a file, a pipe or - for standard input")
     feature_cache: bool = option(True, help="keep the tokens of large files for the next time")
     json: bool = option(False, help="print one JSON object on stdout")
 
@@ -22,12 +24,14 @@ def main(argv: Sequence[str]) -> None:
     about = "Metrics of a model on labelled data."
     (use, options), task_options = parse_for_model("bertune evaluate", about, [UseOptions, EvaluateOptions], argv)
     model = load_for(use, task_options)
-    metrics = model.evaluate(options.data, batch_size=use.batch_size, feature_cache=options.feature_cache)
+    with seekable(options.data, "--data") as path:
+        feature_cache = options.feature_cache and path == Path(options.data)
+        metrics = model.evaluate(path, batch_size=use.batch_size, feature_cache=feature_cache)
     if options.json:
         print(json.dumps(metrics))
         return
     from rich.console import Console
 
-    from bertune.progress import table_of
+    from bertune.tables import table_of
 
     Console().print(table_of(f"{use.model} on {options.data}", metrics))

@@ -33,11 +33,11 @@ def main(argv: Sequence[str]) -> None:
     files = [said.get(name) for name in ("config_file", "vocab_file")]
     facts = describe(sources[0], beside=Beside(*(None if file is None else Path(file) for file in files)))
     if said.get("json"):
-        print(json.dumps(facts, ensure_ascii=False))
+        print(json.dumps(facts))
         return
     from rich.console import Console
 
-    from bertune.progress import table_of
+    from bertune.tables import table_of
 
     Console().print(table_of(sources[0], {name: _shown(value) for name, value in facts.items()}))
 

@@ -1,11 +1,14 @@
 """`bertune VERB …`: finds the verb, imports only what it needs, turns errors into messages and exit statuses."""
 
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 
 import bertune
 from bertune.errors import FaultError, InputError, Interrupted
+from bertune.files.atomic_write import is_disk_fault
 
 VERBS = {
     "train": "fine-tune an encoder on labelled data",
@@ -22,6 +25,8 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0 done, 2 bad input or usage, 1 anything else."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a console's encoding lacks is shown as an escape
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
@@ -37,13 +42,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         start_logging()
         status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except FaultError as error:
+        _drop_output()
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
+    except BrokenPipeError:  # nobody reads on
+        _drop_output()
+        return 1
+    except OSError as error:
+        if not is_disk_fault(error):
+            raise
+        _drop_output()
+        print(f"error: {error.filename or 'standard output'}: cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     except Interrupted as error:
         print(error, file=sys.stderr)
@@ -52,6 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return status or 0
+
+
+def _drop_output() -> None:
+    """Where standard output can no longer be written, let the interpreter not fail again when it flushes at its end."""
+    try:
+        sys.stdout.flush()
+        return
+    except (OSError, ValueError):
+        pass
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # a stream without a descriptor, as in tests
+        return
 
 
 def _help() -> str:

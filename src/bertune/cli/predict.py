@@ -1,15 +1,16 @@
 """`bertune predict`."""
 
 import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from bertune.cli.using import UseOptions, load_for, parse_for_model
 from bertune.errors import InputError
+from bertune.files.inputs import seekable
+from bertune.files.outputs import check_output, open_output
 from bertune.options import option
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ SHOWN = 20
 class PredictOptions:
     """Options of `bertune predict` alone."""
 
-    input: str = option(help="data to answer; labels are not needed")
+    input: str = option(help="data to answer, a file, a pipe or - for standard input; labels are not needed")
     output: str | None = option(
-        None, help="file for the answers, one JSON object a line in input order; - for stdout; left out: a table"
+        None,
+        help="file, pipe or device for the answers, one JSON object a line in input order; - for standard output; "
+        "left out: a table of the first ones",
     )
 
 
@@ -32,42 +35,28 @@ def main(argv: Sequence[str]) -> None:
     """Answer every row of a file, as a stream."""
     about = "A model's answers for a file."
     (use, options), task_options = parse_for_model("bertune predict", about, [UseOptions, PredictOptions], argv)
-    if not Path(options.input).is_file():
+    if options.input != "-" and not Path(options.input).exists():
         raise InputError(f"--input {options.input}: no such file")
+    if options.output is not None:
+        check_output(options.output)
     model = load_for(use, task_options)
-    source = model.task.read(Path(options.input), labelled=False)
-    if options.output is None:
-        _show(model, list(islice(source, SHOWN)))
-        return
-    answers = model.predict_examples(source, batch_size=use.batch_size)
-    if options.output == "-":
-        _write(answers, sys.stdout)
-        return
-    target = Path(options.output)
-    if target.is_dir():
-        raise InputError(f"--output {target}: is a folder; name a file in it")
-    if not target.parent.is_dir():
-        raise InputError(f"--output {target}: there is no folder {target.parent}")
-    beside = target.with_name(target.name + ".writing")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            _write(answers, file)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with seekable(options.input, "--input") as path:
+        source = model.task.read(path, labelled=False)
+        if options.output is None:
+            _show(model, list(islice(source, SHOWN)))
+            return
+        with open_output(options.output) as stream:
+            for answer in model.predict_examples(source, batch_size=use.batch_size):
+                stream.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
 
 
 def _show(model: "Model", examples: list[Any]) -> None:
     """A table of the first answers, for people."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("input", "answer", "score", title=f"the first {len(examples)} answers; --output FILE writes all")
-    for example, answer in zip(examples, model.predict_examples(examples), strict=True):
-        table.add_row(*model.task.summary(example, answer))
-    Console().print(table)
+    from bertune.tables import plain_table
 
-
-def _write(answers: Iterable[dict[str, Any]], file: TextIO) -> None:
-    for answer in answers:
-        file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    title = f"the first {len(examples)} answers; --output FILE writes all"
+    answers = zip(examples, model.predict_examples(examples), strict=True)
+    rows = [model.task.summary(example, answer) for example, answer in answers]
+    Console().print(plain_table(title, ("input", "answer", "score"), rows))

@@ -1,11 +1,14 @@
 """`bertune vocab`."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.cli.arguments import parse
 from bertune.errors import InputError, Problems
+from bertune.files.atomic_write import is_special
+from bertune.files.outputs import check_output
 from bertune.options import option
 
 
@@ -15,7 +18,7 @@ class VocabOptions:
 
     train: list[str] = option(help="text, JSON lines or tables; names or patterns")  # noqa: RUF009 (it makes a field)
     size: int = option(help="entries of the vocabulary, special tokens included")
-    output: str = option(help="file to write, such as vocab.txt; must not exist")
+    output: str = option(help="file to write, such as vocab.txt, which must not exist; a pipe; - for standard output")
     text_column: str = option("text", help="column of the text in tables and JSON lines")
     do_lower_case: bool = option(True, help="lower-case the text and strip accents")
     min_frequency: int = option(2, help="how often two pieces must meet to be joined")
@@ -27,10 +30,13 @@ class VocabOptions:
             found.append(f"--size {self.size}: must be at least 100")
         if self.min_frequency < 1:
             found.append(f"--min-frequency {self.min_frequency}: must be at least 1")
-        if Path(self.output).exists():
+        if Path(self.output).is_file() and not self.output.startswith(("/dev/", "/proc/")):
             found.append(f"--output {self.output}: exists already; name a new file")
-        elif not Path(self.output).parent.is_dir():
-            found.append(f"--output {self.output}: there is no folder {Path(self.output).parent}")
+        else:
+            try:
+                check_output(self.output)
+            except InputError as error:
+                found.append(str(error))
         return found
 
 
@@ -64,5 +70,6 @@ def main(argv: Sequence[str]) -> None:
     if len(tokens) <= len(SPECIAL):
         raise InputError(f"--train {files[0]}: holds no text, so there are no words to learn")
     write_vocabulary(Path(options.output), tokens)
+    told = sys.stderr if options.output == "-" or is_special(Path(options.output)) else sys.stdout
     short = "" if len(tokens) >= options.size else f" (the text has no more; {options.size} were asked for)"
-    print(f"{options.output}: {len(tokens)} entries{short}")
+    print(f"{options.output}: {len(tokens)} entries{short}", file=told)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, cast
 
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text, listed, repeated, unknown_column
 from bertune.errors import InputError, Problems
+from bertune.files.inputs import refuse_pipe
 from bertune.files.text_files import MAX_RECORD, blocks, chunks, lines, unreadable
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give a file in it ({_LEGAL})")
         if path.exists():
+            refuse_pipe(path)
             return
         if not path.parent.is_dir():
             raise InputError(f"there is no file {path}: there is no folder {path.parent}")

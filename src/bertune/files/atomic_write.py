@@ -3,8 +3,12 @@
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+import stat
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from bertune.errors import FaultError, InputError
 
@@ -43,18 +47,49 @@ def sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8; what was there before stays until the new one is on disk.
 
+    Symbolic links are followed; a pipe or device is written to.
+
     Raises:
         OSError: it cannot be written; the old one is there still.
     """
-    beside = path.with_name(path.name + ".writing")
+    if is_special(path):
+        path.write_text(text, encoding="utf-8")
+        return
+    with replaced(path) as stream:
+        stream.write(text.encode())
+    sync(Path(os.path.realpath(path)).parent)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[IO[bytes]]:
+    """A stream to a new file that takes the place of `path`, links followed, when the block ends without an error.
+
+    It has the permissions of the file that it replaces.
+
+    Raises:
+        OSError: it cannot be written; the old file is still there.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".writing-{uuid.uuid4().hex}")
     try:
-        beside.write_text(text, encoding="utf-8")
-        sync(beside)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path names something that is there and is neither a regular file nor a folder: a pipe, a device."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def sync_tree(folder: Path) -> None:

@@ -17,13 +17,13 @@ from bertune.data.features import Features, join_pair, pack
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import unwritable
+from bertune.files.outputs import open_output
 from bertune.google.flags import parse_flags
 from bertune.google.running import RunFlags, run_program, set_up
 from bertune.google.starting import ModelFlags, check_positions, open_start, spared_by_source, take_over
 from bertune.hardware import fast_float32
 from bertune.inference.network import Network
 from bertune.options import option
-from bertune.tensorflow_formats.tensor_bundle import beside
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger("bertune.google.extract_features")  # also when run by `python -m`
@@ -74,14 +74,12 @@ def program(argv: Sequence[str]) -> None:
     output = Path(own.output_file)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with beside(output) as temporary:
-            with temporary.open("x", encoding="utf-8", newline="\n") as file, fast_float32(setting.device):
-                for line in _lines(own, network.encoder, start.words, layers):
-                    file.write(line)
-                    count += 1
-            temporary.replace(output)
     except OSError as error:
         raise unwritable(error, f"--output_file {output}: cannot be written ({error.strerror})") from error
+    with open_output(output, "--output_file") as file, fast_float32(setting.device):
+        for line in _lines(own, network.encoder, start.words, layers):
+            file.write(line.encode())
+            count += 1
     logger.info("%s: %d lines written", output, count)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bertune.files.atomic_write import write_text
 from bertune.google.squad_exact import GoogleExample, GoogleFeatures
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def write_google_predictions(
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(content, indent=4) + "\n", encoding="ascii", newline="\n")
+    write_text(path, json.dumps(content, indent=4) + "\n")
 
 
 def final_text(predicted: str, original: str, words: Words) -> str:

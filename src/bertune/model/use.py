@@ -29,6 +29,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import SAVED, finish_publishing, publish
+from bertune.files.inputs import refuse_pipe
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, fast_float32, leaves_host_free, prepare_process
 from bertune.inference.network import Network, infer
@@ -159,6 +160,7 @@ def read_labelled(task: Task[Any], path: Path) -> list[Any]:
     Raises:
         InputError: unreadable rows, or none at all.
     """
+    refuse_pipe(path)
     examples = list(task.read(path, labelled=True))
     if not examples:
         raise InputError(f"{path}: holds no examples")

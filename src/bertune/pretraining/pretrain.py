@@ -26,7 +26,8 @@ from bertune.model.use import Making, save_model
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.start import Start, open_start
-from bertune.progress import console, progress_bar, table_of
+from bertune.progress import console, progress_bar
+from bertune.tables import table_of
 from bertune.tasks.masking.head import PretrainingScores
 from bertune.tasks.options import PretrainingOptions
 from bertune.tasks.pretraining import Pretraining

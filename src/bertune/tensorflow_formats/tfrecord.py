@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.errors import InputError
-from bertune.files.atomic_write import unwritable
+from bertune.files.outputs import open_output
 from bertune.tensorflow_formats.crc32c import crc32c, masked
 from bertune.tensorflow_formats.protobuf import Message, WireError, bytes_field, varint
-from bertune.tensorflow_formats.tensor_bundle import beside
 
 Record = Mapping[str, npt.NDArray[Any] | Sequence[int] | Sequence[float] | Sequence[bytes] | Sequence[str]]
 """An Example by name of its features: whole numbers, floats, or texts and bytes."""
@@ -59,7 +58,7 @@ def is_tfrecord(path: Path) -> bool:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
-    """Write Examples, beside and renamed, so that a file is there whole or not at all.
+    """Write Examples; a regular file is there whole or not at all (see `open_output`).
 
     Returns: how many were written.
 
@@ -68,15 +67,10 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
         FaultError: the disk failed.
     """
     count = 0
-    try:
-        with beside(path) as temporary:
-            with temporary.open("wb") as file:
-                for record in records:
-                    file.write(framed(encode_example(record)))
-                    count += 1
-            temporary.replace(path)
-    except OSError as error:
-        raise unwritable(error, f"{path}: cannot be written: {error.strerror or error}") from None
+    with open_output(path, "--output_file") as file:
+        for record in records:
+            file.write(framed(encode_example(record)))
+            count += 1
     return count
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bertune.checkpoints.google import read_vocabulary
 from bertune.errors import InputError, Problems
+from bertune.files.outputs import open_output
 from bertune.files.text_files import lines as text_lines
 from bertune.ragged import Ragged
 from bertune.tokenization.tokenizer import Tokenizer
@@ -98,14 +99,11 @@ def extended(tokenizer: Tokenizer, file: Path) -> Extension | None:
 
 
 def write_vocabulary(path: Path, tokens: Sequence[str]) -> None:
-    """Write a vocab.txt, one entry a line, beside and renamed.
+    """Write a vocab.txt, one entry a line; see `open_output`.
 
     Raises:
         InputError: it cannot be written.
+        FaultError: the disk is full or broken.
     """
-    beside = path.with_name(path.name + ".writing")
-    try:
-        beside.write_bytes("".join(f"{token}\n" for token in tokens).encode())
-        beside.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with open_output(path) as stream:
+        stream.write("".join(f"{token}\n" for token in tokens).encode())

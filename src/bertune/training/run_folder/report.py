@@ -12,7 +12,7 @@ from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.model.facts import RECORD_KEY
-from bertune.progress import table_of
+from bertune.tables import plain_table, table_of
 from bertune.training.loop.state import Progress
 from bertune.training.run_folder.errors import writing
 from bertune.training.runs.restarts import Tries
@@ -102,8 +102,8 @@ def closing_table(title: str, metrics: Scores, baselines: Mapping[str, Scores]) 
     """The model's figures, and beside them those of simple methods."""
     if not baselines:
         return table_of(title, metrics)
-    table = Table("", "model", *baselines, title=title, title_justify="left")
-    for name, value in metrics.items():
-        others = (f"{found[name]:.4f}" if name in found else "" for found in baselines.values())
-        table.add_row(name, f"{value:.4f}", *others)
-    return table
+    rows = (
+        (name, f"{value:.4f}", *(f"{found[name]:.4f}" if name in found else "" for found in baselines.values()))
+        for name, value in metrics.items()
+    )
+    return plain_table(title, ("", "model", *baselines), rows)

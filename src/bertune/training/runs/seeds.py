@@ -21,6 +21,7 @@ from bertune.errors import InputError
 from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
 from bertune.model.use import MODEL_FILE
+from bertune.tables import plain_table
 from bertune.training.loop.loop import is_better
 from bertune.training.run_folder.errors import writing
 from bertune.training.run_folder.report import finished
@@ -100,13 +101,12 @@ class Seeds:
     def table(self, title: str, baselines: Mapping[str, Mapping[str, float]]) -> Table:
         """A column a seed, the best marked, mean and deviation, and simple methods beside them."""
         heads = [f"seed {seed}{' (best)' if seed == self.best else ''}" for seed in self.metrics]
-        table = Table("", *heads, "mean", "deviation", *baselines, title=title, title_justify="left")
-        mean, deviation = self.mean, self.deviation
+        mean, deviation, rows = self.mean, self.deviation, []
         for name in mean:
             values = [one[name] for one in self.metrics.values()]
             others = (f"{found[name]:.4f}" if name in found else "" for found in baselines.values())
-            table.add_row(name, *(f"{value:.4f}" for value in (*values, mean[name], deviation[name])), *others)
-        return table
+            rows.append((name, *(f"{value:.4f}" for value in (*values, mean[name], deviation[name])), *others))
+        return plain_table(title, ("", *heads, "mean", "deviation", *baselines), rows)
 
 
 def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSeed, *, resume: bool) -> Seeds:
