@@ -247,13 +247,17 @@ def measure(sizes: Sizes, seconds: float) -> list[dict[str, Any]]:
 def show(results: list[dict[str, Any]]) -> Table:
     """A row for each kernel, columns for each level and type: milliseconds, PyTorch's, how many times faster."""
     columns = list(dict.fromkeys((result["level"], result["dtype"]) for result in results))
-    table = Table("kernel", *(f"{level}\n{dtype}" for level, dtype in columns), title="ms / PyTorch's ms = times faster")
+    table = Table(
+        "kernel", *(f"{level}\n{dtype}" for level, dtype in columns), title="ms / PyTorch's ms = times faster"
+    )
     for kernel in dict.fromkeys(result["kernel"] for result in results):
         cells = []
         for column in columns:
             found = [r for r in results if (r["level"], r["dtype"]) == column and r["kernel"] == kernel]
             cells.append(
-                "".join(f"{r['ours_ms']:.2f} / {r['pytorch_ms']:.2f} = {r['pytorch_ms'] / r['ours_ms']:.1f}x" for r in found)
+                "".join(
+                    f"{r['ours_ms']:.2f} / {r['pytorch_ms']:.2f} = {r['pytorch_ms'] / r['ours_ms']:.1f}x" for r in found
+                )
             )
         table.add_row(kernel, *cells)
     return table
