@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workers import Worker, keep, machine, take_turns
+from benchmarks.machine import machine, save_result
+from benchmarks.workers import Worker, take_turns
 from benchmarks.workloads import mrpc_folder
 
 
@@ -28,7 +29,7 @@ def run(comparisons: list[Comparison]) -> None:
     table = Table("job", "encoder", "bertune", "examples/s", "peer", "examples/s", "ratio", "of the limit")
     for comparison in comparisons:
         result = measure(comparison)
-        keep(comparison.job, result)
+        save_result(comparison.job, result)
         table.add_row(
             comparison.job,
             comparison.encoder,

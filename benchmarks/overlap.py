@@ -19,7 +19,8 @@ from unittest import mock
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workers import ROOT, keep, machine, say
+from benchmarks.machine import ROOT, save_result
+from benchmarks.workers import say
 from benchmarks.workloads import WORDS
 
 UPDATES = (1, 100, 400)
@@ -106,7 +107,7 @@ def main() -> None:
         medians[way] = {str(number): statistics.median(one[str(number)] for one in found) for number in UPDATES}
         table.add_row(way, *(f"{seconds:.1f}" for seconds in medians[way].values()))
     Console().print(table)
-    keep("overlap", {"rows": rows, **medians, "runs": runs, "machine": machine()})
+    save_result("overlap", {"rows": rows, **medians, "runs": runs})
 
 
 if __name__ == "__main__":
