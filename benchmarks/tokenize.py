@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
 
-from benchmarks.peer import minilm
 from benchmarks.machine import save_result
+from benchmarks.peer import minilm
 from benchmarks.workloads import mrpc_folder
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.feature_store import FeatureStore
