@@ -49,9 +49,13 @@ def cpu_name() -> str:
         fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
     if fields.get("vendor_id") != "AuthenticAMD":
         return name
-    family, model = int(fields["cpu family"]), int(fields["model"])
-    core = next((core for at, low, high, core in ZEN if at == family and low <= model <= high), None)
+    core = amd_core(int(fields["cpu family"]), int(fields["model"]))
     return f"{name} ({core})" if core else name
+
+
+def amd_core(family: int, model: int) -> str | None:
+    """AMD's name of the core; None where it is not known here."""
+    return next((core for at, low, high, core in ZEN if at == family and low <= model <= high), None)
 
 
 def machine() -> dict[str, Any]:
