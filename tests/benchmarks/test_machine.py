@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from bertune.encoder.encoder import Encoder
 from bertune.inference.network import Network
 
 
-def test_every_result_names_processor_instruction_set_threads_and_torch(tmp_path, monkeypatch, capsys):
+def test_every_result_names_processor_instruction_set_threads_and_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     (tmp_path / "benchmarks").mkdir()
     machine.save_result("startup", {"help": 0.02})
@@ -29,7 +32,7 @@ def test_every_result_names_processor_instruction_set_threads_and_torch(tmp_path
     assert capsys.readouterr().out.splitlines() == file.read_text().splitlines()
 
 
-def test_avx2_holds_bertune_and_the_libraries_of_its_peers():
+def test_avx2_holds_bertune_and_the_libraries_of_its_peers() -> None:
     variables = machine.environment("avx2")
     assert variables == machine.environment("x86-64-v3") == processor.held_to("x86-64-v3")
     assert variables["ATEN_CPU_CAPABILITY"] == "avx2"
@@ -40,22 +43,22 @@ def test_avx2_holds_bertune_and_the_libraries_of_its_peers():
     ("fields", "core"),
     [((25, 17), "Zen 4"), ((25, 0x61), "Zen 4"), ((25, 1), "Zen 3"), ((23, 49), "Zen 2"), ((26, 2), "Zen 5")],
 )
-def test_amd_cores_have_their_names(fields, core):
+def test_amd_cores_have_their_names(fields: tuple[int, int], core: str) -> None:
     assert machine.amd_core(*fields) == core
 
 
-def test_a_family_without_a_name_has_none():
+def test_a_family_without_a_name_has_none() -> None:
     assert machine.amd_core(99, 1) is None
 
 
-def test_the_rate_is_that_of_the_fastest_route(monkeypatch):
+def test_the_rate_is_that_of_the_fastest_route(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "TOKENS", (32,))
     found = machine.matrix_rate("fp32", torch.device("cpu"))
     assert found["gflops"] == max(found["routes"].values()) == found["routes"][found["route"]]
     assert "PyTorch's default" in found["routes"]
 
 
-def test_the_work_is_what_an_answer_from_the_first_token_needs():
+def test_the_work_is_what_an_answer_from_the_first_token_needs() -> None:
     config = EncoderConfig(
         vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
     )
@@ -64,7 +67,7 @@ def test_the_work_is_what_an_answer_from_the_first_token_needs():
     assert operations_per_sequence(network, 10.0) == 2 * (10 * layer + 10 * 2 * 64 + (layer - 2 * 64))
 
 
-def test_each_precision_meets_the_peers_that_compute_in_it(monkeypatch):
+def test_each_precision_meets_the_peers_that_compute_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["predict", "--isa", "avx2", "--encoder", "minilm"])
     (only,) = predict.comparisons(compare.choose(""))
     assert only.own == "fp32"
