@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.workers import ROOT, keep, machine
+from benchmarks.machine import ROOT, describe, machine, save_result
 from bertune import processor
 from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
@@ -247,18 +247,14 @@ def measure(sizes: Sizes, seconds: float) -> list[dict[str, Any]]:
 def show(results: list[dict[str, Any]]) -> Table:
     """A row for each kernel, columns for each level and type: milliseconds, PyTorch's, how many times faster."""
     columns = list(dict.fromkeys((result["level"], result["dtype"]) for result in results))
-    table = Table(
-        "kernel", *(f"{level}\n{dtype}" for level, dtype in columns), title="ms / PyTorch's ms = times faster"
-    )
+    title = f"milliseconds / PyTorch's = times faster; {describe(machine())}"
+    table = Table("kernel", *(f"{level}\n{dtype}" for level, dtype in columns), title=title)
     for kernel in dict.fromkeys(result["kernel"] for result in results):
         cells = []
         for column in columns:
             found = [r for r in results if (r["level"], r["dtype"]) == column and r["kernel"] == kernel]
-            cells.append(
-                "".join(
-                    f"{r['ours_ms']:.2f} / {r['pytorch_ms']:.2f} = {r['pytorch_ms'] / r['ours_ms']:.1f}x" for r in found
-                )
-            )
+            times = [(result["ours_ms"], result["pytorch_ms"]) for result in found]
+            cells.append("".join(f"{ours:.2f} / {theirs:.2f} = {theirs / ours:.1f}x" for ours, theirs in times))
         table.add_row(kernel, *cells)
     return table
 
@@ -292,7 +288,7 @@ def main() -> None:
             print(json.dumps(result))
     else:
         Console(width=max(80, 40 + 30 * len({(r["level"], r["dtype"]) for r in results}))).print(show(results))
-    keep("kernels", {"encoder": options.encoder, "results": results, "machine": machine()})
+    save_result("kernels", {"encoder": options.encoder, "results": results})
 
 
 if __name__ == "__main__":
