@@ -13,7 +13,7 @@ def printed(table: object, encoding: str = "utf-8") -> str:
     stream = io.TextIOWrapper(io.BytesIO(), encoding, errors="backslashreplace")
     Console(file=stream, width=200).print(table)
     stream.flush()
-    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    return stream.buffer.getvalue().decode(encoding)
 
 
 @pytest.mark.parametrize("text", ["[/INST]", "[red]x[/red]", "[/]", "[link=a]", "a [bold", "\\[x]", "[@click=f]y[/]"])

@@ -13,6 +13,7 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, fast_float32
 from bertune.inference.network import Network, infer
 from bertune.model.use import load
+from bertune.option_values import whole_number
 from bertune.tasks.embedding import Pair, PoolingHead
 from bertune.tasks.options import POOLINGS, EmbeddingOptions
 from bertune.tasks.texts import by_example, text_features
@@ -51,7 +52,10 @@ class Embedder:
         if self.pooling not in POOLINGS:
             raise InputError(f"embed: pooling {self.pooling!r}; known: {', '.join(POOLINGS)}")
         most = network.encoder.config.max_position_embeddings
-        self.max_seq_length = min(told_length or most, most) if max_seq_length is None else max_seq_length
+        if max_seq_length is None:
+            self.max_seq_length = min(told_length or most, most)
+        else:
+            self.max_seq_length = whole_number("embed: max_seq_length", max_seq_length)
         if not 3 <= self.max_seq_length <= most:
             raise InputError(f"embed: max_seq_length {self.max_seq_length}; must lie between 3 and {most}")
         self.long_text, self.normalize = options.long_text, normalize
@@ -68,6 +72,7 @@ class Embedder:
 
     def __call__(self, texts: Sequence[str], *, batch_size: int = 256) -> npt.NDArray[np.float32]:
         """Vectors of texts, in their order; of a text in several windows their mean. Shape: (texts, width)."""
+        batch_size = whole_number("embed: batch_size", batch_size)
         pairs = [Pair(text) for text in texts]
         features = text_features(pairs, self.tokenizer, self.max_seq_length, {}, self.long_text)
         with fast_float32(self.network.device):

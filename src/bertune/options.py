@@ -12,8 +12,8 @@ PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) -> Any:
     """A dataclass field that the command line shows with this help. Without a default it must be given.
 
-    metadata: `choices`, the legal values; `fixed`, True where a model's form depends on it, so that it stays as it was
-    in training.
+    metadata: `choices`, the legal values; `minimum`, the least legal one; `fixed`, True where a model's form depends on
+    it, so that it stays as it was in training.
     """
     extra = {"help": help, **metadata}
     if isinstance(default, list):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bertune.errors import InputError, Problems
+from bertune.option_values import limits_broken
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -70,9 +71,8 @@ def parse(
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:
             problems.add(f"{prog}: needs {flag(name)} ({field.metadata['help']})")
-        choices = field.metadata.get("choices")
-        if choices and name in values and values[name] not in choices:
-            problems.add(f"{flag(name)} {values[name]}: must be one of {', '.join(choices)}")
+        if name in values:
+            problems.extend(limits_broken(field, values[name]))
     problems.raise_if_any()
     return values
 

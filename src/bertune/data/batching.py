@@ -15,7 +15,12 @@ def shuffled_batches(
 
     Packed batches carry no padding, so sequences need no sorting by length and every batch is a fair sample.
     With several ranks each takes its share of every batch.
+
+    Raises:
+        ValueError: a batch of no sequence.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size}: must be at least 1")
     order = np.random.default_rng((seed, epoch)).permutation(sequences)
     batches = [order[start : start + batch_size] for start in range(0, sequences, batch_size)]
     return [batch[rank::world] for batch in batches]
@@ -25,7 +30,12 @@ def sorted_batches(lengths: npt.NDArray[np.int64], *, max_tokens: int, max_seque
     """Sequences of similar length together, longest first, up to a number of tokens and of sequences a batch.
 
     A single sequence longer than `max_tokens` makes a batch of its own.
+
+    Raises:
+        ValueError: batches of no sequence.
     """
+    if max_sequences < 1:
+        raise ValueError(f"max_sequences {max_sequences}: must be at least 1")
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

@@ -4,7 +4,7 @@ Embeddings, norms, attention, pooler and heads stay as they are. Only for predic
 their own data (`Model.check_int8`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,16 @@ class _Product(NamedTuple):
     packed: Tensor
     scale: Tensor
     zero: Tensor
+    inputs: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy, which do not take oneDNN's own order: the matrix is read back by multiplying it."""
+        ones = torch.ones_like(self.scale)
+        eye = torch.eye(self.inputs, dtype=torch.uint8) + ZERO
+        product = torch.ops.onednn.qlinear_pointwise(
+            eye, 1.0, ZERO, self.packed, ones, self.zero, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return _prepared, (product.T.round().to(torch.int8).contiguous(), self.scale)
 
     def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Rows (T, inputs), as `quantize_rows` gives it, times the weight; rows still lack their own scale."""
@@ -48,8 +58,12 @@ def _quantized(linear: Linear) -> _Product:
     weight = linear.weight.detach().float()
     scale = weight.abs().amax(1).clamp(min=1e-12) / 127
     rounded = (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return _prepared(rounded, scale)
+
+
+def _prepared(rounded: Tensor, scale: Tensor) -> _Product:
     packed = torch.ops.onednn.qlinear_prepack(rounded, None)
-    return _Product(packed, scale, torch.zeros(len(scale), dtype=torch.int64))
+    return _Product(packed, scale, torch.zeros(len(scale), dtype=torch.int64), rounded.shape[1])
 
 
 class Int8Layer(nn.Module):

@@ -34,6 +34,18 @@ class Linear(nn.Module):
         except RuntimeError:  # a type that oneDNN does not multiply on this machine
             self.packed = None
 
+    def __getstate__(self) -> dict[str, object]:
+        """For pickle and copy: without oneDNN's own layout, which neither takes; the copy packs again."""
+        state: dict[str, object] = self.__dict__ | {"packed": None, "_pack_again": self.packed is not None}
+        return state
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Restore, and pack where the original was packed."""
+        pack = state.pop("_pack_again", False)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if pack:
+            self.pack()
+
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Give x Wᵀ, plus a bias of x's type. Shape: (tokens, inputs) → (tokens, outputs)."""
         if self.packed is None or torch.is_grad_enabled():

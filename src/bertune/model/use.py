@@ -34,6 +34,7 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, fast_float32, leaves_host_free, prepare_process
 from bertune.inference.network import Network, infer
 from bertune.model.card import model_card
+from bertune.option_values import whole_number
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
@@ -76,6 +77,7 @@ class Model:
         Raises:
             InputError: an item that the task cannot take.
         """
+        batch_size = whole_number("predict: batch_size", batch_size)
         if isinstance(items, str | Mapping):
             raise InputError(f"predict takes a list of items, not a single {type(items).__name__}; write [item]")
         examples: Iterable[Any] = map(self.task.example, items)
@@ -92,6 +94,7 @@ class Model:
         def tokenized(chunk: list[Any]) -> Features:
             return self.task.featurize(chunk, self.tokenizer, self.max_seq_length, purpose="predict")
 
+        batch_size = whole_number("predict: batch_size", batch_size)
         ahead = leaves_host_free(self.network.device)
         with closing(in_chunks(tokenized, examples, CHUNK, ahead=ahead)) as chunks:
             for chunk, features in chunks:
@@ -129,6 +132,7 @@ class Model:
 
         if not isinstance(self.task, Pretraining):
             raise InputError(f"fill_mask: this model's task is {self.task.name}; it takes one of `bertune pretrain`")
+        top_k = whole_number("fill_mask: top_k", top_k)
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
         return task.candidates(text, replace(self, task=task).predict([text])[0])
 
@@ -143,7 +147,7 @@ class Model:
         Raises:
             InputError: unreadable data, or labels that the model does not know.
         """
-        path = Path(path)
+        path, batch_size = Path(path), whole_number("evaluate: batch_size", batch_size)
         source, examples = read_hashed(self.task, path) if feature_cache else (None, read_labelled(self.task, path))
         problems = Problems()
         problems.extend(self.task.problems(examples, path))

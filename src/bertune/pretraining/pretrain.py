@@ -23,6 +23,7 @@ from bertune.inference.network import Network
 from bertune.model.facts import RECORD_KEY, facts
 from bertune.model.inputs import encoder_sha256, files_sha256
 from bertune.model.use import Making, save_model
+from bertune.option_values import checked_values
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.start import Start, open_start
@@ -71,7 +72,7 @@ def pretrain(**options: Any) -> TrainResult:
             values[name] = [given]
         elif given is not None:
             values[name] = [str(path) for path in given]
-    return run(PretrainOptions(**values))
+    return run(PretrainOptions(**checked_values(PretrainOptions, values)))
 
 
 def run(options: PretrainOptions) -> TrainResult:

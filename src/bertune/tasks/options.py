@@ -167,11 +167,11 @@ class QuestionOptions:
         choices=("window", "truncate"),
     )
     layers: str = layers_option()
-    doc_stride: int = option(128, help="tokens from one window's start to the next over a long context")
-    max_query_length: int = option(64, help="tokens of the question that are kept")
-    max_answer_length: int = option(30, help="tokens of the longest answer")
-    n_best: int = option(20, help="candidates considered for a question")
-    top_k: int = option(1, help="answers given for a question; more than 1 adds them as a list")
+    doc_stride: int = option(128, help="tokens from one window's start to the next over a long context", minimum=1)
+    max_query_length: int = option(64, help="tokens of the question that are kept", minimum=1)
+    max_answer_length: int = option(30, help="tokens of the longest answer", minimum=1)
+    n_best: int = option(20, help="candidates considered for a question", minimum=1)
+    top_k: int = option(1, help="answers given for a question; more than 1 adds them as a list", minimum=1)
     null_threshold: float | None = option(
         None, help="answer nothing when that scores this much above the best span; left out: tuned on validation data"
     )
@@ -201,7 +201,7 @@ class TokenOptions(ReadingOptions, LossOptions):
     layers: str = layers_option()
     model_scheme: str = option("bio", help="scheme of the tags that the model gives", choices=WRITTEN_AS, fixed=True)
     doc_stride: int | None = option(
-        None, help="tokens from one window's start to the next over a long text; left out: half of a window"
+        None, help="tokens from one window's start to the next over a long text; left out: half of a window", minimum=1
     )
 
 
@@ -211,4 +211,4 @@ class PretrainingOptions:
 
     text_column: str = option("text", help="column of the text in tables and JSON lines")
     mask_probability: float = option(0.15, help="share of a sequence's tokens to predict")
-    top_k: int = option(5, help=f"answers for a [MASK], at most {CANDIDATES}")
+    top_k: int = option(5, help=f"answers for a [MASK], at most {CANDIDATES}", minimum=1)

@@ -21,6 +21,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
+from bertune.option_values import checked_values
 from bertune.tasks.names import TASKS, is_task_file, require_task
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -227,7 +228,7 @@ def _made(name: str, kind: Any, options: Mapping[str, Any] | None) -> Task[Any]:
     strange = [option for option in options or {} if option not in known]
     if strange:
         raise InputError(f"task {name}: no option {', '.join(strange)}; it has: {', '.join(known)}")
-    made: Task[Any] = kind(name, kind.Options(**(options or {})))
+    made: Task[Any] = kind(name, kind.Options(**checked_values(kind.Options, options or {})))
     return made
 
 

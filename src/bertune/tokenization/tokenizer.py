@@ -25,6 +25,7 @@ from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.files.text_files import small_file
 from bertune.ragged import IntArray, Ragged
+from bertune.tokenization.saved_rules import with_google_rules, without_google_rules
 from bertune.tokenization.special_tokens import SpecialTokens, find_special
 
 _LONGEST_WORD = 200  # characters that Google's code still takes apart; a longer word is [UNK]
@@ -84,7 +85,7 @@ class _GoogleWords:
         self._differing: set[str] = set()
 
     def words(self, text: str) -> list[str]:
-        return [_text(word) for word in self.aligned(text)] if self.differing([text]) else self._stock(text)
+        return [_text(word) for word in self.aligned(text)] if self.differing([text]) else self.stock(text)
 
     def aligned(self, text: str) -> list[_Word]:
         """The words of any text, with where their characters came from."""
@@ -117,9 +118,9 @@ class _GoogleWords:
         context = char == "Σ" or (unicodedata.combining(char) and unicodedata.category(char) != "Mn")
         if (self.lower and context) or _SURROGATE.match(char):  # the library takes no surrogates
             return True
-        return self._stock(f"a{char}b") != [_text(word) for word in self.aligned(f"a{char}b")]
+        return self.stock(f"a{char}b") != [_text(word) for word in self.aligned(f"a{char}b")]
 
-    def _stock(self, text: str) -> list[str]:
+    def stock(self, text: str) -> list[str]:
         return [word for word, _ in self.pre_tokenizer.pre_tokenize_str(self.normalizer.normalize_str(text))]
 
 
@@ -189,6 +190,7 @@ class Tokenizer:
         if not isinstance(casing, bool | None):
             raise InputError(f"{folder / 'tokenizer_config.json'}: do_lower_case is {casing!r}; known: true, false")
         file, tree = _read_rules(folder, config | {"do_lower_case": casing})
+        tree = without_google_rules(tree)
         with _told(f"{file}: not a tokenizer that the tokenizers library reads"):
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
             backend.no_truncation()
@@ -293,7 +295,10 @@ class Tokenizer:
             folder: where to; made if missing.
             max_length: tokens of the longest sequence that the model takes.
         """
-        backend = tokenizers.Tokenizer.from_str(self._source)
+        tree = json.loads(self._source)
+        if self._exact:
+            tree = with_google_rules(tree, bool(self.do_lower_case), self._words.words, self._words.stock)
+        backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
         kind = "PreTrainedTokenizerFast"  # reads tokenizer.json as it is; BertTokenizer would cut words off at 100
         named = {f"{name}_token": self._tokens[i] for name, i in self.special.ids.items()}
         config = named | self._config | {"tokenizer_class": kind, "model_max_length": max_length}

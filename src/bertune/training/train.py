@@ -22,6 +22,7 @@ from bertune.inference.network import Network
 from bertune.model.facts import RECORD_KEY, facts
 from bertune.model.inputs import encoder_sha256
 from bertune.model.use import Making, evaluate, save_model
+from bertune.option_values import checked_values
 from bertune.progress import console
 from bertune.tasks.task import Logits, Task, new_task, task_kind
 from bertune.tasks.task_files import task_file_of
@@ -83,7 +84,10 @@ def train(**options: Any) -> TrainResult:
         for name, value in options.items()
         if name in known
     }
-    return run(TrainOptions(**general), {name: value for name, value in options.items() if name in own})
+    return run(
+        TrainOptions(**checked_values(TrainOptions, general)),
+        {name: value for name, value in options.items() if name in own},
+    )
 
 
 def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:

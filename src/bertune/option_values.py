@@ -1,0 +1,106 @@
+"""Values of options that do not come through the command line's parser: from Python, or from a saved model's JSON."""
+
+import dataclasses
+import difflib
+import numbers
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bertune.errors import InputError, Problems
+
+
+def checked_values(tree: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for the fields of a dataclass of options, each in the type of its field; numpy's numbers become Python's.
+
+    Args:
+        tree: a dataclass made with `option`.
+        values: by name; names that the dataclass lacks are left out.
+
+    Raises:
+        InputError: values of another type, not among the legal ones, or below the least legal one; all at once.
+    """
+    hints, problems, checked = typing.get_type_hints(tree), Problems(), {}
+    for field in dataclasses.fields(tree):
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        flag = "--" + field.name.replace("_", "-")
+        try:
+            checked[field.name] = value = _converted(value, hints[field.name])
+        except TypeError:
+            problems.add(f"{flag} {value!r}: expected {_described(hints[field.name])}, not {type(value).__name__}")
+            continue
+        problems.extend(limits_broken(field, value))
+    problems.raise_if_any()
+    return checked
+
+
+def limits_broken(field: dataclasses.Field[Any], value: object) -> list[str]:
+    """Why a value is not legal for an option: not one of its `choices`, below its `minimum`."""
+    flag = "--" + field.name.replace("_", "-")
+    choices, minimum = field.metadata.get("choices"), field.metadata.get("minimum")
+    if choices and value is not None and value not in choices:
+        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        return [f"{flag} {value}: must be one of {', '.join(map(str, choices))}{meant}"]
+    if minimum is not None and isinstance(value, int | float) and not value >= minimum:
+        return [f"{flag} {value}: must be at least {minimum}"]
+    return []
+
+
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """An argument of a Python function that counts something.
+
+    Args:
+        name: of the function and its argument, for messages.
+        value: the argument.
+        least: the smallest legal one.
+
+    Raises:
+        InputError: no whole number, or a smaller one.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InputError(f"{name} {value!r}: expected a whole number, not {type(value).__name__}")
+    if value < least:
+        raise InputError(f"{name} {value}: must be at least {least}")
+    return int(value)
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        for part in typing.get_args(hint):
+            try:
+                return _converted(value, part)
+            except TypeError:
+                continue
+        raise TypeError
+    if typing.get_origin(hint) is typing.Literal:
+        legal = value in typing.get_args(hint) if isinstance(value, str) else False
+    elif hint is bool:
+        legal, value = isinstance(value, bool) or type(value).__name__ == "bool", bool(value)
+    elif hint in (int, float):
+        of = numbers.Integral if hint is int else numbers.Real
+        legal = isinstance(value, of) and not isinstance(value, bool)
+        value = hint(value) if legal else value
+    elif hint is str:
+        legal = isinstance(value, str | Path)
+        value = str(value) if legal else value
+    elif typing.get_origin(hint) is list:
+        legal = isinstance(value, str | Sequence | Mapping)  # a mapping: class weights by label
+    else:
+        legal = value is None if hint is type(None) else True
+    if not legal:
+        raise TypeError
+    return value
+
+
+def _described(hint: Any) -> str:
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return " or ".join(_described(part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    names = {int: "a whole number", float: "a number", str: "text", bool: "True or False", type(None): "None"}
+    return "a list" if typing.get_origin(hint) is list else names.get(hint, getattr(hint, "__name__", str(hint)))
