@@ -104,9 +104,9 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple[float, float
     found: dict[int, list[tuple[float, float]]] = {}
     tell = loop._tell
 
-    def told(keeper: Any, bar: Any, progress: Any, plan: Any, step: int, loss: float, norm: float) -> None:
+    def told(checkpointer: Any, bar: Any, progress: Any, plan: Any, step: int, loss: float, norm: float) -> None:
         found.setdefault(step, []).append((loss, norm))
-        tell(keeper, bar, progress, plan, step, loss, norm)
+        tell(checkpointer, bar, progress, plan, step, loss, norm)
 
     monkeypatch.setattr(loop, "_tell", told)
     return found

@@ -18,8 +18,8 @@ from bertune.cuda.recording import CANNOT_RECORD, Recorder, Work
 from bertune.cuda.resident import ResidentFeatures, Size
 from bertune.encoder.transfer import ToHost, to_device
 from bertune.training.loop.randomness import bookmark
-from bertune.training.loop.state import Parts
-from bertune.training.loop.update import Numbers, computed
+from bertune.training.loop.state import TrainingSetup
+from bertune.training.loop.update import StepMetrics, computed
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,9 @@ class RecordedUpdates:
         self._recorded.clear()
         self._gave_up = True
 
-    def run(self, parts: Parts, units: npt.NDArray[np.int64], rate: float, directly: Callable[[], Numbers]) -> Numbers:
+    def run(
+        self, setup: TrainingSetup, units: npt.NDArray[np.int64], rate: float, directly: Callable[[], StepMetrics]
+    ) -> StepMetrics:
         """One update on the units at these places, with this learning rate.
 
         directly: makes it operation by operation.
@@ -84,20 +86,20 @@ class RecordedUpdates:
             rows, size = data.rows_of(units)
             known = self._recorded.get(size)
             if known is None and self._to_be_recorded(units, size):
-                known = self._record(parts, data, rows, size)
+                known = self._record(setup, data, rows, size)
             if known is None:
                 return self._directly(size, directly)
             known.chosen.copy_(to_device(torch.from_numpy(rows), known.chosen.device), non_blocking=True)
             known.rate.fill_(rate)
             known.replay()
-            return Numbers(ToHost(known.values))
+            return StepMetrics(ToHost(known.values))
 
     def _to_be_recorded(self, units: npt.NDArray[np.int64], size: Size) -> bool:
         if self._gave_up or self._made < _WARM_UP or len(self._recorded) >= MOST_GRAPHS:
             return False
         return size in self._seen and self._batch_size in (None, len(units))
 
-    def _directly(self, size: Size, directly: Callable[[], Numbers]) -> Numbers:
+    def _directly(self, size: Size, directly: Callable[[], StepMetrics]) -> StepMetrics:
         """Operation by operation; the second time watched for what no graph could hold."""
         self._seen.add(size)
         self._made += 1
@@ -111,24 +113,24 @@ class RecordedUpdates:
         return numbers
 
     def _record(
-        self, parts: Parts, data: ResidentFeatures, rows: npt.NDArray[np.int64], size: Size
+        self, setup: TrainingSetup, data: ResidentFeatures, rows: npt.NDArray[np.int64], size: Size
     ) -> _Recorded | None:
         """A recorded update of this size; None where it fails, and then none is recorded any more."""
-        device = parts.network.device
+        device = setup.network.device
         chosen = to_device(torch.from_numpy(rows), device)
         rate = torch.zeros((), device=device)
         values = torch.zeros(2, device=device, dtype=torch.float64)
 
         def work() -> None:
             batch = data.packed(chosen, size, _NO_ROWS)
-            values.copy_(computed(parts, [batch], rate, several=False))
+            values.copy_(computed(setup, [batch], rate, several=False))
 
         rewind = bookmark()
         try:
             replay = self._recorder.record(work)
         except CANNOT_RECORD as error:
             self.forget()
-            parts.optimizer.clear()
+            setup.optimizer.clear()
             rewind()
             told = str(error).partition("\n")[0]
             logger.warning("recording an update as a CUDA graph failed (%s); going on without", told)

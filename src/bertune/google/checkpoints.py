@@ -22,8 +22,8 @@ from bertune.inference.network import Network
 from bertune.progress import Curves
 from bertune.tensorflow_formats.tensor_bundle import Array, TensorBundle, write_bundle
 from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.state import Progress
-from bertune.training.run_folder.errors import writing
+from bertune.training.loop.state import TrainState
+from bertune.training.run_folder.errors import disk_errors
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class OutputFolder:
         self._network, self._names = network, names
         self._curves = Curves(folder)
 
-    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+    def save_checkpoint(self, optimizer: AdamW, progress: TrainState) -> None:
         """Write weights, moments and step; the oldest checkpoints beyond `keep` go once this one is whole.
 
         Raises:
@@ -105,7 +105,7 @@ class OutputFolder:
         name = f"model.ckpt-{progress.step}"
         logger.info("saving checkpoint %s", self.folder / name)
         try:
-            with writing(self.folder / name, 0):
+            with disk_errors(self.folder / name, 0):
                 write_bundle(self.folder / name, arrays)
                 self._list(name)
         except (InputError, FaultError) as error:
@@ -142,7 +142,7 @@ class OutputFolder:
         """Write what is left of the curves."""
         self._curves.close()
 
-    def restore(self, optimizer: AdamW, prefix: Path, step: int) -> Progress:
+    def restore(self, optimizer: AdamW, prefix: Path, step: int) -> TrainState:
         """Take up a checkpoint's moments; the weights are in the network already."""
         bundle = TensorBundle(prefix)
         before = optimizer.state()
@@ -164,7 +164,7 @@ class OutputFolder:
         if fresh:
             logger.warning("%s lacks %d of Adam's moments; they start at zero", prefix, fresh)
         optimizer.restore(state)
-        return Progress(step=step, epoch=step)
+        return TrainState(step=step, epoch=step)
 
 
 def _trained(state: Mapping[str, Tensor]) -> list[str]:
@@ -178,5 +178,5 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         FaultError: it cannot be written.
     """
-    with writing(path, 0):
+    with disk_errors(path, 0):
         files.write_text(path, text)

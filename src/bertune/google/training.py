@@ -19,7 +19,7 @@ from bertune.inference.network import BatchLoss, Network
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.training.loop.loop import fit
 from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, Schedule
-from bertune.training.loop.state import NameRows, Parts, Plan, Progress
+from bertune.training.loop.state import NameRows, TrainConfig, TrainingSetup, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -81,17 +81,17 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
     if is_finished(folder, training.steps):
         return step
     optimizer = AdamW(network.named_parameters(), GOOGLE_ADAMW)
-    keeper = OutputFolder(folder, network, trainee.names, keep=flags.keep_checkpoint_max)
-    progress = Progress()
+    checkpointer = OutputFolder(folder, network, trainee.names, keep=flags.keep_checkpoint_max)
+    progress = TrainState()
     if prefix:
-        progress = keeper.restore(optimizer, prefix, step)
+        progress = checkpointer.restore(optimizer, prefix, step)
         logger.info("going on from %s, step %d", prefix, step)
     network.encoder.set_compute_dtype(setting.dtype)
     if not prefix:
-        keeper.save_checkpoint(optimizer, progress)
+        checkpointer.save_checkpoint(optimizer, progress)
     logger.info("seed %d (the original has none, so its runs differ); --seed takes another", setting.seed)
     stream = _stream(setting, trainee.sequences, flags.train_batch_size, step)
-    parts, plan = _parts(setting, trainee, stream, optimizer, keeper), _plan(setting, training)
+    parts, plan = _parts(setting, trainee, stream, optimizer, checkpointer), _plan(setting, training)
     logger.info("training: %d steps, %d of them warm-up, on %s", training.steps, training.warmup, setting.device)
     try:
         with fast_float32(setting.device):
@@ -102,7 +102,7 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
     except InputError as error:
         raise InputError(_respelled(str(error), plan)) from error
     finally:
-        keeper.close()
+        checkpointer.close()
     rate = progress.examples / max(progress.seconds, 1e-9)
     logger.info("trained to step %d, %.1f examples/s", progress.step, rate)
     masters = {name: tensor.clone() for name, tensor in optimizer.masters().items()}
@@ -125,7 +125,9 @@ def is_finished(folder: Path, steps: int) -> bool:
     return True
 
 
-def _parts(setting: Setting, trainee: Trainee, stream: Stream, optimizer: AdamW, keeper: OutputFolder) -> Parts:
+def _parts(
+    setting: Setting, trainee: Trainee, stream: Stream, optimizer: AdamW, checkpointer: OutputFolder
+) -> TrainingSetup:
     """What the loop works with."""
 
     def make_batch(rows: Rows, at: int) -> Batch:  # noqa: ARG001 (the same in every epoch)
@@ -139,23 +141,23 @@ def _parts(setting: Setting, trainee: Trainee, stream: Stream, optimizer: AdamW,
         torch.manual_seed(seed_at(setting.seed, at))
         return [stream.rows(at)]
 
-    return Parts(
+    return TrainingSetup(
         trainee.network,
         trainee.sequences,
         make_batch,
         trainee.loss,
         optimizer,
         evaluate=None,
-        keeper=keeper,
+        checkpointer=checkpointer,
         name_rows=trainee.name_rows,
         order=order,
     )
 
 
-def _plan(setting: Setting, training: Training) -> Plan:
+def _plan(setting: Setting, training: Training) -> TrainConfig:
     """The loop's numbers."""
     flags = training.flags
-    return Plan(
+    return TrainConfig(
         steps=training.steps,
         batch_size=flags.train_batch_size,
         accumulation=flags.gradient_accumulation,
@@ -167,7 +169,7 @@ def _plan(setting: Setting, training: Training) -> Plan:
     )
 
 
-def _respelled(message: str, plan: Plan) -> str:
+def _respelled(message: str, plan: TrainConfig) -> str:
     """What the loop says of updates that are not finite, without the options that bertune's own commands have."""
     return message.replace(f" (--max-skipped {plan.max_skipped})", "").replace("--learning-rate", "--learning_rate")
 

@@ -34,12 +34,12 @@ from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.loop.loop import fit, steps_per_epoch
 from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.loop.randomness import seed_all
-from bertune.training.loop.state import Parts, Plan, Progress
-from bertune.training.run_folder.errors import guarded, writing
+from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
+from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.output import output_problems
 from bertune.training.run_folder.report import finished, metrics_of, record_of, write_metrics
-from bertune.training.runs.restarts import Attempted, Tries
+from bertune.training.runs.restarts import RestartResult, Restarts
 from bertune.training.train import TrainResult
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def run(options: PretrainOptions) -> TrainResult:
         FaultError: disk or memory gave out; the last checkpoint, if there is one, is kept.
         Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
-    with guarded(Path(options.output), "pretrain"):
+    with run_errors(Path(options.output), "pretrain"):
         return _run(options)
 
 
@@ -127,7 +127,7 @@ def _run(options: PretrainOptions) -> TrainResult:
         return batch_of(data.train, rows, epoch)
 
     check = session.validate if data.validation is not None else None
-    parts = Parts(network, len(data.train), make_batch, session.loss, optimizer, check, folder)
+    parts = TrainingSetup(network, len(data.train), make_batch, session.loss, optimizer, check, folder)
     with fast_float32(device):
         session.before = _before(output / "before.json", session)
         progress = fit(parts, _plan(options, len(data.train), data.validation is not None), progress)
@@ -249,10 +249,10 @@ def _check_length(length: int, start: Start, options: PretrainOptions) -> None:
         raise InputError(f"{what}: {start.name} has only {positions} positions")
 
 
-def _plan(options: PretrainOptions, sequences: int, evaluates: bool) -> Plan:
+def _plan(options: PretrainOptions, sequences: int, evaluates: bool) -> TrainConfig:
     steps = options.max_steps or max(1, math.ceil(steps_per_epoch(sequences, options.batch_size) * options.epochs))
     rate = options.learning_rate or (1e-4 if options.encoder is None else 5e-5)
-    return Plan(
+    return TrainConfig(
         steps=steps,
         batch_size=options.batch_size,
         accumulation=options.gradient_accumulation,
@@ -273,16 +273,16 @@ def _before(path: Path, session: _Session) -> dict[str, float]:
     metrics = session.validate()
     if metrics:
         logger.info("before: %s", "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-        with writing(path, 0):
+        with disk_errors(path, 0):
             write_text(path, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
-def _finish(output: Path, session: _Session, progress: Progress) -> TrainResult:
+def _finish(output: Path, session: _Session, progress: TrainState) -> TrainResult:
     """Complete metrics.json with the start's figures and the run's speed, and show the closing table."""
     before = {f"before_{name}": value for name, value in session.before.items()}
     told = finished(output) if session.options.resume else None
-    record = record_of(Tries(Attempted(progress), []), session.facts)
+    record = record_of(Restarts(RestartResult(progress), []), session.facts)
     metrics, record, more = told or (metrics_of(progress) | before, record, {})
     write_metrics(output, metrics, record, more)
     title = f"{output}: the model of step {progress.best_step}"

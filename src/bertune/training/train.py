@@ -32,15 +32,15 @@ from bertune.training.loop.loop import fit, steps_per_epoch
 from bertune.training.loop.memory import parts_that_fit
 from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.loop.randomness import seed_all
-from bertune.training.loop.state import Parts, Plan
+from bertune.training.loop.state import TrainConfig, TrainingSetup
 from bertune.training.options import TrainOptions
 from bertune.training.rows import name_rows
-from bertune.training.run_folder.errors import guarded, writing
+from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.output import output_problems
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
-from bertune.training.runs.restarts import Attempted, run_tries
+from bertune.training.runs.restarts import RestartResult, train_with_restarts
 from bertune.training.runs.seeds import run_seeds
 from bertune.training.splits import Labelled, Split, given, make_splits
 
@@ -94,7 +94,7 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
         FaultError: disk or memory gave out; the last checkpoint, if there is one, is kept.
         Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
-    with guarded(Path(options.output), "train"):
+    with run_errors(Path(options.output), "train"):
         return _run(options, task_options)
 
 
@@ -158,7 +158,7 @@ def _train_seeds(job: _Job) -> TrainResult:
     options, folder = job.options, Path(job.options.output)
 
     def begin() -> None:
-        with writing(folder, 0):
+        with disk_errors(folder, 0):
             folder.mkdir(parents=True, exist_ok=True)
             write_yaml(folder / "run.yaml", job.tree)
 
@@ -190,11 +190,11 @@ def _train(job: _Job) -> TrainResult:
     """The run with one seed, and with further ones where it collapses and restarts are allowed."""
     options, output = job.options, Path(job.options.output)
 
-    def attempt(seed: int, resume: bool) -> Attempted:
+    def attempt(seed: int, resume: bool) -> RestartResult:
         return _attempt(job, seed, resume=resume)
 
-    tries = run_tries(output, options.seed, options.restarts, attempt, resume=options.resume)
-    progress = tries.last.progress
+    tries = train_with_restarts(output, options.seed, options.restarts, attempt, resume=options.resume)
+    progress = tries.last.state
     told = finished(output) if options.resume else None
     metrics, record, more = told or (metrics_of(progress), record_of(tries, job.facts), {})
     more = write_all(output, metrics, record, more, job.baselines)
@@ -205,7 +205,7 @@ def _train(job: _Job) -> TrainResult:
     return TrainResult(output, metrics, progress.step, more)
 
 
-def _attempt(job: _Job, seed: int, *, resume: bool) -> Attempted:
+def _attempt(job: _Job, seed: int, *, resume: bool) -> RestartResult:
     """Train with a seed; see `training.tries.Attempt`."""
     options, tree = job.options, job.tree
     seed_all(seed)
@@ -237,7 +237,7 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> Attempted:
     progress = folder.start(optimizer, stated, resume=resume, further=job.further, begin=job.begin)
     progress.seed = progress.seed if progress.step else seed
     if progress.seed != seed:
-        return Attempted(progress)
+        return RestartResult(progress)
     split = splits["train"]
     logger.info("training %d sequences on %s in %s", split.units, device, str(dtype).removeprefix("torch."))
     check = session.validate if "validation" in splits else None
@@ -245,18 +245,18 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> Attempted:
     plan = dataclasses.replace(_plan(options, task, split.units), seed=seed)
     if options.batch_size == "auto" and not progress.step:  # a run that goes on keeps the parts it began with
         longest = int(split.features.unit_lengths.max(initial=1))
-        progress.pieces = parts_that_fit(network.encoder, network.device, plan.batch_size, longest)
+        progress.micro_batches = parts_that_fit(network.encoder, network.device, plan.batch_size, longest)
     batches = TrainingBatches(split.features, device)
     # What Python decides in a user's loss, a recording would decide once for all.
     graphs = batches.recorded_updates(network, plan.batch_size) if task_file_of(task) is None else None
-    parts = Parts(network, split.units, batches.make, session.loss, optimizer, check, folder, graphs=graphs)
+    parts = TrainingSetup(network, split.units, batches.make, session.loss, optimizer, check, folder, graphs=graphs)
     parts = dataclasses.replace(parts, name_rows=session.name_rows, same_answer=lambda: session.same_answer)
     with fast_float32(device):
         progress = fit(parts, plan, progress)
     folder.close()
     chance = chance_loss(task, split.features.targets)
     collapse = collapse_of(progress, plan, chance)
-    return Attempted(progress, collapse, None if collapse else late_collapse_of(progress, plan, chance))
+    return RestartResult(progress, collapse, None if collapse else late_collapse_of(progress, plan, chance))
 
 
 def with_defaults(options: TrainOptions, task: Task[Any]) -> TrainOptions:
@@ -352,13 +352,13 @@ def build_network(task: Task[Any], checkpoint: Checkpoint) -> Network:
     return Network(encoder, head)
 
 
-def _plan(options: TrainOptions, task: Task[Any], sequences: int) -> Plan:
+def _plan(options: TrainOptions, task: Task[Any], sequences: int) -> TrainConfig:
     batch_size = task.defaults.batch_size if options.batch_size == "auto" else given(options.batch_size)
     an_epoch = steps_per_epoch(sequences, batch_size)
     epochs = options.epochs or task.defaults.epochs
     steps = options.max_steps or max(1, math.ceil(an_epoch * epochs))
     rate = options.learning_rate or task.defaults.learning_rate
-    return Plan(
+    return TrainConfig(
         steps=steps,
         batch_size=batch_size,
         accumulation=options.gradient_accumulation,

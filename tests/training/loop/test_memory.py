@@ -10,7 +10,7 @@ from bertune.training import train
 from bertune.training.loop import memory
 from bertune.training.loop.loop import fit
 from bertune.training.loop.memory import activation_bytes, is_out_of_memory, parts_that_fit
-from bertune.training.loop.state import Parts, Plan, Progress
+from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 from bertune.training.options import TrainOptions
 from tests import tiny
 from tests.training import small_run
@@ -99,8 +99,8 @@ def test_batch_size_auto_is_the_tasks_own(
 ) -> None:
     seen: list[tuple[int, int, int]] = []
 
-    def watched(parts: Parts, plan: Plan, progress: Progress) -> Progress:
-        seen.append((plan.batch_size, plan.steps, progress.pieces))
+    def watched(parts: TrainingSetup, plan: TrainConfig, progress: TrainState) -> TrainState:
+        seen.append((plan.batch_size, plan.steps, progress.micro_batches))
         return fit(parts, plan, progress)
 
     monkeypatch.setattr(train, "fit", watched)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainConfig:
     """The numbers of a run, settled.
 
     check_every: updates from one evaluation and checkpoint to the next; None: once an epoch.
@@ -41,19 +41,19 @@ class Plan:
 
 
 @dataclass
-class Progress:
+class TrainState:
     """How far a run has come: all that must survive a stop, besides weights, moments and random generators.
 
     seed: of this try; another than the options' after a restart.
     same_answer: what the best model answers to every row of the validation data, where that is one thing.
     correlation: Matthews', of the last evaluation, where it gives one.
-    alike, alike_since: what the last evaluation's rows were all answered, where that is one thing, and the step from
+    constant_prediction, constant_prediction_since: what the last evaluation's rows were all answered, where that is one thing, and the step from
         which on every evaluation was so.
     skipped, skipped_in_a_row: updates without finite numbers, in all and just now.
     loss, losses: moving mean of the training loss after the warm-up, and of how many updates.
     due: whether the evaluation that follows on the last update is still to come.
     wall_seconds: from the first update on, evaluations and writing included, over all sessions.
-    pieces: parts that a batch is computed in because memory was short.
+    micro_batches: parts that a batch is computed in because memory was short.
     """
 
     step: int = 0
@@ -70,20 +70,20 @@ class Progress:
     seed: int | None = None
     same_answer: str | None = None
     correlation: float | None = None
-    alike: str | None = None
-    alike_since: int = 0
+    constant_prediction: str | None = None
+    constant_prediction_since: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
     loss: float = 0.0
     losses: int = 0
     wall_seconds: float = 0.0
-    pieces: int = 1
+    micro_batches: int = 1
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Where a run is kept: its checkpoints, its best model, its curves."""
 
-    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+    def save_checkpoint(self, optimizer: AdamW, state: TrainState) -> None:
         """Keep what an exact continuation needs."""
         ...
 
@@ -116,7 +116,7 @@ def sequence_numbers(rows: npt.NDArray[np.int64]) -> str:
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainingSetup:
     """What the loop works with, built by its caller.
 
     sequences: how many there are to train on.  make_batch: lays some of them out, on the network's device or not.
@@ -132,7 +132,7 @@ class Parts:
     loss: BatchLoss
     optimizer: AdamW
     evaluate: Evaluate | None
-    keeper: Keeper
+    checkpointer: Checkpointer
     name_rows: NameRows = sequence_numbers
     same_answer: Callable[[], str | None] = lambda: None
     order: Order | None = None

@@ -14,13 +14,13 @@ from bertune.encoder.transfer import ToHost
 from bertune.errors import FaultError
 from bertune.training.loop.memory import is_out_of_memory
 from bertune.training.loop.randomness import bookmark
-from bertune.training.loop.state import Parts, Plan, Progress
+from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Numbers:
+class StepMetrics:
     """What an update came to; on CUDA the numbers are on their way to the host while later updates run.
 
     values: the mean loss over the batch, and the gradients' norm before clipping; not finite: nothing was updated.
@@ -34,7 +34,7 @@ class Numbers:
         return loss, norm
 
 
-def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Progress) -> Numbers:
+def update(setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64], state: TrainState) -> StepMetrics:
     """One optimizer step on the sequences at `rows`, computed in one part or in several.
 
     When memory runs out the update begins anew in twice as many parts, random numbers included, and the run goes on
@@ -43,58 +43,60 @@ def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Prog
     Raises:
         FaultError: memory does not suffice for a single sequence.
     """
-    if not parts.network.training:
-        parts.network.train()
-    rate = plan.schedule(progress.step)
-    if parts.graphs is not None and max(plan.accumulation, progress.pieces) == 1:
-        return parts.graphs.run(parts, rows, rate, lambda: _from_host(parts, plan, rows, progress, rate))
-    return _from_host(parts, plan, rows, progress, rate)
+    if not setup.network.training:
+        setup.network.train()
+    rate = config.schedule(state.step)
+    if setup.graphs is not None and max(config.accumulation, state.micro_batches) == 1:
+        return setup.graphs.run(setup, rows, rate, lambda: _from_host(setup, config, rows, state, rate))
+    return _from_host(setup, config, rows, state, rate)
 
 
-def _from_host(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Progress, rate: float) -> Numbers:
+def _from_host(
+    setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64], state: TrainState, rate: float
+) -> StepMetrics:
     """The update, operation by operation, in as many parts as memory asks for."""
     while True:
-        pieces = min(max(plan.accumulation, progress.pieces), len(rows))
+        micro_batches = min(max(config.accumulation, state.micro_batches), len(rows))
         rewind = bookmark()
         try:
-            batches = (parts.make_batch(piece, progress.epoch) for piece in np.array_split(rows, pieces))
-            return Numbers(ToHost(computed(parts, batches, rate, several=pieces > 1)))
+            batches = (setup.make_batch(piece, state.epoch) for piece in np.array_split(rows, micro_batches))
+            return StepMetrics(ToHost(computed(setup, batches, rate, several=micro_batches > 1)))
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             told = str(error).partition("\n")[0]
         # Only here, where the error and all that it holds on to is gone, can memory be given back.
-        parts.optimizer.clear()
-        if parts.graphs is not None:
-            parts.graphs.forget()
-        if parts.network.device.type == "cuda":
+        setup.optimizer.clear()
+        if setup.graphs is not None:
+            setup.graphs.forget()
+        if setup.network.device.type == "cuda":
             torch.cuda.empty_cache()
-        if pieces == len(rows):
+        if micro_batches == len(rows):
             raise FaultError(
                 f"training: memory does not suffice for a single sequence ({told}); try --activation-checkpointing, a "
                 "lower --max-seq-length, or a smaller encoder"
             )
         rewind()
-        progress.pieces = min(2 * pieces, len(rows))
-        logger.warning("out of memory (%s): from now on a batch is computed in %d parts", told, progress.pieces)
+        state.micro_batches = min(2 * micro_batches, len(rows))
+        logger.warning("out of memory (%s): from now on a batch is computed in %d parts", told, state.micro_batches)
 
 
-def computed(parts: Parts, batches: Iterable[Batch], rate: float | Tensor, *, several: bool) -> Tensor:
+def computed(setup: TrainingSetup, batches: Iterable[Batch], rate: float | Tensor, *, several: bool) -> Tensor:
     """Gradients of some batches that are one, and the step. On CUDA nothing here waits for the device.
 
     Returns: mean loss and the gradients' norm. Shape: (2,), on the device.
     """
-    device = parts.network.device
+    device = setup.network.device
     total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
     count = torch.zeros_like(total)
     for host_batch in batches:
         batch = host_batch.to(device)
-        loss, weight = parts.loss(parts.network(batch), batch)
+        loss, weight = setup.loss(setup.network(batch), batch)
         loss.backward()  # type: ignore[no-untyped-call]
         if several:
-            parts.optimizer.accumulate()
+            setup.optimizer.accumulate()
         total, count = total + loss.detach(), count + weight
     count = count.clamp(min=1.0)
     scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
-    norm = parts.optimizer.step(rate, scale=scale)
+    norm = setup.optimizer.step(rate, scale=scale)
     return torch.stack([total / count, torch.as_tensor(norm, dtype=total.dtype, device=device)])

@@ -15,7 +15,7 @@ from bertune.training.run_folder.disk_space import free_at, shown
 
 
 @contextmanager
-def writing(path: Path, needed: int) -> Iterator[None]:
+def disk_errors(path: Path, needed: int) -> Iterator[None]:
     """Faults of the disk inside become messages.
 
     Args:
@@ -37,7 +37,7 @@ def writing(path: Path, needed: int) -> Iterator[None]:
 
 
 @contextmanager
-def guarded(folder: Path, verb: str) -> Iterator[None]:
+def run_errors(folder: Path, verb: str) -> Iterator[None]:
     """A whole run, from options to the closing table: whatever stops it says how to go on.
 
     Args:
