@@ -15,11 +15,13 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.inference.network import Network, infer
+from bertune.options import AdamWOptions
 from bertune.ragged import Ragged
 from bertune.tasks.heads import PooledHead
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit, steps_per_epoch
-from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.schedule import Schedule
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 
 ROWS = 3668

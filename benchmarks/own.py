@@ -19,11 +19,13 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.hardware import choose_device, choose_dtype, fast_float32, prepare_process
 from bertune.inference.network import Network, infer
+from bertune.model.build import build_network
+from bertune.options import AdamWOptions
 from bertune.tasks.task import Task, new_task
-from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.schedule import Schedule
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 from bertune.training.loop.update import update
-from bertune.training.train import build_network
 
 BATCH = 32
 TRAINING_ROWS = 320

@@ -19,7 +19,7 @@ from bertune.encoder.layout import Layout
 from bertune.inference.network import infer
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit
-from bertune.training.loop.optimizer import Schedule
+from bertune.training.loop.schedule import Schedule
 from bertune.training.loop.state import TrainingSetup, TrainState
 from bertune.training.loop.update import update
 from tests.training import small_run

@@ -14,9 +14,11 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.inference.network import BatchLoss, Network
+from bertune.options import AdamWOptions
 from bertune.ragged import Ragged
-from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
-from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.state import Evaluation, TrainConfig, TrainingSetup, TrainState
 
 
 class Head(nn.Module):
@@ -37,7 +39,7 @@ class NoCheckpointer:
 
     def save_checkpoint(self, optimizer: AdamW, progress: TrainState) -> None: ...
 
-    def save_best(self, weights: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None: ...
+    def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None: ...
 
     def curves(self, values: Mapping[str, float], step: int) -> None: ...
 

@@ -276,7 +276,7 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path, ca
     options = prepare(tmp_path, "text-classification")
     start(tmp_path / "whole", options)
     with pytest.MonkeyPatch.context() as patch:
-        _at_call(update, "computed", 2, _kill)(patch)
+        _at_call(update._Update, "compute", 2, _kill)(patch)
         with pytest.raises(KilledError):
             start(tmp_path / "run", options)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())

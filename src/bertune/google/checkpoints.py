@@ -22,7 +22,7 @@ from bertune.inference.network import Network
 from bertune.progress import Curves
 from bertune.tensorflow_formats.tensor_bundle import Array, TensorBundle, write_bundle
 from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.state import TrainState
+from bertune.training.loop.state import Evaluation, TrainState
 from bertune.training.run_folder.errors import disk_errors
 
 logger = logging.getLogger(__name__)
@@ -80,13 +80,39 @@ def _tensor(array: Array) -> Tensor:
 
 
 class OutputFolder:
-    """Keeps a run as the original does; what `training.loop` calls a keeper."""
+    """The folder of a run as the original leaves it (see `training.launch.Output`)."""
 
-    def __init__(self, folder: Path, network: Network, names: Sequence[Rename], *, keep: int) -> None:
-        """keep: checkpoints that stay, the newest; 0: all."""
+    def __init__(
+        self,
+        folder: Path,
+        network: Network,
+        names: Sequence[Rename],
+        *,
+        keep: int,
+        start: tuple[Path | None, int] = (None, 0),
+    ) -> None:
+        """The weights of the checkpoint that a run goes on from are in the network already.
+
+        Args:
+            folder: `--output_dir`.
+            network: that is trained.
+            names: of its weights, ours and the original's.
+            keep: checkpoints that stay, the newest; 0: all.
+            start: the checkpoint that the run goes on from, and its step.
+        """
         self.folder, self.keep = folder, keep
         self._network, self._names = network, names
+        self._prefix, self._step = start
         self._curves = Curves(folder)
+
+    def start(self, optimizer: AdamW, *, resume: bool) -> TrainState:
+        """Take up the checkpoint's moments; a new run begins with a checkpoint of its start, as the original's does."""
+        if resume and self._prefix is not None:
+            state = self.restore(optimizer, self._prefix, self._step)
+            logger.info("going on from %s, step %d", self._prefix, self._step)
+            return state
+        self.save_checkpoint(optimizer, TrainState())
+        return TrainState()
 
     def save_checkpoint(self, optimizer: AdamW, progress: TrainState) -> None:
         """Write weights, moments and step; the oldest checkpoints beyond `keep` go once this one is whole.
@@ -128,7 +154,7 @@ class OutputFolder:
             for suffix in (".index", ".meta", ".data-00000-of-00001"):
                 (self.folder / f"{other}{suffix}").unlink(missing_ok=True)
 
-    def save_best(self, weights: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
+    def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
         """The original keeps no best model."""
 
     def curves(self, values: Mapping[str, float], step: int) -> None:

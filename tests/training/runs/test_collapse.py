@@ -11,7 +11,7 @@ import pytest
 from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.features import Column, Features
 from bertune.tasks.task import Task, new_task
-from bertune.training.loop.optimizer import Schedule
+from bertune.training.loop.schedule import Schedule
 from bertune.training.loop.state import TrainConfig, TrainState
 from bertune.training.runs.collapse import LEAST_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
 from tests.conformance import SAMPLES
@@ -139,11 +139,14 @@ GOOD: dict[str, Any] = {"best": 0.87, "best_step": 40, "best_metrics": {"matthew
 @pytest.mark.parametrize(
     ("came", "told"),
     [
-        ({"alike": "'bad'", "alike_since": 60}, "from step 60 on every row"),
+        ({"constant_prediction": "'bad'", "constant_prediction_since": 60}, "from step 60 on every row"),
         ({"loss": 0.70, "losses": 90, "correlation": 0.0}, "how frequent each label is"),
         ({"loss": 0.70, "losses": 90, "correlation": 0.6}, None),  # slow, no worse
         ({"loss": 0.30, "losses": 90, "correlation": 0.0}, None),
-        ({"alike": "'bad'", "alike_since": 100, "best_step": 100}, None),  # the kept model's own
+        (
+            {"constant_prediction": "'bad'", "constant_prediction_since": 100, "best_step": 100},
+            None,
+        ),  # the kept model's own
     ],
 )
 def test_a_collapse_after_a_good_model(came: dict[str, Any], told: str | None) -> None:
@@ -160,7 +163,7 @@ def test_a_collapse_after_a_good_model(came: dict[str, Any], told: str | None) -
 def test_few_updates_are_said_to_be_few() -> None:
     import dataclasses
 
-    progress = TrainState(step=2, same_answer="'bad'")
+    progress = TrainState(step=2, best_constant_prediction="'bad'")
     assert "('bad')" in str(collapse_of(progress, PLAN, None))
     assert "--epochs" in str(collapse_of(progress, dataclasses.replace(PLAN, steps=2), None))
 

@@ -18,7 +18,7 @@ from bertune.tasks.task import lower_is_better
 from bertune.training.loop.nonfinite import StepRecord, count_update, tell_skipped
 from bertune.training.loop.randomness import bookmark
 from bertune.training.loop.signals import asked, at_once, deferred, raise_if_asked, watched
-from bertune.training.loop.state import Checkpointer, TrainConfig, TrainingSetup, TrainState
+from bertune.training.loop.state import Checkpointer, Evaluation, TrainConfig, TrainingSetup, TrainState
 from bertune.training.loop.update import StepMetrics, update
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
         reader = _Reader(setup, config, bar)
         begun = time.perf_counter() - state.wall_seconds
         while True:
-            if state.due:
+            if state.evaluation_due:
                 check(setup, config, state)
                 raise_if_asked(_kept(config, state))
             if state.finished or state.step >= config.steps:
@@ -59,13 +59,13 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
             state.batch += 1
             state.examples += len(rows)
             at_end = state.batch == len(batches)
-            state.due = at_end if config.check_every is None else state.step % config.check_every == 0
-            state.due = state.due or state.step == config.steps
+            state.evaluation_due = at_end if config.check_every is None else state.step % config.check_every == 0
+            state.evaluation_due = state.evaluation_due or state.step == config.steps
             keep = asked() or (config.checkpoint_every is not None and state.step % config.checkpoint_every == 0)
             reader.add(StepRecord(state.step, state.epoch, rows), numbers)
             began = time.perf_counter()
             state.seconds += began - start  # before anything is told of it
-            reader.read(state, everything=state.due or keep)
+            reader.read(state, everything=state.evaluation_due or keep)
             state.seconds += time.perf_counter() - began
             state.wall_seconds = time.perf_counter() - begun
             if at_end:
@@ -126,31 +126,32 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
     rewind = bookmark()
     try:
         with at_once():
-            metrics = setup.evaluate() if setup.evaluate is not None else {}
+            found = setup.evaluate() if setup.evaluate is not None else Evaluation()
     except Interrupted as error:
         rewind()
         setup.checkpointer.save_checkpoint(setup.optimizer, state)
         error.told.append(_kept(config, state))
         raise
+    metrics = found.metrics
     if metrics:
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         logger.info("step %d of %d: %s", state.step, config.steps, shown)
         setup.checkpointer.curves({f"validation/{name}": value for name, value in metrics.items()}, state.step)
-    was_constant, state.constant_prediction = state.constant_prediction is not None, setup.same_answer()
+    was_constant, state.constant_prediction = state.constant_prediction is not None, found.constant_prediction
     if not was_constant:
         state.constant_prediction_since = state.step
-    state.correlation = metrics.get("matthews_correlation")
+    state.correlation = found.correlation
     if is_better(metrics, config.metric, state.best):
         state.best = metrics.get(config.metric) if config.metric else None
         state.best_step, state.without_improvement, state.best_metrics = state.step, 0, metrics
-        state.same_answer = state.constant_prediction
-        setup.checkpointer.save_best(weights_of(setup), metrics)
+        state.best_constant_prediction = state.constant_prediction
+        setup.checkpointer.save_best(weights_of(setup), found)
     else:
         state.without_improvement += 1
         if config.patience is not None and state.without_improvement >= config.patience:
             logger.info("no improvement in %d evaluations: stopping early", state.without_improvement)
             state.finished = True
-    state.due = False
+    state.evaluation_due = False
     setup.checkpointer.save_checkpoint(setup.optimizer, state)
 
 

@@ -128,7 +128,7 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def parts_that_fit(encoder: Encoder, device: torch.device, batch_size: int, longest: int) -> int:
+def micro_batches_that_fit(encoder: Encoder, device: torch.device, batch_size: int, longest: int) -> int:
     """How many parts a batch is to be computed in so that, by estimate, memory suffices; updates stay the same.
 
     The estimate takes every sequence to be as long as the longest. Should it still be too low, the update that runs

@@ -30,6 +30,27 @@ class StepRecord:
     rows: npt.NDArray[np.int64]
 
 
+class NonFiniteError(InputError):
+    """Too many updates in a row without a finite loss or gradient.
+
+    count: of those updates.  rows: of the last one.  traced: which of its rows are at fault; "" where none is.
+    """
+
+    def __init__(self, count: int, rows: str, traced: str) -> None:
+        self.count, self.rows, self.traced = count, rows, traced
+        super().__init__(self.explain())
+
+    def explain(self, limit: str = "", advice: str = "") -> str:
+        """The message, with the name of the limit and the advice of whoever shows it."""
+        text = f"training: {self.count} updates in a row had no finite loss or gradient"
+        text += f" ({limit})" if limit else ""
+        return "; ".join(filter(None, (f"{text}, the last on {self.rows}{_dot(self.traced)}", advice)))
+
+
+def _dot(text: str) -> str:
+    return f". {text}" if text else ""
+
+
 def count_update(
     setup: TrainingSetup, config: TrainConfig, state: TrainState, made: StepRecord, numbers: tuple[float, float]
 ) -> None:
@@ -38,7 +59,7 @@ def count_update(
     numbers: the loss, and the gradients' norm.
 
     Raises:
-        InputError: too many updates in a row had no finite numbers.
+        NonFiniteError: too many updates in a row had no finite numbers.
     """
     loss, norm = numbers
     rows = made.rows
@@ -57,11 +78,7 @@ def count_update(
         made.step, loss, norm, state.skipped_in_a_row, setup.name_rows(rows), f". {found}" if found else "",
     )  # fmt: skip
     if state.skipped_in_a_row >= config.max_skipped:
-        raise InputError(
-            f"training: {state.skipped_in_a_row} updates in a row had no finite loss or gradient "
-            f"(--max-skipped {config.max_skipped}), the last on {setup.name_rows(rows)}. {found + '; ' if found else ''}"
-            "try a lower --learning-rate or --precision fp32, and look at those rows"
-        )
+        raise NonFiniteError(state.skipped_in_a_row, setup.name_rows(rows), found)
 
 
 def traced(setup: TrainingSetup, rows: npt.NDArray[np.int64], epoch: int) -> str:

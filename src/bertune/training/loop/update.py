@@ -1,7 +1,7 @@
 """One update: the gradients of a batch, and the optimizer's step."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What an update came to; on CUDA the numbers are on their way to the host while later updates run.
+    """Loss and gradient norm of an update; on CUDA they are on their way to the host while later updates run.
 
     values: the mean loss over the batch, and the gradients' norm before clipping; not finite: nothing was updated.
+        Shape: (2,)
     """
 
     values: ToHost
@@ -35,68 +36,99 @@ class StepMetrics:
 
 
 def update(setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64], state: TrainState) -> StepMetrics:
-    """One optimizer step on the sequences at `rows`, computed in one part or in several.
+    """One optimizer step on the sequences at `rows`, computed at once or in micro-batches.
 
-    When memory runs out the update begins anew in twice as many parts, random numbers included, and the run goes on
-    with so many.
+    When memory runs out the update begins anew in twice as many micro-batches, random numbers included, and the run
+    goes on with so many.
+
+    Args:
+        setup: network, loss, optimizer.
+        config: of the run.
+        rows: places of the training sequences. Shape: (batch,).
+        state: how far the run has come; only `micro_batches` is changed here.
 
     Raises:
         FaultError: memory does not suffice for a single sequence.
     """
     if not setup.network.training:
         setup.network.train()
-    rate = config.schedule(state.step)
+    step = _Update(setup, config, rows, state)
     if setup.graphs is not None and max(config.accumulation, state.micro_batches) == 1:
-        return setup.graphs.run(setup, rows, rate, lambda: _from_host(setup, config, rows, state, rate))
-    return _from_host(setup, config, rows, state, rate)
+        return StepMetrics(setup.graphs.run(rows, config.schedule(state.step), step))
+    return StepMetrics(step.run_eager())
 
 
-def _from_host(
-    setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64], state: TrainState, rate: float
-) -> StepMetrics:
-    """The update, operation by operation, in as many parts as memory asks for."""
-    while True:
-        micro_batches = min(max(config.accumulation, state.micro_batches), len(rows))
-        rewind = bookmark()
-        try:
-            batches = (setup.make_batch(piece, state.epoch) for piece in np.array_split(rows, micro_batches))
-            return StepMetrics(ToHost(computed(setup, batches, rate, several=micro_batches > 1)))
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            told = str(error).partition("\n")[0]
-        # Only here, where the error and all that it holds on to is gone, can memory be given back.
-        setup.optimizer.clear()
-        if setup.graphs is not None:
-            setup.graphs.forget()
-        if setup.network.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if micro_batches == len(rows):
-            raise FaultError(
-                f"training: memory does not suffice for a single sequence ({told}); try --activation-checkpointing, a "
-                "lower --max-seq-length, or a smaller encoder"
+@dataclass(frozen=True)
+class _Update:
+    """One update. See `cuda.recorded_updates.Update`, which replays it where it can."""
+
+    setup: TrainingSetup
+    config: TrainConfig
+    rows: npt.NDArray[np.int64]
+    state: TrainState
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        return self.setup.network.device
+
+    def run_eager(self) -> ToHost:
+        """Operation by operation, in as many micro-batches as memory asks for."""
+        setup, state, rows = self.setup, self.state, self.rows
+        rate = self.config.schedule(state.step)
+        while True:
+            micro_batches = min(max(self.config.accumulation, state.micro_batches), len(rows))
+            restore = self.snapshot()
+            try:
+                batches = (setup.make_batch(some, state.epoch) for some in np.array_split(rows, micro_batches))
+                return ToHost(self.compute(batches, rate, accumulate=micro_batches > 1))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            # Only here, where the error and all that it refers to is gone, can memory be freed.
+            setup.optimizer.clear()
+            if setup.graphs is not None:
+                setup.graphs.forget()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if micro_batches == len(rows):
+                raise FaultError(
+                    f"training: memory does not suffice for a single sequence ({reason}); try "
+                    "--activation-checkpointing, a lower --max-seq-length, or a smaller encoder"
+                )
+            restore()
+            state.micro_batches = min(2 * micro_batches, len(rows))
+            logger.warning(
+                "out of memory (%s): from now on a batch is computed in %d parts", reason, state.micro_batches
             )
-        rewind()
-        state.micro_batches = min(2 * micro_batches, len(rows))
-        logger.warning("out of memory (%s): from now on a batch is computed in %d parts", told, state.micro_batches)
 
+    def compute(self, batches: Iterable[Batch], rate: float | Tensor, *, accumulate: bool = False) -> Tensor:
+        """Gradients of some batches that are one, and the optimizer's step. On CUDA nothing here waits for the device.
 
-def computed(setup: TrainingSetup, batches: Iterable[Batch], rate: float | Tensor, *, several: bool) -> Tensor:
-    """Gradients of some batches that are one, and the step. On CUDA nothing here waits for the device.
+        Returns: mean loss and the gradients' norm. Shape: (2,), on the device.
+        """
+        setup, device = self.setup, self.device
+        total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        count = torch.zeros_like(total)
+        for host_batch in batches:
+            batch = host_batch.to(device)
+            loss, weight = setup.loss(setup.network(batch), batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if accumulate:
+                setup.optimizer.accumulate()
+            total, count = total + loss.detach(), count + weight
+        count = count.clamp(min=1.0)
+        scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
+        norm = setup.optimizer.step(rate, scale=scale)
+        return torch.stack([total / count, torch.as_tensor(norm, dtype=total.dtype, device=device)])
 
-    Returns: mean loss and the gradients' norm. Shape: (2,), on the device.
-    """
-    device = setup.network.device
-    total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
-    count = torch.zeros_like(total)
-    for host_batch in batches:
-        batch = host_batch.to(device)
-        loss, weight = setup.loss(setup.network(batch), batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if several:
-            setup.optimizer.accumulate()
-        total, count = total + loss.detach(), count + weight
-    count = count.clamp(min=1.0)
-    scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
-    norm = setup.optimizer.step(rate, scale=scale)
-    return torch.stack([total / count, torch.as_tensor(norm, dtype=total.dtype, device=device)])
+    def snapshot(self) -> Callable[[], None]:
+        """Remember the random generators. Returns: what restores them and clears all gradients."""
+        rewind = bookmark()
+
+        def restore() -> None:
+            self.setup.optimizer.clear()
+            rewind()
+
+        return restore

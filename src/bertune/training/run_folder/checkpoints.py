@@ -27,6 +27,18 @@ logger = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)(?:\.(\d+))?")
 
 
+FORMAT = 2
+"""Of progress.json: the names of its fields. 0.1.0 wrote format 1, without saying so."""
+_RENAMED = {
+    "same_answer": "best_constant_prediction",
+    "alike": "constant_prediction",
+    "alike_since": "constant_prediction_since",
+    "due": "evaluation_due",
+    "pieces": "micro_batches",
+}
+"""Fields of format 1, and what they are called since."""
+
+
 class Checkpoints:
     """The checkpoints of one run.
 
@@ -65,6 +77,7 @@ class Checkpoints:
         try:
             save_file(tensors, beside / "state.safetensors")
             described: dict[str, Any] = {
+                "format": FORMAT,
                 "progress": dataclasses.asdict(state),
                 "inputs": self._inputs,
                 "sha256": file_sha256(beside / "state.safetensors"),
@@ -91,7 +104,7 @@ class Checkpoints:
         for path in reversed(self._all()):
             try:
                 described, tensors = _read(path)
-                state = TrainState(**described["progress"])
+                state = _state_of(described)
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 logger.warning("%s: damaged (%s); looking for the one before", path, error)
                 damaged.append(path)
@@ -151,6 +164,25 @@ def state_of(optimizer: AdamW) -> dict[str, Tensor]:
     """All tensors of a checkpoint, on the host."""
     tensors = optimizer.state() | random_state()
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _state_of(described: Mapping[str, Any]) -> TrainState:
+    """How far a checkpoint's run had come, whatever format it was written in.
+
+    Raises:
+        InputError: a format that only a newer bertune knows.
+        TypeError: other fields than that format has.
+    """
+    found = described.get("format", 1)
+    if found not in (1, FORMAT):
+        raise InputError(
+            f"--resume: its checkpoints are of format {found}, but this bertune reads up to {FORMAT}; take the version "
+            "that wrote them"
+        )
+    values: Mapping[str, Any] = described["progress"]
+    if found == 1:
+        values = {_RENAMED.get(name, name): value for name, value in values.items()}
+    return TrainState(**values)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

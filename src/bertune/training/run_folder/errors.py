@@ -8,8 +8,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from bertune.errors import FaultError, Interrupted
+from bertune.errors import FaultError, InputError, Interrupted
 from bertune.training.loop.memory import is_out_of_memory
+from bertune.training.loop.nonfinite import NonFiniteError
 from bertune.training.loop.signals import watched
 from bertune.training.run_folder.disk_space import free_at, shown
 
@@ -63,6 +64,9 @@ def run_errors(folder: Path, verb: str) -> Iterator[None]:
         except Interrupted as error:
             error.told.append(how())
             raise
+        except NonFiniteError as error:
+            advice = "try a lower --learning-rate or --precision fp32, and look at those rows"
+            raise InputError(error.explain(f"--max-skipped {error.count}", advice)) from error
         except FaultError as error:
             if not begun():
                 raise

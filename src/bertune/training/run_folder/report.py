@@ -11,7 +11,7 @@ from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.files.yaml_files import read_yaml, write_yaml
-from bertune.model.facts import RECORD_KEY
+from bertune.model.provenance import RECORD_KEY
 from bertune.progress import table_of
 from bertune.training.loop.state import TrainState
 from bertune.training.run_folder.errors import disk_errors

@@ -103,8 +103,8 @@ def collapse_of(state: TrainState, config: TrainConfig, chance: float | None) ->
     chance: loss of knowing only the labels' frequencies.
     """
     told = []
-    if state.same_answer is not None:
-        told.append(f"every row of the validation data is answered alike ({state.same_answer})")
+    if state.best_constant_prediction is not None:
+        told.append(f"every row of the validation data is answered alike ({state.best_constant_prediction})")
     if at_chance := _at_chance(state, chance, state.best_metrics.get("matthews_correlation")):
         told.append(at_chance)
     if told and config.steps < LEAST_UPDATES:
