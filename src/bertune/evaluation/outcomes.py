@@ -18,7 +18,7 @@ from bertune.tasks.multi_label import MultiLabelClassification
 from bertune.tasks.multiple_choice import MultipleChoice
 from bertune.tasks.question_answering import QuestionAnswering
 from bertune.tasks.regression import Regression, spearman
-from bertune.tasks.squad.metrics import question_scores
+from bertune.tasks.squad.metric_choice import choose_metric
 from bertune.tasks.task import Prediction, Task
 from bertune.tasks.text_classification import TextClassification
 from bertune.tasks.token_classification import TokenClassification
@@ -100,11 +100,12 @@ def chosen(task: MultipleChoice, examples: Sequence[Any], predictions: Sequence[
     return Outcomes(len(same), {"accuracy": _mean(same)}, same)
 
 
-def answered(task: QuestionAnswering, examples: Sequence[Any], predictions: Sequence[Prediction]) -> Outcomes:  # noqa: ARG001
+def answered(task: QuestionAnswering, examples: Sequence[Any], predictions: Sequence[Prediction]) -> Outcomes:
     """Outcomes of `{"answer": text}` predictions, in per cent as SQuAD counts; with unanswerable questions by kind."""
     answerable = np.array([bool(example.answers) and not example.is_impossible for example in examples], np.bool_)
+    metric = choose_metric(examples, task.options.qa_metric)
     pairs = [
-        question_scores(prediction["answer"], [answer.text for answer in example.answers] if has else [])
+        metric.scores(prediction["answer"], [answer.text for answer in example.answers] if has else [])
         for example, prediction, has in zip(examples, predictions, answerable, strict=True)
     ]
     scores = 100 * np.array(pairs, np.float64).reshape(-1, 2)

@@ -49,7 +49,7 @@ from bertune.inference.network import Network, infer
 from bertune.options import option
 from bertune.tasks.options import QuestionOptions
 from bertune.tasks.question_answering import QuestionAnswering, span_loss
-from bertune.tasks.squad.metrics import evaluate
+from bertune.tasks.squad.metrics import evaluate, threshold_to_apply
 from bertune.tasks.squad.reading import QuestionExample, read_questions
 from bertune.tasks.squad.windows import check_lengths
 from bertune.tensorflow_formats.tfrecord import write_records
@@ -295,16 +295,21 @@ def _score(flags: SquadFlags, result: GooglePredictions) -> None:
     told = (f"{name} {value}" if name.endswith("thresh") else f"{name} {value:.4f}" for name, value in scores.items())
     logger.info("scores: %s", "  ".join(told))
     if "best_f1_thresh" in scores:
-        best, threshold = scores["best_f1"], scores["best_f1_thresh"]
+        threshold, best = threshold_to_apply(questions, result.null_odds, _spans(result))
         logger.info("the best f1, %.4f, comes with --null_score_diff_threshold=%s", best, threshold)
 
 
 def scores_of(questions: Sequence[QuestionExample], result: GooglePredictions, *, version_2: bool) -> dict[str, float]:
     """exact_match and f1 in per cent; with version_2 also the parts and the best thresholds."""
-    spans = {name: next((entry.text for entry in found if entry.text), "") for name, found in result.nbest.items()}
+    spans = _spans(result)
     odds = result.null_odds if version_2 else None
     found = evaluate(questions, result.predictions, odds, spans if version_2 else None)
     return {name: float(value) for name, value in found.items()}
+
+
+def _spans(result: GooglePredictions) -> dict[str, str]:
+    """The best answer that is not empty, by question; "" where there is none."""
+    return {name: next((entry.text for entry in found if entry.text), "") for name, found in result.nbest.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

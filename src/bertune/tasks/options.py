@@ -175,6 +175,12 @@ class QuestionOptions:
     null_threshold: float | None = option(
         None, help="answer nothing when that scores this much above the best span; left out: tuned on validation data"
     )
+    qa_metric: str = option(
+        "auto",
+        help="whose rules compare answers: the scripts of SQuAD, CMRC 2018 or MLQA, or characters (Japanese); auto: "
+        "told by the file's name and language",
+        choices=("auto", "squad", "cmrc", "mlqa", "characters"),
+    )
     fix_offsets: bool = option(False, help="correct an answer_start that is off where the answer occurs once")
     question_column: str = option("question", help="a flat file's column of the question")
     context_column: str = option("context", help="a flat file's column of the context")

@@ -23,8 +23,10 @@ from bertune.ragged import Ragged
 from bertune.tasks.heads import is_for, linear_in_folder
 from bertune.tasks.layers import LayersHead
 from bertune.tasks.options import QuestionOptions
+from bertune.tasks.squad.answer_metrics import AnswerMetric
 from bertune.tasks.squad.decoding import Decoded, decode_answers
-from bertune.tasks.squad.metrics import evaluate
+from bertune.tasks.squad.metric_choice import choose_metric
+from bertune.tasks.squad.metrics import evaluate, threshold_to_apply
 from bertune.tasks.squad.reading import Columns, QuestionExample, read_questions, stream_questions
 from bertune.tasks.squad.windows import Windows, build_windows
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
@@ -213,16 +215,23 @@ class QuestionAnswering:
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> dict[str, float]:
         """exact_match and f1 in per cent; with unanswerable questions HasAns_, NoAns_ and best_ parts too."""
-        return _metrics(self._decoded(logits, features, examples), examples)
+        metric = self._answer_metric(examples)
+        logger.info("answers are compared by the rules of: %s (--qa-metric)", metric.name)
+        return _metrics(self._decoded(logits, features, examples), examples, metric)
+
+    def _answer_metric(self, examples: Sequence[QuestionExample]) -> AnswerMetric:
+        return choose_metric(examples, self.options.qa_metric)
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> "QuestionAnswering":
-        """With the null threshold that gives the best f1 on these questions."""
-        if not self.has_unanswerable or self.options.null_threshold is not None:
+        """With the null threshold whose answers have the best f1 on these questions."""
+        unanswerable = any(example.is_impossible for example in examples)
+        if not (self.has_unanswerable and unanswerable) or self.options.null_threshold is not None:
             return self
-        metrics = _metrics(self._decoded(logits, features, examples), examples)
-        if "best_f1_thresh" not in metrics:
-            return self
-        return dataclasses.replace(self, tuned_threshold=metrics["best_f1_thresh"])
+        pairs = list(zip(examples, self._decoded(logits, features, examples), strict=True))
+        odds = {example.id: one.null_odds for example, one in pairs}
+        spans = {example.id: one.span.text if one.span else "" for example, one in pairs}
+        threshold, _ = threshold_to_apply(examples, odds, spans, self._answer_metric(examples))
+        return dataclasses.replace(self, tuned_threshold=threshold)
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for question answering."""
@@ -248,7 +257,7 @@ class QuestionAnswering:
         return dataclasses.replace(self, has_unanswerable=unanswerable, tuned_threshold=threshold)
 
 
-def _metrics(decoded: Sequence[Decoded], examples: Sequence[QuestionExample]) -> dict[str, float]:
+def _metrics(decoded: Sequence[Decoded], examples: Sequence[QuestionExample], metric: AnswerMetric) -> dict[str, float]:
     pairs = list(zip(examples, decoded, strict=True))
     unanswerable = any(example.is_impossible for example in examples)
     found = evaluate(
@@ -256,6 +265,7 @@ def _metrics(decoded: Sequence[Decoded], examples: Sequence[QuestionExample]) ->
         {example.id: one.best.text for example, one in pairs},
         {example.id: one.null_odds for example, one in pairs} if unanswerable else None,
         {example.id: one.span.text if one.span else "" for example, one in pairs} if unanswerable else None,
+        metric,
     )
     return {name: float(value) for name, value in found.items()}
 

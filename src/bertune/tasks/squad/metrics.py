@@ -1,75 +1,17 @@
-"""SQuAD's metrics: exact match and F1 of words, in per cent, as the official evaluation scripts (v1.1, v2.0) count.
+"""SQuAD's figures of a set of questions, in per cent, as the official evaluation scripts (v1.1, v2.0) report them.
 
-Normalised English: lower case, no punctuation, no articles, single spaces. Where a gold answer holds Chinese or
-Japanese characters there are no words to compare, so that answer and what is compared with it are cut as the CMRC 2018
-script does: every such character by itself, other runs as words; all punctuation goes and articles stay. F1 is of bags
-of these tokens, as for English; the CMRC script takes their longest common subsequence, which is never more.
+How an answer is compared with a gold answer is the matter of an `AnswerMetric`.
 """
 
-import re
-import string
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+
+import numpy as np
 
 from bertune.errors import InputError
+from bertune.tasks.squad.answer_metrics import AnswerMetric
+from bertune.tasks.squad.metric_choice import choose_metric
 from bertune.tasks.squad.reading import QuestionExample
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-# Han, kana (also small, half-width and iteration marks), bopomofo.
-_CJK = (
-    "\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f"
-    "\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
-_HAS_CJK = re.compile(f"[{_CJK}]")
-_MIXED = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
-
-
-def normalize_answer(text: str) -> str:
-    """Lower case, without punctuation (ASCII), articles (a, an, the) and superfluous white space; official."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
-
-
-def answer_tokens(text: str, by_characters: bool) -> list[str]:
-    """What F1 compares: normalised words, or characters and words mixed (see above)."""
-    if not by_characters:
-        return normalize_answer(text).split()
-    return _MIXED.findall("".join(char for char in text.lower() if not _is_punctuation(char)))
-
-
-def needs_characters(gold: str) -> bool:
-    """Whether a gold answer holds Chinese or Japanese characters."""
-    return _HAS_CJK.search(gold) is not None
-
-
-def exact_match(prediction: str, gold: str) -> float:
-    """1.0 where both are the same after normalisation, else 0.0."""
-    by_characters = needs_characters(gold)
-    return float(answer_tokens(prediction, by_characters) == answer_tokens(gold, by_characters))
-
-
-def f1(prediction: str, gold: str) -> float:
-    """Harmonic mean of precision and recall of tokens, 0 to 1; where either has none, 1.0 if both have none."""
-    by_characters = needs_characters(gold)
-    predicted, wanted = answer_tokens(prediction, by_characters), answer_tokens(gold, by_characters)
-    if not predicted or not wanted:
-        return float(predicted == wanted)
-    common = sum((Counter(predicted) & Counter(wanted)).values())
-    if not common:
-        return 0.0
-    precision, recall = common / len(predicted), common / len(wanted)
-    return 2 * precision * recall / (precision + recall)
-
-
-def question_scores(prediction: str, golds: Sequence[str]) -> tuple[float, float]:
-    """Exact match and F1 of one question, each the best over the gold answers.
-
-    Golds that are nothing once normalised do not count, as in the v2.0 script; without any, "" is the right answer.
-    """
-    answers = [gold for gold in golds if answer_tokens(gold, needs_characters(gold))] or [""]
-    return max(exact_match(prediction, gold) for gold in answers), max(f1(prediction, gold) for gold in answers)
+from bertune.tasks.squad.thresholds import best_applied_threshold
 
 
 def evaluate(
@@ -77,6 +19,7 @@ def evaluate(
     predictions: Mapping[str, str],
     null_odds: Mapping[str, float] | None = None,
     span_texts: Mapping[str, str] | None = None,
+    metric: AnswerMetric | None = None,
 ) -> dict[str, float]:
     """Metrics of a set of questions.
 
@@ -86,10 +29,12 @@ def evaluate(
         null_odds: by question id, greater for rather unanswerable ones; they give the best_* keys.
         span_texts: for the best_* keys, the answers whatever the threshold. Without them `predictions` are used, as
             the official script does, which cannot bring back an answer that is "" already.
+        metric: how answers are compared; None: as `choose_metric` chooses for these questions.
 
     Returns:
         exact_match, f1 (per cent), total; where there are unanswerable questions also HasAns_* and NoAns_* of the same;
-        with null_odds best_exact, best_exact_thresh, best_f1, best_f1_thresh: the best that a null threshold can reach.
+        with null_odds best_exact, best_exact_thresh, best_f1, best_f1_thresh: as the official script searches them. Its
+        0.0, where answering nothing is best, is meant for probabilities; see `threshold_to_apply`.
 
     Raises:
         InputError: no questions, or questions without a prediction or odds.
@@ -98,7 +43,8 @@ def evaluate(
         raise InputError("there are no questions to evaluate")
     _check_ids(examples, predictions, "prediction")
     answerable = {example.id: _is_answerable(example) for example in examples}
-    scores = {example.id: _scores(example, predictions) for example in examples}
+    metric = metric or choose_metric(examples)
+    scores = {example.id: _scores(metric, example, predictions) for example in examples}
     metrics = _means(list(scores.values()), "")
     if not all(answerable.values()):
         for prefix, kind in (("HasAns_", True), ("NoAns_", False)):
@@ -108,12 +54,37 @@ def evaluate(
         _check_ids(examples, null_odds, "null odds")
         texts = predictions if span_texts is None else span_texts
         _check_ids(examples, texts, "span text")
-        raw = scores if span_texts is None else {example.id: _scores(example, texts) for example in examples}
+        raw = scores if span_texts is None else {example.id: _scores(metric, example, texts) for example in examples}
         for key, column in (("best_exact", 0), ("best_f1", 1)):
             values = {name: pair[column] for name, pair in raw.items()}
             odds = {example.id: null_odds[example.id] for example in examples}
             metrics[key], metrics[f"{key}_thresh"] = find_best_threshold(texts, values, odds, answerable)
     return metrics
+
+
+def threshold_to_apply(
+    examples: Sequence[QuestionExample],
+    null_odds: Mapping[str, float],
+    span_texts: Mapping[str, str],
+    metric: AnswerMetric | None = None,
+) -> tuple[float, float]:
+    """The null threshold with the best F1 when it is applied to odds that are differences of logits, and that F1.
+
+    Args:
+        examples: labelled questions.
+        null_odds: by question id.
+        span_texts: by question id, the best span whatever the threshold; "" where there is none.
+        metric: how answers are compared; None: as `choose_metric` chooses.
+
+    Returns: the threshold, and F1 in per cent.
+    """
+    metric = metric or choose_metric(examples)
+    nothing = dict.fromkeys(span_texts, "")
+    odds = np.array([null_odds[example.id] for example in examples], np.float64)
+    answered = np.array([_scores(metric, example, span_texts)[1] for example in examples], np.float64)
+    unanswered = np.array([_scores(metric, example, nothing)[1] for example in examples], np.float64)
+    threshold, mean = best_applied_threshold(odds, answered, unanswered)
+    return threshold, 100.0 * mean
 
 
 def find_best_threshold(
@@ -143,9 +114,9 @@ def _is_answerable(example: QuestionExample) -> bool:
     return bool(example.answers) and not example.is_impossible
 
 
-def _scores(example: QuestionExample, predictions: Mapping[str, str]) -> tuple[float, float]:
+def _scores(metric: AnswerMetric, example: QuestionExample, predictions: Mapping[str, str]) -> tuple[float, float]:
     golds = [answer.text for answer in example.answers] if _is_answerable(example) else []
-    return question_scores(predictions[example.id], golds)
+    return metric.scores(predictions[example.id], golds)
 
 
 def _means(pairs: Sequence[tuple[float, float]], prefix: str) -> dict[str, float]:
@@ -164,8 +135,3 @@ def _check_ids(examples: Sequence[QuestionExample], given: Mapping[str, object],
         raise InputError(
             f"{len(missing)} of {len(examples)} questions have no {what}: {some}; every question needs one"
         )
-
-
-@lru_cache(maxsize=1 << 14)
-def _is_punctuation(char: str) -> bool:
-    return char in string.punctuation or unicodedata.category(char).startswith("P")
