@@ -1,6 +1,7 @@
 """Text classification: one label for a text or a pair of texts."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,11 +259,12 @@ class TextClassification:
 
 
 def _label_order(label: str) -> tuple[int, float, str]:
-    """Numbers by value, then names by alphabet."""
+    """Numbers by value, then names by alphabet, "nan" among them: a total order, the same in every process."""
     try:
-        return (0, float(label), label)
+        number = float(label)
     except ValueError:
         return (1, 0.0, label)
+    return (1, 0.0, label) if math.isnan(number) else (0, number, label)
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

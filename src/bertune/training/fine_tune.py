@@ -91,6 +91,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     inputs = {f"--{role} {split.path}": split.sha256 for role, split in run.data.splits.items()}
     inputs[f"--encoder {options.encoder}"] = run.data.encoder
     record = facts(device, dtype, inputs)
+    fitted = {name: value for name, value in run.data.task.to_json().items() if name not in ("name", "options")}
 
     def attempt(seed: int, resume: bool) -> RestartResult:
         seed_all(seed)
@@ -101,6 +102,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
             run.tree | {RECORD_KEY: record},
             keep=options.keep_checkpoints,
             inputs=inputs,
+            fitted=fitted,
             further=run.further,
             begin=run.begin,
         )

@@ -45,15 +45,19 @@ class Checkpoints:
     folder: where they lie; the run makes it.
     """
 
-    def __init__(self, folder: Path, *, keep: int, inputs: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *, keep: int, inputs: Mapping[str, str], fitted: Mapping[str, Any] | None = None
+    ) -> None:
         """The rules of a run.
 
         Args:
             folder: where they lie.
             keep: newest ones that stay.
             inputs: SHA-256 of what the run is made from, by what each is called in messages.
+            fitted: what the task learnt from the training data, of values that JSON can hold.
         """
         self.folder = folder
+        self._fitted: dict[str, Any] = json.loads(json.dumps(fitted or {}))
         self._keep = keep
         self._inputs = dict(inputs)
 
@@ -80,6 +84,7 @@ class Checkpoints:
                 "format": FORMAT,
                 "progress": dataclasses.asdict(state),
                 "inputs": self._inputs,
+                "fitted": self._fitted,
                 "sha256": file_sha256(beside / "state.safetensors"),
             }
             described["own_sha256"] = _own_sha256(described)
@@ -109,7 +114,7 @@ class Checkpoints:
                 logger.warning("%s: damaged (%s); looking for the one before", path, error)
                 damaged.append(path)
                 continue
-            self._check_inputs(described.get("inputs", {}))
+            self._check_inputs(described.get("inputs", {}), described.get("fitted", {}))
             optimizer.restore(tensors)
             restore_random_state(tensors)
             for newer in damaged:
@@ -123,8 +128,15 @@ class Checkpoints:
             )
         return None
 
-    def _check_inputs(self, before: Mapping[str, str]) -> None:
+    def _check_inputs(self, before: Mapping[str, str], fitted_before: Mapping[str, Any]) -> None:
         problems = Problems()
+        problems.extend(
+            f"--resume: the task's {name} differ from those the checkpoint was trained with: "
+            f"{_short(fitted_before[name])} then, {_short(found)} now, of the same data; go on with the version of bertune (and the task file) that "
+            "began the run, or train anew into a new folder"
+            for name, found in self._fitted.items()
+            if name in fitted_before and json.dumps(fitted_before[name]) != json.dumps(found)
+        )
         problems.extend(
             f"--resume: {name} changed since the run began: SHA-256 {before[name]} then, {found} now; bring it back "
             "as it was, or train anew into a new folder"
@@ -158,6 +170,11 @@ class Checkpoints:
         hidden = path.with_name(f".removing-{path.name}")
         path.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)  # a rest is removed when the run is resumed
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def state_of(optimizer: AdamW) -> dict[str, Tensor]:

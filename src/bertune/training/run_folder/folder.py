@@ -39,6 +39,7 @@ class RunFolder:
         *,
         keep: int = KEPT,
         inputs: Mapping[str, str] | None = None,
+        fitted: Mapping[str, Any] | None = None,
         further: int = 0,
         begin: Callable[[], None] = lambda: None,
     ) -> None:
@@ -50,11 +51,12 @@ class RunFolder:
             tree: all options, for run.yaml.
             keep: checkpoints that stay.
             inputs: SHA-256 of what the run is made from, by what each is called in messages.
+            fitted: what the task learnt from the training data; a run that goes on must have learnt the same.
             further: runs of the same size that are to follow on the same disk.
             begin: done before anything is written here, once nothing speaks against the run any more.
         """
         self.folder = folder
-        self._checkpoints = Checkpoints(folder / "checkpoints", keep=keep, inputs=inputs or {})
+        self._checkpoints = Checkpoints(folder / "checkpoints", keep=keep, inputs=inputs or {}, fitted=fitted)
         self._tree, self._keep, self._further, self._begin = tree, keep, further, begin
         self._save_model = save_model
         self._curves = Curves(folder / "logs")
