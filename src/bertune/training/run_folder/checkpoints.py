@@ -132,8 +132,8 @@ class Checkpoints:
         problems = Problems()
         problems.extend(
             f"--resume: the task's {name} differ from those the checkpoint was trained with: "
-            f"{_short(fitted_before[name])} then, {_short(found)} now, of the same data; go on with the version of bertune (and the task file) that "
-            "began the run, or train anew into a new folder"
+            f"{_short(fitted_before[name])} then, {_short(found)} now, of the same data; go on with the "
+            "version of bertune (and the task file) that began the run, or train anew into a new folder"
             for name, found in self._fitted.items()
             if name in fitted_before and json.dumps(fitted_before[name]) != json.dumps(found)
         )
