@@ -51,7 +51,7 @@ def test_entities_and_multiple_labels(tmp_path: Path, capsys: Capture, monkeypat
     rows = [{"tokens": ["[/LOC]", "film"], "tags": ["B-[/LOC]", "O"]}] * 8
     model = train(capsys, tmp_path, rows, task="token-classification")
     done(capsys, "predict", "--model", model, "--input", tmp_path / "train.jsonl")
-    assert "f1_[/LOC]" in done(capsys, "evaluate", "--model", model, "--data", tmp_path / "train.jsonl").out
+    assert "f1/[/LOC]" in done(capsys, "evaluate", "--model", model, "--data", tmp_path / "train.jsonl").out
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

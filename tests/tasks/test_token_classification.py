@@ -176,7 +176,7 @@ def test_transformers_gives_the_same_logits(folder: Path) -> None:
 
 def test_a_trained_model_finds_its_entities(folder: Path) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {"accuracy", "f1", "precision", "recall", "f1_THING"} <= metrics.keys()
+    assert {"accuracy", "f1", "precision", "recall", "f1/THING"} <= metrics.keys()
     assert metrics["f1"] == 1.0
     model = bertune.load(folder)
     (one, two, tokens) = model.predict(["the film is good", "", ["bad", "film", "!"]])

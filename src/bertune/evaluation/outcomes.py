@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bertune.tasks.averages import class_metric, macro_mean
 from bertune.tasks.embedding import ranks_of
 from bertune.tasks.multi_label import MultiLabelClassification
 from bertune.tasks.multiple_choice import MultipleChoice
@@ -76,8 +77,9 @@ def labelled(task: TextClassification, examples: Sequence[Any], predictions: Seq
 
     def part(name: str) -> Metric:
         def metric(weights: Floats) -> Floats:
-            scores = _scores(weights @ right, weights @ found, weights @ true)[name]
-            return scores[:, 1] if len(index) == 2 else scores.mean(1)
+            found_here, true_here = weights @ found, weights @ true
+            scores = _scores(weights @ right, found_here, true_here)[name]
+            return scores[:, 1] if len(index) == 2 else macro_mean(scores, found_here + true_here > 0)
 
         return metric
 
@@ -146,7 +148,7 @@ def several(task: MultiLabelClassification, examples: Sequence[Any], predictions
     true = np.array([[label in example.labels for label in task.labels] for example in examples], np.float64)
     found = np.array([[label in given["labels"] for label in task.labels] for given in predictions], np.float64)
     same = (true == found).all(1)
-    names = {f"f1_{label}": i for i, label in enumerate(task.labels)}
+    names = {class_metric("f1", label): i for i, label in enumerate(task.labels)}
 
     def by_label(weights: Floats) -> Floats:
         return _scores(weights @ (true * found), weights @ found, weights @ true)["f1"]
@@ -155,7 +157,11 @@ def several(task: MultiLabelClassification, examples: Sequence[Any], predictions
         return lambda weights: by_label(weights)[:, at]
 
     metrics = _pooled(true * found, found, true)
-    metrics |= {"f1_macro": lambda weights: by_label(weights).mean(1), "accuracy": _mean(same)}
+
+    def macro(weights: Floats) -> Floats:
+        return macro_mean(by_label(weights), weights @ (found + true) > 0)
+
+    metrics |= {"f1_macro": macro, "accuracy": _mean(same)}
     return Outcomes(len(same), metrics | {name: one(at) for name, at in names.items()}, same)
 
 
@@ -169,7 +175,8 @@ def tagged(task: TokenClassification, examples: Sequence[Any], predictions: Sequ
     metrics = _pooled(right, given, wanted)
     for at, label in enumerate(labels):
         one = slice(at, at + 1)
-        metrics |= _pooled(right[:, one], given[:, one], wanted[:, one], suffix=f"_{label}")
+        own = _pooled(right[:, one], given[:, one], wanted[:, one])
+        metrics |= {class_metric(name, label): metric for name, metric in own.items()}
     return Outcomes(len(true), metrics, np.array([t == f for t, f in zip(true, found, strict=True)], np.bool_))
 
 
@@ -194,14 +201,14 @@ def _by_label(entities: Sequence[set[tuple[str, int, int]]], labels: Sequence[st
     return np.array([[count[label] for label in labels] for count in counts], np.float64).reshape(-1, len(labels))
 
 
-def _pooled(right: Floats, found: Floats, true: Floats, suffix: str = "") -> dict[str, Metric]:
+def _pooled(right: Floats, found: Floats, true: Floats) -> dict[str, Metric]:
     """f1, precision and recall of all columns together."""
     sums = np.stack([right.sum(1), found.sum(1), true.sum(1)], 1)
 
     def part(name: str) -> Metric:
         return lambda weights: _scores(*(weights @ sums).T)[name]
 
-    return {f"{name}{suffix}": part(name) for name in ("f1", "precision", "recall")}
+    return {name: part(name) for name in ("f1", "precision", "recall")}
 
 
 def _mean(values: npt.NDArray[Any], group: npt.NDArray[np.bool_] | None = None) -> Metric:

@@ -17,6 +17,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.files.json_files import parse_json
+from bertune.tasks.averages import class_metric, macro_mean
 from bertune.tasks.defaults import complete
 from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, pooled_head
 from bertune.tasks.losses import binary_cross_entropy, class_weights
@@ -175,9 +176,9 @@ class MultiLabelClassification:
             "f1": 2 * float(right.sum()) / max(float(found.sum() + true.sum()), 1.0),
             "precision": float(right.sum()) / max(float(found.sum()), 1.0),
             "recall": float(right.sum()) / max(float(true.sum()), 1.0),
-            "f1_macro": float(by_label.mean()),
+            "f1_macro": float(macro_mean(by_label, found + true > 0)),
             "accuracy": float((truth == given).all(1).mean()),
-        } | {f"f1_{label}": float(value) for label, value in zip(self.labels, by_label, strict=True)}
+        } | {class_metric("f1", label): float(value) for label, value in zip(self.labels, by_label, strict=True)}
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> "MultiLabelClassification":
         """With the thresholds that give every label its best f1 on these texts."""

@@ -280,4 +280,4 @@ def task_from_json(state: Mapping[str, Any], trust_task_file: str | Path | None 
 
 def lower_is_better(metric: str) -> bool:
     """Whether a metric is an error, by its name: a loss, rmse, mae."""
-    return metric.endswith("loss") or metric in ("rmse", "mae")
+    return "/" not in metric and (metric.endswith("loss") or metric in ("rmse", "mae"))

@@ -277,17 +277,15 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def classification_metrics(
     truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int
 ) -> dict[str, float]:
-    """Accuracy, f1, precision, recall, matthews_correlation; with two classes those of the second, else macro means.
+    """Accuracy, f1, precision, recall, matthews_correlation; with two classes those of the second, else macro means
+    over the classes that occur in the truth or in the predictions.
 
     The correlation is 0 where truth or predictions are all of one class.
     """
     from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support
 
     average = "binary" if classes == 2 else "macro"
-    labels = None if classes == 2 else list(range(classes))
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        truth, predicted, average=average, labels=labels, zero_division=0
-    )
+    precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
     varied = len(np.unique(truth)) > 1 and len(np.unique(predicted)) > 1
     return {
         "accuracy": float((truth == predicted).mean()),

@@ -18,6 +18,7 @@ from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.options import refuse_changed
 from bertune.ragged import Ragged
+from bertune.tasks.characters import readable_span
 from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, token_head
 from bertune.tasks.losses import balanced_weights, class_weights, cross_entropy
 from bertune.tasks.options import TokenOptions
@@ -268,10 +269,13 @@ def _windowed(ids: Ragged, word: Ragged, windows: Windows, special: tuple[int, i
 
 def _described(example: TaggedExample, chunk: Chunk, scores: npt.NDArray[np.float64]) -> dict[str, Any]:
     entity = chars_of(chunk, example.words)
+    start, end = readable_span(example.text, entity.start, entity.end)
+    if start == end:  # a token of nothing visible
+        start, end = entity.start, entity.end
     return {
         "label": entity.label,
-        "text": example.text[entity.start : entity.end],
-        "start": entity.start,
-        "end": entity.end,
+        "text": example.text[start:end],
+        "start": start,
+        "end": end,
         "score": round(float(scores[chunk.first : chunk.end].mean()), 6),
     }

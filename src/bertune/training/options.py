@@ -84,6 +84,10 @@ class TrainOptions:
         for name in ("seeds", "baselines"):
             if getattr(self, name) and self.validation is None:
                 found.append(f"--{name}: is about figures on validation data; name some with --validation")
+        if self.patience is not None and self.validation is None:
+            found.append(
+                f"--patience {self.patience}: counts evaluations on validation data; name some with --validation"
+            )
         return found
 
     @property

@@ -23,6 +23,8 @@ from bertune.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
 
+_WORK = {"train": "train on", "validation": "evaluate"}
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -134,6 +136,11 @@ def _prepared(
         source = one.source if options.feature_cache else None
         features = featurized(task, one.examples, text, purpose=purpose, source=source)
         _tell_cut(paths[role], len(one.examples), length, features)
+        if not len(features):
+            raise InputError(
+                f"--{role} {paths[role]}: none of its {len(one.examples)} examples gives a sequence to {_WORK[role]}; "
+                "in question answering no answer occurs in its context (compare answer_start, or try --fix-offsets)"
+            )
         splits[role] = Split(paths[role], one.examples, features, one.source.sha256)
     encoder = encoder_sha256(checkpoint.config, checkpoint.tensors, checkpoint.tokenizer)
     return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)

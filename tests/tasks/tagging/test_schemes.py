@@ -76,7 +76,7 @@ def test_metrics_equal_conlleval(pairs: list[tuple[str, str]]) -> None:
     ours = entity_metrics(*([[(c.label, (c.first, c.end)) for c in chunks(tags)]] for tags in (gold, guessed)))
     theirs = conlleval(gold, guessed)
     counts = [Counts(*map(sum, zip(*theirs.values(), strict=True)))] if theirs else [Counts(0, 0, 0)]
-    for suffix, (right, found, true) in [("", counts[0]), *((f"_{name}", c) for name, c in theirs.items())]:
+    for suffix, (right, found, true) in [("", counts[0]), *((f"/{name}", c) for name, c in theirs.items())]:
         precision, recall = right / found if found else 0.0, right / true if true else 0.0
         f1 = 2 * precision * recall / (precision + recall) if right else 0.0
         got = tuple(ours[f"{name}{suffix}"] for name in ("precision", "recall", "f1"))

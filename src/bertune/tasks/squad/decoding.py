@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.errors import InputError
+from bertune.tasks.characters import readable_span
 from bertune.tasks.squad.reading import QuestionExample
 from bertune.tasks.squad.windows import Windows
 
@@ -142,7 +143,7 @@ def _distinct(
     scores, starts, ends = (np.concatenate([part[column] for part in found]) for column in range(3))
     chosen: dict[str, tuple[str, int, int, float]] = {}
     for index in np.argsort(-scores, kind="stable").tolist():
-        start, end = int(starts[index]), int(ends[index])
+        start, end = readable_span(context, int(starts[index]), int(ends[index]))
         text = context[start:end]
         if text and text not in chosen:
             chosen[text] = (text, start, end, float(scores[index]))

@@ -40,8 +40,10 @@ class TaggedExample:
 @lru_cache(maxsize=1 << 16)
 def _kind(char: str) -> int:
     """0: space.  1: part of a word.  2: a word of its own (punctuation, a Chinese character)."""
-    if char.isspace() or unicodedata.category(char) in ("Zs", "Cc"):
+    if char in "\t\n\r" or (char.isspace() and unicodedata.category(char) != "Cc"):
         return 0
+    if unicodedata.category(char) in ("Cc", "Cf"):  # the tokenizer drops it, so it divides no word
+        return 1
     if unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum()):
         return 2
     code = ord(char)
@@ -58,11 +60,22 @@ def words_of(text: str) -> tuple[tuple[int, int], ...]:
     for kind, run in itertools.groupby(text, _kind):
         length = sum(1 for _ in run)
         if kind == 1:
-            found.append((at, at + length))
+            first, last = _trimmed(text, at, at + length)
+            if first < last:
+                found.append((first, last))
         elif kind == 2:
             found.extend((i, i + 1) for i in range(at, at + length))
         at += length
     return tuple(found)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A word without the control and format characters at its ends."""
+    while start < end and unicodedata.category(text[start]) in ("Cc", "Cf"):
+        start += 1
+    while end > start and unicodedata.category(text[end - 1]) in ("Cc", "Cf"):
+        end -= 1
+    return start, end
 
 
 def from_tokens(tokens: Sequence[str], tags: Sequence[str] | None, place: int) -> TaggedExample:

@@ -7,11 +7,13 @@ fractions, not per cent.
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
+from bertune.tasks.averages import class_metric
+
 
 def entity_metrics(
     gold: Sequence[Iterable[tuple[str, Hashable]]], predicted: Sequence[Iterable[tuple[str, Hashable]]]
 ) -> dict[str, float]:
-    """`precision`, `recall`, `f1`, and the same with `_TYPE` behind for every type.
+    """`precision`, `recall`, `f1`, and the same for every type (`f1/PER`).
 
     Args:
         gold: for every text its entities, each a type and a place.
@@ -25,15 +27,16 @@ def entity_metrics(
         true.update(label for label, _ in theirs)
         found.update(label for label, _ in ours)
         right.update(label for label, _ in theirs & ours)
-    metrics = _scores("", right.total(), found.total(), true.total())
+    metrics = _scores(right.total(), found.total(), true.total())
     for label in sorted(true.keys() | found.keys()):
-        metrics |= _scores(f"_{label}", right[label], found[label], true[label])
+        own = _scores(right[label], found[label], true[label])
+        metrics |= {class_metric(name, label): value for name, value in own.items()}
     return metrics
 
 
-def _scores(suffix: str, right: int, found: int, true: int) -> dict[str, float]:
+def _scores(right: int, found: int, true: int) -> dict[str, float]:
     return {
-        f"precision{suffix}": right / found if found else 0.0,
-        f"recall{suffix}": right / true if true else 0.0,
-        f"f1{suffix}": 2 * right / (found + true) if found + true else 0.0,
+        "precision": right / found if found else 0.0,
+        "recall": right / true if true else 0.0,
+        "f1": 2 * right / (found + true) if found + true else 0.0,
     }
