@@ -1,6 +1,7 @@
 """Macro averages as scikit-learn has them; figures of a class have names that no average has."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_perfect_answers_on_a_file_that_lacks_a_class() -> None:
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from("abc")), st.sets(st.sampled_from("abc"))), min_size=1, max_size=6))
 def test_several_labels(rows: list[tuple[set[str], set[str]]]) -> None:
-    task = MultiLabelClassification(labels=tuple("abc"), thresholds=(0.5,) * 3)
+    task: Any = MultiLabelClassification(labels=tuple("abc"), thresholds=(0.5,) * 3)
     judge = judge_of(task)
     assert judge is not None
     examples = [LabelledText("x", labels=frozenset(true)) for true, _ in rows]
@@ -61,7 +62,7 @@ def test_labels_that_are_named_like_figures(label: str) -> None:
     assert figures[class_metric("f1", label)] == 1.0
     assert figures["f1"] == pytest.approx(2 / 3)
     assert not lower_is_better(class_metric("f1", label))
-    task = MultiLabelClassification(labels=(label, "other"), thresholds=(0.5, 0.5))
+    task: Any = MultiLabelClassification(labels=(label, "other"), thresholds=(0.5, 0.5))
     judge = judge_of(task)
     assert judge is not None
     examples = [LabelledText("x", labels=frozenset({label})), LabelledText("y", labels=frozenset({"other"}))]
