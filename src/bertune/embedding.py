@@ -10,7 +10,8 @@ import numpy.typing as npt
 from bertune.checkpoints.source import build_encoder, open_checkpoint
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
-from bertune.hardware import choose_device, choose_dtype, fast_float32
+from bertune.float32_route import fast_float32, pack_for_prediction
+from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import Network, infer
 from bertune.model.use import load
 from bertune.tasks.embedding import Pair, PoolingHead
@@ -62,7 +63,7 @@ class Embedder:
         network.encoder.set_compute_dtype(choose_dtype(precision, target))
         self.network = network.to(target).eval()
         if target.type == "cpu":
-            network.encoder.pack()
+            pack_for_prediction(network.encoder, target)
         else:
             network.record()
 

@@ -17,10 +17,10 @@ from bertune.data.features import Features, join_pair, pack
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import unwritable
+from bertune.float32_route import fast_float32
 from bertune.google.flags import parse_flags
 from bertune.google.running import RunFlags, run_program, set_up
 from bertune.google.starting import ModelFlags, check_positions, open_start, spared_by_source, take_over
-from bertune.hardware import fast_float32
 from bertune.inference.network import Network
 from bertune.options import option
 from bertune.tensorflow_formats.tensor_bundle import beside

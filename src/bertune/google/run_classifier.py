@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from bertune.data.features import Batch, Features, pack
 from bertune.errors import InputError, Problems
+from bertune.float32_route import fast_float32
 from bertune.google.checkpoints import write_text
 from bertune.google.flags import parse_flags
 from bertune.google.padding import record_columns
@@ -41,7 +42,6 @@ from bertune.google.starting import (
     spared_by_source,
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
-from bertune.hardware import fast_float32
 from bertune.inference.network import Network, infer
 from bertune.options import option
 from bertune.progress import Curves, progress_bar

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bertune.data.features import Batch, Features, pack
 from bertune.errors import InputError, Problems
+from bertune.float32_route import fast_float32
 from bertune.google.flags import parse_flags
 from bertune.google.padding import infer_padded, pad, record_columns
 from bertune.google.running import (
@@ -44,7 +45,6 @@ from bertune.google.starting import (
     spared_by_source,
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
-from bertune.hardware import fast_float32
 from bertune.inference.network import Network, infer
 from bertune.options import option
 from bertune.tasks.options import QuestionOptions

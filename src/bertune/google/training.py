@@ -11,10 +11,10 @@ import torch
 from bertune.checkpoints.names import Rename
 from bertune.data.features import Batch
 from bertune.errors import InputError, Interrupted
+from bertune.float32_route import fast_float32
 from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
 from bertune.google.running import EpochFlags, Setting, TrainFlags
 from bertune.google.stream import Buffered, Rows, Shuffled, Stream
-from bertune.hardware import fast_float32
 from bertune.inference.network import BatchLoss, Network
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.training.loop.loop import fit

@@ -18,7 +18,8 @@ from bertune.data.features import Batch, pack
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
-from bertune.hardware import choose_device, choose_dtype, fast_float32
+from bertune.float32_route import fast_float32, training_route
+from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import Network
 from bertune.model.facts import RECORD_KEY, facts
 from bertune.model.inputs import encoder_sha256, files_sha256
@@ -128,7 +129,8 @@ def _run(options: PretrainOptions) -> TrainResult:
 
     check = session.validate if data.validation is not None else None
     parts = Parts(network, len(data.train), make_batch, session.loss, optimizer, check, folder)
-    with fast_float32(device):
+    progress.float32_route = training_route(device, progress.float32_route)
+    with fast_float32(device, progress.float32_route):
         session.before = _before(output / "before.json", session)
         progress = fit(parts, _plan(options, len(data.train), data.validation is not None), progress)
     folder.close()

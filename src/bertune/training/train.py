@@ -17,7 +17,8 @@ from bertune.checkpoints.source import Checkpoint, build_encoder, open_checkpoin
 from bertune.errors import InputError, Problems
 from bertune.evaluation.baselines import baselines
 from bertune.files.yaml_files import write_yaml
-from bertune.hardware import choose_device, choose_dtype, fast_float32, prepare_process
+from bertune.float32_route import fast_float32, training_route
+from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.inference.network import Network
 from bertune.model.facts import RECORD_KEY, facts
 from bertune.model.inputs import encoder_sha256
@@ -251,7 +252,8 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> Attempted:
     graphs = batches.recorded_updates(network, plan.batch_size) if task_file_of(task) is None else None
     parts = Parts(network, split.units, batches.make, session.loss, optimizer, check, folder, graphs=graphs)
     parts = dataclasses.replace(parts, name_rows=session.name_rows, same_answer=lambda: session.same_answer)
-    with fast_float32(device):
+    progress.float32_route = training_route(device, progress.float32_route)
+    with fast_float32(device, progress.float32_route):
         progress = fit(parts, plan, progress)
     folder.close()
     chance = chance_loss(task, split.features.targets)

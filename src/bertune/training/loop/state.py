@@ -54,6 +54,7 @@ class Progress:
     due: whether the evaluation that follows on the last update is still to come.
     wall_seconds: from the first update on, evaluations and writing included, over all sessions.
     pieces: parts that a batch is computed in because memory was short.
+    float32_route: how float32 products are computed (see `float32_route`); a run that goes on keeps it.
     """
 
     step: int = 0
@@ -78,6 +79,7 @@ class Progress:
     losses: int = 0
     wall_seconds: float = 0.0
     pieces: int = 1
+    float32_route: str | None = None
 
 
 class Keeper(Protocol):
