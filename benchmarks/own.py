@@ -20,7 +20,7 @@ from bertune.data.features import Batch, Features, pack
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
-from bertune.float32_route import fast_float32
+from bertune.encoder.float32_route import fast_float32
 from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.inference.network import Network, infer
 from bertune.tasks.task import Task, new_task

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checkpoints.source import build_encoder, open_checkpoint
+from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
-from bertune.float32_route import fast_float32, pack_for_prediction
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import Network, infer
 from bertune.model.use import load

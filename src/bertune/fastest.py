@@ -47,8 +47,8 @@ def fastest(question: str, ways: Mapping[str, Callable[[], object]]) -> str:
     machine = _machine()
     if (machine, question) not in _chosen:
         stored = _stored(machine)
-        seconds = stored.get(question)
-        if not _fits(seconds, ways):
+        seconds = _times(stored.get(question), ways)
+        if seconds is None:
             seconds = _measured(ways)
             _store(machine, stored | {question: seconds})
             logger.info("%s: measured %s", question, ", ".join(f"{n} {s * 1e3:.1f} ms" for n, s in seconds.items()))
@@ -100,11 +100,11 @@ def _stored(machine: str) -> dict[str, Any]:
     return found if isinstance(found, dict) and found.get("machine") == machine else {}
 
 
-def _fits(seconds: object, ways: Mapping[str, object]) -> bool:
-    """Whether a stored entry is a time for each of these ways."""
-    if not isinstance(seconds, dict) or seconds.keys() != ways.keys():
-        return False
-    return all(isinstance(value, float) and value > 0 for value in seconds.values())
+def _times(entry: object, ways: Mapping[str, object]) -> dict[str, float] | None:
+    """A stored entry as seconds of each way; None where it is absent, damaged, or of other ways."""
+    if not isinstance(entry, dict) or entry.keys() != ways.keys():
+        return None
+    return entry if all(isinstance(value, float) and value > 0 for value in entry.values()) else None
 
 
 def _store(machine: str, content: Mapping[str, Any]) -> None:

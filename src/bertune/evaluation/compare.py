@@ -11,10 +11,10 @@ import numpy as np
 from bertune.data.features import Features
 from bertune.data.rows import file_sha256
 from bertune.data.subsets import of_examples
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import Floats, Judge, Metric, Outcomes, judge_of, retrieved
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
-from bertune.float32_route import fast_float32
 from bertune.inference.network import infer
 from bertune.model.use import Model, load, read_labelled
 from bertune.tasks.answers import truth_of

@@ -15,9 +15,9 @@ import torch
 
 from bertune.data.features import Features, join_pair, pack
 from bertune.encoder.encoder import Encoder
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import unwritable
-from bertune.float32_route import fast_float32
 from bertune.google.flags import parse_flags
 from bertune.google.running import RunFlags, run_program, set_up
 from bertune.google.starting import ModelFlags, check_positions, open_start, spared_by_source, take_over

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bertune.data.features import Batch, Features, pack
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
-from bertune.float32_route import fast_float32
 from bertune.google.checkpoints import write_text
 from bertune.google.flags import parse_flags
 from bertune.google.padding import record_columns

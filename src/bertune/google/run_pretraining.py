@@ -15,8 +15,8 @@ from bertune.checkpoints.google import read_vocabulary
 from bertune.checkpoints.google_config import casing_from_name, casing_from_vocabulary
 from bertune.data.documents import find_files
 from bertune.data.features import IGNORED, Batch
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
-from bertune.float32_route import fast_float32
 from bertune.google.flags import Flags, parse_flags
 from bertune.google.running import (
     RunFlags,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from bertune.data.features import Batch, Features, pack
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
-from bertune.float32_route import fast_float32
 from bertune.google.flags import parse_flags
 from bertune.google.padding import infer_padded, pad, record_columns
 from bertune.google.running import (

@@ -10,8 +10,8 @@ import torch
 
 from bertune.checkpoints.names import Rename
 from bertune.data.features import Batch
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Interrupted
-from bertune.float32_route import fast_float32
 from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
 from bertune.google.running import EpochFlags, Setting, TrainFlags
 from bertune.google.stream import Buffered, Rows, Shuffled, Stream

@@ -27,10 +27,10 @@ from bertune.data.rows import file_sha256
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
+from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import SAVED, finish_publishing, publish
 from bertune.files.json_files import read_json
-from bertune.float32_route import fast_float32, pack_for_prediction
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.network import Network, infer
 from bertune.model.card import model_card

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from bertune.data.features import Batch, pack
+from bertune.encoder.float32_route import fast_float32, training_route
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
-from bertune.float32_route import fast_float32, training_route
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import Network
 from bertune.model.facts import RECORD_KEY, facts

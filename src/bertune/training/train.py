@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bertune.checkpoints.names import for_layers, to_ours
 from bertune.checkpoints.source import Checkpoint, build_encoder, open_checkpoint
+from bertune.encoder.float32_route import fast_float32, training_route
 from bertune.errors import InputError, Problems
 from bertune.evaluation.baselines import baselines
 from bertune.files.yaml_files import write_yaml
-from bertune.float32_route import fast_float32, training_route
 from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.inference.network import Network
 from bertune.model.facts import RECORD_KEY, facts
