@@ -17,7 +17,8 @@ from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import score
 from bertune.pretraining.start import open_start
 from bertune.tasks.masking.head import LOG_PROBABILITY, NEXT, PretrainingHead, PretrainingScores, pretraining_loss
-from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, Schedule
+from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW
+from bertune.training.loop.schedule import Schedule
 
 
 @pytest.fixture
