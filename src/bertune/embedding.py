@@ -21,7 +21,8 @@ from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.inference.sentence_modules import SentenceHead
 from bertune.model.use import load
 from bertune.tasks.embedding import Pair, PoolingHead

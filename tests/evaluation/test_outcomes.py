@@ -9,7 +9,8 @@ import pytest
 from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.subsets import of_examples
 from bertune.evaluation.outcomes import judge_of
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.tasks.task import Task, new_task
 from tests.conformance import SAMPLES
 from tests.tiny import write_rows

@@ -15,7 +15,7 @@ from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import Floats, Judge, Metric, Outcomes, judge_of, retrieved
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.model.use import Model, load, read_labelled
 from bertune.tasks.answers import truth_of
 from bertune.tasks.embedding import Embedding
