@@ -13,13 +13,15 @@ import torch
 from benchmarks.workers import commands, say
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.batching import shuffled_batches
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.hardware import choose_device, choose_dtype, fast_float32, prepare_process
 from bertune.inference.network import Network, infer
-from bertune.tasks.task import Task, new_task
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
 from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.loop.state import Parts, Plan, Progress
 from bertune.training.loop.update import update

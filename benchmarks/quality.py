@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.workers import keep, machine
+from bertune.tasks.registry import new_task
 from bertune.tasks.tagging.metrics import entity_metrics
 from bertune.tasks.tagging.schemes import chunks
-from bertune.tasks.task import new_task
 from bertune.tasks.text_classification import classification_metrics
 
 LENGTH, BATCH = 128, 32

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
@@ -30,7 +31,8 @@ from bertune.errors import InputError
 from bertune.inference.network import Network, infer
 from bertune.model.use import Making, evaluate, load, save_model
 from bertune.ragged import Ragged
-from bertune.tasks.task import Task, new_task, task_from_json
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task, task_from_json
 from bertune.tokenization.tokenizer import Tokenizer
 
 LENGTH = 48

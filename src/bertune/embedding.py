@@ -13,9 +13,10 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, fast_float32
 from bertune.inference.network import Network, infer
 from bertune.model.use import load
-from bertune.tasks.embedding import Pair, PoolingHead
+from bertune.tasks.embedding import Pair
 from bertune.tasks.options import POOLINGS, EmbeddingOptions
-from bertune.tasks.texts import by_example, text_features
+from bertune.tasks.shared.heads import PoolingHead
+from bertune.tasks.shared.texts import by_example, text_features
 from bertune.tokenization.tokenizer import Tokenizer
 
 

@@ -10,7 +10,8 @@ from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.subsets import of_examples
 from bertune.evaluation.outcomes import judge_of
 from bertune.inference.network import Network, infer
-from bertune.tasks.task import Task, new_task
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
 from tests.conformance import SAMPLES
 from tests.tiny import write_rows
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import bertune
 from bertune.errors import InputError
-from bertune.tasks.heads import PooledHead
+from bertune.tasks.shared.heads import PooledHead
 from bertune.training import train
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.train import TrainResult

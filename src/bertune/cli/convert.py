@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
 
     from bertune.checkpoints.source import Beside
     from bertune.conversion import Finetuned, convert, convert_finetuned
-    from bertune.tasks.task import new_task
+    from bertune.tasks.registry import new_task
 
     beside = Beside(
         Path(options.config_file) if options.config_file else None,

@@ -19,12 +19,12 @@ import numpy as np
 from bertune.evaluation.outcomes import judge_of
 from bertune.tasks.multi_label import MultiLabelClassification
 from bertune.tasks.multiple_choice import MultipleChoice
+from bertune.tasks.protocol import Prediction, Task
 from bertune.tasks.question_answering import QuestionAnswering
 from bertune.tasks.regression import Regression
+from bertune.tasks.shared.texts import Texts
 from bertune.tasks.tagging.examples import words_of
-from bertune.tasks.task import Prediction, Task
 from bertune.tasks.text_classification import TextClassification
-from bertune.tasks.texts import Texts
 from bertune.tasks.token_classification import TokenClassification
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from bertune.inference.network import infer
 from bertune.model.use import Model, load, read_labelled
 from bertune.tasks.answers import truth_of
 from bertune.tasks.embedding import Embedding
-from bertune.tasks.task import Logits, Prediction, Task
+from bertune.tasks.protocol import Logits, Prediction, Task
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from bertune.tasks.embedding import ranks_of
 from bertune.tasks.multi_label import MultiLabelClassification
 from bertune.tasks.multiple_choice import MultipleChoice
+from bertune.tasks.protocol import Prediction, Task
 from bertune.tasks.question_answering import QuestionAnswering
 from bertune.tasks.regression import Regression, spearman
 from bertune.tasks.squad.metrics import question_scores
-from bertune.tasks.task import Prediction, Task
 from bertune.tasks.text_classification import TextClassification
 from bertune.tasks.token_classification import TokenClassification
 

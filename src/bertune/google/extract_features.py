@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertune.data.features import Features, join_pair, pack
+from bertune.data.features import Features, join_pair
+from bertune.data.packing import pack
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import unwritable

@@ -5,7 +5,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.features import Batch, Features
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
 from bertune.inference.network import MAX_TOKENS, Network
 from bertune.progress import progress_bar

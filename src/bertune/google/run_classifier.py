@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.errors import InputError, Problems
 from bertune.google.checkpoints import write_text
 from bertune.google.flags import parse_flags
@@ -45,7 +46,8 @@ from bertune.hardware import fast_float32
 from bertune.inference.network import Network, infer
 from bertune.options import option
 from bertune.progress import Curves, progress_bar
-from bertune.tasks.task import Purpose, new_task
+from bertune.tasks.protocol import Purpose
+from bertune.tasks.registry import new_task
 from bertune.tasks.text_classification import TextClassification, TextExample, softmax
 from bertune.tensorflow_formats.tfrecord import write_records
 from bertune.tokenization.tokenizer import Tokenizer

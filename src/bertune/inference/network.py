@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from bertune.cuda.recorded_forwards import RecordedForwards
 from bertune.data.batching import sorted_batches
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.transfer import ToHost
 

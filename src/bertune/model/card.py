@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import bertune
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 
 if TYPE_CHECKING:
     from bertune.model.use import Making

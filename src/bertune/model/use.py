@@ -21,7 +21,8 @@ import bertune
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
-from bertune.data.features import Batch, Features
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.data.prefetch import in_chunks
 from bertune.data.rows import file_sha256
 from bertune.encoder import int8
@@ -35,8 +36,9 @@ from bertune.inference.network import Network, infer
 from bertune.model.card import model_card
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import Logits, Prediction, Task
+from bertune.tasks.registry import task_from_json, task_to_json
+from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bertune.tasks.task import Prediction
+from bertune.tasks.protocol import Prediction
 
 
 def answer_of(prediction: Prediction) -> str | int | float | frozenset[Any] | None:

@@ -8,57 +8,34 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from bertune.checkpoints.huggingface import KIND
-from bertune.checkpoints.names import Rename
+from bertune.checkpoints.names import KIND, Rename
 from bertune.data.columns import listed
 from bertune.data.features import Features
 from bertune.data.rows import open_rows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.encoder import EncoderOutput
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.tasks.defaults import complete
-from bertune.tasks.heads import is_for, mix_names
-from bertune.tasks.layers import LayerMix
-from bertune.tasks.losses import mean_of_runs
+from bertune.tasks.base import BaseTask
 from bertune.tasks.options import EmbeddingOptions, TextColumns
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.shared.huggingface import is_for, mix_names
+from bertune.tasks.shared.texts import mean_of, shown, text_features, text_item
 from bertune.tasks.text_classification import find_columns
-from bertune.tasks.texts import mean_of, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 DEFAULTS = Defaults(batch_size=32, learning_rate=2e-5, epochs=1.0)
 NEGATIVE = ("negative", "hard_negative")
 
 Columns = Mapping[str, npt.NDArray[np.integer]]
-
-
-class PoolingHead(nn.Module):
-    """The mean of a sequence's token vectors, or its first, of length 1 if asked for; of one layer or of several."""
-
-    def __init__(self, pooling: str, *, normalize: bool = True, mix: LayerMix | None = None) -> None:
-        super().__init__()
-        self.pooling, self.normalize = pooling, normalize
-        self.needs_layers = mix is not None
-        if mix is not None:
-            self.mix = mix
-
-    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
-        """Shape: sequence_output (tokens, hidden) → (sequences, width), float32."""
-        tokens = self.mix(output) if self.needs_layers else output.sequence_output.float()
-        if self.pooling == "cls":
-            pooled = tokens[layout.starts]
-        else:
-            pooled = layout.to_padded(tokens).sum(1) / layout.lengths[:, None].to(tokens.dtype)
-        return F.normalize(pooled, dim=1) if self.normalize else pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +53,8 @@ class Pair:
         return tuple(text for text in (self.text, self.pair, self.negative) if text is not None)
 
 
-@complete
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(BaseTask[Pair]):
     """Vectors of length 1; of a batch's second texts each first text must find its own.
 
     A long text's windows are averaged, each of length 1, and the mean brought to length 1 again.
@@ -122,7 +98,7 @@ class Embedding:
         """From a string, or a pair of strings to compare."""
         return Pair(*text_item(item))
 
-    def learn(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> "Embedding":  # noqa: ARG002
+    def learn(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """Nothing, but that one pair has nothing to be told from."""
         if len(examples) < 2:
             raise InputError(f"{path}: holds {len(examples)} pair; each is told from the others, so two are needed")
@@ -151,27 +127,27 @@ class Embedding:
         targets = {} if purpose == "predict" else plain.targets
         return dataclasses.replace(plain, example_index=index, targets=targets, extras=plain.targets, together=True)
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """Pooling, whose only weights are those of a mix of layers."""
+        from bertune.tasks.shared.heads import PoolingHead
+        from bertune.tasks.shared.layers import LayerMix
+
         layers = self.options.layers
         return PoolingHead(self.options.pooling, mix=None if layers == "last" else LayerMix(config, layers))
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
         """Cross-entropy of finding one's own second text among the batch's second texts and negatives.
 
         Texts equal to one's own second are no negatives.
         """
-        starts, vectors = mean_of_runs(logits, targets["place"])
-        vectors = F.normalize(vectors, dim=1)
-        role, text = targets["role"][starts], targets["text"][starts]
-        seconds = text[role == 1]
-        found = torch.cat([seconds, text[role == 2]])
-        own = torch.arange(len(seconds), device=logits.device)
-        same = seconds[:, None] == found
-        same[own, own] = False
-        candidates = torch.cat([vectors[role == 1], vectors[role == 2]])
-        cosines = (vectors[role == 0] @ candidates.t()).masked_fill(same, -torch.inf) * self.options.scale
-        return F.cross_entropy(cosines, own, reduction="sum"), torch.tensor(len(own))
+        from bertune.tasks.shared.losses import in_batch_cross_entropy
+
+        return in_batch_cross_entropy(logits, targets, self.options.scale)
 
     def _vectors(self, logits: Logits, features: Features) -> tuple[npt.NDArray[np.float32], Columns]:
         """A vector of length 1 for every text, and the columns of `extras` for it. Shape: (texts, hidden)."""

@@ -15,8 +15,9 @@ import bertune
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Features
 from bertune.data.rows import file_sha256
-from bertune.tasks.task import Purpose, Task, task_to_json
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import Purpose, Task
+from bertune.tasks.registry import task_to_json
+from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)

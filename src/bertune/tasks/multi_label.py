@@ -4,27 +4,30 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
 
 from bertune.data.columns import label_text, listed
 from bertune.data.features import Column, Features
 from bertune.data.rows import Row, RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.files.json_files import parse_json
-from bertune.tasks.defaults import complete
-from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, pooled_head
-from bertune.tasks.losses import binary_cross_entropy, class_weights
+from bertune.tasks.base import BaseTask
 from bertune.tasks.options import MultiLabelOptions, TextColumns
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.shared.class_weights import class_weights
+from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
+from bertune.tasks.shared.texts import by_example, shown, text_features, text_item
 from bertune.tasks.text_classification import find_columns
-from bertune.tasks.texts import by_example, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 DEFAULTS = Defaults()
 
@@ -39,9 +42,8 @@ class LabelledText:
     place: int = 0
 
 
-@complete
 @dataclass(frozen=True)
-class MultiLabelClassification:
+class MultiLabelClassification(BaseTask[LabelledText]):
     """A probability for every label; those above the label's threshold are given."""
 
     Options: ClassVar[type[Any]] = MultiLabelOptions
@@ -87,9 +89,7 @@ class MultiLabelClassification:
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
         return LabelledText(*text_item(item))
 
-    def learn(
-        self, examples: Sequence[LabelledText], *, path: Path, settings: Mapping[str, Any]
-    ) -> "MultiLabelClassification":
+    def learn(self, examples: Sequence[LabelledText], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the labels of the training data, thresholds of one half, and weights where classes are balanced."""
         found = tuple(sorted(set().union(*(example.labels for example in examples))))
         if not found:
@@ -120,11 +120,6 @@ class MultiLabelClassification:
         rows = [[label in example.labels for label in self.labels] for example in examples]
         return np.array(rows, np.bool_).reshape(len(examples), len(self.labels))
 
-    @property
-    def one_sequence_each(self) -> bool:
-        """Unless long texts are read in windows."""
-        return self.options.long_text != "window"
-
     def featurize(
         self, examples: Sequence[LabelledText], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
@@ -136,12 +131,21 @@ class MultiLabelClassification:
         """`labels`: 0 or 1 for every example and label."""
         return {"labels": self._truth(examples).astype(np.float32)}
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer on the pooled output, or on the first token of several layers."""
+        from bertune.tasks.shared.heads import pooled_head
+
         return pooled_head(config, len(self.labels), self.options.layers)
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
         """Sigmoid cross-entropy, one term a sequence and label."""
+        from bertune.tasks.shared.losses import binary_cross_entropy
+
         return binary_cross_entropy(logits, targets["labels"], self.options, self.weights)
 
     def _probabilities(self, logits: Logits, features: Features, examples: int) -> npt.NDArray[np.float64]:
@@ -179,7 +183,7 @@ class MultiLabelClassification:
             "accuracy": float((truth == given).all(1).mean()),
         } | {f"f1_{label}": float(value) for label, value in zip(self.labels, by_label, strict=True)}
 
-    def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> "MultiLabelClassification":
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> Self:
         """With the thresholds that give every label its best f1 on these texts."""
         probabilities, truth = self._probabilities(logits, features, len(examples)), self._truth(examples)
         found = [best_threshold(p, t) for p, t in zip(probabilities.T, truth.T, strict=True)]

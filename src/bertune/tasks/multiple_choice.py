@@ -4,33 +4,33 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError
+from bertune.tasks.base import BaseTask
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
-from bertune.tasks.defaults import complete
-from bertune.tasks.heads import is_for, linear_in_folder, pooled_head
-from bertune.tasks.losses import grouped_cross_entropy, mean_of_runs
 from bertune.tasks.options import ChoiceOptions
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.shared.huggingface import is_for, linear_in_folder
+from bertune.tasks.shared.texts import mean_of, text_features
 from bertune.tasks.text_classification import TextExample, softmax
-from bertune.tasks.texts import mean_of, text_features
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 DEFAULTS = Defaults(batch_size=16)
 
 
-@complete
 @dataclass(frozen=True)
-class MultipleChoice:
+class MultipleChoice(BaseTask[ChoiceExample]):
     """A score for every choice; a softmax over the choices of a question."""
 
     Options: ClassVar[type[Any]] = ChoiceOptions
@@ -71,12 +71,23 @@ class MultipleChoice:
         choice = plain.example_index
         return dataclasses.replace(plain, example_index=question[choice], extras={"choice": choice}, together=True)
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer with one output on the pooled output, or on the first token of several layers."""
+        from bertune.tasks.shared.heads import pooled_head
+
         return pooled_head(config, 1, self.options.layers)
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
         """Softmax cross-entropy over the choices of every question, one term a question; windows are averaged first."""
+        import torch
+
+        from bertune.tasks.shared.losses import grouped_cross_entropy, mean_of_runs
+
         first, scores = mean_of_runs(logits[:, 0], targets["choice"])
         _, group = torch.unique_consecutive(targets["question"][first], return_inverse=True)
         return grouped_cross_entropy(scores, targets["right"][first], group, self.options)

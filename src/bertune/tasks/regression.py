@@ -6,26 +6,27 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bertune.data.features import Column, Features
 from bertune.data.rows import open_rows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.tasks.defaults import complete
-from bertune.tasks.heads import label_settings, linear_in_folder, pooled_head
+from bertune.tasks.base import BaseTask
 from bertune.tasks.options import RegressionOptions, TextColumns
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.shared.huggingface import label_settings, linear_in_folder
+from bertune.tasks.shared.texts import by_example, shown, text_features, text_item
 from bertune.tasks.text_classification import examples_of, find_columns
-from bertune.tasks.texts import by_example, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,8 @@ class NumberExample:
     place: int = 0
 
 
-@complete
 @dataclass(frozen=True)
-class Regression:
+class Regression(BaseTask[NumberExample]):
     """A number, learnt by squared error. Predictions: `{"score": number}`."""
 
     Options: ClassVar[type[Any]] = RegressionOptions
@@ -86,7 +86,7 @@ class Regression:
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
         return NumberExample(*text_item(item))
 
-    def learn(self, examples: Sequence[NumberExample], *, path: Path, settings: Mapping[str, Any]) -> "Regression":  # noqa: ARG002
+    def learn(self, examples: Sequence[NumberExample], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """With the mean and the standard deviation of the training data."""
         values = np.array([example.value for example in examples], np.float64)
         mean, deviation = float(values.mean()), float(values.std())
@@ -104,11 +104,6 @@ class Regression:
         """What a logit of 0 stands for, and a step of 1."""
         return (self.mean, self.deviation) if self.options.standardize else (0.0, 1.0)
 
-    @property
-    def one_sequence_each(self) -> bool:
-        """Unless long texts are read in windows."""
-        return self.options.long_text != "window"
-
     def featurize(
         self, examples: Sequence[NumberExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
@@ -122,17 +117,27 @@ class Regression:
         values = np.array([example.value for example in examples], np.float64)
         return {"value": ((values - origin) / step).astype(np.float32)}
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer on the pooled output that begins at the mean."""
+        from torch import nn
+
+        from bertune.tasks.shared.heads import pooled_head
+
         head = pooled_head(config, 1, self.options.layers)
         origin, step = self._unit
         nn.init.constant_(head.bias, (self.mean - origin) / step)
         return head
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
         """Squared error, one term a sequence."""
-        value = targets["value"]
-        return F.mse_loss(logits[:, 0], value, reduction="sum"), torch.tensor(value.numel())
+        from bertune.tasks.shared.losses import squared_error
+
+        return squared_error(logits[:, 0], targets["value"])
 
     def _values(self, logits: Logits, features: Features, examples: int) -> npt.NDArray[np.float64]:
         origin, step = self._unit

@@ -15,7 +15,7 @@ from bertune.data.features import Features
 from bertune.errors import InputError, Problems
 from bertune.model.use import read_hashed
 from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.task import Purpose, Task
+from bertune.tasks.protocol import Purpose, Task
 from bertune.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)

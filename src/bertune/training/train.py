@@ -23,8 +23,9 @@ from bertune.model.facts import RECORD_KEY, facts
 from bertune.model.inputs import encoder_sha256
 from bertune.model.use import Making, evaluate, save_model
 from bertune.progress import console
-from bertune.tasks.task import Logits, Task, new_task, task_kind
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import Logits, Task
+from bertune.tasks.registry import new_task, task_kind
+from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop.batches import TrainingBatches

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.inference.network import BatchLoss, Network
 from bertune.training.loop.optimizer import AdamW, Schedule
 

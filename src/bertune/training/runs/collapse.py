@@ -15,8 +15,8 @@ from bertune.data.features import Column, Features
 from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
 from bertune.tasks.answers import answer_of, truth_of
-from bertune.tasks.task import Logits, Task
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import Logits, Task
+from bertune.tasks.user_files import task_file_of
 from bertune.training.loop.state import Plan, Progress
 
 LOOKED_AT = 256

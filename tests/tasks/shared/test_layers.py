@@ -13,8 +13,8 @@ from bertune.encoder.encoder import EncoderOutput
 from bertune.errors import InputError
 from bertune.inference.network import Network
 from bertune.model.use import Making, save_model
-from bertune.tasks.layers import LayerMix
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
+from bertune.tasks.shared.layers import LayerMix
 from bertune.training.train import build_network
 from tests.conformance import SAMPLES, Case, each_check
 from tests.tiny import FAST, done, train

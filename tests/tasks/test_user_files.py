@@ -18,8 +18,8 @@ from bertune.checkpoints.inspection import describe
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.options import option
-from bertune.tasks.defaults import complete
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
+from bertune.tasks.user_files import complete
 from tests.conformance import SAMPLES
 from tests.tiny import done, refused, write_encoder
 
