@@ -23,8 +23,6 @@ EXCEPTIONS = {
     ("bertune.cuda.recorded_updates", "bertune.training.loop.state"),
     ("bertune.cuda.recorded_updates", "bertune.training.loop.update"),
     ("bertune.hardware", "bertune.encoder.kernels.memory"),
-    ("bertune.tasks.task", "bertune.tasks.names"),
-    ("bertune.tasks.task", "bertune.tasks.task_files"),
     ("bertune.tokenization.vocabulary", "bertune.checkpoints.google"),
     ("bertune.training.run_folder.report", "bertune.training.runs.restarts"),
 }

@@ -1,4 +1,4 @@
-"""Features: tokenized examples as columns of numbers. Nothing here needs torch; `data.packing` makes tensors of them."""
+"""Features: tokenized examples as columns of numbers, without torch; `data.packing` makes tensors of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

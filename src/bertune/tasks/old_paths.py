@@ -29,7 +29,10 @@ class OldPaths(MetaPathFinder, Loader):
     """Finds and makes the modules of `HOMES`."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         """A spec for an old path; None for every other one, so that the usual finders look for it."""
         return ModuleSpec(fullname, self) if fullname in HOMES else None
