@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).with_name("c")
 """The folder of C files; kernels.c includes the others."""
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
+FLAGS = (
+    *("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC", "-std=gnu11"),
+    # Else the last few values of a row are copied by calls of memcpy, for which all vectors leave their registers.
+    "-fno-tree-loop-distribute-patterns",
+)
 DEFINES: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
 
 
