@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -146,9 +146,8 @@ def read_job(
         data, paths = _read_parts(processor, flags, problems)
     problems.raise_if_any()
     _say_traps(name, flags)
-    task = dataclasses.replace(new_task(processor.name), labels=processor.labels)  # type: ignore[type-var]
-    if not isinstance(task, TextClassification):
-        raise TypeError(task)
+    made = cast(TextClassification, new_task(processor.name))
+    task = dataclasses.replace(made, labels=processor.labels)
     return Job(task, flags, training, epochs, data, paths, said)
 
 

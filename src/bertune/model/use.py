@@ -36,7 +36,7 @@ from bertune.inference.network import Network, infer
 from bertune.model.card import model_card
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.protocol import Logits, Prediction, Task
+from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
 from bertune.tasks.registry import task_from_json, task_to_json
 from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
@@ -126,12 +126,10 @@ class Model:
         Raises:
             InputError: a text without [MASK], a model for another task, an impossible `top_k`.
         """
-        from bertune.tasks.pretraining import Pretraining
-
-        if not isinstance(self.task, Pretraining):
+        if not isinstance(self.task, FillsMasks):
             raise InputError(f"fill_mask: this model's task is {self.task.name}; it takes one of `bertune pretrain`")
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
-        return task.candidates(text, replace(self, task=task).predict([text])[0])
+        return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
     def evaluate(self, path: str | Path, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.

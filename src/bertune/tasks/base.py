@@ -12,7 +12,8 @@ from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.options import refuse_changed
-from bertune.tasks.protocol import Defaults, ExampleT, HuggingFaceHead, Logits, Prediction
+from bertune.tasks.protocol import Baseline, Defaults, ExampleT, HuggingFaceHead, Logits, Prediction
+from bertune.tasks.row_metrics import RowMetrics
 
 if TYPE_CHECKING:
     from bertune.tasks.protocol import Task as _Protocol
@@ -37,7 +38,7 @@ class BaseTask(_Protocol[ExampleT]):
 
     A subclass is a frozen dataclass whose first two fields are `name` and `options`. The other fields are what it
     learns from data, of values that JSON can hold (lists come back as tuples), besides `metric` and `defaults`. It must
-    define `read`, `featurize`, `new_head`, `loss`, `decode` and `metrics`.
+    define `read`, `featurize`, `new_head`, `loss`, `decode`, and `row_metrics` or `metrics`.
     """
 
     Options: ClassVar[type[Any]] = NoOptions
@@ -62,6 +63,45 @@ class BaseTask(_Protocol[ExampleT]):
         first = next(iter(prediction.values()), "")
         score = prediction.get("score")
         return str(getattr(example, "text", example)), str(first), f"{score:.3f}" if isinstance(score, float) else ""
+
+    def row_metrics(self, examples: Sequence[ExampleT], predictions: Sequence[Prediction]) -> RowMetrics | None:  # noqa: ARG002
+        """None: only `metrics` can tell."""
+        return None
+
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> dict[str, float]:
+        """Those of `row_metrics`, which a task without `metrics` of its own must have."""
+        rows = self.row_metrics(examples, self.decode(logits, features, examples))
+        if rows is None:
+            raise NotImplementedError(f"{type(self).__name__} has neither metrics nor row_metrics")
+        return rows.metrics()
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """None."""
+        return {}
+
+    def feature_key(self) -> Mapping[str, Any] | None:
+        """None: what `featurize` depends on is not known."""
+        return None
+
+    def truth(self, example: ExampleT) -> Any:
+        """The first of the attributes label, value, labels, entities, answer, answers; None without any."""
+        for name in ("label", "value", "labels", "entities", "answer"):
+            if hasattr(example, name):
+                return getattr(example, name)
+        answers = getattr(example, "answers", None)
+        return None if answers is None else tuple(answer.text for answer in answers)
+
+    def answer(self, prediction: Prediction) -> str | int | float | frozenset[Any] | None:
+        """What stands under entities, labels, label or answer, or the score of a prediction that has nothing else."""
+        if "entities" in prediction:
+            return frozenset((one["label"], one["start"], one["end"]) for one in prediction["entities"])
+        if "labels" in prediction:
+            return frozenset(prediction["labels"])
+        for name in ("label", "answer"):
+            if name in prediction:
+                found: str | int = prediction[name]
+                return found
+        return float(prediction["score"]) if prediction.keys() == {"score"} else None
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> Self:  # noqa: ARG002
         """The task itself: nothing is tuned on validation data."""
@@ -98,6 +138,12 @@ class BaseTask(_Protocol[ExampleT]):
         """The task with the fields that `to_json` kept."""
         learnt = [name for name in self._fields() if name in state and name not in _NOT_LEARNT]
         return self._replaced(**{name: _as_tuple(state[name]) for name in learnt})
+
+    def _described_without(self, *names: str) -> dict[str, Any]:
+        """What `to_json` says of the task, without these fields and options."""
+        described = self.to_json()
+        options = {name: value for name, value in described.pop("options").items() if name not in names}
+        return {name: value for name, value in described.items() if name not in names} | {"options": options}
 
     def _fields(self) -> list[str]:
         return [field.name for field in dataclasses.fields(cast(Any, self))]

@@ -22,6 +22,7 @@ from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
 from bertune.tasks.options import EmbeddingOptions, TextColumns
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.huggingface import is_for, mix_names
 from bertune.tasks.shared.texts import mean_of, shown, text_features, text_item
 from bertune.tasks.text_classification import find_columns
@@ -178,6 +179,20 @@ class Embedding(BaseTask[Pair]):
             return shown(example), "", f"{prediction['score']:.3f}"
         return example.text, " ".join(f"{x:.3f}" for x in prediction["embedding"][:6]) + " …", ""
 
+    def row_metrics(self, examples: Sequence[Pair], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, row by row; what is searched stays the same however the rows are weighted."""
+        vectors = [np.array(prediction["embeddings"], np.float32) for prediction in predictions]
+        numbers: dict[str, int] = {}
+        texts = [[numbers.setdefault(text, len(numbers)) for text in example.texts[1:]] for example in examples]
+        order = [0, *range(1, max(map(len, texts)))]  # seconds of all rows, then their negatives
+        pool = np.stack([rows[1 + i] for i in order for rows in vectors if len(rows) > 1 + i])
+        text = np.array([some[i] for i in order for some in texts if len(some) > i])
+        return _rank_rows(ranks_of(np.stack([rows[0] for rows in vectors]), pool, text))
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but pooling and the loss."""
+        return self._described_without("scale", "layers", "pooling")
+
     def metrics(self, logits: Logits, features: Features, examples: Sequence[Pair]) -> dict[str, float]:  # noqa: ARG002
         """Search for every first text's own among all second texts and negatives.
 
@@ -187,12 +202,7 @@ class Embedding(BaseTask[Pair]):
         first, second, negative = (columns["role"] == role for role in range(3))
         candidates = np.concatenate([vectors[second], vectors[negative]])
         text = np.concatenate([columns["text"][second], columns["text"][negative]])
-        ranks = ranks_of(vectors[first], candidates, text)
-        return {
-            "accuracy": float((ranks == 1).mean()),
-            "recall_at_10": float((ranks <= 10).mean()),
-            "mrr": float((1 / ranks).mean()),
-        }
+        return _rank_rows(ranks_of(vectors[first], candidates, text)).metrics()
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint is of embeddings over several layers; over the last one a head has no weights."""
@@ -223,6 +233,12 @@ class Embedding(BaseTask[Pair]):
             }
 
         return HuggingFaceHead("Model", [], files=files)
+
+
+def _rank_rows(ranks: npt.NDArray[np.int64]) -> RowMetrics:
+    """Metrics of a search, from the place of each row's own text in it. Shape: (rows,)."""
+    found = RowMetrics.means(correct=ranks == 1, accuracy=ranks == 1, recall_at_10=ranks <= 10, mrr=1 / ranks)
+    return dataclasses.replace(found, independent=False)
 
 
 def ranks_of(

@@ -17,9 +17,12 @@ from bertune.errors import InputError, Problems
 from bertune.files.json_files import parse_json
 from bertune.tasks.base import BaseTask
 from bertune.tasks.options import MultiLabelOptions, TextColumns
-from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.baselines import logistic_regression_each, most_common
 from bertune.tasks.shared.class_weights import class_weights
 from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
+from bertune.tasks.shared.metrics import decision_rows
 from bertune.tasks.shared.texts import by_example, shown, text_features, text_item
 from bertune.tasks.text_classification import find_columns
 from bertune.tokenization.tokenizer import Tokenizer
@@ -173,15 +176,30 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         """f1, precision, recall over all decisions, their mean f1 by label, and texts whose labels are all right."""
         truth = self._truth(examples)
         given = self._probabilities(logits, features, len(examples)) >= self.thresholds
-        right, found, true = (truth & given).sum(0), given.sum(0), truth.sum(0)
-        by_label = 2 * right / np.maximum(found + true, 1)
-        return {
-            "f1": 2 * float(right.sum()) / max(float(found.sum() + true.sum()), 1.0),
-            "precision": float(right.sum()) / max(float(found.sum()), 1.0),
-            "recall": float(right.sum()) / max(float(true.sum()), 1.0),
-            "f1_macro": float(by_label.mean()),
-            "accuracy": float((truth == given).all(1).mean()),
-        } | {f"f1_{label}": float(value) for label, value in zip(self.labels, by_label, strict=True)}
+        return decision_rows(truth, given, self.labels).metrics()
+
+    def row_metrics(self, examples: Sequence[LabelledText], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, row by row."""
+        given = [[label in prediction["labels"] for label in self.labels] for prediction in predictions]
+        shape = len(predictions), len(self.labels)
+        return decision_rows(self._truth(examples), np.array(given, np.bool_).reshape(shape), self.labels)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """The commonest set of labels, and logistic regression on words for every label."""
+
+        def majority(train: Sequence[LabelledText], rows: Sequence[LabelledText]) -> list[Prediction]:
+            return [{"labels": sorted(most_common(example.labels for example in train))}] * len(rows)
+
+        def logistic(train: Sequence[LabelledText], rows: Sequence[LabelledText]) -> list[Prediction]:
+            labels = [example.labels for example in train]
+            return [{"labels": some} for some in logistic_regression_each(train, labels, rows, self.labels)]
+
+        return {"majority": majority, "tfidf_logistic_regression": logistic}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head, the loss and the thresholds."""
+        loss = ("class_weights", "label_smoothing", "focal_gamma")
+        return self._described_without("thresholds", "weights", *loss, "layers")
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> Self:
         """With the thresholds that give every label its best f1 on these texts."""

@@ -15,7 +15,9 @@ from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
 from bertune.tasks.options import ChoiceOptions
-from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.baselines import most_common
 from bertune.tasks.shared.huggingface import is_for, linear_in_folder
 from bertune.tasks.shared.texts import mean_of, text_features
 from bertune.tasks.text_classification import TextExample, softmax
@@ -124,6 +126,24 @@ class MultipleChoice(BaseTask[ChoiceExample]):
         rows = self._scores(logits, features, examples)
         right = [int(row.argmax()) == example.answer for example, row in zip(examples, rows, strict=True)]
         return {"accuracy": float(np.mean(right))}
+
+    def row_metrics(self, examples: Sequence[ChoiceExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metric, row by row."""
+        pairs = zip(examples, predictions, strict=True)
+        right = np.array([prediction["answer"] == example.answer for example, prediction in pairs], np.bool_)
+        return RowMetrics.means(correct=right, accuracy=right)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """The place where the right answer stands most often."""
+
+        def majority(train: Sequence[ChoiceExample], rows: Sequence[ChoiceExample]) -> list[Prediction]:
+            return [{"answer": most_common(example.answer for example in train)}] * len(rows)
+
+        return {"majority": majority}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head and the loss."""
+        return self._described_without("label_smoothing", "focal_gamma", "layers")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for multiple choice."""

@@ -156,6 +156,10 @@ class Pretraining(BaseTask[MaskedText]):
             scores.add(values, labels[sequence], np.zeros(1, np.int64), None)
         return scores.metrics()
 
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the number of answers."""
+        return self._described_without("top_k")
+
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """Always: the heads mean the same in every checkpoint."""
         return True

@@ -11,7 +11,7 @@ so that a model can be used where torch is not installed.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
+from bertune.tasks.row_metrics import RowMetrics
 from bertune.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ ExampleT = TypeVar("ExampleT")
 
 Prediction = dict[str, Any]
 """One answer, as a JSON object; its keys are the task's."""
+
+Baseline = Callable[[Sequence[Any], Sequence[Any]], list[Prediction]]
+"""A simple method: training examples, examples to answer → predictions."""
 
 Purpose = Literal["train", "evaluate", "predict"]
 """What features are for: training may leave out examples, prediction has no targets."""
@@ -124,6 +128,10 @@ class Task(Protocol[ExampleT]):
         """Tokenized sequences, with targets unless they are to be predicted."""
         ...
 
+    def feature_key(self) -> Mapping[str, Any] | None:
+        """All of the task that `featurize` depends on, so that features are found again; None: they are never kept."""
+        ...
+
     def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A head with new weights; it follows the `Head` protocol."""
         ...
@@ -142,6 +150,22 @@ class Task(Protocol[ExampleT]):
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> dict[str, float]:
         """How good the predictions are; keys as in the design's list of metrics."""
+        ...
+
+    def row_metrics(self, examples: Sequence[ExampleT], predictions: Sequence[Prediction]) -> RowMetrics | None:
+        """Numbers of every row from which metrics of any choice of rows follow; None where only `metrics` can tell."""
+        ...
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Simple methods, by name, whose answers a model must beat to have learnt something."""
+        ...
+
+    def truth(self, example: ExampleT) -> Any:
+        """The true answer that an example has; None where it has none of a known kind."""
+        ...
+
+    def answer(self, prediction: Prediction) -> str | int | float | frozenset[Any] | None:
+        """The part of a prediction that is compared with `truth`; None where there is none."""
         ...
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> "Task[ExampleT]":
@@ -166,6 +190,15 @@ class Task(Protocol[ExampleT]):
 
     def restored(self, state: Mapping[str, Any]) -> "Task[ExampleT]":
         """A new task of this name and options with what `to_json` kept of its learning."""
+        ...
+
+
+@runtime_checkable
+class FillsMasks(Protocol):
+    """A task whose predictions are words for the masks of a text."""
+
+    def candidates(self, text: str, prediction: Prediction) -> list[Prediction]:
+        """A prediction as one flat list: `{"mask", "token", "score", "text"}` for every word of every mask."""
         ...
 
 

@@ -16,10 +16,11 @@ from bertune.errors import InputError
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.options import QuestionOptions
-from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.huggingface import is_for, linear_in_folder
 from bertune.tasks.squad.decoding import Decoded, decode_answers
-from bertune.tasks.squad.metrics import evaluate
+from bertune.tasks.squad.metrics import evaluate, question_rows
 from bertune.tasks.squad.reading import Columns, QuestionExample, read_questions, stream_questions
 from bertune.tasks.squad.windows import Windows, build_windows
 from bertune.tokenization.tokenizer import Tokenizer
@@ -184,6 +185,23 @@ class QuestionAnswering(BaseTask[QuestionExample]):
     def metrics(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> dict[str, float]:
         """exact_match and f1 in per cent; with unanswerable questions HasAns_, NoAns_ and best_ parts too."""
         return _metrics(self._decoded(logits, features, examples), examples)
+
+    def row_metrics(self, examples: Sequence[QuestionExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, but for those under other thresholds (best_), row by row."""
+        return question_rows(examples, [prediction["answer"] for prediction in predictions])
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """No answer to any question, where there are unanswerable ones."""
+
+        def majority(train: Sequence[QuestionExample], rows: Sequence[QuestionExample]) -> list[Prediction]:  # noqa: ARG001
+            return [{"answer": ""}] * len(rows)
+
+        return {"majority": majority} if self.has_unanswerable else {}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head and the search for the best span."""
+        search = ("tuned_threshold", "null_threshold", "n_best", "top_k", "max_answer_length")
+        return self._described_without(*search, "layers")
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> Self:
         """With the null threshold that gives the best f1 on these questions."""

@@ -17,8 +17,11 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
 from bertune.tasks.options import RegressionOptions, TextColumns
-from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.baselines import ridge_regression
 from bertune.tasks.shared.huggingface import label_settings, linear_in_folder
+from bertune.tasks.shared.metrics import number_rows
 from bertune.tasks.shared.texts import by_example, shown, text_features, text_item
 from bertune.tasks.text_classification import examples_of, find_columns
 from bertune.tokenization.tokenizer import Tokenizer
@@ -155,14 +158,30 @@ class Regression(BaseTask[NumberExample]):
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[NumberExample]) -> dict[str, float]:
         """Pearson's and Spearman's correlation, root mean squared and mean absolute error."""
-        found = self._values(logits, features, len(examples))
         truth = np.array([example.value for example in examples], np.float64)
-        return {
-            "pearson": pearson(truth, found),
-            "spearman": spearman(truth, found),
-            "rmse": float(np.sqrt(np.square(truth - found).mean())),
-            "mae": float(np.abs(truth - found).mean()),
-        }
+        found = number_rows(truth, self._values(logits, features, len(examples))).metrics()
+        return {name: found[name] for name in ("pearson", "spearman", "rmse", "mae")}
+
+    def row_metrics(self, examples: Sequence[NumberExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, row by row."""
+        truth = np.array([example.value for example in examples], np.float64)
+        return number_rows(truth, np.array([prediction["score"] for prediction in predictions], np.float64))
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """The mean of the training data, and ridge regression on words."""
+
+        def mean(train: Sequence[NumberExample], rows: Sequence[NumberExample]) -> list[Prediction]:  # noqa: ARG001
+            return [{"score": self.mean}] * len(rows)
+
+        def ridge(train: Sequence[NumberExample], rows: Sequence[NumberExample]) -> list[Prediction]:
+            values = [float(example.value or 0) for example in train]
+            return [{"score": value} for value in ridge_regression(train, values, rows)]
+
+        return {"mean": mean, "tfidf_ridge": ridge}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head."""
+        return self._described_without("layers")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for regression."""
@@ -180,22 +199,3 @@ def _number(label: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def pearson(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Pearson's correlation; 0 where one side does not vary."""
-    a, b = one - one.mean(), other - other.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm else 0.0
-
-
-def spearman(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Spearman's correlation: Pearson's of the ranks, equal values sharing their mean rank."""
-    return pearson(_ranks(one), _ranks(other))
-
-
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: npt.NDArray[np.float64] = ((2 * last - counts + 1) / 2)[inverse]
-    return ranks

@@ -19,9 +19,12 @@ from bertune.tasks.base import BaseTask
 # Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
 from bertune.tasks.options import TextColumns as TextColumns  # noqa: PLC0414
 from bertune.tasks.options import TextOptions as TextOptions  # noqa: PLC0414
-from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.baselines import logistic_regression, most_common
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
+from bertune.tasks.shared.metrics import classification_metrics, classification_rows
 from bertune.tasks.shared.texts import by_example, text_features
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -234,6 +237,30 @@ class TextClassification(BaseTask[TextExample]):
         truth = np.array([index[str(example.label)] for example in examples])
         return classification_metrics(truth, by_example(logits, features, len(examples)).argmax(1), len(self.labels))
 
+    def row_metrics(self, examples: Sequence[TextExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, row by row."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        truth = np.array([index[str(example.label)] for example in examples], np.int64)
+        found = np.array([index[prediction["label"]] for prediction in predictions], np.int64)
+        return classification_rows(truth, found, len(self.labels))
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """The commonest label, and logistic regression on words."""
+
+        def majority(train: Sequence[TextExample], rows: Sequence[TextExample]) -> list[Prediction]:
+            return [{"label": most_common(example.label for example in train)}] * len(rows)
+
+        def logistic(train: Sequence[TextExample], rows: Sequence[TextExample]) -> list[Prediction]:
+            weights = "balanced" if self.options.class_weights == ["balanced"] else None
+            labels = [example.label for example in train]
+            return [{"label": str(one)} for one in logistic_regression(train, labels, rows, class_weight=weights)]
+
+        return {"majority": majority, "tfidf_logistic_regression": logistic}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head and the loss."""
+        return self._described_without("weights", "class_weights", "label_smoothing", "focal_gamma", "layers")
+
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of whole texts."""
         return labels_of(settings) == self.labels and is_for(settings, "ForSequenceClassification", unsaid=True)
@@ -266,27 +293,3 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     exponents = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     result: npt.NDArray[np.float64] = exponents / exponents.sum(-1, keepdims=True)
     return result
-
-
-def classification_metrics(
-    truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int
-) -> dict[str, float]:
-    """Accuracy, f1, precision, recall, matthews_correlation; with two classes those of the second, else macro means.
-
-    The correlation is 0 where truth or predictions are all of one class.
-    """
-    from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support
-
-    average = "binary" if classes == 2 else "macro"
-    labels = None if classes == 2 else list(range(classes))
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        truth, predicted, average=average, labels=labels, zero_division=0
-    )
-    varied = len(np.unique(truth)) > 1 and len(np.unique(predicted)) > 1
-    return {
-        "accuracy": float((truth == predicted).mean()),
-        "f1": float(f1),
-        "precision": float(precision),
-        "recall": float(recall),
-        "matthews_correlation": float(matthews_corrcoef(truth, predicted)) if varied else 0.0,
-    }

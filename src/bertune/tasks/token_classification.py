@@ -17,13 +17,15 @@ from bertune.errors import InputError
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.options import TokenOptions
-from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.texts import without_middles
 from bertune.tasks.tagging.decoding import best_tags
 from bertune.tasks.tagging.examples import TaggedExample, chars_of, from_tokens, word_chunks, words_of
-from bertune.tasks.tagging.metrics import entity_metrics
+from bertune.tasks.tagging.known_words import known_words
+from bertune.tasks.tagging.metrics import entity_metrics, entity_rows
 from bertune.tasks.tagging.reading import read_tagged
 from bertune.tasks.tagging.schemes import OUTSIDE, Chunk, chunks, model_labels, tags_of
 from bertune.tasks.text_classification import softmax
@@ -211,6 +213,20 @@ class TokenClassification(BaseTask[TaggedExample]):
         ]
         true = [[(one.label, (one.start, one.end)) for one in example.entities] for example in examples]
         return {"accuracy": right / max(1, words)} | entity_metrics(true, predicted)
+
+    def row_metrics(self, examples: Sequence[TaggedExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """Entities' f1, precision and recall, together and by type; a row is right when all its entities are."""
+        true = [[(one.label, (one.start, one.end)) for one in example.entities] for example in examples]
+        found = [[(one["label"], (one["start"], one["end"])) for one in given["entities"]] for given in predictions]
+        return entity_rows(true, found)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Entities of the training data wherever their words stand again."""
+        return {"known_words": known_words}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head and the loss."""
+        return self._described_without("weights", "class_weights", "label_smoothing", "focal_gamma", "layers")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of tokens."""
