@@ -14,6 +14,7 @@ from bertune.hardware import fast_float32
 from bertune.inference.network import infer
 from bertune.model.use import Model, load, read_labelled
 from bertune.tasks.protocol import Prediction, Task
+from bertune.tasks.row_metrics import RowMetrics
 
 
 @dataclass(frozen=True)
