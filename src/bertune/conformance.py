@@ -199,6 +199,20 @@ def predictions_decode(case: Case, folder: Path) -> None:
     metrics, _ = evaluate(made.network, made.task, features, made.examples, tune=True)
     assert made.task.metric in metrics, f"no {made.task.metric} in {sorted(metrics)}"
     assert all(isinstance(value, float) for value in metrics.values())
+    _rows_agree(made, features, metrics)
+
+
+def _rows_agree(made: _Setting, features: Features, metrics: Mapping[str, float]) -> None:
+    """Metrics from rows, where the task gives them, are those of the whole, but for what rounding loses."""
+    logits = infer(made.network, features).logits
+    task = made.task.tuned(logits, features, made.examples)
+    rows = task.row_metrics(made.examples, task.decode(logits, features, made.examples))
+    if rows is None:
+        return
+    assert len(rows) == len(made.examples)
+    for name, value in rows.metrics().items():
+        assert name in metrics, f"row_metrics gives {name}, metrics does not"
+        assert abs(value - metrics[name]) <= 1e-3 * max(1.0, abs(value)), f"{name}: {metrics[name]}, by rows {value}"
 
 
 def unlabelled_data_is_read(case: Case, folder: Path) -> None:

@@ -145,7 +145,7 @@ def _check_rows(runs: Sequence[_Run]) -> None:
                 f"{len(first.examples)} from {first.data}; compare on the same rows"
             )
         for one, other in zip(first.examples, run.examples, strict=True):
-            here, there = first.judge.truth(one), run.judge.truth(other)
+            here, there = first.judge.true_answer(one), run.judge.true_answer(other)
             if here != there:
                 place = getattr(other, "where", None) or f"{run.data}, line {getattr(other, 'place', '?')}"
                 raise InputError(

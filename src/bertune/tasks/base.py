@@ -83,7 +83,7 @@ class BaseTask(_Protocol[ExampleT]):
         """None: what `featurize` depends on is not known."""
         return None
 
-    def truth(self, example: ExampleT) -> Any:
+    def true_answer(self, example: ExampleT) -> Any:
         """The first of the attributes label, value, labels, entities, answer, answers; None without any."""
         for name in ("label", "value", "labels", "entities", "answer"):
             if hasattr(example, name):
@@ -91,7 +91,7 @@ class BaseTask(_Protocol[ExampleT]):
         answers = getattr(example, "answers", None)
         return None if answers is None else tuple(answer.text for answer in answers)
 
-    def answer(self, prediction: Prediction) -> str | int | float | frozenset[Any] | None:
+    def predicted_answer(self, prediction: Prediction) -> str | int | float | frozenset[Any] | None:
         """What stands under entities, labels, label or answer, or the score of a prediction that has nothing else."""
         if "entities" in prediction:
             return frozenset((one["label"], one["start"], one["end"]) for one in prediction["entities"])

@@ -160,12 +160,12 @@ class Task(Protocol[ExampleT]):
         """Simple methods, by name, whose answers a model must beat to have learnt something."""
         ...
 
-    def truth(self, example: ExampleT) -> Any:
+    def true_answer(self, example: ExampleT) -> Any:
         """The true answer that an example has; None where it has none of a known kind."""
         ...
 
-    def answer(self, prediction: Prediction) -> str | int | float | frozenset[Any] | None:
-        """The part of a prediction that is compared with `truth`; None where there is none."""
+    def predicted_answer(self, prediction: Prediction) -> str | int | float | frozenset[Any] | None:
+        """The part of a prediction that is compared with `true_answer`; None where there is none."""
         ...
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> "Task[ExampleT]":

@@ -17,6 +17,8 @@ from bertune.tasks.protocol import Task
 
 ClassT = TypeVar("ClassT", bound=type)
 
+_MEASURES = ("metrics", "row_metrics")
+"""One of these is enough."""
 _VALUES = ("name", "options", "metric", "defaults")
 
 
@@ -134,6 +136,9 @@ def unfit(kind: type[Any]) -> list[str]:
             found.append(f"{name} must be a method {name}({', '.join(asked)})")
         elif _refuses(part, wanted):
             found.append(f"{name} must take ({', '.join(asked)}), by these names")
+    if not any(hasattr(kind, name) and getattr(kind, name) is not getattr(BaseTask, name) for name in _MEASURES):
+        wanted = "metrics(logits, features, examples), or row_metrics(examples, predictions)"
+        found.append(f"lacks the method {wanted}: {_about('metrics')}")
     return found + _unfit_options(getattr(kind, "Options", None))
 
 
