@@ -42,10 +42,10 @@ def test_classification_is_scikit_learns(classes: int) -> None:
 @pytest.mark.parametrize(
     "rows",
     [
-        classification_rows(*CHANCE.integers(0, 4, (2, 60)), 4),
-        classification_rows(*CHANCE.integers(0, 2, (2, 60)), 2),
-        decision_rows(*(CHANCE.random((2, 60, 3)) < 0.4), ("a", "b", "c")),
-        number_rows(*CHANCE.normal(size=(2, 60)).round(1)),
+        classification_rows(CHANCE.integers(0, 4, 60), CHANCE.integers(0, 4, 60), 4),
+        classification_rows(CHANCE.integers(0, 2, 60), CHANCE.integers(0, 2, 60), 2),
+        decision_rows(CHANCE.random((60, 3)) < 0.4, CHANCE.random((60, 3)) < 0.4, ("a", "b", "c")),
+        number_rows(CHANCE.normal(size=60).round(1), CHANCE.normal(size=60).round(1)),
         RowMetrics.means(right=CHANCE.random(60) < 0.3, size=CHANCE.normal(size=60)),
     ],
     ids=["four", "two", "several", "numbers", "means"],
@@ -99,5 +99,5 @@ def test_nothing_chooses_by_the_class_of_a_task() -> None:
                 part.id for one in asked if one is not None for part in ast.walk(one) if isinstance(part, ast.Name)
             }
             if names & kinds:
-                found.append(f"{path.name}, line {node.lineno}: {', '.join(sorted(names & kinds))}")
+                found.append(f"{path.name}: {ast.unparse(node)[:80]}: {', '.join(sorted(names & kinds))}")
     assert not found

@@ -144,7 +144,7 @@ class Embedding(BaseTask[Pair]):
     ) -> tuple["Tensor", "Tensor"]:
         """Cross-entropy of finding one's own second text among the batch's second texts and negatives.
 
-        Texts equal to one's own second are no negatives.
+        Texts equal to one's own second are no negatives. Shape: logits (sequences, width); targets (sequences,) each.
         """
         from bertune.tasks.shared.losses import in_batch_cross_entropy
 

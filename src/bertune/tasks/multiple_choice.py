@@ -85,7 +85,10 @@ class MultipleChoice(BaseTask[ChoiceExample]):
         targets: Mapping[str, "Tensor"],
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
-        """Softmax cross-entropy over the choices of every question, one term a question; windows are averaged first."""
+        """Softmax cross-entropy over the choices of every question, one term a question; windows are averaged first.
+
+        Shape: logits (sequences, 1); targets right, question and choice (sequences,) each.
+        """
         import torch
 
         from bertune.tasks.shared.losses import grouped_cross_entropy, mean_of_runs

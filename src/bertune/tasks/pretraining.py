@@ -114,7 +114,10 @@ class Pretraining(BaseTask[MaskedText]):
         targets: Mapping[str, "Tensor"],
         layout: "Layout",
     ) -> tuple["Tensor", "Tensor"]:
-        """Cross-entropy of masked words, plus that of next sentence where pairs are told."""
+        """Cross-entropy of masked words, plus that of next sentence where there are pairs.
+
+        Shape: logits (tokens, 4); targets labels (tokens,), next_sentence (sequences,).
+        """
         from bertune.tasks.masking.head import pretraining_loss
 
         return pretraining_loss(logits, targets, layout)

@@ -40,7 +40,7 @@ Purpose = Literal["train", "evaluate", "predict"]
 """What features are for: training may leave out examples, prediction has no targets."""
 
 Logits = Sequence[npt.NDArray[np.float32]]
-"""What a head said of every sequence: Shape (outputs,) each, or (tokens, outputs) each."""
+"""A head's output for every sequence. Shape: (outputs,) each, or (tokens, outputs) each."""
 
 
 class Head(Protocol):
@@ -137,7 +137,10 @@ class Task(Protocol[ExampleT]):
         ...
 
     def loss(self, logits: "Tensor", targets: Mapping[str, "Tensor"], layout: "Layout") -> tuple["Tensor", "Tensor"]:
-        """The sum of losses and the count to divide it by, both scalars on the device."""
+        """The sum of losses and the count to divide it by.
+
+        Shape: logits as the head gives them; targets (sequences, …) or (tokens,) each → two scalars.
+        """
         ...
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> list[Prediction]:

@@ -128,7 +128,10 @@ class QuestionAnswering(BaseTask[QuestionExample]):
         targets: Mapping[str, "Tensor"],
         layout: "Layout",
     ) -> tuple["Tensor", "Tensor"]:
-        """Cross-entropy of start and end over a window's real tokens, one term a window."""
+        """Cross-entropy of start and end over a window's real tokens, one term a window.
+
+        Shape: logits (tokens, 2); targets start and end (sequences,) each.
+        """
         import torch
 
         from bertune.tasks.squad.head import span_loss

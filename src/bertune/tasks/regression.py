@@ -137,7 +137,7 @@ class Regression(BaseTask[NumberExample]):
         targets: Mapping[str, "Tensor"],
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
-        """Squared error, one term a sequence."""
+        """Squared error, one term a sequence. Shape: logits (sequences, 1), targets value (sequences,)."""
         from bertune.tasks.shared.losses import squared_error
 
         return squared_error(logits[:, 0], targets["value"])

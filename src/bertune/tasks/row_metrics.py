@@ -72,7 +72,7 @@ class RowMetrics:
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
-    """Part / whole, 0 where whole is 0."""
+    """Part / whole, 0 where whole is 0. Shape: any two that broadcast."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     result: Floats = np.divide(
         part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole != 0

@@ -206,7 +206,7 @@ class TextClassification(BaseTask[TextExample]):
         targets: Mapping[str, "Tensor"],
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
-        """Softmax cross-entropy, one term a sequence."""
+        """Softmax cross-entropy, one term a sequence. Shape: logits (sequences, labels), targets label (sequences,)."""
         from bertune.tasks.shared.losses import cross_entropy
 
         return cross_entropy(logits, targets["label"], self.options, self.weights)
@@ -289,7 +289,7 @@ def _label_order(label: str) -> tuple[int, float, str]:
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Probabilities along the last axis."""
+    """Probabilities along the last axis. Shape: (…, classes) → the same."""
     exponents = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     result: npt.NDArray[np.float64] = exponents / exponents.sum(-1, keepdims=True)
     return result

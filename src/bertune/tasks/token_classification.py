@@ -22,8 +22,9 @@ from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.texts import without_middles
+from bertune.tasks.shared.words import words_of
 from bertune.tasks.tagging.decoding import best_tags
-from bertune.tasks.tagging.examples import TaggedExample, chars_of, from_tokens, word_chunks, words_of
+from bertune.tasks.tagging.examples import TaggedExample, chars_of, from_tokens, word_chunks
 from bertune.tasks.tagging.known_words import known_words
 from bertune.tasks.tagging.metrics import entity_metrics, entity_rows
 from bertune.tasks.tagging.reading import read_tagged
@@ -163,7 +164,7 @@ class TokenClassification(BaseTask[TaggedExample]):
         targets: Mapping[str, "Tensor"],
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
-        """Softmax cross-entropy, one term a word."""
+        """Softmax cross-entropy, one term a word. Shape: logits (tokens, labels), targets tag (tokens,)."""
         from bertune.tasks.shared.losses import cross_entropy
 
         return cross_entropy(logits, targets["tag"], self.options, self.weights)

@@ -137,8 +137,8 @@ def unfit(kind: type[Any]) -> list[str]:
         elif _refuses(part, wanted):
             found.append(f"{name} must take ({', '.join(asked)}), by these names")
     if not any(hasattr(kind, name) and getattr(kind, name) is not getattr(BaseTask, name) for name in _MEASURES):
-        wanted = "metrics(logits, features, examples), or row_metrics(examples, predictions)"
-        found.append(f"lacks the method {wanted}: {_about('metrics')}")
+        either = "metrics(logits, features, examples), or row_metrics(examples, predictions)"
+        found.append(f"lacks the method {either}: {_about('metrics')}")
     return found + _unfit_options(getattr(kind, "Options", None))
 
 

@@ -74,9 +74,9 @@ class PretrainingHead(nn.Module):
         if asking:
             return _scattered(most_probable(logits), rows, len(marks))
         label = marks[rows]
-        chance = -F.cross_entropy(logits, label, reduction="none")
-        correct = torch.zeros_like(chance) if self.training else (logits.argmax(1) == label).float()
-        result = _scattered(F.pad(torch.stack([chance, correct], 1), (0, 2)), rows, len(marks))
+        log_prob = -F.cross_entropy(logits, label, reduction="none")
+        correct = torch.zeros_like(log_prob) if self.training else (logits.argmax(1) == label).float()
+        result = _scattered(F.pad(torch.stack([log_prob, correct], 1), (0, 2)), rows, len(marks))
         if self.next_sentence is not None:
             scores = self.next_sentence(output.pooled_output.float())
             result = result + _scattered(F.pad(scores, (2, 0)), batch.layout.starts, len(marks))
@@ -98,7 +98,8 @@ def most_probable(logits: Tensor) -> Tensor:
 def pretraining_loss(logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
     """Mean over masked words plus mean over sequences, times the number of masked words, and that number.
 
-    As run_pretraining.py adds them, but for its 1e-5 in the first denominator.
+    As run_pretraining.py adds them, but for its 1e-5 in the first denominator. Shape: logits (tokens, 4); targets labels
+    (tokens,), next_sentence (sequences,).
     """
     count = (targets["labels"] != IGNORED).sum().clamp(min=1)
     loss = -logits[:, LOG_PROBABILITY].sum()

@@ -30,8 +30,8 @@ class PretrainingScores:
         self.sums[:3] += [len(masked), -masked[:, LOG_PROBABILITY].sum(), masked[:, CORRECT].sum()]
         if next_sentence is not None:
             scores = logits[starts, NEXT].astype(np.float64)
-            chance = scores - np.logaddexp(scores[:, :1], scores[:, 1:])
-            loss = -chance[np.arange(len(starts)), next_sentence].sum()
+            log_prob = scores - np.logaddexp(scores[:, :1], scores[:, 1:])
+            loss = -log_prob[np.arange(len(starts)), next_sentence].sum()
             self.sums[3:] += [len(starts), loss, (scores.argmax(1) == next_sentence).sum()]
 
     def metrics(self) -> dict[str, float]:

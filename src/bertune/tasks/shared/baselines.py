@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bertune.tasks.shared.texts import Texts
-from bertune.tasks.tagging.examples import words_of
+from bertune.tasks.shared.words import words_of
 
 AnswerT = TypeVar("AnswerT")
 
@@ -63,7 +63,7 @@ def logistic_regression_each(
             given[:, i] = True
         else:
             given[:, i] = LogisticRegression(C=10.0, max_iter=1000).fit(seen, truth).predict(unseen)
-    return [[names[i] for i in np.flatnonzero(row)] for row in given]
+    return [[name for name, holds in zip(names, row, strict=True) if holds] for row in given]
 
 
 def ridge_regression(train: Sequence[Texts], values: Sequence[float], rows: Sequence[Texts]) -> list[float]:

@@ -44,7 +44,10 @@ def cross_entropy(
 
 
 def _beside(numbers: Sequence[float], tensor: Tensor) -> Tensor:
-    """Numbers as a tensor of another's type and device; filled in there, for a copy from the host would wait."""
+    """Numbers as a tensor of another's type and device; filled in there, for a copy from the host would wait.
+
+    Shape: (numbers,).
+    """
     if tensor.is_cuda:
         return torch.cat([tensor.new_full((1,), number) for number in numbers])
     return torch.tensor(numbers, dtype=tensor.dtype, device=tensor.device)
@@ -135,17 +138,19 @@ def in_batch_cross_entropy(logits: Tensor, targets: Mapping[str, Tensor], scale:
 
 
 def _sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """The sum of every group. Shape: values and group (n,) → (groups,)."""
     return values.new_zeros(groups).index_add(0, group, values)
 
 
 def _smoothed(terms: Tensor, spread: Tensor, options: FocalLossOptions) -> Tensor:
+    """Label smoothing between the target's terms and the mean over all classes. Shape: (n,) each."""
     if not options.label_smoothing:
         return terms
     return (1 - options.label_smoothing) * terms + options.label_smoothing * spread
 
 
 def _focus(own: Tensor, options: FocalLossOptions) -> Tensor | float:
-    """By what focal loss multiplies terms. own: logarithms of the targets' probabilities."""
+    """By what focal loss multiplies terms. own: logarithms of the targets' probabilities. Shape: (n, …) → the same."""
     if not options.focal_gamma:
         return 1.0
     # The bound keeps the gradient of a power below 1 finite where the probability is 1.

@@ -33,10 +33,10 @@ def entity_rows(gold: Sequence[Entities], predicted: Sequence[Entities]) -> RowM
     labels = sorted({label for entities in (*true, *found) for label, _ in entities})
 
     def aggregate(sums: Floats) -> dict[str, Floats]:
-        counts = np.split(sums, 3, axis=-1)
-        metrics = f1_scores(*(count.sum(-1) for count in counts))
+        right, given, wanted = np.split(sums, 3, axis=-1)
+        metrics = f1_scores(right.sum(-1), given.sum(-1), wanted.sum(-1))
         for i, label in enumerate(labels):
-            metrics |= f1_scores(*(count[..., i] for count in counts), suffix=f"_{label}")
+            metrics |= f1_scores(right[..., i], given[..., i], wanted[..., i], f"_{label}")
         return metrics
 
     statistics = np.concatenate([_counts(some, labels) for some in (shared, found, true)], 1)
