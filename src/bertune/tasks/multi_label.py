@@ -146,7 +146,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         targets: Mapping[str, "Tensor"],
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
-        """Sigmoid cross-entropy, one term a sequence and label. Shape: logits and targets labels (sequences, labels)."""
+        """Sigmoid cross-entropy, one term a sequence and label. Shape: logits, targets labels (sequences, labels)."""
         from bertune.tasks.shared.losses import binary_cross_entropy
 
         return binary_cross_entropy(logits, targets["labels"], self.options, self.weights)

@@ -98,8 +98,9 @@ def most_probable(logits: Tensor) -> Tensor:
 def pretraining_loss(logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
     """Mean over masked words plus mean over sequences, times the number of masked words, and that number.
 
-    As run_pretraining.py adds them, but for its 1e-5 in the first denominator. Shape: logits (tokens, 4); targets labels
-    (tokens,), next_sentence (sequences,).
+    As run_pretraining.py adds them, but for its 1e-5 in the first denominator.
+
+    Shape: logits (tokens, 4); targets labels (tokens,), next_sentence (sequences,).
     """
     count = (targets["labels"] != IGNORED).sum().clamp(min=1)
     loss = -logits[:, LOG_PROBABILITY].sum()
