@@ -21,7 +21,8 @@ from bertune.encoder.encoder import Encoder
 from bertune.inference.network import Network
 from bertune.hardware import choose_device, choose_dtype
 from bertune.tasks.shared.heads import PooledHead
-from bertune.training.loop.optimizer import AdamW, AdamWOptions
+from bertune.options import AdamWOptions
+from bertune.training.loop.optimizer import AdamW
 parts, twice = int(sys.argv[1]), sys.argv[2] == "twice"
 config = EncoderConfig(vocab_size=30522)
 network = Network(Encoder(config), PooledHead(config, 2))

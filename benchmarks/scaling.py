@@ -23,9 +23,10 @@ from bertune.data.features import Features
 from bertune.data.packing import pack
 from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.inference.network import Network
+from bertune.options import AdamWOptions
 from bertune.ragged import Ragged
 from bertune.tasks.shared.heads import PooledHead
-from bertune.training.loop.optimizer import AdamW, AdamWOptions
+from bertune.training.loop.optimizer import AdamW
 
 
 def microseconds_a_token(batch_size: int, length: int) -> float:

@@ -19,9 +19,6 @@ ORDER = """
 """Folders and files of src/bertune from the top down: each may import those that follow it, and itself."""
 
 EXCEPTIONS = {
-    ("bertune.cuda.recorded_updates", "bertune.training.loop.randomness"),
-    ("bertune.cuda.recorded_updates", "bertune.training.loop.state"),
-    ("bertune.cuda.recorded_updates", "bertune.training.loop.update"),
     ("bertune.hardware", "bertune.encoder.kernels.memory"),
     ("bertune.tokenization.vocabulary", "bertune.checkpoints.google"),
     ("bertune.training.run_folder.report", "bertune.training.runs.restarts"),

@@ -29,7 +29,8 @@ from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.inference.network import Network, infer
-from bertune.model.use import Making, evaluate, load, save_model
+from bertune.model.provenance import Making
+from bertune.model.use import evaluate, load, save_model
 from bertune.ragged import Ragged
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_from_json
@@ -196,7 +197,7 @@ def predictions_decode(case: Case, folder: Path) -> None:
     nothing = made.task.featurize([], made.tokenizer, LENGTH, purpose="predict")
     assert made.task.decode([], nothing, []) == []
     features = made.task.featurize(made.examples, made.tokenizer, LENGTH, purpose="evaluate")
-    metrics, _ = evaluate(made.network, made.task, features, made.examples, tune=True)
+    metrics = evaluate(made.network, made.task, features, made.examples, tune=True).metrics
     assert made.task.metric in metrics, f"no {made.task.metric} in {sorted(metrics)}"
     assert all(isinstance(value, float) for value in metrics.values())
     _rows_agree(made, features, metrics)

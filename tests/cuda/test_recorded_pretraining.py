@@ -19,7 +19,8 @@ from bertune.pretraining.pretrain import score
 from bertune.pretraining.start import open_start
 from bertune.tasks.masking.head import PretrainingHead, pretraining_loss
 from bertune.tasks.masking.scores import LOG_PROBABILITY, NEXT, PretrainingScores
-from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, Schedule
+from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW
+from bertune.training.loop.schedule import Schedule
 
 
 @pytest.fixture

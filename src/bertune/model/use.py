@@ -1,17 +1,15 @@
 """A fine-tuned model: encoder, head and task; saved, loaded, asked."""
 
 import copy
-import importlib.metadata
 import json
 import logging
-import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +32,7 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, fast_float32, leaves_host_free, prepare_process
 from bertune.inference.network import Network, infer
 from bertune.model.card import model_card
+from bertune.model.provenance import Making, versions
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
@@ -150,7 +149,7 @@ class Model:
         text = (self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
-        return evaluate(self.network, self.task, features, examples, batch_size=batch_size)[0]
+        return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics
 
 
 def read_labelled(task: Task[Any], path: Path) -> list[Any]:
@@ -182,6 +181,14 @@ def read_hashed(task: Task[Any], path: Path) -> tuple[Source, list[Any]]:
     return source, examples
 
 
+class Evaluated(NamedTuple):
+    """What evaluating a model found. task: as these examples tuned it, where that was asked for."""
+
+    metrics: dict[str, float]
+    task: Task[Any]
+    logits: Logits
+
+
 def evaluate(
     network: Network,
     task: Task[Any],
@@ -190,13 +197,10 @@ def evaluate(
     *,
     batch_size: int = 256,
     tune: bool = False,
-    look: Callable[[Task[Any], Logits], None] | None = None,
-) -> tuple[dict[str, float], Task[Any]]:
+) -> Evaluated:
     """A task's metrics, mean loss and speed on featurized examples.
 
-    look: is shown the tuned task and the logits.
-
-    Returns: the metrics, and the task; with `tune`, as these examples tuned it.
+    tune: let the task tune its thresholds on these examples first.
     """
 
     def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -206,12 +210,10 @@ def evaluate(
         result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance)
     used = task.tuned(result.logits, features, examples) if tune else task
     metrics = used.metrics(result.logits, features, examples)
-    if look is not None:
-        look(used, result.logits)
     if result.loss is not None:
         metrics["loss"] = result.loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
-    return metrics, used
+    return Evaluated(metrics, used, result.logits)
 
 
 def load(
@@ -318,15 +320,6 @@ def network_names(task: Task[Any], config: EncoderConfig, *, stored: bool) -> li
     ]
 
 
-@dataclass(frozen=True)
-class Making:
-    """What a saved model tells of its making: source of the encoder, data with hashes and counts, options."""
-
-    encoder: str
-    data: Mapping[str, Mapping[str, Any]]
-    options: Mapping[str, Any]
-
-
 def save_model(
     folder: Path,
     network: tuple[EncoderConfig, Mapping[str, Tensor]],
@@ -386,12 +379,6 @@ def save_model(
 def finish_saving(folder: Path) -> None:
     """Complete a `save_model` that was cut off while it moved its files; without one nothing happens."""
     finish_publishing(folder, _LAST)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result, and the machine's kind."""
-    found = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "tokenizers", "safetensors")}
-    return found | {"python": platform.python_version(), "machine": platform.machine()}
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -12,10 +12,11 @@ from bertune.conformance import tiny_encoder
 from bertune.encoder.encoder import EncoderOutput
 from bertune.errors import InputError
 from bertune.inference.network import Network
-from bertune.model.use import Making, save_model
+from bertune.model.build import build_network
+from bertune.model.provenance import Making
+from bertune.model.use import save_model
 from bertune.tasks.registry import new_task
 from bertune.tasks.shared.layers import LayerMix
-from bertune.training.train import build_network
 from tests.conformance import SAMPLES, Case, each_check
 from tests.tiny import FAST, done, train
 

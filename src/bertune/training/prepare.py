@@ -1,5 +1,6 @@
-"""Examples and features of a run's files, and the task as they teach it."""
+"""From data files to prepared data: examples, the task fitted to them, features."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checking.doctor import tell_briefly
-from bertune.checkpoints.source import Checkpoint
+from bertune.checkpoints.source import Checkpoint, open_checkpoint
 from bertune.data.features import Features
 from bertune.errors import InputError, Problems
+from bertune.model.provenance import encoder_sha256
 from bertune.model.use import read_hashed
 from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.protocol import Purpose, Task
+from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -61,26 +64,60 @@ class Split:
         return {"file": str(self.path), "rows": len(self.examples), "sha256": self.sha256}
 
 
-def given(value: int | None) -> int:
-    if value is None:
-        raise ValueError("an option was read before its default was filled in")
-    return value
+@dataclass(frozen=True)
+class PreparedData:
+    """All that a run needs besides its network: a value that any number of runs may share.
+
+    task: with what the training data taught it.
+    task_options: the task's own, as they were given.
+    splits: by "train" and "validation".
+    encoder: SHA-256 of the encoder that the features are made for.
+    """
+
+    task: Task[Any]
+    task_options: Mapping[str, Any]
+    tokenizer: Tokenizer
+    max_seq_length: int
+    splits: Mapping[str, Split]
+    encoder: str
+
+    @property
+    def train(self) -> Split:
+        """What is trained on."""
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> Split | None:
+        """What picks the best model, where there is some."""
+        return self.splits.get("validation")
 
 
-def make_splits(
-    task: Task[Any], read: Mapping[str, Labelled], checkpoint: Checkpoint, options: TrainOptions
-) -> tuple[Task[Any], dict[str, Split]]:
-    """The task as the training data teaches it, and all features; says how much is cut.
+def prepare(task: Task[Any], read: Mapping[str, Labelled], options: TrainOptions) -> PreparedData:
+    """Fit the task to the training data and tokenize; logs how much is cut.
 
-    read: what was read, by "train" and "validation".
+    Args:
+        task: as the options ask for it.
+        read: the examples, by "train" and "validation".
+        options: of the run, with the task's defaults filled in.
 
     Raises:
         InputError: all problems at once.
     """
+    with open_checkpoint(options.encoder) as checkpoint:
+        return _prepared(task, read, checkpoint, options)
+
+
+def _prepared(
+    task: Task[Any], read: Mapping[str, Labelled], checkpoint: Checkpoint, options: TrainOptions
+) -> PreparedData:
     problems = Problems()
-    length, positions = given(options.max_seq_length), checkpoint.config.max_position_embeddings
+    length, positions = (
+        options.max_seq_length or task.defaults.max_seq_length,
+        checkpoint.config.max_position_embeddings,
+    )
     if length > positions:
         problems.add(f"--max-seq-length {length}: {options.encoder} has only {positions} positions")
+    own = dataclasses.asdict(task.options)
     paths = {role: one.source.path for role, one in read.items()}
     try:
         task = task.learn(read["train"].examples, path=paths["train"], settings=checkpoint.settings)
@@ -98,7 +135,8 @@ def make_splits(
         features = featurized(task, one.examples, text, purpose=purpose, source=source)
         _tell_cut(paths[role], len(one.examples), length, features)
         splits[role] = Split(paths[role], one.examples, features, one.source.sha256)
-    return task, splits
+    encoder = encoder_sha256(checkpoint.config, checkpoint.tensors, checkpoint.tokenizer)
+    return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)
 
 
 def _tell_cut(path: Path, rows: int, length: int, features: Features) -> None:
