@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.google import read_vocabulary
-from bertune.checkpoints.google_config import casing_from_name, casing_from_vocabulary
 from bertune.data.documents import find_files
 from bertune.data.features import IGNORED
 from bertune.data.packing import Batch
@@ -42,6 +41,7 @@ from bertune.progress import progress_bar
 from bertune.tasks.masking.scores import CORRECT, LOG_PROBABILITY, NEXT
 from bertune.tasks.pretraining import Pretraining
 from bertune.tensorflow_formats.tfrecord import count_records, read_records
+from bertune.tokenization.casing import casing_of
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger("bertune.google.run_pretraining")  # also when run by `python -m`
@@ -265,9 +265,8 @@ def vocabulary(flags: PretrainingFlags, start: Start) -> Tokenizer | None:
     path = Path(flags.vocab_file or beside)
     if not path.is_file():
         return None
-    lower = casing_from_name(path.resolve().parent.name)
-    lower = casing_from_vocabulary(read_vocabulary(path)) if lower is None else lower
-    words = Tokenizer.from_vocab(path, do_lower_case=lower)
+    lower = casing_of(read_vocabulary(path), [path.resolve().parent.name]).lower
+    words = Tokenizer.from_vocab(path, do_lower_case=lower is not False)
     if words.vocab_size > start.config.vocab_size:
         raise InputError(
             f"{'--vocab_file ' if flags.vocab_file else ''}{path}: has {words.vocab_size} entries, but the model's "
