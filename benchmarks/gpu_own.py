@@ -15,7 +15,8 @@ from bertune.data.packing import Batch
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.hardware import choose_device, choose_dtype, prepare_process
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.options import AdamWOptions
 from bertune.ragged import Ragged
 from bertune.tasks.shared.heads import PooledHead

@@ -22,7 +22,8 @@ from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.hardware import choose_device, choose_dtype, fast_float32, prepare_process
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.model.build import build_network
 from bertune.options import AdamWOptions
 from bertune.tasks.protocol import Task

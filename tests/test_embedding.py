@@ -19,7 +19,8 @@ from bertune.data.packing import pack
 from bertune.embedding import Embedder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.tasks.embedding import Pair
 from bertune.tasks.options import EmbeddingOptions
 from bertune.tasks.protocol import Task

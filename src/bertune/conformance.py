@@ -28,7 +28,8 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.model.provenance import Making
 from bertune.model.use import evaluate, load, save_model
 from bertune.ragged import Ragged

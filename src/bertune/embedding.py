@@ -20,7 +20,8 @@ from bertune.checkpoints.source import build_encoder, open_checkpoint
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, fast_float32
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.inference.sentence_modules import SentenceHead
 from bertune.model.use import load
 from bertune.tasks.embedding import Pair

@@ -8,7 +8,8 @@ import pytest
 
 from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.subsets import of_examples
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task
 from tests.conformance import SAMPLES

@@ -16,7 +16,8 @@ from bertune.google import run_squad
 from bertune.google.padding import infer_padded, pad
 from bertune.google.run_squad import SquadFlags, read_file, records
 from bertune.google.squad_exact import google_features
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.ragged import Ragged
 from bertune.tasks.squad.head import SpanHead
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle

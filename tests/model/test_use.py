@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 import bertune
 from bertune import embedding
 from bertune.errors import InputError
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.model import use as model_module
 from bertune.model.use import Model
 from bertune.tasks.text_classification import TextExample

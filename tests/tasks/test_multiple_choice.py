@@ -15,7 +15,7 @@ from bertune.conformance import tiny_encoder
 from bertune.data.packing import pack
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.tasks.choices import ChoiceExample
 from bertune.tasks.registry import new_task
 from bertune.training.train import train

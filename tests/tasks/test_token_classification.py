@@ -15,7 +15,7 @@ import bertune
 from bertune.conformance import tiny_encoder
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.ragged import Ragged
 from bertune.tasks.options import TokenOptions
 from bertune.tasks.registry import new_task

@@ -11,7 +11,7 @@ from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
 from bertune.hardware import fast_float32
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.model.use import Model, load, read_labelled
 from bertune.tasks.protocol import Prediction, Task
 from bertune.tasks.row_metrics import RowMetrics

@@ -43,7 +43,8 @@ from bertune.google.starting import (
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
 from bertune.hardware import fast_float32
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.options import option
 from bertune.progress import Curves, progress_bar
 from bertune.tasks.protocol import Purpose

@@ -46,7 +46,8 @@ from bertune.google.starting import (
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
 from bertune.hardware import fast_float32
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.options import option
 from bertune.tasks.options import QuestionOptions
 from bertune.tasks.question_answering import QuestionAnswering

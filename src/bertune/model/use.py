@@ -30,7 +30,8 @@ from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import SAVED, finish_publishing, publish
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, fast_float32, leaves_host_free, prepare_process
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.model.card import model_card
 from bertune.model.provenance import Making, versions
 from bertune.progress import progress_bar

@@ -13,7 +13,7 @@ import bertune
 from bertune.cli.arguments import parse
 from bertune.conformance import tiny_encoder
 from bertune.errors import InputError
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.tasks.registry import TASKS, new_task, task_kind
 from bertune.tasks.shared.texts import by_example, text_features
 from bertune.tasks.squad.reading import Answer

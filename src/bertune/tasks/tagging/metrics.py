@@ -47,4 +47,6 @@ def entity_rows(gold: Sequence[Entities], predicted: Sequence[Entities]) -> RowM
 def _counts(texts: Sequence[set[tuple[str, Hashable]]], labels: Sequence[str]) -> Floats:
     """How many entities of every type each text has. Shape: (texts, labels)."""
     counts = [Counter(label for label, _ in entities) for entities in texts]
-    return np.array([[count[label] for label in labels] for count in counts], np.float64).reshape(-1, len(labels))
+    return np.array([[count[label] for label in labels] for count in counts], np.float64).reshape(
+        len(texts), len(labels)
+    )
