@@ -20,8 +20,6 @@ ORDER = """
 
 EXCEPTIONS = {
     ("bertune.hardware", "bertune.encoder.kernels.memory"),
-    ("bertune.tasks.task", "bertune.tasks.names"),
-    ("bertune.tasks.task", "bertune.tasks.task_files"),
     ("bertune.tokenization.vocabulary", "bertune.checkpoints.google"),
     ("bertune.training.run_folder.report", "bertune.training.runs.restarts"),
 }
