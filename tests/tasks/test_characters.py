@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertune.tasks.characters import readable_span
-from bertune.tasks.tagging.examples import words_of
+from bertune.tasks.shared.words import words_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bertune.cuda.recorded_forwards import RecordedForwards
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.encoder.encoder import Encoder, EncoderOutput
 
 LAUNCH_BOUND = 2**23
@@ -16,6 +16,10 @@ LAUNCH_BOUND = 2**23
 An estimate: at some 150 us to launch a layer and what an H100 computes, the device is busy for several times as long
 with larger batches, and a tail of no use would cost more than launching them.
 """
+
+
+POOLED_OUTPUT = "pooled_output"
+"""A head's attribute `reads` of this value declares that it reads nothing else of the encoder's output."""
 
 
 @runtime_checkable
@@ -39,8 +43,14 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits. Shape: (sequences, outputs) or (tokens, outputs), as the head gives them."""
-        keep = getattr(self.head, "needs_layers", False)
-        output = self.encoder(batch.input_ids, batch.segment_ids, batch.positions, batch.layout, keep_layers=keep)
+        output = self.encoder(
+            batch.input_ids,
+            batch.segment_ids,
+            batch.positions,
+            batch.layout,
+            keep_layers=getattr(self.head, "needs_layers", False),
+            only_pooled=getattr(self.head, "reads", None) == POOLED_OUTPUT,
+        )
         if isinstance(self.head, WordHead):
             return self.head.with_words(output, batch, self.encoder.embeddings.word.weight)
         logits: Tensor = self.head(output, batch.layout)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bertune.errors import InputError
+from bertune.tasks.row_metrics import Floats, RowMetrics, ratio
 from bertune.tasks.squad.answer_metrics import AnswerMetric
 from bertune.tasks.squad.metric_choice import choose_metric
 from bertune.tasks.squad.reading import QuestionExample
@@ -85,6 +86,38 @@ def threshold_to_apply(
     unanswered = np.array([_scores(metric, example, nothing)[1] for example in examples], np.float64)
     threshold, mean = best_applied_threshold(odds, answered, unanswered)
     return threshold, 100.0 * mean
+
+
+def question_rows(
+    examples: Sequence[QuestionExample], answers: Sequence[str], metric: AnswerMetric | None = None
+) -> RowMetrics:
+    """exact_match and f1 of questions, row by row; where some are unanswerable also HasAns_ and NoAns_ of the same.
+
+    Args:
+        examples: labelled questions.
+        answers: one each; "" is "no answer".
+        metric: how answers are compared; None: as `choose_metric` chooses.
+    """
+    metric = metric or choose_metric(examples)
+    answerable = np.array([_is_answerable(example) for example in examples], np.bool_)
+    pairs = zip(examples, answers, strict=True)
+    scores = 100 * np.array([_scores(metric, example, {example.id: answer}) for example, answer in pairs]).reshape(
+        -1, 2
+    )
+    counted = np.concatenate([np.ones((len(scores), 1)), scores], 1)
+    kinds = {"HasAns_": answerable[:, None] * counted, "NoAns_": ~answerable[:, None] * counted}
+    prefixes = [""] if answerable.all() else ["", *(name for name, part in kinds.items() if part[:, 0].any())]
+
+    def aggregate(sums: Floats) -> dict[str, Floats]:
+        has, no = np.split(sums, 2, axis=-1)
+        parts = {"": has + no, "HasAns_": has, "NoAns_": no}
+        return {
+            f"{prefix}{name}": ratio(parts[prefix][..., i], parts[prefix][..., 0])
+            for prefix in prefixes
+            for i, name in ((1, "exact_match"), (2, "f1"))
+        }
+
+    return RowMetrics(np.concatenate(list(kinds.values()), 1), aggregate, scores[:, 0] > 0)
 
 
 def find_best_threshold(
