@@ -37,6 +37,7 @@ from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
 from bertune.tasks.task_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.unknown import warn_of_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,9 @@ class Model:
 
         ahead = leaves_host_free(self.network.device)
         with closing(in_chunks(tokenized, examples, CHUNK, ahead=ahead)) as chunks:
-            for chunk, features in chunks:
+            for index, (chunk, features) in enumerate(chunks):
+                if not index:
+                    warn_of_unknown(features.input_ids, self.tokenizer, "these texts")
                 with fast_float32(self.network.device):
                     self.check_int8(features)
                     logits = infer(self.network, features, batch_size=batch_size).logits
