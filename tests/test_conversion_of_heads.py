@@ -11,8 +11,8 @@ import transformers
 import bertune
 from bertune.conversion import Finetuned, convert_finetuned
 from bertune.errors import InputError
-from bertune.inference.network import infer
-from bertune.tasks.task import new_task
+from bertune.inference.evaluation import infer
+from bertune.tasks.registry import new_task
 from tests.checkpoints.test_families import their_config
 from tests.tiny import write_encoder
 

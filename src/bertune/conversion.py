@@ -26,7 +26,7 @@ from bertune.checkpoints.source import (
 from bertune.encoder.encoder import Encoder, initialise
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def _check_problem_type(task: Task[Any], checkpoint: Checkpoint) -> None:
 
 def _with_facts(facts: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
     """The task as if it had learnt what the user, or else the checkpoint, says."""
-    from bertune.tasks.heads import labels_of
+    from bertune.tasks.shared.huggingface import labels_of
 
     state = facts.task.to_json()
     if "labels" in state:

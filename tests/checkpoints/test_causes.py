@@ -81,7 +81,7 @@ def test_bert_config_and_pytorch_model(tmp_path: Path) -> None:
 def test_configs_without_model_type(
     tmp_path: Path, changes: dict[str, object], prefix: str, family: str | None
 ) -> None:
-    folder = write_encoder(tmp_path, **{key: value for key, value in changes.items() if key != "architectures"})
+    folder = write_encoder(tmp_path)
     config = json.loads((folder / "config.json").read_text())
     kept = {key: value for key, value in config.items() if key not in {"model_type", "architectures"}}
     write_json(folder / "config.json", kept | changes)
@@ -143,9 +143,8 @@ def test_other_scopes(tmp_path: Path, change: dict[str, str]) -> None:
 def test_one_of_several_scopes(tmp_path: Path) -> None:
     source, _ = google_checkpoint(tmp_path / "google", "text-classification", 2)
     bundle = TensorBundle(source / "bert_model.ckpt")
-    both = {
-        name.replace("bert/", f"{scope}/"): np.array(bundle.read(name)) for name in bundle.names() for scope in "ab"
-    }
+    names = [name for name in bundle.names() if name.startswith("bert/")]
+    both = {name.replace("bert/", f"{scope}/"): np.array(bundle.read(name)) for name in names for scope in "ab"}
     write_bundle(source / "bert_model.ckpt", both)
     with pytest.raises(InputError, match="several encoders; name one: --scope SCOPE, of: a, b"):
         read_google_checkpoint(source)

@@ -106,8 +106,9 @@ def _from_merges(folder: Path, config: Mapping[str, Any]) -> Json:
     space = bool(config.get("add_prefix_space", False))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
     backend.decoder = decoders.ByteLevel()
-    ends = {token: backend.token_to_id(token) for token in ("<s>", "</s>")}
-    if missing := [token for token, index in ends.items() if index is None]:
+    wanted = ("<s>", "</s>")
+    ends = {token: index for token in wanted if (index := backend.token_to_id(token)) is not None}
+    if missing := [token for token in wanted if token not in ends]:
         raise InputError(f"{folder / 'vocab.json'}: lacks {', '.join(missing)}, so it is not RoBERTa's: {_WAY_OUT}")
     backend.post_processor = processors.RobertaProcessing(
         ("</s>", ends["</s>"]), ("<s>", ends["<s>"]), trim_offsets=True, add_prefix_space=space
@@ -138,14 +139,14 @@ def add_tokens(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str,
                 name: bool(said[name]) for name in ("single_word", "lstrip", "rstrip", "normalized") if name in said
             }
             wanted[int(index)] = AddedToken(said["content"], special=bool(said.get("special")), **flags)
-    for index, token in sorted(wanted.items()):
-        known = backend.token_to_id(token.content)
+    for index, added in sorted(wanted.items()):
+        known = backend.token_to_id(added.content)
         if known is None:
-            backend.add_tokens([token])
-            known = backend.token_to_id(token.content)
+            backend.add_tokens([added])
+            known = backend.token_to_id(added.content)
         if known != index:
             raise InputError(
-                f"{folder}: its settings give the added token {token.content!r} the id {index}, but after the "
+                f"{folder}: its settings give the added token {added.content!r} the id {index}, but after the "
                 f"vocabulary it is {known}; load the tokenizer with transformers and save it anew"
             )
 
