@@ -24,9 +24,10 @@ from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.inference.sentence_modules import SentenceHead
 from bertune.model.use import load
-from bertune.tasks.embedding import Pair, PoolingHead
+from bertune.tasks.embedding import Pair
 from bertune.tasks.options import POOLINGS
-from bertune.tasks.texts import by_example, text_features
+from bertune.tasks.shared.heads import PoolingHead
+from bertune.tasks.shared.texts import by_example, text_features
 from bertune.tokenization.tokenizer import Tokenizer
 
 

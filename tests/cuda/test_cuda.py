@@ -13,7 +13,7 @@ from torch import Tensor
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.cuda.recording import CudaRecorder
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.features import pack
+from bertune.data.packing import pack
 from bertune.encoder.attention import attend, flash_works
 from bertune.encoder.layout import Layout
 from bertune.inference.evaluation import infer

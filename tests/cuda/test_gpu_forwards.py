@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertune.cuda.recorded_forwards import RecordedForwards, _Shape
 from bertune.cuda.recording import CudaRecorder
-from bertune.data.features import Batch, pack
+from bertune.data.packing import Batch, pack
 from bertune.encoder.attention import flash_works
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network

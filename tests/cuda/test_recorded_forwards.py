@@ -19,20 +19,20 @@ from torch import Tensor, nn
 from bertune.cuda import recorded_forwards
 from bertune.cuda.recorded_forwards import RecordedForwards, _Shape
 from bertune.cuda.recording import recorder_for
-from bertune.data.features import Batch, Column, Features, pack
+from bertune.data.features import Column, Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.kernels import build
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.ragged import Ragged
-from bertune.tasks.embedding import PoolingHead
-from bertune.tasks.heads import pooled_head, token_head
-from bertune.tasks.layers import LayerMix
-from bertune.tasks.losses import cross_entropy
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.options import LossOptions
-from bertune.tasks.question_answering import SpanHead, span_loss
+from bertune.tasks.shared.heads import PoolingHead, pooled_head, token_head
+from bertune.tasks.shared.layers import LayerMix
+from bertune.tasks.shared.losses import cross_entropy
+from bertune.tasks.squad.head import SpanHead, span_loss
 from tests.tape import Tape
 from tests.training.loop.test_no_waiting import Waits
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bertune.cuda.recording import CANNOT_RECORD, Recorder, Work, recorder_for
 from bertune.cuda.resident import Size, size_of
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bertune.data.features import Batch, Features, join_pair, pack
+from bertune.data.features import Features, join_pair
+from bertune.data.packing import Batch, pack
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems

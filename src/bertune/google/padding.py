@@ -4,7 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertune.data.features import Batch, Features
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
 from bertune.inference.network import Network

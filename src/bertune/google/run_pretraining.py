@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from bertune.data.documents import find_files
-from bertune.data.features import IGNORED, Batch
+from bertune.data.features import IGNORED
+from bertune.data.packing import Batch
 from bertune.errors import InputError, Problems
 from bertune.google.flags import Flags, parse_flags
 from bertune.google.running import (
@@ -37,7 +38,7 @@ from bertune.pretraining.data import FixedSequences
 from bertune.pretraining.instances import open_instances
 from bertune.pretraining.pretrain import batch_of
 from bertune.progress import progress_bar
-from bertune.tasks.masking.head import CORRECT, LOG_PROBABILITY, NEXT
+from bertune.tasks.masking.scores import CORRECT, LOG_PROBABILITY, NEXT
 from bertune.tasks.pretraining import Pretraining
 from bertune.tensorflow_formats.tfrecord import count_records, read_records
 from bertune.tokenization.casing import casing_of

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from bertune.data.batching import sorted_batches
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder.transfer import ToHost
 from bertune.inference.network import BatchLoss, Network
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bertune.cuda.recorded_forwards import RecordedForwards
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.encoder.encoder import Encoder, EncoderOutput
 
 LAUNCH_BOUND = 2**23

@@ -19,7 +19,8 @@ import bertune
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
-from bertune.data.features import Batch, Features
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.data.prefetch import in_chunks
 from bertune.data.rows import file_sha256
 from bertune.encoder import int8
@@ -35,8 +36,9 @@ from bertune.model.card import model_card
 from bertune.model.provenance import Making, versions
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
+from bertune.tasks.registry import task_from_json, task_to_json
+from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -124,12 +126,10 @@ class Model:
         Raises:
             InputError: a text without [MASK], a model for another task, an impossible `top_k`.
         """
-        from bertune.tasks.pretraining import Pretraining
-
-        if not isinstance(self.task, Pretraining):
+        if not isinstance(self.task, FillsMasks):
             raise InputError(f"fill_mask: this model's task is {self.task.name}; it takes one of `bertune pretrain`")
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
-        return task.candidates(text, replace(self, task=task).predict([text])[0])
+        return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
     def evaluate(self, path: str | Path, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from bertune.data.features import Batch, pack
+from bertune.data.packing import Batch, pack
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
@@ -27,7 +27,7 @@ from bertune.pretraining.data import Inputs, PretrainingData, Source, find_input
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.start import Start, open_start
 from bertune.progress import console, progress_bar, table_of
-from bertune.tasks.masking.head import PretrainingScores
+from bertune.tasks.masking.scores import PretrainingScores
 from bertune.tasks.options import PretrainingOptions
 from bertune.tasks.pretraining import Pretraining
 from bertune.tokenization.tokenizer import Tokenizer

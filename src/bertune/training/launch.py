@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.hardware import fast_float32, prepare_process
 from bertune.inference.network import BatchLoss, Network
 from bertune.options import AdamWOptions

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.inference.network import BatchLoss, Network
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.schedule import Schedule
