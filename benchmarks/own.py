@@ -21,7 +21,8 @@ from bertune.data.packing import Batch, pack
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
-from bertune.hardware import choose_device, choose_dtype, fast_float32, prepare_process
+from bertune.encoder.float32_route import fast_float32
+from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.model.build import build_network

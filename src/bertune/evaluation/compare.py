@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bertune.data.rows import file_sha256
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
-from bertune.hardware import fast_float32
 from bertune.inference.evaluation import infer
 from bertune.model.use import Model, load, read_labelled
 from bertune.tasks.protocol import Prediction, Task

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from bertune.data.features import Features, join_pair
 from bertune.data.packing import Batch, pack
 from bertune.encoder.encoder import Encoder, EncoderOutput
+from bertune.encoder.float32_route import fast_float32
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import unwritable
 from bertune.google.flags import parse_flags
 from bertune.google.running import RunFlags, run_program, set_up
 from bertune.google.starting import ModelFlags, check_positions, open_start, spared_by_source, take_over
-from bertune.hardware import fast_float32
 from bertune.inference.evaluation import run_batches
 from bertune.inference.network import Network
 from bertune.options import option

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from bertune.data.features import Features
 from bertune.data.packing import Batch, pack
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.checkpoints import write_text
 from bertune.google.flags import parse_flags
@@ -42,7 +43,6 @@ from bertune.google.starting import (
     spared_by_source,
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
-from bertune.hardware import fast_float32
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.options import option

@@ -14,6 +14,7 @@ from torch import Tensor
 from bertune.data.documents import find_files
 from bertune.data.features import IGNORED
 from bertune.data.packing import Batch
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.flags import Flags, parse_flags
 from bertune.google.running import (
@@ -30,7 +31,6 @@ from bertune.google.running import (
 from bertune.google.starting import ModelFlags, Start, check_positions, google_names, open_start, spared_by_source
 from bertune.google.tables import tables_of_run
 from bertune.google.training import Trainee, Training, is_finished, newest_or_start, train
-from bertune.hardware import fast_float32
 from bertune.inference.evaluation import run_batches
 from bertune.inference.network import Network
 from bertune.options import option

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bertune.data.features import Features
 from bertune.data.packing import Batch, pack
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
 from bertune.google.padding import infer_padded, pad, record_columns
@@ -45,7 +46,6 @@ from bertune.google.starting import (
     spared_by_source,
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
-from bertune.hardware import fast_float32
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.options import option

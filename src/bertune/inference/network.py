@@ -18,6 +18,10 @@ with larger batches, and a tail of no use would cost more than launching them.
 """
 
 
+POOLED_OUTPUT = "pooled_output"
+"""A head's attribute `reads` of this value declares that it reads nothing else of the encoder's output."""
+
+
 @runtime_checkable
 class WordHead(Protocol):
     """A head that shares the encoder's word vectors: it is handed their table, and the batch with its targets."""
@@ -39,8 +43,14 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits. Shape: (sequences, outputs) or (tokens, outputs), as the head gives them."""
-        keep = getattr(self.head, "needs_layers", False)
-        output = self.encoder(batch.input_ids, batch.segment_ids, batch.positions, batch.layout, keep_layers=keep)
+        output = self.encoder(
+            batch.input_ids,
+            batch.segment_ids,
+            batch.positions,
+            batch.layout,
+            keep_layers=getattr(self.head, "needs_layers", False),
+            only_pooled=getattr(self.head, "reads", None) == POOLED_OUTPUT,
+        )
         if isinstance(self.head, WordHead):
             return self.head.with_words(output, batch, self.encoder.embeddings.word.weight)
         logits: Tensor = self.head(output, batch.layout)

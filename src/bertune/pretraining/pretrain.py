@@ -14,10 +14,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bertune.data.packing import Batch, pack
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
-from bertune.hardware import choose_device, choose_dtype, fast_float32
+from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
 from bertune.inference.network import Network
 from bertune.model.provenance import RECORD_KEY, Making, encoder_sha256, facts, files_sha256

@@ -44,7 +44,12 @@ Logits = Sequence[npt.NDArray[np.float32]]
 
 
 class Head(Protocol):
-    """A small module on the encoder's output."""
+    """A small module on the encoder's output.
+
+    A head that reads `output.pooled_output` alone may declare it by the class attribute `reads = "pooled_output"`; the
+    encoder's last layer then computes first tokens only, with the same results in less time. Without it every output is
+    there.
+    """
 
     def __call__(self, output: "EncoderOutput", layout: "Layout") -> "Tensor":
         """Logits. Shape: (sequences, outputs) or (tokens, outputs), float32."""

@@ -13,6 +13,8 @@ from bertune.tasks.shared.layers import LayerMix, LayersHead
 class PooledHead(nn.Module):
     """Dropout and a linear layer on the pooled output, in float32. weight: Shape: (outputs, hidden)."""
 
+    reads = "pooled_output"
+
     def __init__(self, config: EncoderConfig, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, config.hidden_size))
