@@ -19,6 +19,7 @@ from bertune.model.use import read_hashed
 from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.protocol import Purpose, Task
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.unknown import warn_of_unknown
 from bertune.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,7 @@ def _prepared(
                 f"--{role} {paths[role]}: none of its {len(one.examples)} examples gives a sequence to {_WORK[role]}; "
                 "in question answering no answer occurs in its context (compare answer_start, or try --fix-offsets)"
             )
+        warn_of_unknown(features.input_ids, checkpoint.tokenizer, str(paths[role]))
         splits[role] = Split(paths[role], one.examples, features, one.source.sha256)
     encoder = encoder_sha256(checkpoint.config, checkpoint.tensors, checkpoint.tokenizer)
     return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)
