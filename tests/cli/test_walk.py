@@ -98,7 +98,7 @@ def test_labels(tmp_path: Path, capsys: Capture, labels: tuple[object, ...], nam
         assert answer["score"] == max(scores.values())
         assert answer.keys() == {"label", "score", "scores"}
     evaluated = done(capsys, "evaluate", "--model", model, "--data", data, "--json")
-    in_order = dict(zip(sorted(labels, key=lambda label: (str(type(label)), label)), names, strict=True))  # type: ignore[arg-type]
+    in_order = dict(zip(sorted(labels, key=lambda label: (str(type(label)), label)), names, strict=True))
     truth = [in_order[row["label"]] for row in opinions(24, labels=labels)]
     right = [answer["label"] == true for answer, true in zip(found, truth, strict=True)]
     assert json.loads(evaluated.out)["accuracy"] == pytest.approx(sum(right) / 24)
