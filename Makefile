@@ -57,7 +57,7 @@ $(VENV)-tensorflow/.installed:
 	touch $@
 
 test-tensorflow: $(VENV)/.installed-tests $(VENV)-tensorflow/.installed ## TensorFlow (its own environment, 1.6 GB) reads what convert --format google writes
-	BERTUNE_TENSORFLOW=$(VENV)-tensorflow/bin/python $(BIN)/python -m pytest -q -rs tests/checkpoints/test_tensorflow.py
+	BERTUNE_TENSORFLOW=$(VENV)-tensorflow/bin/python $(BIN)/python -m pytest -q -rs tests/tensorflow_formats/test_tensorflow.py
 
 test-cuda: $(VENV)/.installed-tests ## tests that need a GPU
 	$(BIN)/python -m pytest -q -m cuda tests/cuda -rs

@@ -11,16 +11,16 @@ from torch.nn import functional as F
 from benchmarks.own import NoKeeper
 from benchmarks.workers import commands, say
 from bertune.data.features import Batch, Features
-from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
-from bertune.network import Network, infer
-from bertune.precision import choose_device, choose_dtype, prepare_process
+from bertune.hardware import choose_device, choose_dtype, prepare_process
+from bertune.inference.network import Network, infer
+from bertune.ragged import Ragged
 from bertune.tasks.heads import PooledHead
-from bertune.training.batches import TrainingBatches
-from bertune.training.loop import fit, steps_per_epoch
-from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
-from bertune.training.parts import Parts, Plan, Progress
+from bertune.training.loop.batches import TrainingBatches
+from bertune.training.loop.loop import fit, steps_per_epoch
+from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
+from bertune.training.loop.state import Parts, Plan, Progress
 
 ROWS = 3668
 SERVED = 256

@@ -42,8 +42,9 @@ def measure(data: str, beside: bool) -> None:
     import bertune
     from bertune.checking.doctor import tell_briefly
     from bertune.tasks import feature_cache
-    from bertune.training import loop, splits
-    from bertune.training.update import update
+    from bertune.training import splits
+    from bertune.training.loop import loop
+    from bertune.training.loop.update import update
 
     feature_cache.LONG = 1 if beside else sys.maxsize
     found: dict[str, float] = {}

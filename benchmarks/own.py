@@ -17,13 +17,13 @@ from bertune.data.features import Batch, Features, pack
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
-from bertune.network import Network, infer
-from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
+from bertune.hardware import choose_device, choose_dtype, fast_float32, prepare_process
+from bertune.inference.network import Network, infer
 from bertune.tasks.task import Task, new_task
-from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
-from bertune.training.parts import Parts, Plan, Progress
+from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
+from bertune.training.loop.state import Parts, Plan, Progress
+from bertune.training.loop.update import update
 from bertune.training.train import build_network
-from bertune.training.update import update
 
 BATCH = 32
 TRAINING_ROWS = 320

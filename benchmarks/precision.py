@@ -47,8 +47,8 @@ def measure(precision: str, seeds: str, folder: Path) -> dict[str, Any]:
 def losses(precision: str, steps: int) -> list[float]:
     """Those of all updates of a run with seed 1. Masks are hashed from seeds that the run's seed alone decides."""
     import bertune
-    from bertune.training import loop
-    from bertune.training.update import Numbers, update
+    from bertune.training.loop import loop
+    from bertune.training.loop.update import Numbers, update
 
     found: list[float] = []
 

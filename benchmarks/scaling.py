@@ -20,11 +20,11 @@ from rich.table import Table
 from benchmarks.workers import keep, machine
 from bertune.checkpoints.source import open_encoder
 from bertune.data.features import Features, pack
-from bertune.data.ragged import Ragged
-from bertune.network import Network
-from bertune.precision import choose_device, choose_dtype, prepare_process
+from bertune.hardware import choose_device, choose_dtype, prepare_process
+from bertune.inference.network import Network
+from bertune.ragged import Ragged
 from bertune.tasks.heads import PooledHead
-from bertune.training.optimizer import AdamW, AdamWOptions
+from bertune.training.loop.optimizer import AdamW, AdamWOptions
 
 
 def microseconds_a_token(batch_size: int, length: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from bertune.training.pretrain import pretrain
+from bertune.pretraining.pretrain import pretrain
 from bertune.training.train import train
 from tests import tiny
 from tests.conformance import SAMPLES

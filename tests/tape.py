@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bertune.recording import Work
+from bertune.cuda.recording import Work
 
 
 class _Notes(TorchDispatchMode):

@@ -19,7 +19,7 @@ from bertune.data.features import pack
 from bertune.embedding import Embedder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.network import Network, infer
+from bertune.inference.network import Network, infer
 from bertune.tasks.embedding import Pair
 from bertune.tasks.options import EmbeddingOptions
 from bertune.tasks.task import Task, new_task

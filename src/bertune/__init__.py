@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from bertune.checkpoints.source import open_encoder
     from bertune.embedding import embed
     from bertune.errors import InputError
-    from bertune.model import Model, load
-    from bertune.training.pretrain import pretrain
+    from bertune.model.use import Model, load
+    from bertune.pretraining.pretrain import pretrain
     from bertune.training.train import train
 
 _HOMES = {
     "InputError": "bertune.errors",
-    "Model": "bertune.model",
+    "Model": "bertune.model.use",
     "embed": "bertune.embedding",
-    "load": "bertune.model",
+    "load": "bertune.model.use",
     "open_encoder": "bertune.checkpoints.source",
-    "pretrain": "bertune.training.pretrain",
+    "pretrain": "bertune.pretraining.pretrain",
     "train": "bertune.training.train",
 }
 

@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 
 from bertune.data.features import Batch, Features, pack
-from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.model import Making, evaluate, load, save_model
-from bertune.network import Network, infer
+from bertune.inference.network import Network, infer
+from bertune.model.use import Making, evaluate, load, save_model
+from bertune.ragged import Ragged
 from bertune.tasks.task import Task, new_task, task_from_json
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 LENGTH = 48
 EXAMPLES = 12

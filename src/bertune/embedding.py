@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checkpoints.source import build_encoder, open_checkpoint
-from bertune.data.json_files import read_json
 from bertune.errors import InputError
-from bertune.model import load
-from bertune.network import Network, infer
-from bertune.precision import choose_device, choose_dtype, fast_float32
+from bertune.files.json_files import read_json
+from bertune.hardware import choose_device, choose_dtype, fast_float32
+from bertune.inference.network import Network, infer
+from bertune.model.use import load
 from bertune.tasks.embedding import Pair, PoolingHead
 from bertune.tasks.options import POOLINGS, EmbeddingOptions
 from bertune.tasks.texts import by_example, text_features
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 
 class Embedder:

@@ -20,8 +20,8 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.model import Making, save_model
-from bertune.network import Network
+from bertune.inference.network import Network
+from bertune.model.use import Making, save_model
 from bertune.tasks.masking.head import MASKED_LM
 from bertune.tasks.text_classification import TextClassification
 from tests.tiny import VOCABULARY, done, refused

@@ -23,10 +23,10 @@ from bertune.checkpoints.google import (
     write_google_checkpoint,
 )
 from bertune.checkpoints.names import for_layers, to_ours
-from bertune.checkpoints.protobuf import Message
-from bertune.checkpoints.tensor_bundle import Array, TensorBundle, write_bundle
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.tensorflow_formats.protobuf import Message
+from bertune.tensorflow_formats.tensor_bundle import Array, TensorBundle, write_bundle
 
 Inputs = Mapping[str, npt.NDArray[np.int32]]
 Reference = Callable[[GoogleCheckpoint, Inputs], tuple[Tensor, Tensor]]

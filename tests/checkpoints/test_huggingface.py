@@ -23,9 +23,9 @@ from bertune.checkpoints.huggingface import (
     write_huggingface,
 )
 from bertune.checkpoints.names import to_ours, to_theirs
-from bertune.data.json_files import read_json
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.files.json_files import read_json
 from tests import tiny
 from tests.tiny import write_encoder, write_json
 

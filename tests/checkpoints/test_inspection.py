@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.checkpoints.test_conversion import google_checkpoint
+from tests.test_conversion import google_checkpoint
 from tests.tiny import VOCABULARY, done, opinions, refused, train, write_encoder
 
 KEYS = {"format", "family", "sizes", "parameters", "tensors", "architectures", "heads", "vocabulary", "casing"}

@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bertune.checkpoints.bundle_index import Entry, write_entry, write_header
-from bertune.checkpoints.crc32c import crc32c, masked
 from bertune.checkpoints.google import ENCODER, GoogleCheckpoint, read_google_checkpoint
 from bertune.checkpoints.google_config import config_to_bert_json
 from bertune.checkpoints.names import for_layers, to_ours, to_theirs
-from bertune.checkpoints.protobuf import bytes_field, varint, varint_field
-from bertune.checkpoints.sstable import read_table, write_table
-from bertune.checkpoints.tensor_bundle import Array, write_bundle
 from bertune.checkpoints.tfhub import is_tfhub_module, read_tfhub_module
 from bertune.errors import InputError
+from bertune.tensorflow_formats.bundle_index import Entry, write_entry, write_header
+from bertune.tensorflow_formats.crc32c import crc32c, masked
+from bertune.tensorflow_formats.protobuf import bytes_field, varint, varint_field
+from bertune.tensorflow_formats.sstable import read_table, write_table
+from bertune.tensorflow_formats.tensor_bundle import Array, write_bundle
 
 Inputs = Mapping[str, npt.NDArray[np.int32]]
 Reference = Callable[[GoogleCheckpoint, Inputs], tuple[Tensor, Tensor]]

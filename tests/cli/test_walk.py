@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from bertune import model as model_module
+from bertune.model import use as model_module
 from tests.tiny import (
     FAST,
     LEARNING,

@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from bertune.cuda.recorded_updates import RecordedUpdates
+from bertune.cuda.recording import CudaRecorder
+from bertune.cuda.resident import ResidentFeatures
 from bertune.data.features import pack
-from bertune.data.resident import ResidentFeatures
 from bertune.encoder.attention import attend, flash_works
 from bertune.encoder.layout import Layout
-from bertune.network import infer
-from bertune.recording import CudaRecorder
-from bertune.training.batches import TrainingBatches
-from bertune.training.cuda_graphs import RecordedUpdates
-from bertune.training.loop import fit
-from bertune.training.optimizer import Schedule
-from bertune.training.parts import Parts, Progress
-from bertune.training.update import update
+from bertune.inference.network import infer
+from bertune.training.loop.batches import TrainingBatches
+from bertune.training.loop.loop import fit
+from bertune.training.loop.optimizer import Schedule
+from bertune.training.loop.state import Parts, Progress
+from bertune.training.loop.update import update
 from tests.training import small_run
 
 pytestmark = [

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertune.data import text_files
 from bertune.data.rows import open_rows
 from bertune.errors import InputError
+from bertune.files import text_files
 from tests.data.reading import plain, problem
 
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | st.sampled_from(

@@ -10,7 +10,7 @@ import pytest
 
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Column, Features, pack
-from bertune.data.ragged import Ragged
+from bertune.ragged import Ragged
 
 
 def features(count: int = 5, *, together: bool = False) -> Features:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertune.data.features import IGNORED, ROUND_TOKENS, Features, join_pair, pack
-from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError
-from bertune.special_tokens import SpecialTokens
+from bertune.ragged import Ragged
+from bertune.tokenization.special_tokens import SpecialTokens
 
 CLS, SEP = 1, 2
 SPECIAL = SpecialTokens(pad=0, unk=0, cls=CLS, sep=SEP, mask=None)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertune.data import rows as rows_module
-from bertune.data import text_files
 from bertune.data.rows import Row, file_sha256, open_rows
 from bertune.errors import InputError
+from bertune.files import text_files
 from tests.data.reading import plain, problem
 
 Write = Callable[[str, str | bytes], Path]

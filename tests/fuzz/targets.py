@@ -16,29 +16,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bertune import model
 from bertune.checkpoints import google, huggingface
 from bertune.checkpoints.archives import member_names, opened
-from bertune.checkpoints.bundle_index import Entry, read_entry, write_entry, write_header
-from bertune.checkpoints.crc32c import crc32c, masked
 from bertune.checkpoints.google_config import read_bert_config
 from bertune.checkpoints.google_files import find_checkpoint
-from bertune.checkpoints.protobuf import Message, WireError
-from bertune.checkpoints.saved_model import Graph
-from bertune.checkpoints.sstable import TableError, read_table, write_table
-from bertune.checkpoints.tensor_bundle import TensorBundle, write_bundle
-from bertune.data.corpus import read_documents
-from bertune.data.json_files import read_json
+from bertune.data.documents import read_documents
 from bertune.data.rows import open_rows
-from bertune.data.tfrecord import encode_example, framed, read_records
-from bertune.data.yaml_files import read_yaml
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError
+from bertune.files.json_files import read_json
+from bertune.files.yaml_files import read_yaml
+from bertune.model import use as model
 from bertune.tasks.choices import read_choices
 from bertune.tasks.squad.reading import read_questions
 from bertune.tasks.tagging.conll import read_conll
-from bertune.tokenization import Tokenizer
+from bertune.tensorflow_formats.bundle_index import Entry, read_entry, write_entry, write_header
+from bertune.tensorflow_formats.crc32c import crc32c, masked
+from bertune.tensorflow_formats.protobuf import Message, WireError
+from bertune.tensorflow_formats.saved_model import Graph
+from bertune.tensorflow_formats.sstable import TableError, read_table, write_table
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle, write_bundle
+from bertune.tensorflow_formats.tfrecord import encode_example, framed, read_records
+from bertune.tokenization.tokenizer import Tokenizer
 from tests import tiny
 
 Read = Callable[[bytes, Path], object]
@@ -114,7 +114,7 @@ def _block(data: bytes, folder: Path) -> None:
 
 
 def _handle(offset: int, size: int) -> bytes:
-    from bertune.checkpoints.protobuf import varint
+    from bertune.tensorflow_formats.protobuf import varint
 
     return varint(offset) + varint(size)
 

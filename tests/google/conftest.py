@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from bertune.tokenization.tokenizer import Tokenizer
+from tests.vocabularies import question_vocabulary
+
 Main = Callable[[Sequence[str]], int]
 
 
@@ -53,3 +56,15 @@ def tiny(shared: Path) -> list[str]:
         f"--bert_config_file={folder / 'bert_config.json'}",
         f"--init_checkpoint={folder / 'bert_model.ckpt'}",
     ]
+
+
+@pytest.fixture(scope="session")
+def google_tokenizer(shared: Path) -> Tokenizer:
+    return Tokenizer.from_vocab(shared / "golden/tiny/vocab.txt")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    file = tmp_path_factory.mktemp("vocab") / "vocab.txt"
+    file.write_text("\n".join(question_vocabulary()) + "\n", encoding="utf-8")
+    return Tokenizer.from_vocab(file)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import bertune
-from bertune.checkpoints.tensor_bundle import TensorBundle
-from bertune.data.tfrecord import read_records
 from bertune.google import run_classifier, run_classifier_with_tfhub
 from bertune.google.processors import PROCESSORS, read_part
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle
+from bertune.tensorflow_formats.tfrecord import read_records
 
 from .conftest import Run
 
@@ -198,7 +198,7 @@ def test_casing_is_checked_by_the_checkpoints_name(
 
 
 def test_a_checkpoint_of_which_nothing_fits(run: Run, tiny: list[str], mrpc: list[str], tmp_path: Path) -> None:
-    from bertune.checkpoints.tensor_bundle import write_bundle
+    from bertune.tensorflow_formats.tensor_bundle import write_bundle
 
     write_bundle(tmp_path / "other.ckpt", {"resnet/kernel": np.zeros((2, 2), np.float32)})
     flags = [*tiny[:2], f"--init_checkpoint={tmp_path / 'other.ckpt'}", *mrpc, "--max_seq_length=32", "--do_eval"]

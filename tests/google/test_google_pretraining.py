@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import bertune
-from bertune.checkpoints.tensor_bundle import TensorBundle
-from bertune.data.tfrecord import Record, read_records, write_records
 from bertune.errors import FaultError, Interrupted
 from bertune.google import create_pretraining_data, run_pretraining, training
 from bertune.google.create_pretraining_data import read_documents
 from bertune.google.run_pretraining import open_sequences
-from bertune.tokenization import Tokenizer
-from bertune.training import loop
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle
+from bertune.tensorflow_formats.tfrecord import Record, read_records, write_records
+from bertune.tokenization.tokenizer import Tokenizer
+from bertune.training.loop import loop
 from tests.tiny import VOCABULARY, write_encoder
 
 from .conftest import Run

@@ -10,17 +10,17 @@ import torch
 
 import bertune
 from bertune.checkpoints.source import open_encoder
-from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.data.features import Features, pack
-from bertune.data.ragged import Ragged
-from bertune.data.tfrecord import read_records
 from bertune.google import run_squad
 from bertune.google.padding import infer_padded, pad
 from bertune.google.run_squad import SquadFlags, read_file, records
-from bertune.network import Network, infer
+from bertune.google.squad_exact import google_features
+from bertune.inference.network import Network, infer
+from bertune.ragged import Ragged
 from bertune.tasks.question_answering import SpanHead
-from bertune.tasks.squad.google_exact import google_features
-from bertune.tokenization import Tokenizer
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle
+from bertune.tensorflow_formats.tfrecord import read_records
+from bertune.tokenization.tokenizer import Tokenizer
 
 from .conftest import Run
 

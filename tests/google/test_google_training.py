@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.google import run_classifier, run_pretraining, run_squad
 from bertune.google.checkpoints import newest
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 
 from .conftest import Run
 
@@ -109,7 +109,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_fault(
     "broken",
     [
         "bertune.google.checkpoints.write_bundle",
-        "bertune.files.write_text",
+        "bertune.files.atomic_write.write_text",
         "bertune.google.running.save_model",
         "bertune.google.checkpoints.Curves.close",
     ],

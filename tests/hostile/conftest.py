@@ -6,7 +6,7 @@ import pytest
 
 import bertune
 from bertune.checkpoints.inspection import describe
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 from tests import tiny
 
 

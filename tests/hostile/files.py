@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from bertune.checkpoints.bundle_index import Entry, write_entry, write_header
-from bertune.checkpoints.sstable import write_table
+from bertune.tensorflow_formats.bundle_index import Entry, write_entry, write_header
+from bertune.tensorflow_formats.sstable import write_table
 from tests import tiny
 
 Spoil = Callable[[Path], Path]

@@ -152,8 +152,8 @@ def test_a_corpus_of_one_endless_line(sound: Path, tmp_path: Path) -> None:
 
 def test_records_of_instances_that_lie(sound: Path, tmp_path: Path) -> None:
     huge = (1 << 62).to_bytes(8, "little")
-    from bertune.checkpoints.crc32c import crc32c, masked
-    from bertune.data.tfrecord import framed
+    from bertune.tensorflow_formats.crc32c import crc32c, masked
+    from bertune.tensorflow_formats.tfrecord import framed
 
     claims = huge + masked(crc32c(huge)).to_bytes(4, "little") + b"x" * 64
     (tmp_path / "case").mkdir()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bertune.conformance import tiny_encoder
+from bertune.cuda.resident import entries_of
 from bertune.data import upcoming
 from bertune.data.features import Features
-from bertune.data.resident import entries_of
 from bertune.data.upcoming import UpcomingFeatures
 from bertune.errors import InputError
 from bertune.tasks import feature_cache, task_files
@@ -20,7 +20,7 @@ from bertune.tasks.names import TASKS
 from bertune.tasks.question_answering import QuestionAnswering
 from bertune.tasks.task import Purpose, is_one_sequence_each, new_task
 from bertune.tasks.text_classification import TextClassification
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 from tests.data.test_feature_store import same
 from tests.tiny import (
     FAST,

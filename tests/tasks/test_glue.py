@@ -10,7 +10,7 @@ import pytest
 from bertune.errors import InputError
 from bertune.tasks.task import new_task
 from bertune.tasks.text_classification import TextClassification, TextExample
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 
 def write(path: Path, *lines: str) -> Path:

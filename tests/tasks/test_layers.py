@@ -11,8 +11,8 @@ from bertune.checkpoints.source import open_checkpoint
 from bertune.conformance import tiny_encoder
 from bertune.encoder.encoder import EncoderOutput
 from bertune.errors import InputError
-from bertune.model import Making, save_model
-from bertune.network import Network
+from bertune.inference.network import Network
+from bertune.model.use import Making, save_model
 from bertune.tasks.layers import LayerMix
 from bertune.tasks.task import new_task
 from bertune.training.train import build_network

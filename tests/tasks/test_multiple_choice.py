@@ -15,7 +15,7 @@ from bertune.conformance import tiny_encoder
 from bertune.data.features import pack
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.network import infer
+from bertune.inference.network import infer
 from bertune.tasks.choices import ChoiceExample
 from bertune.tasks.task import new_task
 from bertune.training.train import train

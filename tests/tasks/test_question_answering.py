@@ -12,7 +12,7 @@ import bertune
 from bertune.conformance import CHECKS, Case
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.network import infer
+from bertune.inference.network import infer
 from bertune.tasks.options import QuestionOptions
 from bertune.tasks.question_answering import QuestionAnswering, span_loss
 from bertune.tasks.task import new_task

@@ -16,7 +16,7 @@ from bertune.tasks.squad.reading import Answer, QuestionExample
 from bertune.tasks.squad.windows import build_windows
 from bertune.tasks.text_classification import TextExample
 from bertune.tasks.texts import text_features
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 from tests.checkpoints.test_families import CASES, shaken
 from tests.checkpoints.test_family_tokenizers import byte_level_bpe, unigram
 from tests.tiny import VOCABULARY, done

@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertune.data.features import Features
-from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
+from bertune.ragged import Ragged
 from bertune.tasks.heads import labels_of
 from bertune.tasks.names import TASKS
 from bertune.tasks.options import TextOptions
 from bertune.tasks.task import new_task, task_from_json, task_kind
 from bertune.tasks.text_classification import TextClassification, TextExample, classification_metrics, softmax
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 from tests.tiny import SPECIAL, VOCABULARY, Row, write_rows
 
 HERE = Path("train.csv")

@@ -13,13 +13,13 @@ import bertune
 from bertune.cli.arguments import parse
 from bertune.conformance import tiny_encoder
 from bertune.errors import InputError
-from bertune.network import infer
+from bertune.inference.network import infer
 from bertune.tasks.names import TASKS
 from bertune.tasks.squad.reading import Answer
 from bertune.tasks.task import new_task, task_kind
 from bertune.tasks.text_classification import TextExample
 from bertune.tasks.texts import by_example, text_features
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.train import train
 from tests.conformance import SAMPLES, Case, each_check
 from tests.tiny import opinions, write_encoder, write_rows

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 import bertune
 from bertune.conformance import tiny_encoder
-from bertune.data.ragged import Ragged
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
-from bertune.network import infer
+from bertune.inference.network import infer
+from bertune.ragged import Ragged
 from bertune.tasks.options import TokenOptions
 from bertune.tasks.tagging.examples import TaggedExample, words_of
 from bertune.tasks.task import new_task
 from bertune.tasks.token_classification import TokenClassification, first_pieces
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.train import train
 from tests.conformance import SAMPLES, Case, each_check
 from tests.tiny import write_encoder

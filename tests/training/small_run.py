@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertune.data.features import Batch, Features, pack
-from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.network import BatchLoss, Network
-from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
-from bertune.training.parts import Parts, Plan, Progress
+from bertune.inference.network import BatchLoss, Network
+from bertune.ragged import Ragged
+from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
+from bertune.training.loop.state import Parts, Plan, Progress
 
 
 class Head(nn.Module):

@@ -11,7 +11,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, Layer
 from bertune.errors import InputError
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.optimizer import AdamW, AdamWOptions
+from bertune.training.loop.optimizer import AdamW, AdamWOptions
 from bertune.training.train import train
 from tests.tiny import opinions, weights, write_encoder, write_rows
 

@@ -17,11 +17,12 @@ from bertune.data import upcoming
 from bertune.data.features import Batch
 from bertune.data.upcoming import UpcomingFeatures
 from bertune.errors import InputError, Interrupted
-from bertune.network import Network
+from bertune.inference.network import Network
 from bertune.tasks import feature_cache
-from bertune.training import checkpoint, loop, update
-from bertune.training.optimizer import AdamW
-from bertune.training.run import RunFolder
+from bertune.training.loop import loop, update
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.run_folder import checkpoints as checkpoint
+from bertune.training.run_folder.folder import RunFolder
 from tests import tiny
 from tests.runs import KINDS, UPDATES, differences, last_checkpoint, prepare, start
 

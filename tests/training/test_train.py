@@ -15,7 +15,7 @@ import bertune
 from bertune.errors import InputError
 from bertune.tasks.heads import PooledHead
 from bertune.training import train
-from bertune.training.run import RunFolder
+from bertune.training.run_folder.folder import RunFolder
 from bertune.training.train import TrainResult
 from tests import tiny
 from tests.tiny import VOCABULARY, opinions, refused, same_weights, weights, write_encoder, write_rows

@@ -13,7 +13,7 @@ from bertune.checking.lengths import Lengths, LengthSample, quiet, suggested_bat
 from bertune.checking.survey import Survey, take_survey
 from bertune.errors import InputError, Problems
 from bertune.tasks.task import Task
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 BRIEF = 4
 """Findings that `train` tells."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bertune.checking.survey import SHOWN
 from bertune.tasks.parts import parts_of
 from bertune.tasks.task import Task
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 SAMPLE = 100_000
 """Examples whose lengths are kept at most; of more, a sample drawn with a fixed seed."""

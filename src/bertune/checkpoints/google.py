@@ -26,10 +26,10 @@ from bertune.checkpoints.google_config import (
 from bertune.checkpoints.google_files import find_checkpoint, is_google_checkpoint
 from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, stored_objects
 from bertune.checkpoints.names import Rename, for_layers, to_theirs
-from bertune.checkpoints.tensor_bundle import TensorBundle, beside, write_bundle
-from bertune.data.text_files import small_file
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
+from bertune.files.text_files import small_file
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle, beside, write_bundle
 
 __all__ = [
     "ENCODER",

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertune.data.json_files import parse_json
-from bertune.data.text_files import small_file
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
+from bertune.files.json_files import parse_json
+from bertune.files.text_files import small_file
 
 _WHOLE = {
     "vocab_size": None,

@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from bertune.checkpoints.hub_download import bring
-from bertune.data.json_files import parse_json
-from bertune.data.text_files import small_file
 from bertune.errors import InputError
+from bertune.files.json_files import parse_json
+from bertune.files.text_files import small_file
 
 logger = logging.getLogger(__name__)
 

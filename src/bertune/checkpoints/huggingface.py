@@ -20,9 +20,9 @@ from bertune.checkpoints.families import family_of
 from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.families.family import ACTIVATIONS, Family, activation_of, must_be, respelled
 from bertune.checkpoints.names import Rename, for_layers
-from bertune.data.json_files import read_json
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
+from bertune.files.json_files import read_json
 
 _FORBIDDEN = re.compile(r"Unsupported global: GLOBAL (\S+)")
 """What torch says of a pickle that asks for a function or class which is no part of a tensor."""

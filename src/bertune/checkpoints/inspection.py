@@ -6,9 +6,9 @@ from typing import Any
 
 from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.source import NOTHING_BESIDE, Beside, build_encoder, open_checkpoint
-from bertune.data.json_files import read_json
 from bertune.data.rows import file_sha256
 from bertune.encoder.config import EncoderConfig
+from bertune.files.json_files import read_json
 
 _HASHED = (".safetensors", ".bin", ".index", ".json", ".txt", ".pb")
 _HASHED_PREFIXES = (".data-",)

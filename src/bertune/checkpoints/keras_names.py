@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from bertune.checkpoints.protobuf import Message, WireError
-from bertune.checkpoints.saved_model import ObjectNode, object_nodes
-from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.errors import InputError
+from bertune.tensorflow_formats.protobuf import Message, WireError
+from bertune.tensorflow_formats.saved_model import ObjectNode, object_nodes
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _LAYER = r"(?:^|/)layer_(\d+)/"

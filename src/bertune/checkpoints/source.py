@@ -18,7 +18,7 @@ from bertune.data.rows import file_sha256
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

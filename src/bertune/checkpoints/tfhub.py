@@ -19,11 +19,11 @@ from bertune.checkpoints.archives import is_archive, member_names, opened
 from bertune.checkpoints.google import GoogleCheckpoint, check_shapes, heads_in, is_slot, read_vocabulary
 from bertune.checkpoints.google_config import casing_from_vocabulary
 from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, only_one_encoder, stored_objects
-from bertune.checkpoints.protobuf import WireError
-from bertune.checkpoints.saved_model import Graph, Node, ObjectNode, damaged
-from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.tensorflow_formats.protobuf import WireError
+from bertune.tensorflow_formats.saved_model import Graph, Node, ObjectNode, damaged
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 
 _GRAPH_FILE = "saved_model.pb"
 _TF1_NAME = re.compile(r"(?:^|/)((?:bert|cls)/.+)$")

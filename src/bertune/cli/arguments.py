@@ -129,7 +129,7 @@ def _normal(argv: Sequence[str], fields: Mapping[str, dataclasses.Field[Any]], h
 def _from_file(
     path: Path, fields: Mapping[str, dataclasses.Field[Any]], hints: Mapping[str, Any], problems: Problems
 ) -> dict[str, Any]:
-    from bertune.data.yaml_files import read_yaml
+    from bertune.files.yaml_files import read_yaml
 
     values = {}
     for key, value in read_yaml(path).items():

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     said = parse("bertune compare RUN RUN …", about, [CompareOptions], argv[len(folders) :])
     as_json, data = said.pop("json", False), said.pop("data", None)
 
-    from bertune.comparison import How, compare
+    from bertune.evaluation.compare import How, compare
 
     found = compare(folders, data, How(**said))
     if as_json:

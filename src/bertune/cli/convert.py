@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> None:
 
     from pathlib import Path
 
-    from bertune.checkpoints.conversion import Finetuned, convert, convert_finetuned
     from bertune.checkpoints.source import Beside
+    from bertune.conversion import Finetuned, convert, convert_finetuned
     from bertune.tasks.task import new_task
 
     beside = Beside(

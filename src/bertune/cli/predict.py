@@ -13,7 +13,7 @@ from bertune.errors import InputError
 from bertune.options import option
 
 if TYPE_CHECKING:
-    from bertune.model import Model
+    from bertune.model.use import Model
 
 SHOWN = 20
 

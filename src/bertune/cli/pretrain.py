@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bertune.cli.arguments import parse
 from bertune.options import option
-from bertune.training.pretrain_options import PretrainOptions
+from bertune.pretraining.options import PretrainOptions
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     said = parse("bertune pretrain", about, [PretrainOptions, _Extra], argv)
     as_json = said.pop("json", False)
 
-    from bertune.training.pretrain import run
+    from bertune.pretraining.pretrain import run
 
     result = run(PretrainOptions(**said))
     if as_json:

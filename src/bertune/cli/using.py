@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertune.cli.arguments import parse
-from bertune.data.json_files import read_json
 from bertune.errors import InputError
+from bertune.files.json_files import read_json
 from bertune.options import DEVICES, PRECISIONS, option
 from bertune.tasks.names import options_of_model
 
 if TYPE_CHECKING:
-    from bertune.model import Model
+    from bertune.model.use import Model
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def load_for(options: UseOptions, task_options: dict[str, Any]) -> "Model":
     Raises:
         InputError: no model there, or an illegal number.
     """
-    from bertune.model import load
+    from bertune.model.use import load
 
     if options.batch_size < 1:
         raise InputError(f"--batch-size {options.batch_size}: must be at least 1")

@@ -39,8 +39,8 @@ def main(argv: Sequence[str]) -> None:
     about = "Train a WordPiece vocabulary on text, for pre-training from scratch."
     options = VocabOptions(**parse("bertune vocab", about, [VocabOptions], argv))
 
-    from bertune.data.corpus import corpus_kind, find_files, read_texts
-    from bertune.vocabulary import SPECIAL, train_vocabulary, write_vocabulary
+    from bertune.data.documents import corpus_kind, find_files, read_texts
+    from bertune.tokenization.vocabulary import SPECIAL, train_vocabulary, write_vocabulary
 
     problems = Problems()
     problems.extend(options.problems())

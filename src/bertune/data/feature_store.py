@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.features import Features
-from bertune.data.ragged import Ragged
+from bertune.ragged import Ragged
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.ragged import IntArray, Ragged
 from bertune.encoder.layout import Layout
 from bertune.encoder.transfer import to_device
 from bertune.errors import InputError
-from bertune.special_tokens import SpecialTokens
+from bertune.ragged import IntArray, Ragged
+from bertune.tokenization.special_tokens import SpecialTokens
 
 IGNORED = -100
 """Target of tokens that no loss counts, as in PyTorch's cross-entropy."""

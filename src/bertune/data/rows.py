@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text, listed, repeated, unknown_column
-from bertune.data.text_files import MAX_RECORD, blocks, chunks, lines, unreadable
 from bertune.errors import InputError, Problems
+from bertune.files.text_files import MAX_RECORD, blocks, chunks, lines, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.features import Column, Features
-from bertune.data.ragged import Ragged
 from bertune.errors import FaultError
+from bertune.ragged import Ragged
 
 logger = logging.getLogger(__name__)
 

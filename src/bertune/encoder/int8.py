@@ -14,7 +14,7 @@ from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
 from bertune.errors import InputError
-from bertune.precision import cpu_features
+from bertune.hardware import cpu_features
 
 ZERO = 128
 """The 8-bit value that stands for 0 in activations."""

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune import files
 from bertune.checkpoints.google_files import find_checkpoint
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
-from bertune.checkpoints.tensor_bundle import Array, TensorBundle, write_bundle
 from bertune.errors import FaultError, InputError
+from bertune.files import atomic_write as files
 from bertune.google.starting import check_shapes
-from bertune.network import Network
+from bertune.inference.network import Network
 from bertune.progress import Curves
-from bertune.training.faults import writing
-from bertune.training.optimizer import AdamW
-from bertune.training.parts import Progress
+from bertune.tensorflow_formats.tensor_bundle import Array, TensorBundle, write_bundle
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.state import Progress
+from bertune.training.run_folder.errors import writing
 
 logger = logging.getLogger(__name__)
 

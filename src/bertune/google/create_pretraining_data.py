@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.checkpoints.google import read_vocabulary
-from bertune.data.corpus import find_files
-from bertune.data.tfrecord import write_records
+from bertune.data.documents import find_files
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
-from bertune.google.running import run_program
-from bertune.options import option
-from bertune.tasks.masking.google_instances import (
+from bertune.google.masking_instances import (
     Instance,
     InstanceOptions,
     google_instances,
     google_record,
 )
-from bertune.tokenization import Tokenizer
+from bertune.google.running import run_program
+from bertune.options import option
+from bertune.tensorflow_formats.tfrecord import write_records
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger("bertune.google.create_pretraining_data")  # also when run by `python -m`
 

@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertune.checkpoints.tensor_bundle import beside
 from bertune.data.features import Features, join_pair, pack
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
-from bertune.files import unwritable
+from bertune.files.atomic_write import unwritable
 from bertune.google.flags import parse_flags
 from bertune.google.running import RunFlags, run_program, set_up
 from bertune.google.starting import ModelFlags, check_positions, open_start, spared_by_source, take_over
-from bertune.network import Network
+from bertune.hardware import fast_float32
+from bertune.inference.network import Network
 from bertune.options import option
-from bertune.precision import fast_float32
-from bertune.tokenization import Tokenizer
+from bertune.tensorflow_formats.tensor_bundle import beside
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger("bertune.google.extract_features")  # also when run by `python -m`
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from bertune.data.features import Batch, Features
-from bertune.data.ragged import Ragged
 from bertune.encoder.layout import Layout
-from bertune.network import MAX_TOKENS, Network
+from bertune.inference.network import MAX_TOKENS, Network
 from bertune.progress import progress_bar
+from bertune.ragged import Ragged
 
 
 def pad(features: Features, rows: npt.NDArray[np.integer], width: int) -> Batch:

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bertune.data.features import Batch, Features, pack
-from bertune.data.tfrecord import write_records
 from bertune.errors import InputError, Problems
 from bertune.google.checkpoints import write_text
 from bertune.google.flags import parse_flags
@@ -42,13 +41,14 @@ from bertune.google.starting import (
     spared_by_source,
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
-from bertune.network import Network, infer
+from bertune.hardware import fast_float32
+from bertune.inference.network import Network, infer
 from bertune.options import option
-from bertune.precision import fast_float32
 from bertune.progress import Curves, progress_bar
 from bertune.tasks.task import Purpose, new_task
 from bertune.tasks.text_classification import TextClassification, TextExample, softmax
-from bertune.tokenization import Tokenizer
+from bertune.tensorflow_formats.tfrecord import write_records
+from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.rows import name_rows
 
 logger = logging.getLogger("bertune.google.run_classifier")  # also when run by `python -m`

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from bertune.checkpoints.google import read_vocabulary
 from bertune.checkpoints.google_config import casing_from_name, casing_from_vocabulary
-from bertune.data.corpus import find_files
+from bertune.data.documents import find_files
 from bertune.data.features import IGNORED, Batch
-from bertune.data.instances import open_instances
-from bertune.data.tfrecord import count_records, read_records
 from bertune.errors import InputError, Problems
 from bertune.google.flags import Flags, parse_flags
 from bertune.google.running import (
@@ -33,15 +31,17 @@ from bertune.google.running import (
 from bertune.google.starting import ModelFlags, Start, check_positions, google_names, open_start, spared_by_source
 from bertune.google.tables import tables_of_run
 from bertune.google.training import Trainee, Training, is_finished, newest_or_start, train
-from bertune.network import Network
+from bertune.hardware import fast_float32
+from bertune.inference.network import Network
 from bertune.options import option
-from bertune.precision import fast_float32
+from bertune.pretraining.data import FixedSequences
+from bertune.pretraining.instances import open_instances
+from bertune.pretraining.pretrain import batch_of
 from bertune.progress import progress_bar
 from bertune.tasks.masking.head import CORRECT, LOG_PROBABILITY, NEXT
 from bertune.tasks.pretraining import Pretraining
-from bertune.tokenization import Tokenizer
-from bertune.training.pretrain import batch_of
-from bertune.training.pretrain_data import FixedSequences
+from bertune.tensorflow_formats.tfrecord import count_records, read_records
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger("bertune.google.run_pretraining")  # also when run by `python -m`
 

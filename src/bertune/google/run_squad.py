@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from bertune.data.features import Batch, Features, pack
-from bertune.data.tfrecord import write_records
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
 from bertune.google.padding import infer_padded, pad, record_columns
@@ -29,6 +28,13 @@ from bertune.google.running import (
     save_beside,
     set_up,
 )
+from bertune.google.squad_decoding import (
+    GoogleDecoding,
+    GooglePredictions,
+    google_decode,
+    write_google_predictions,
+)
+from bertune.google.squad_exact import GoogleExample, GoogleFeatures, google_examples, google_features
 from bertune.google.starting import (
     ModelFlags,
     Start,
@@ -38,22 +44,16 @@ from bertune.google.starting import (
     spared_by_source,
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
-from bertune.network import Network, infer
+from bertune.hardware import fast_float32
+from bertune.inference.network import Network, infer
 from bertune.options import option
-from bertune.precision import fast_float32
 from bertune.tasks.options import QuestionOptions
 from bertune.tasks.question_answering import QuestionAnswering, span_loss
-from bertune.tasks.squad.google_decoding import (
-    GoogleDecoding,
-    GooglePredictions,
-    google_decode,
-    write_google_predictions,
-)
-from bertune.tasks.squad.google_exact import GoogleExample, GoogleFeatures, google_examples, google_features
 from bertune.tasks.squad.metrics import evaluate
 from bertune.tasks.squad.reading import QuestionExample, read_questions
 from bertune.tasks.squad.windows import check_lengths
-from bertune.tokenization import Tokenizer
+from bertune.tensorflow_formats.tfrecord import write_records
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger("bertune.google.run_squad")  # also when run by `python -m`
 

@@ -15,18 +15,18 @@ from bertune.cli.logs import start_logging
 from bertune.data.rows import file_sha256
 from bertune.encoder.encoder import Encoder
 from bertune.errors import FaultError, InputError, Interrupted
-from bertune.files import is_disk_fault, unwritable
+from bertune.files.atomic_write import is_disk_fault, unwritable
 from bertune.google.checkpoints import write_text
 from bertune.google.starting import Start, head_names, take_over
-from bertune.model import Making, save_model
-from bertune.network import Network
+from bertune.hardware import choose_device, choose_dtype
+from bertune.inference.network import Network
+from bertune.model.use import Making, save_model
 from bertune.options import DEVICES, PRECISIONS, option
-from bertune.precision import choose_device, choose_dtype
 from bertune.tasks.task import Task
-from bertune.tokenization import Tokenizer
-from bertune.training.faults import writing
-from bertune.training.interruption import watched
-from bertune.training.memory import is_out_of_memory
+from bertune.tokenization.tokenizer import Tokenizer
+from bertune.training.loop.memory import is_out_of_memory
+from bertune.training.loop.signals import watched
+from bertune.training.run_folder.errors import writing
 
 logger = logging.getLogger(__name__)
 

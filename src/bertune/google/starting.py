@@ -15,13 +15,13 @@ from bertune.checkpoints import google
 from bertune.checkpoints.google_config import casing_from_name, read_bert_config
 from bertune.checkpoints.names import Rename, for_layers, to_ours
 from bertune.checkpoints.source import open_checkpoint
-from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
-from bertune.network import Network
+from bertune.inference.network import Network
 from bertune.options import option
 from bertune.tasks.task import Task
-from bertune.tokenization import Tokenizer
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

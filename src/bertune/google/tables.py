@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bertune.data.shards import corpora_folder
 from bertune.errors import InputError
-from bertune.files import unwritable
+from bertune.files.atomic_write import unwritable
+from bertune.pretraining.token_corpus import corpora_folder
 
 
 @contextmanager

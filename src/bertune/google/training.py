@@ -9,17 +9,17 @@ import numpy as np
 import torch
 
 from bertune.checkpoints.names import Rename
-from bertune.checkpoints.tensor_bundle import TensorBundle
 from bertune.data.features import Batch
 from bertune.errors import InputError, Interrupted
 from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
 from bertune.google.running import EpochFlags, Setting, TrainFlags
 from bertune.google.stream import Buffered, Rows, Shuffled, Stream
-from bertune.network import BatchLoss, Network
-from bertune.precision import fast_float32
-from bertune.training.loop import fit
-from bertune.training.optimizer import GOOGLE_ADAMW, AdamW, Schedule
-from bertune.training.parts import NameRows, Parts, Plan, Progress
+from bertune.hardware import fast_float32
+from bertune.inference.network import BatchLoss, Network
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle
+from bertune.training.loop.loop import fit
+from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, Schedule
+from bertune.training.loop.state import NameRows, Parts, Plan, Progress
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from bertune.tasks.options import EmbeddingOptions, TextColumns
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.text_classification import find_columns
 from bertune.tasks.texts import mean_of, shown, text_features, text_item
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 DEFAULTS = Defaults(batch_size=32, learning_rate=2e-5, epochs=1.0)
 NEGATIVE = ("negative", "hard_negative")

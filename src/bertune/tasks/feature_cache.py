@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 import bertune
+from bertune.cuda.resident import entries_of
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Features
-from bertune.data.resident import entries_of
 from bertune.data.rows import file_sha256
 from bertune.data.upcoming import UpcomingFeatures
 from bertune.tasks.task import Purpose, Task, is_one_sequence_each, task_to_json
 from bertune.tasks.task_files import task_file_of
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +214,8 @@ def _of_features(described: Mapping[str, Any]) -> dict[str, Any]:
 def _code() -> str:
     """A hash of bertune's own code that makes features: another edition of it makes its own."""
     root = Path(bertune.__file__).parent
-    files = [*root.glob("tasks/**/*.py"), *root.glob("data/*.py"), *root.glob("*.py")]
+    folders = ("tasks", "data", "tokenization", "files")
+    files = [*root.glob("*.py"), *(path for folder in folders for path in root.glob(f"{folder}/**/*.py"))]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.read_bytes())

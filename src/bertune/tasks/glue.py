@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bertune.data.rows import RowFile, open_rows
-from bertune.data.text_files import open_bytes
 from bertune.errors import InputError
+from bertune.files.text_files import open_bytes
 from bertune.tasks.options import GlueOptions, TextOptions
 from bertune.tasks.text_classification import TextClassification, TextExample, examples_of
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from bertune.data.columns import label_text, listed
 from bertune.data.features import Column, Features
-from bertune.data.json_files import parse_json
 from bertune.data.rows import Row, RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
+from bertune.files.json_files import parse_json
 from bertune.tasks.defaults import complete
 from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, pooled_head
 from bertune.tasks.losses import binary_cross_entropy, class_weights
@@ -24,7 +24,7 @@ from bertune.tasks.options import MultiLabelOptions, TextColumns
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.text_classification import find_columns
 from bertune.tasks.texts import by_example, shown, text_features, text_item
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 DEFAULTS = Defaults()
 

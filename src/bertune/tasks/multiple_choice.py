@@ -23,7 +23,7 @@ from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.text_classification import TextExample, softmax
 from bertune.tasks.texts import mean_of, text_features
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 DEFAULTS = Defaults(batch_size=16)
 

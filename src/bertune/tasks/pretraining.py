@@ -10,17 +10,17 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from bertune.data.corpus import meaning_of_lines, read_documents, read_texts
+from bertune.data.documents import meaning_of_lines, read_documents, read_texts
 from bertune.data.features import IGNORED, Features
-from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
+from bertune.ragged import Ragged
 from bertune.tasks.masking.dynamic import Masking, mask
 from bertune.tasks.masking.head import MASKED_LM, NEXT_SENTENCE, PretrainingHead, PretrainingScores, pretraining_loss
 from bertune.tasks.options import CANDIDATES, PretrainingOptions
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 MASK = "[MASK]"
 """Stands for the word to find, in texts for `predict`, whatever the vocabulary calls it."""

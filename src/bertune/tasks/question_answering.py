@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertune.data.features import Features
-from bertune.data.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.options import refuse_changed
+from bertune.ragged import Ragged
 from bertune.tasks.heads import is_for, linear_in_folder
 from bertune.tasks.layers import LayersHead
 from bertune.tasks.options import QuestionOptions
@@ -28,7 +28,7 @@ from bertune.tasks.squad.metrics import evaluate
 from bertune.tasks.squad.reading import Columns, QuestionExample, read_questions, stream_questions
 from bertune.tasks.squad.windows import Windows, build_windows
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

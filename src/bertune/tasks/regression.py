@@ -25,7 +25,7 @@ from bertune.tasks.options import RegressionOptions, TextColumns
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.text_classification import examples_of, find_columns
 from bertune.tasks.texts import by_example, shown, text_features, text_item
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

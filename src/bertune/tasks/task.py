@@ -22,7 +22,7 @@ from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.tasks.names import TASKS, is_task_file, require_task
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 ExampleT = TypeVar("ExampleT")
 

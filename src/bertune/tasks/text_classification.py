@@ -25,7 +25,7 @@ from bertune.tasks.options import TextColumns as TextColumns  # noqa: PLC0414
 from bertune.tasks.options import TextOptions as TextOptions  # noqa: PLC0414
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.texts import by_example, text_features
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

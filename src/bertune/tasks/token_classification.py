@@ -12,12 +12,12 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from bertune.data.features import IGNORED, Features
-from bertune.data.ragged import Ragged
 from bertune.data.windows import Windows, place_windows
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.options import refuse_changed
+from bertune.ragged import Ragged
 from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, token_head
 from bertune.tasks.losses import balanced_weights, class_weights, cross_entropy
 from bertune.tasks.options import TokenOptions
@@ -29,7 +29,7 @@ from bertune.tasks.tagging.schemes import OUTSIDE, Chunk, chunks, model_labels, 
 from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.text_classification import softmax
 from bertune.tasks.texts import without_middles
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

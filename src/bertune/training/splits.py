@@ -16,7 +16,7 @@ from bertune.checkpoints.source import Checkpoint
 from bertune.data.features import Column, Features
 from bertune.data.upcoming import UpcomingFeatures
 from bertune.errors import InputError, Problems
-from bertune.model import read_hashed
+from bertune.model.use import read_hashed
 from bertune.tasks.feature_cache import Source, featurized, featurized_while_training
 from bertune.tasks.task import Task
 from bertune.training.options import TrainOptions

@@ -12,37 +12,37 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from bertune.baselines import baselines
 from bertune.checkpoints.names import for_layers, to_ours
 from bertune.checkpoints.source import Checkpoint, build_encoder, open_checkpoint
-from bertune.data.yaml_files import write_yaml
 from bertune.errors import InputError, Problems
-from bertune.model import Making, evaluate, save_model
-from bertune.network import Network
-from bertune.precision import choose_device, choose_dtype, fast_float32, prepare_process
+from bertune.evaluation.baselines import baselines
+from bertune.files.yaml_files import write_yaml
+from bertune.hardware import choose_device, choose_dtype, fast_float32, prepare_process
+from bertune.inference.network import Network
+from bertune.model.facts import RECORD_KEY, facts
+from bertune.model.inputs import encoder_sha256
+from bertune.model.use import Making, evaluate, save_model
 from bertune.progress import console
 from bertune.tasks.task import Logits, Task, new_task, task_kind
 from bertune.tasks.task_files import task_file_of
-from bertune.tokenization import Tokenizer
-from bertune.training.batches import TrainingBatches
-from bertune.training.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
-from bertune.training.facts import RECORD_KEY, facts
-from bertune.training.faults import guarded, writing
-from bertune.training.inputs import encoder_sha256
+from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.loop import batches_of_epoch, fit, steps_per_epoch
-from bertune.training.memory import parts_that_fit
-from bertune.training.optimizer import AdamW, AdamWOptions, Schedule
+from bertune.training.loop.batches import TrainingBatches
+from bertune.training.loop.loop import batches_of_epoch, fit, steps_per_epoch
+from bertune.training.loop.memory import parts_that_fit
+from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
+from bertune.training.loop.randomness import seed_all
+from bertune.training.loop.state import Parts, Plan
 from bertune.training.options import TrainOptions
-from bertune.training.output import output_problems
-from bertune.training.parts import Parts, Plan
-from bertune.training.randomness import seed_all
-from bertune.training.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.rows import name_rows
-from bertune.training.run import RunFolder
-from bertune.training.seeds import run_seeds
+from bertune.training.run_folder.errors import guarded, writing
+from bertune.training.run_folder.folder import RunFolder
+from bertune.training.run_folder.output import output_problems
+from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
+from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
+from bertune.training.runs.restarts import Attempted, run_tries
+from bertune.training.runs.seeds import run_seeds
 from bertune.training.splits import Labelled, Split, given, make_splits
-from bertune.training.tries import Attempted, run_tries
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertune.data.features import IGNORED
-from bertune.data.ragged import Ragged
+from bertune.ragged import Ragged
 from bertune.tasks.masking.dynamic import Masking, mask
 
 CLS, SEP, MASK, FIRST, VOCABULARY = 2, 3, 4, 5, 50

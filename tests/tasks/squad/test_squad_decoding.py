@@ -9,7 +9,7 @@ from bertune.errors import InputError
 from bertune.tasks.squad.decoding import Decoded, Logits, decode_answers
 from bertune.tasks.squad.reading import QuestionExample
 from bertune.tasks.squad.windows import Windows, build_windows
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.tokenizer import Tokenizer
 
 MakeQuestion = Callable[..., QuestionExample]
 CONTEXT = "The team won in Paris. Who played? The team played in New York."

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertune.data.ragged import Ragged
 from bertune.errors import InputError
-from bertune.special_tokens import SpecialTokens
+from bertune.ragged import Ragged
 from bertune.tasks.squad import windows as module
 from bertune.tasks.squad.reading import Answer, QuestionExample, read_questions
 from bertune.tasks.squad.windows import Windows, build_windows
-from bertune.tokenization import Tokenizer
+from bertune.tokenization.special_tokens import SpecialTokens
+from bertune.tokenization.tokenizer import Tokenizer
 
 MakeQuestion = Callable[..., QuestionExample]
 UNITS = [

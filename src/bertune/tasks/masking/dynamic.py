@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.features import IGNORED
-from bertune.data.ragged import IntArray, Ragged
+from bertune.ragged import IntArray, Ragged
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _UInt64s = npt.NDArray[np.uint64]

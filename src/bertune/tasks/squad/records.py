@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bertune.data.columns import unknown_column
 from bertune.data.rows import open_rows
-from bertune.data.text_files import open_bytes
 from bertune.errors import InputError, Problems
+from bertune.files.text_files import open_bytes
 
 _SHAPE = "SQuAD's form is data[].paragraphs[], each with context and qas[]"
 _Items = Iterator[tuple[Mapping[str, object] | InputError, str]]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.ragged import IntArray, Offsets, Ragged
 from bertune.errors import InputError
+from bertune.ragged import IntArray, Offsets, Ragged
 from bertune.tasks.squad.reading import QuestionExample
 
 if TYPE_CHECKING:
-    from bertune.special_tokens import SpecialTokens
-    from bertune.tokenization import Tokenizer
+    from bertune.tokenization.special_tokens import SpecialTokens
+    from bertune.tokenization.tokenizer import Tokenizer
 
 EXAMPLES_AT_A_TIME = 4096  # bounds the scratch memory, which is several times the result's
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertune.data.text_files import open_bytes
 from bertune.errors import InputError, Problems
+from bertune.files.text_files import open_bytes
 
 _COMMENT = re.compile(r"#\s*(\w+ = |id )")
 _LONGEST = 1 << 20

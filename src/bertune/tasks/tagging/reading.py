@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bertune.data.columns import listed
-from bertune.data.json_files import parse_json
 from bertune.data.rows import RowFile, open_rows
 from bertune.errors import InputError, Problems
+from bertune.files.json_files import parse_json
 from bertune.tasks.options import ReadingOptions
 from bertune.tasks.tagging.annotations import KEYS, from_record
 from bertune.tasks.tagging.conll import Sentence, read_conll

@@ -1,0 +1,226 @@
+"""An encoder from any source, written in another layout; a fine-tuned checkpoint as a model folder."""
+
+import dataclasses
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertune.checkpoints import google, huggingface
+from bertune.checkpoints.families import family_of
+from bertune.checkpoints.google_config import config_from_bert_json, config_to_bert_json
+from bertune.checkpoints.names import Rename, to_ours, to_theirs
+from bertune.checkpoints.source import NOTHING_BESIDE, Beside, Checkpoint, build_encoder, open_checkpoint
+from bertune.encoder.encoder import Encoder
+from bertune.encoder.layout import Layout
+from bertune.errors import InputError, Problems
+from bertune.tasks.task import Task
+
+logger = logging.getLogger(__name__)
+
+_COMPARED = (8, 64)
+"""Sequences and their length on which two encoders are compared."""
+_GOOGLE_HEADS = {"ForSequenceClassification": "text-classification", "ForQuestionAnswering": "question-answering"}
+"""Google's head for what our tasks are called in Hugging Face's architectures."""
+
+
+def convert(source: str, folder: Path, *, layout: str = "huggingface", beside: Beside = NOTHING_BESIDE) -> None:
+    """Write the encoder of `source` and its vocabulary into a new folder; written beside and renamed.
+
+    Args:
+        source: as for `open_encoder`.
+        folder: must not exist, or be empty.
+        layout: `huggingface` (config.json, model.safetensors, tokenizer files) or `google` (bert_model.ckpt,
+            bert_config.json, vocab.txt).
+        beside: files that a Google checkpoint lacks.
+
+    Raises:
+        InputError: an unreadable source, or a folder that holds something.
+    """
+    _check_new(folder)
+    with open_checkpoint(source, beside=beside) as checkpoint:
+        encoder, report = build_encoder(checkpoint)
+        logger.info("%s", report)
+        config = encoder.config
+        state = {name: tensor for name, tensor in encoder.state_dict().items() if name not in report.new}
+        if layout == "google" and not config.is_bert:
+            raise InputError(f"--format google: holds BERT's wiring alone, and {source} is of family {config.family}")
+        with _written_beside(folder) as target:
+            if layout == "google":
+                _say_what_is_lost(encoder)
+                tokens = checkpoint.tokenizer.tokens(range(checkpoint.tokenizer.vocab_size))
+                google.write_google_checkpoint(target, config, state, tokens)
+            else:
+                architectures = [f"{family_of(config.family).classes}Model"]
+                settings = huggingface.config_to_json(config) | {"architectures": architectures}
+                tensors = to_theirs(huggingface.stored_names(config, [], "Model")[0], state)
+                huggingface.write_huggingface(target, settings, tensors)
+                checkpoint.tokenizer.save(target, max_length=config.max_position_embeddings)
+    logger.info("%s: written", folder)
+
+
+def _say_what_is_lost(encoder: Encoder) -> None:
+    """Warn, with the measured difference, where `bert_config.json` cannot say what the encoder computes."""
+    config = encoder.config
+    read_back = config_from_bert_json(config_to_bert_json(config), "--format google")
+    lost = [
+        f"{name} {getattr(config, name)} becomes {getattr(read_back, name)}"
+        for name in ("hidden_act", "layer_norm_eps")
+        if getattr(config, name) != getattr(read_back, name)
+    ]
+    if not lost:
+        return
+    other = Encoder(
+        dataclasses.replace(config, hidden_act=read_back.hidden_act, layer_norm_eps=read_back.layer_norm_eps)
+    )
+    other.load_state_dict(encoder.state_dict())
+    length = min(_COMPARED[1], config.max_position_embeddings)
+    ids = torch.randint(config.vocab_size, (_COMPARED[0] * length,), generator=torch.Generator().manual_seed(0))
+    positions = torch.arange(length).repeat(_COMPARED[0])
+    layout = Layout.packed([length] * _COMPARED[0])
+    with torch.no_grad():
+        ours, theirs = (
+            one.eval()(ids, torch.zeros_like(ids), positions, layout).sequence_output for one in (encoder, other)
+        )
+    logger.warning(
+        "bert_config.json cannot say all: %s. On %d sequences of %d random word pieces the last layer's outputs differ "
+        "by up to %.1e, on average by %.1e; they are %.1e on average. --format huggingface keeps everything",
+        " and ".join(lost),
+        _COMPARED[0],
+        length,
+        (ours - theirs).abs().max(),
+        (ours - theirs).abs().mean(),
+        ours.abs().mean(),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetuned:
+    """What a fine-tuned checkpoint does not say of itself.
+
+    task: its task, with the options that predictions shall obey.
+    labels: names of the classes in the order of the logits; none: as the checkpoint tells.
+    unanswerable: question answering: "" may be an answer (SQuAD 2.0).
+    max_seq_length: longest sequence; None: the task's usual one.
+    """
+
+    task: Task[Any]
+    labels: Sequence[str] = ()
+    unanswerable: bool = False
+    max_seq_length: int | None = None
+
+
+def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, beside: Beside = NOTHING_BESIDE) -> None:
+    """Write a fine-tuned checkpoint, head included, as a model folder that predicts, evaluates and trains on.
+
+    Args:
+        source: a checkpoint of google-research/bert as run_classifier or run_squad leaves it, or a Hugging Face model.
+        folder: must not exist, or be empty.
+        facts: task and labels.
+        beside: files that a Google checkpoint lacks; run_classifier and run_squad copy neither to their output.
+
+    Raises:
+        InputError: an unreadable source, no head of this task in it, labels that do not fit the head.
+    """
+    from bertune.model.use import Making, save_model
+
+    _check_new(folder)
+    with open_checkpoint(source, beside=beside) as checkpoint:
+        encoder, report = build_encoder(checkpoint)
+        logger.info("%s", report)
+        task = _with_facts(facts, checkpoint)
+        head = _head(task, checkpoint, encoder.config)
+        if report.new:
+            raise InputError(f"{source}: a fine-tuned model needs {', '.join(report.new)}, which it lacks")
+        length = facts.max_seq_length or min(task.defaults.max_seq_length, encoder.config.max_position_embeddings)
+        if not 1 <= length <= encoder.config.max_position_embeddings:
+            positions = encoder.config.max_position_embeddings
+            raise InputError(f"--max-seq-length {length}: {source} has {positions} positions")
+        weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+        weights |= {f"head.{name}": tensor for name, tensor in head.items()}
+        making = Making(source, {}, {"converted": True, "task": task.name, "max_seq_length": length})
+        with _written_beside(folder) as target:
+            save_model(target, (encoder.config, weights), task, (checkpoint.tokenizer, length), making, {})
+    logger.info("%s: written; bertune predict --model %s --input FILE", folder, folder)
+
+
+def _with_facts(facts: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
+    """The task as if it had learnt what the user, or else the checkpoint, says."""
+    from bertune.tasks.heads import labels_of
+
+    state = facts.task.to_json()
+    if "labels" in state:
+        labels = tuple(facts.labels) or labels_of(checkpoint.settings)
+        if not labels:
+            raise InputError(
+                f"--labels: {checkpoint.source} does not tell its classes; name them in the order of the logits, "
+                "as in --labels no,yes"
+            )
+        if len(set(labels)) != len(labels):
+            raise InputError(f"--labels {','.join(labels)}: names a class twice")
+        state["labels"] = list(labels)
+    elif facts.labels:
+        raise InputError(f"--labels: task {facts.task.name} has no labels")
+    if "has_unanswerable" in state:
+        state["has_unanswerable"] = facts.unanswerable
+    elif facts.unanswerable:
+        raise InputError(f"--unanswerable: task {facts.task.name} always answers")
+    return facts.task.restored(state)
+
+
+def _head(task: Task[Any], checkpoint: Checkpoint, config: Any) -> dict[str, torch.Tensor]:
+    """The head's tensors by our names.
+
+    Raises:
+        InputError: not there, or of another shape than the task's head.
+    """
+    said = task.huggingface()
+    names: list[Rename] = said.names
+    if checkpoint.dialect != "Hugging Face":
+        kind = _GOOGLE_HEADS.get(said.architecture)
+        lines = google.HEADS[kind] if kind else []
+        names = [dataclasses.replace(line, ours=line.ours.removeprefix("head.")) for line in lines]
+    state, _, _ = to_ours(names, checkpoint.tensors)
+    with torch.device("meta"):
+        wanted = {name: tuple(tensor.shape) for name, tensor in task.new_head(config).state_dict().items()}
+    if not state.keys() >= wanted.keys():
+        found = ", ".join(checkpoint.heads) or "none"
+        raise InputError(
+            f"{checkpoint.source}: holds no head for --task {task.name} (heads found: {found}); leave --task away to "
+            "convert the encoder alone"
+        )
+    problems = Problems()
+    for name, shape in wanted.items():
+        found_shape = tuple(state[name].shape)
+        if found_shape != shape:
+            problems.add(
+                f"{checkpoint.source}: the head's {name} has shape {found_shape}, but the task needs {shape}; "
+                "are there as many --labels as classes?"
+            )
+    problems.raise_if_any()
+    return {name: state[name].float() for name in wanted}
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"--output {folder}: exists and is not empty; name a new folder")
+
+
+@contextmanager
+def _written_beside(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes `folder`'s place once all is written, and vanishes when something fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    beside.chmod(0o755)
+    try:
+        yield beside
+        if folder.exists():
+            folder.rmdir()
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,64 @@
+"""The README.md of a model folder."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import bertune
+from bertune.tasks.task import Task
+
+if TYPE_CHECKING:
+    from bertune.model.use import Making
+
+PIPELINES = {
+    "ForSequenceClassification": "text-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForTokenClassification": "token-classification",
+    "ForMultipleChoice": "multiple-choice",
+    "ForMaskedLM": "fill-mask",
+    "ForPreTraining": "fill-mask",
+}
+
+
+def model_card(task: Task[Any], making: "Making", metrics: Mapping[str, float]) -> str:
+    """A model card in Markdown with the Hugging Face Hub's YAML head: task, start, data, metrics, how to use it."""
+    import yaml
+
+    head = {
+        "library_name": "transformers",
+        "pipeline_tag": PIPELINES.get(task.huggingface().architecture, "feature-extraction"),
+        "base_model": making.encoder,
+        "tags": ["bertune", "bert"],
+    }
+    lines = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(), "---", ""]
+    lines += [f"# {task.name}, fine-tuned from {making.encoder}", ""]
+    lines += [f"Made by bertune {bertune.__version__}.", ""]
+    lines += ["| data | file | rows | SHA-256 |", "|---|---|---|---|"]
+    lines += [
+        f"| {role} | {facts['file']} | {facts['rows']} | {str(facts['sha256'])[:16]}… |"
+        for role, facts in making.data.items()
+    ]
+    if metrics:
+        lines += ["", "| metric | value |", "|---|---|"]
+        lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+    lines += ["", "```python", "import bertune", "", 'model = bertune.load("this folder")', "```", ""]
+    lines += [_in_transformers(task), ""]
+    return "\n".join(lines)
+
+
+def _in_transformers(task: Task[Any]) -> str:
+    """How transformers loads the folder, and what it leaves out."""
+    head = task.huggingface()
+    auto = "AutoModel" + head.architecture.removeprefix("Model")
+    told = f'It loads in transformers as `{auto}.from_pretrained("this folder")`'
+    if head.architecture != "Model":
+        return f"{told}."
+    beside = ", ".join(f"`{their}`" for name in head.names for their in name.theirs)
+    if beside:
+        told += (
+            f". That gives the encoder alone: transformers has no class for this task's head, whose weights ({beside}) "
+            "it leaves out, with a warning. Answers come from bertune"
+        )
+    layers = getattr(task.options, "layers", "last")
+    if layers != "last":
+        told += f"; the head reads several layers (`--layers {layers}`)"
+    return f"{told}."

@@ -1,0 +1,398 @@
+"""A fine-tuned model: encoder, head and task; saved, loaded, asked."""
+
+import copy
+import importlib.metadata
+import json
+import logging
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import bertune
+from bertune.checkpoints import huggingface
+from bertune.checkpoints.families import family_of
+from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
+from bertune.data.features import Batch, Features
+from bertune.data.prefetch import in_chunks
+from bertune.data.rows import file_sha256
+from bertune.encoder import int8
+from bertune.encoder.config import EncoderConfig
+from bertune.encoder.encoder import Encoder
+from bertune.errors import InputError, Problems
+from bertune.files.atomic_write import SAVED, finish_publishing, publish
+from bertune.files.json_files import read_json
+from bertune.hardware import choose_device, choose_dtype, fast_float32, leaves_host_free, prepare_process
+from bertune.inference.network import Network, infer
+from bertune.model.card import model_card
+from bertune.progress import progress_bar
+from bertune.tasks.feature_cache import Source, featurized
+from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
+from bertune.tasks.task_files import task_file_of
+from bertune.tokenization.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+CHECKED = 64
+"""Sequences on which 8-bit products are checked."""
+LEAST_AGREEMENT = 0.95
+"""Share of equal answers below which they are not used."""
+MODEL_FILE = "bertune.json"
+"""What a model is: task, options, hashes."""
+_LAST = ("model.safetensors", MODEL_FILE)
+CHUNK = 2048
+"""Examples read, run and answered at a time: predictions stream in constant memory."""
+
+
+@dataclass
+class Model:
+    """A network with what it takes to use it: its task, its tokenizer, its length."""
+
+    network: Network
+    task: Task[Any]
+    tokenizer: Tokenizer
+    max_seq_length: int
+    record: Mapping[str, Any]
+    """What bertune.json says of the model's making."""
+    reference: Network | None = None
+    """The same network before its products were turned into 8 bits; the first answers are checked against it."""
+
+    def predict(self, items: Iterable[Any], *, batch_size: int = 256) -> list[Prediction]:
+        """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
+
+        Args:
+            items: for text classification strings or pairs of strings.
+            batch_size: most sequences computed at a time.
+
+        Raises:
+            InputError: an item that the task cannot take.
+        """
+        if isinstance(items, str | Mapping):
+            raise InputError(f"predict takes a list of items, not a single {type(items).__name__}; write [item]")
+        examples: Iterable[Any] = map(self.task.example, items)
+        if leaves_host_free(self.network.device):
+            examples = list(examples)  # what the items come from may belong to the caller's thread
+        return list(self.predict_examples(examples, batch_size=batch_size))
+
+    def predict_examples(self, examples: Iterable[Any], *, batch_size: int = 256) -> Generator[Prediction, None, None]:
+        """Answers as a stream: CHUNK examples at a time, in order, in constant memory.
+
+        While a GPU computes, the next chunk is read and tokenized in a thread.
+        """
+
+        def tokenized(chunk: list[Any]) -> Features:
+            return self.task.featurize(chunk, self.tokenizer, self.max_seq_length, purpose="predict")
+
+        ahead = leaves_host_free(self.network.device)
+        with closing(in_chunks(tokenized, examples, CHUNK, ahead=ahead)) as chunks:
+            for chunk, features in chunks:
+                with fast_float32(self.network.device):
+                    self.check_int8(features)
+                    logits = infer(self.network, features, batch_size=batch_size).logits
+                yield from self.task.decode(logits, features, chunk)
+
+    def check_int8(self, features: Features) -> None:
+        """With 8-bit products, compare the first sequences' answers with those in full; on disagreement go back."""
+        if self.reference is None or not len(features):
+            return
+        some = features.first(CHECKED)
+        here, full = infer(self.network, some).logits, infer(self.reference, some).logits
+        agreeing = float(np.mean([(a.argmax(-1) == b.argmax(-1)).mean() for a, b in zip(here, full, strict=True)]))
+        largest = max(float(np.abs(a - b).max()) for a, b in zip(here, full, strict=True))
+        told = f"int8: {agreeing:.1%} of the first {len(some)} sequences' answers agree, logits within {largest:.3f}"
+        if agreeing < LEAST_AGREEMENT:
+            logger.warning("%s; going back to full products", told)
+            self.network = self.reference
+        else:
+            logger.info("%s", told)
+        self.reference = None
+
+    def fill_mask(self, text: str, *, top_k: int = 5) -> list[Prediction]:
+        """The best words for every [MASK] in a text, for a model of `bertune pretrain`.
+
+        Returns: `{"mask", "token", "score", "text"}` each: which mask, from 0, then a word for it, best first, its
+        probability, and the text with the word in that mask's place.
+
+        Raises:
+            InputError: a text without [MASK], a model for another task, an impossible `top_k`.
+        """
+        from bertune.tasks.pretraining import Pretraining
+
+        if not isinstance(self.task, Pretraining):
+            raise InputError(f"fill_mask: this model's task is {self.task.name}; it takes one of `bertune pretrain`")
+        task = self.task.with_options(replace(self.task.options, top_k=top_k))
+        return task.candidates(text, replace(self, task=task).predict([text])[0])
+
+    def evaluate(self, path: str | Path, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
+        """Metrics on labelled data, its mean loss and `examples_per_second` among them.
+
+        Args:
+            path: the data.
+            batch_size: most sequences computed at a time.
+            feature_cache: keep the tokens of a large file for the next time.
+
+        Raises:
+            InputError: unreadable data, or labels that the model does not know.
+        """
+        path = Path(path)
+        source, examples = read_hashed(self.task, path) if feature_cache else (None, read_labelled(self.task, path))
+        problems = Problems()
+        problems.extend(self.task.problems(examples, path))
+        problems.raise_if_any()
+        text = (self.tokenizer, self.max_seq_length)
+        features = featurized(self.task, examples, text, purpose="evaluate", source=source)
+        self.check_int8(features)
+        return evaluate(self.network, self.task, features, examples, batch_size=batch_size)[0]
+
+
+def read_labelled(task: Task[Any], path: Path) -> list[Any]:
+    """All examples of a labelled file.
+
+    Raises:
+        InputError: unreadable rows, or none at all.
+    """
+    examples = list(task.read(path, labelled=True))
+    if not examples:
+        raise InputError(f"{path}: holds no examples")
+    return examples
+
+
+def read_hashed(task: Task[Any], path: Path) -> tuple[Source, list[Any]]:
+    """All examples of a labelled file, and its hash, which is taken first.
+
+    Raises:
+        InputError: unreadable rows, or none at all; a file that changed while it was read.
+    """
+    try:
+        source = Source.of(path)
+    except InputError:
+        read_labelled(task, path)  # refuses the file too, in words of its kind
+        raise
+    examples = read_labelled(task, path)
+    if source.changed():
+        raise InputError(f"{path}: changed while it was read; start again once it is written as a whole")
+    return source, examples
+
+
+def evaluate(
+    network: Network,
+    task: Task[Any],
+    features: Features,
+    examples: Sequence[Any],
+    *,
+    batch_size: int = 256,
+    tune: bool = False,
+    look: Callable[[Task[Any], Logits], None] | None = None,
+) -> tuple[dict[str, float], Task[Any]]:
+    """A task's metrics, mean loss and speed on featurized examples.
+
+    look: is shown the tuned task and the logits.
+
+    Returns: the metrics, and the task; with `tune`, as these examples tuned it.
+    """
+
+    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return task.loss(logits, batch.targets, batch.layout)
+
+    with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
+        result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance)
+    used = task.tuned(result.logits, features, examples) if tune else task
+    metrics = used.metrics(result.logits, features, examples)
+    if look is not None:
+        look(used, result.logits)
+    if result.loss is not None:
+        metrics["loss"] = result.loss
+    metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
+    return metrics, used
+
+
+def load(
+    folder: str | Path, *, device: str = "auto", precision: str = "auto", trust_task_file: str | Path | None = None
+) -> Model:
+    """A model that `bertune train` left in a folder.
+
+    Args:
+        folder: the run's output folder.
+        device: auto, cpu, cuda or mps.
+        precision: auto, bf16, fp16, fp32, or int8 (8-bit products on CPUs that have them).
+        trust_task_file: the file that the model's task was read from (`--task FILE.py:Class`); its code is run.
+
+    Raises:
+        InputError: no model there, or one that is incomplete or damaged.
+    """
+    folder = Path(folder)
+    described = _record_of_weights(folder)
+    if not described.is_file():
+        raise InputError(f"--model {folder}: holds no bertune model ({MODEL_FILE} is missing); train one first")
+    record, task, max_seq_length = _read_record(described, trust_task_file)
+    found = huggingface.read_huggingface(folder)
+    positions = found.config.max_position_embeddings
+    if not 1 <= max_seq_length <= positions:
+        raise InputError(
+            f"{folder / 'bertune.json'}: max_seq_length {max_seq_length}; must lie between 1 and {positions}"
+        )
+    with torch.device("meta"):
+        network = Network(Encoder(found.config), task.new_head(found.config))
+    names = network_names(task, found.config, stored=False)
+    state, _, _ = to_ours(names, found.tensors)
+    problems = Problems()
+    theirs = {name.ours: name.theirs for name in names}
+    absent = [their for ours in network.state_dict() if ours not in state for their in theirs[ours]]
+    problems.extend(f"{folder / 'model.safetensors'}: the tensor {name!r} is missing" for name in absent)
+    problems.extend(
+        f"{folder / 'model.safetensors'}: {name} has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in network.state_dict().items()
+        if name in state and state[name].shape != tensor.shape
+    )
+    problems.raise_if_any()
+    _check_hash(folder / "model.safetensors", record)
+    network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    target = choose_device(device)
+    prepare_process(target)
+    network.encoder.set_compute_dtype(choose_dtype("auto" if precision == "int8" else precision, target))
+    network.to(target).eval()
+    model = Model(network, task, Tokenizer.from_folder(folder), max_seq_length, record)
+    if precision == "int8":
+        model.reference = copy.deepcopy(network)
+        int8.quantize(network.encoder, target)
+    elif target.type == "cpu":
+        network.encoder.pack()
+    elif task_file_of(task) is None:  # what Python decides in a user's head, a recording would decide once for all
+        network.record()
+    return model
+
+
+def _read_record(path: Path, trust_task_file: str | Path | None) -> tuple[dict[str, Any], Task[Any], int]:
+    """bertune.json, the task it describes, and the longest sequence."""
+    record = read_json(path)
+    described, length = record.get("task"), record.get("max_seq_length")
+    if not isinstance(described, dict) or not isinstance(length, int):
+        raise InputError(f"{path}: lacks its task or max_seq_length; it is not as bertune wrote it")
+    try:
+        return record, task_from_json(described, trust_task_file), length
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its task is not as bertune wrote it ({type(error).__name__}: {error})") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _record_of_weights(folder: Path) -> Path:
+    """bertune.json; where saving was cut off behind the weights, the one that was still to be moved."""
+    waiting, weights = folder / SAVED / MODEL_FILE, folder / "model.safetensors"
+    if waiting.is_file() and weights.is_file():
+        record = read_json(waiting)
+        if record.get("weights_sha256") == file_sha256(weights):
+            return waiting
+    return folder / MODEL_FILE
+
+
+def _check_hash(weights: Path, record: Mapping[str, Any]) -> None:
+    expected = record.get("weights_sha256")
+    if expected is not None and (found := file_sha256(weights)) != expected:
+        raise InputError(
+            f"{weights}: its SHA-256 is {found}, but bertune.json says {expected}; the file was damaged or replaced "
+            "(to use other weights on purpose, remove weights_sha256 from bertune.json)"
+        )
+
+
+def network_names(task: Task[Any], config: EncoderConfig, *, stored: bool) -> list[Rename]:
+    """Names of encoder and head together, ours (`encoder.…`, `head.…`) and Hugging Face's.
+
+    stored: as the family spells them in models of the task's kind, to write; else the plain ones that reading gives.
+    """
+    said = task.huggingface()
+    head = for_layers(said.names, config.num_hidden_layers)
+    encoder = huggingface.encoder_names(config)
+    if stored:
+        encoder, head = huggingface.stored_names(config, head, said.architecture)
+    return [replace(name, ours=f"encoder.{name.ours}") for name in encoder] + [
+        replace(name, ours=f"head.{name.ours}") for name in head
+    ]
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a saved model tells of its making: source of the encoder, data with hashes and counts, options."""
+
+    encoder: str
+    data: Mapping[str, Mapping[str, Any]]
+    options: Mapping[str, Any]
+
+
+def save_model(
+    folder: Path,
+    network: tuple[EncoderConfig, Mapping[str, Tensor]],
+    task: Task[Any],
+    text: tuple[Tokenizer, int],
+    making: Making,
+    metrics: Mapping[str, float],
+) -> None:
+    """Write a model folder in Hugging Face's layout, with bertune.json, metrics.json and a model card.
+
+    All files are written beside, synced and moved; weights and record come last, and the record carries the weights'
+    hash. `load` finds the record that belongs to the weights even if the process is killed between the two.
+
+    Args:
+        folder: made when absent.
+        network: the encoder's numbers, and the weights of encoder and head in full precision.
+        task: as learnt.
+        text: the tokenizer and the longest sequence.
+        making: what the model was made from.
+        metrics: what metrics.json and the model card say.
+    """
+    config, weights = network
+    tokenizer, max_seq_length = text
+    head = task.huggingface()
+    settings = huggingface.config_to_json(config) | {
+        "architectures": [f"{family_of(config.family).classes}{head.architecture}"],
+        "transformers_version": "4.48.0",
+        **head.settings,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    try:
+        tensors = to_theirs(network_names(task, config, stored=True), weights)
+        huggingface.write_huggingface(beside, settings, tensors)
+        tokenizer.save(beside, max_length=config.max_position_embeddings)
+        _write_json(beside / "metrics.json", dict(metrics))
+        (beside / "README.md").write_text(model_card(task, making, metrics), encoding="utf-8")
+        record = {
+            "bertune": bertune.__version__,
+            "task": task_to_json(task),
+            "max_seq_length": max_seq_length,
+            "encoder": making.encoder,
+            "data": making.data,
+            "options": making.options,
+            "versions": versions(),
+            "weights_sha256": file_sha256(beside / "model.safetensors"),
+        }
+        for name, content in (head.files(config, max_seq_length) if head.files else {}).items():
+            (beside / name).parent.mkdir(exist_ok=True)
+            _write_json(beside / name, content)
+        _write_json(beside / MODEL_FILE, record)
+        publish(beside, folder, _LAST)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def finish_saving(folder: Path) -> None:
+    """Complete a `save_model` that was cut off while it moved its files; without one nothing happens."""
+    finish_publishing(folder, _LAST)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result, and the machine's kind."""
+    found = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "tokenizers", "safetensors")}
+    return found | {"python": platform.python_version(), "machine": platform.machine()}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,176 @@
+"""Checkpoints of a run: folders of tensors and progress, whole or not there, each with a hash of its content."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bertune.data.rows import file_sha256
+from bertune.errors import InputError, Problems
+from bertune.files.atomic_write import sync, sync_tree
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.randomness import random_state, restore_random_state
+from bertune.training.loop.state import Progress
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"step-(\d+)(?:\.(\d+))?")
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    folder: where they lie; the run makes it.
+    """
+
+    def __init__(self, folder: Path, *, keep: int, inputs: Mapping[str, str]) -> None:
+        """The rules of a run.
+
+        Args:
+            folder: where they lie.
+            keep: newest ones that stay.
+            inputs: SHA-256 of what the run is made from, by what each is called in messages.
+        """
+        self.folder = folder
+        self._keep = keep
+        self._inputs = dict(inputs)
+
+    def clear_away(self) -> None:
+        """Remove what a killed process left half written or half removed."""
+        for left in (*self.folder.glob(".writing-*"), *self.folder.glob(".removing-*")):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def save(self, optimizer: AdamW, progress: Progress) -> Path:
+        """Write weights, moments, random generators and progress. Returns: where.
+
+        The oldest go first as far as one whole one is left, so that a new one needs no more room than an old one gave.
+
+        Raises:
+            OSError, SafetensorError: it cannot be written; the last one is there still.
+        """
+        tensors = state_of(optimizer)
+        target = self._new_name(progress.step)
+        self._remove_all_but(max(self._keep - 1, 1), progress.step)
+        beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.folder))
+        try:
+            save_file(tensors, beside / "state.safetensors")
+            described: dict[str, Any] = {
+                "progress": dataclasses.asdict(progress),
+                "inputs": self._inputs,
+                "sha256": file_sha256(beside / "state.safetensors"),
+            }
+            described["own_sha256"] = _own_sha256(described)
+            (beside / "progress.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+            sync_tree(beside)
+            beside.rename(target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        sync(self.folder)
+        self._remove_all_but(self._keep, progress.step)
+        return target
+
+    def load(self, optimizer: AdamW) -> Progress | None:
+        """Take up the newest whole one: weights, moments, random generators. Damaged newer ones are removed.
+
+        Returns: how far it had come; None where there is no checkpoint at all.
+
+        Raises:
+            InputError: all are damaged; the run began with other data or another encoder.
+        """
+        damaged: list[Path] = []
+        for path in reversed(self._all()):
+            try:
+                described, tensors = _read(path)
+                progress = Progress(**described["progress"])
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                logger.warning("%s: damaged (%s); looking for the one before", path, error)
+                damaged.append(path)
+                continue
+            self._check_inputs(described.get("inputs", {}))
+            optimizer.restore(tensors)
+            restore_random_state(tensors)
+            for newer in damaged:
+                self._remove(newer)
+            logger.info("going on from %s", path)
+            return progress
+        if damaged:
+            raise InputError(
+                f"--resume: {self.folder} holds no whole checkpoint to go on from; remove that folder to train from "
+                "the beginning, or train anew into a new folder"
+            )
+        return None
+
+    def _check_inputs(self, before: Mapping[str, str]) -> None:
+        problems = Problems()
+        problems.extend(
+            f"--resume: {name} changed since the run began: SHA-256 {before[name]} then, {found} now; bring it back "
+            "as it was, or train anew into a new folder"
+            for name, found in self._inputs.items()
+            if before.get(name, found) != found
+        )
+        problems.raise_if_any()
+
+    def _all(self) -> list[Path]:
+        """Oldest first."""
+        found = [(match, path) for path in self.folder.glob("step-*") if (match := _NAME.fullmatch(path.name))]
+        return [path for match, path in sorted(found, key=lambda one: (int(one[0][1]), int(one[0][2] or 0)))]
+
+    def _new_name(self, step: int) -> Path:
+        """Behind all others of this step: there may be one from before its evaluation, and one from after it."""
+        path, again = self.folder / f"step-{step:08d}", 0
+        while path.exists():
+            again += 1
+            path = self.folder / f"step-{step:08d}.{again}"
+        return path
+
+    def _remove_all_but(self, keep: int, step: int) -> None:
+        """Leave the newest up to a step; later ones are of a try that was given up."""
+        ours = [path for path in self._all() if int(path.name.split("-")[1].split(".")[0]) <= step]
+        for path in self._all():
+            if path not in ours[-keep:]:
+                self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        """Out of sight first: a process that is killed here leaves no half checkpoint."""
+        hidden = path.with_name(f".removing-{path.name}")
+        path.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)  # a rest is removed when the run is resumed
+
+
+def state_of(optimizer: AdamW) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, on the host."""
+    tensors = optimizer.state() | random_state()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a checkpoint says and holds.
+
+    Raises:
+        OSError, ValueError, KeyError, SafetensorError: it is not as it was written.
+    """
+    described = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+    if not isinstance(described, dict):
+        raise ValueError("progress.json holds no object")
+    if described.pop("own_sha256") != _own_sha256(described):
+        raise ValueError("the SHA-256 of progress.json does not match")
+    if not (path / "state.safetensors").is_file():
+        raise ValueError("state.safetensors is missing")
+    if file_sha256(path / "state.safetensors") != described["sha256"]:
+        raise ValueError("the SHA-256 of state.safetensors does not match")
+    return described, load_file(path / "state.safetensors")
+
+
+def _own_sha256(described: Mapping[str, Any]) -> str:
+    """Of all that progress.json says besides, however it is laid out."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,39 @@
+"""The output folder before a run: free for a new one, or holding the very run that is to go on."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from bertune.files.yaml_files import read_yaml
+
+
+def output_problems(output: Path, tree: Mapping[str, Any], may_differ: Collection[str], *, resume: bool) -> list[str]:
+    """Why a run cannot begin, or go on, in this folder.
+
+    Args:
+        output: the folder, there already or not.
+        tree: all options, as run.yaml has them.
+        may_differ: those that a resumed run need not repeat, and what in run.yaml is none.
+        resume: whether the run that lies there is to go on.
+
+    Raises:
+        InputError: a run.yaml that cannot be read.
+    """
+    if output.exists() and not output.is_dir():
+        return [f"--output {output}: is a file; name a folder"]
+    if not resume:
+        told = f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume"
+        return [told] if _holds_run(output) else []
+    if not (output / "run.yaml").is_file():
+        return [f"--resume: {output} holds no run to go on with; leave --resume away to start one"]
+    before = read_yaml(output / "run.yaml")
+    return [
+        f"--{name.replace('_', '-')} is {tree.get(name)!r}, but the run to resume has {before.get(name)!r}"
+        for name in sorted(set(tree) | set(before))
+        if name not in may_differ and tree.get(name) != before.get(name)
+    ]
+
+
+def _holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run or a model already."""
+    return any((folder / name).exists() for name in ("run.yaml", "bertune.json", "config.json", "checkpoints"))

@@ -1,0 +1,109 @@
+"""What a finished run says: metrics.json, the record in run.yaml, and the closing table."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bertune.errors import InputError
+from bertune.files.atomic_write import write_text
+from bertune.files.json_files import read_json
+from bertune.files.yaml_files import read_yaml, write_yaml
+from bertune.model.facts import RECORD_KEY
+from bertune.progress import table_of
+from bertune.training.loop.state import Progress
+from bertune.training.run_folder.errors import writing
+from bertune.training.runs.restarts import Tries
+
+Scores = Mapping[str, float]
+
+
+def metrics_of(progress: Progress) -> dict[str, float]:
+    """The best model's metrics and the run's speed."""
+    metrics = dict(progress.best_metrics)
+    speed = metrics.pop("examples_per_second", None)
+    metrics |= {
+        "train_examples_per_second": progress.examples / max(progress.seconds, 1e-9),
+        "train_seconds": progress.seconds,
+    }
+    if speed is not None:
+        metrics["eval_examples_per_second"] = speed
+    return metrics
+
+
+def record_of(tries: Tries, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of the start, and what came of it."""
+    progress = tries.last.progress
+    return {
+        **facts,
+        "seed": progress.seed,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "skipped_updates": progress.skipped,
+        "wall_seconds": round(progress.wall_seconds, 3),
+        "collapse": tries.last.collapse,
+        "late_collapse": tries.last.late,
+        "given_up": tries.given_up,
+    }
+
+
+def write_metrics(folder: Path, metrics: Scores, record: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """metrics.json: figures at its top, beside them `record`, and what `more` holds; the record in run.yaml too."""
+    with writing(folder / "metrics.json", 0):
+        write_text(folder / "metrics.json", json.dumps({**metrics, **more, RECORD_KEY: record}, indent=2) + "\n")
+        write_yaml(folder / "run.yaml", read_yaml(folder / "run.yaml") | {RECORD_KEY: dict(record)})
+
+
+def write_all(
+    folder: Path,
+    metrics: Scores,
+    record: Mapping[str, Any],
+    more: Mapping[str, Any],
+    baselines: Callable[[], Mapping[str, Scores]],
+) -> dict[str, Any]:
+    """Write metrics.json, and once more when the baselines are known: should they fail, the run has its figures.
+
+    Args:
+        folder: of the run.
+        metrics: figures for its top.
+        record: how they were had.
+        more: what stands beside them; baselines that are there already are not had again.
+        baselines: has them; none where none were asked for.
+
+    Returns: `more` with the baselines.
+    """
+    write_metrics(folder, metrics, record, more)
+    if "baselines" in more or not (found := baselines()):
+        return dict(more)
+    whole = {**more, "baselines": found}
+    write_metrics(folder, metrics, record, whole)
+    return whole
+
+
+def finished(folder: Path) -> tuple[dict[str, float], dict[str, Any], dict[str, Any]] | None:
+    """What a run that has ended left in metrics.json: its figures, its record, and what stands beside them.
+
+    None while it has not, for the record comes last, and where the file cannot be read.
+    """
+    try:
+        told = read_json(folder / "metrics.json")
+    except InputError:
+        return None
+    record = told.pop(RECORD_KEY, None)
+    if not isinstance(record, dict):
+        return None
+    metrics = {name: value for name, value in told.items() if isinstance(value, int | float)}
+    return metrics, record, {name: value for name, value in told.items() if name not in metrics}
+
+
+def closing_table(title: str, metrics: Scores, baselines: Mapping[str, Scores]) -> Table:
+    """The model's figures, and beside them those of simple methods."""
+    if not baselines:
+        return table_of(title, metrics)
+    table = Table("", "model", *baselines, title=title, title_justify="left")
+    for name, value in metrics.items():
+        others = (f"{found[name]:.4f}" if name in found else "" for found in baselines.values())
+        table.add_row(name, f"{value:.4f}", *others)
+    return table

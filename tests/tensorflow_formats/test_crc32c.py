@@ -1,0 +1,79 @@
+"""CRC-32C against published values, and the fast way against the plain one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertune.tensorflow_formats import crc32c as module
+from bertune.tensorflow_formats.crc32c import crc32c, masked
+
+
+def plain(data: bytes, crc: int = 0) -> int:
+    """Bit by bit, straight from the definition."""
+    state = crc ^ 0xFFFFFFFF
+    for byte in data:
+        state ^= byte
+        for _ in range(8):
+            state = (state >> 1) ^ (0x82F63B78 if state & 1 else 0)
+    return state ^ 0xFFFFFFFF
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [  # RFC 3720, appendix B.4, and the customary check value
+        (bytes(32), 0x8A9136AA),
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+        (bytes(range(31, -1, -1)), 0x113FDB5C),
+        (b"123456789", 0xE3069283),
+        (b"", 0),
+    ],
+)
+def test_published_values(data: bytes, expected: int) -> None:
+    assert crc32c(data) == expected
+
+
+def test_masked_form_of_leveldb() -> None:
+    assert masked(0) == 0xA282EAD8
+    assert masked(0xFFFFFFFF) == 0xA282EAD7
+    assert masked(crc32c(b"foo")) != crc32c(b"foo") != masked(masked(crc32c(b"foo")))
+
+
+def test_folding_polynomial_is_a_multiple() -> None:
+    """All folding rests on this: x^290 + x^136 + x^113 + x^107 + x^32 + 1 leaves no remainder."""
+    degree = module._TAPS[-1]
+    value = (1 << degree) | sum(1 << (degree - tap) for tap in module._TAPS)
+    divisor = 0x11EDC6F41
+    while value.bit_length() >= 33:
+        value ^= divisor << (value.bit_length() - 33)
+    assert value == 0
+
+
+@given(st.binary(max_size=3000), st.integers(0, 0xFFFFFFFF))
+def test_short_messages_equal_the_definition(data: bytes, crc: int) -> None:
+    assert crc32c(data, crc) == plain(data, crc)
+
+
+@given(st.binary(max_size=500), st.integers(0, 500))
+def test_parts_make_the_whole(data: bytes, cut: int) -> None:
+    assert crc32c(data[cut:], crc32c(data[:cut])) == crc32c(data)
+
+
+@pytest.mark.parametrize("extra", [0, 1, 7, 8, 9, 4097])
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_long_messages_equal_short_ones_in_a_row(blocks: int, extra: int) -> None:
+    size = 2 * module._TAPS[-1] * module._UNIT * 8 + 1 + blocks * module._BLOCK * 8 + extra
+    data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+    piecewise = 0
+    for start in range(0, size, 10_000):
+        piecewise = crc32c(data[start : start + 10_000].data, piecewise)
+    assert crc32c(data.data, 0) == piecewise
+    assert crc32c(data.data, 12345) != piecewise
+    data[size // 2] ^= 1
+    assert crc32c(data.data) != piecewise
+
+
+def test_unaligned_memory() -> None:
+    data = np.random.default_rng(0).integers(0, 256, 300_001, np.uint8)
+    assert crc32c(data[1:].data) == crc32c(data[1:].copy().data)
