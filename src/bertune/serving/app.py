@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from bertune.model import Model
+from bertune.model.use import Model
 from bertune.serving.errors import RequestError
 from bertune.serving.metrics import ServiceMetrics
 from bertune.serving.middleware import Gate

@@ -86,7 +86,7 @@ class Batcher:
         *,
         max_batch_tokens: int,
         max_queue_tokens: int,
-        observe: Callable[[str, float], None] = lambda name, value: None,
+        observe: Callable[[str, float], object],
     ) -> None:
         """Start the threads.
 

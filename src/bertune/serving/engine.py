@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.features import Column, Features
-from bertune.data.ragged import Ragged
-from bertune.model import Model
-from bertune.network import infer
-from bertune.precision import fast_float32
+from bertune.hardware import fast_float32
+from bertune.inference.network import infer
+from bertune.model.use import Model
+from bertune.ragged import Ragged
 
 Logits = list[npt.NDArray[np.float32]]
 Prediction = dict[str, Any]

@@ -51,10 +51,10 @@ ADDRESSES = (
     _Address("get", "/v2/models/{name}", "Open Inference Protocol: inputs and outputs.", answer={"name": "demo"}),
     _Address("post", "/v2/models/{name}/infer", "Open Inference Protocol: texts as BYTES.",
              {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a text"]}]},
-             {"model_name": "demo", "outputs": [{"name": "predictions", "datatype": "BYTES", "shape": [1], "data": []}]}),
+             {"model_name": "demo", "outputs": [{"name": "predictions", "datatype": "BYTES", "shape": [1]}]}),
 )  # fmt: skip
 ERRORS = {
-    400: "not JSON", 401: "no API key, or a wrong one", 404: "no such model or address", 413: "too many bytes or tokens",
+    400: "not JSON", 401: "no API key or a wrong one", 404: "no such model or address", 413: "too many bytes or tokens",
     422: "an item that the task cannot take; its index is named", 429: "the queue is full; Retry-After says when to "
     "try again", 500: "computing failed", 503: "not ready or stopping", 504: "no answer in time",
 }  # fmt: skip

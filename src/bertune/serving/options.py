@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from bertune.errors import Problems
@@ -34,7 +35,7 @@ class ServeLimits:
 class ServeOptions(ServeLimits):
     """What to serve, where, and how."""
 
-    model: list[str] = option(
+    model: list[str] = option(  # noqa: RUF009
         help="folders that bertune train wrote, each as DIR or NAME=DIR; several are served side by side"
     )
     host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0: from everywhere")
@@ -78,7 +79,7 @@ def named_folders(models: list[str]) -> dict[str, str]:
     for given in models:
         name, equals, folder = given.partition("=")
         if not equals:
-            name, folder = os.path.basename(os.path.normpath(given)), given
+            name, folder = Path(given).resolve().name, given
         if not name or not all(letter.isalnum() or letter in "-_." for letter in name):
             problems.add(
                 f"--model {given}: the name {name!r} may hold letters, digits, - _ . only; write NAME={folder}"

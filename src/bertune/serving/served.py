@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertune.data.json_files import read_json
 from bertune.errors import InputError
-from bertune.model import Model, load
+from bertune.files.json_files import read_json
+from bertune.model.use import Model, load
 from bertune.serving.batcher import Batcher, Ticket
 from bertune.serving.engine import Engine
 from bertune.serving.errors import RequestError
@@ -103,9 +103,7 @@ class ServedModel:
 class Models:
     """All models of a service. The first is the default one, which the aliases of other protocols answer from."""
 
-    def __init__(
-        self, limits: ServeLimits, loading: Loading, observe: Observe = lambda model, name, value: None
-    ) -> None:
+    def __init__(self, limits: ServeLimits, loading: Loading, observe: Observe) -> None:
         self._limits, self._loading, self._observe = limits, loading, observe
         self._models: dict[str, ServedModel] = {}
         self._reloading = threading.Lock()
@@ -185,7 +183,7 @@ class Models:
 
 
 def _version(model: Model) -> str:
-    """First 12 digits of the weights' SHA-256, as the model folder has it; of a model made in Python its parameters'."""
+    """First 12 digits of the weights' SHA-256, as the model folder has it; else of its parameters."""
     recorded = model.record.get("weights_sha256")
     if isinstance(recorded, str):
         return recorded[:12]

@@ -60,8 +60,11 @@ class Service:
             if not answered.done():
                 answered.set_result(None)
 
+        def done() -> None:
+            loop.call_soon_threadsafe(resolve)
+
         estimated = [served.engine.estimate(item) for item in items]
-        ticket = Ticket(items, estimated, lambda: loop.call_soon_threadsafe(resolve))
+        ticket = Ticket(items, estimated, done)
         served = self._submitted(served, ticket)
         await self._wait(request, served, ticket, answered)
         return self._checked(served, ticket, strict=strict)

@@ -49,4 +49,5 @@ def _cut(vectors: npt.NDArray[np.float32], dimensions: Any) -> npt.NDArray[np.fl
     if not isinstance(dimensions, int) or isinstance(dimensions, bool) or not 1 <= dimensions <= width:
         raise RequestError(422, "bad_request", f"dimensions is {dimensions!r}; must lie between 1 and {width}")
     cut = vectors[:, :dimensions]
-    return cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+    shortened: npt.NDArray[np.float32] = cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+    return shortened

@@ -3,7 +3,6 @@
 Point the client at the service itself for the first model, or at `/models/NAME`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -26,60 +25,43 @@ async def run(request: Request) -> Response:
     top_k = parameters.get("top_k") if isinstance(parameters, dict) else None
     items = inputs if isinstance(inputs, list) else [inputs]
     answers = await service.answer(request, served, items)
-    shown = [_shown(answer, item)[: top_k if isinstance(top_k, int) else None] for answer, item in zip(answers, items)]
-    kind = "answer" if answers and "answer" in answers[0] and "start" in answers[0] else ""
-    if kind == "answer":
-        shown = [part[0] for part in shown]
-        return json_response(shown if isinstance(inputs, list) else shown[0])
-    nested = isinstance(inputs, list) or (answers and isinstance(answers[0].get("scores"), dict))
-    return json_response(shown if nested else shown[0])
+    limit = top_k if isinstance(top_k, int) else None
+    shown = [_shown(answer, item, limit) for answer, item in zip(answers, items, strict=True)]
+    single_is_nested = bool(answers) and isinstance(answers[0].get("scores"), dict)  # as the hub answers classification
+    return json_response(shown if isinstance(inputs, list) or single_is_nested else shown[0])
 
 
-def _shown(answer: Prediction, item: Any) -> list[Any]:
+def _shown(answer: Prediction, item: Any, top_k: int | None) -> Any:
+    """One answer in the client's form."""
     if "error_type" in answer:
         raise RequestError(500, str(answer["error_type"]), str(answer["error"]))
-    for key, show in _FORMS.items():
-        if key in answer:
-            return show(answer, item)
-    return ranked(answer)
+    if "entities" in answer:
+        return [_entity(entity) for entity in answer["entities"]]
+    if "masks" in answer:
+        return _masks(answer, item)[:top_k]
+    if "embedding" in answer:
+        return answer["embedding"]
+    if "start" in answer:
+        return {name: answer[name] for name in ("answer", "score", "start", "end")}
+    return ranked(answer)[:top_k]
 
 
-def _entities(answer: Prediction, item: Any) -> list[Any]:  # noqa: ARG001
-    return [
-        {"entity_group": e["label"], "score": e["score"], "word": e["text"], "start": e["start"], "end": e["end"]}
-        for e in answer["entities"]
-    ]
+def _entity(entity: Prediction) -> Prediction:
+    return {
+        "entity_group": entity["label"],
+        "word": entity["text"],
+        **{k: entity[k] for k in ("score", "start", "end")},
+    }
 
 
-def _answer(answer: Prediction, item: Any) -> list[Any]:  # noqa: ARG001
-    return [{name: answer[name] for name in ("answer", "score", "start", "end")}]
-
-
-def _masks(answer: Prediction, item: Any) -> list[Any]:
-    """Words for the first mask; with the text filled in."""
+def _masks(answer: Prediction, item: str) -> list[Prediction]:
+    """Words for the first mask, each with the text filled in."""
     first = answer["masks"][0]
     before, after = item[: first["start"]], item[first["end"] :]
     return [
-        {
-            "score": candidate["score"],
-            "token": 0,
-            "token_str": candidate["token"],
-            "sequence": before + candidate["token"] + after,
-        }
-        for candidate in first["candidates"]
+        {"score": found["score"], "token": 0, "token_str": found["token"], "sequence": before + found["token"] + after}
+        for found in first["candidates"]
     ]
 
-
-def _embedding(answer: Prediction, item: Any) -> list[Any]:  # noqa: ARG001
-    vector: list[Any] = answer["embedding"]
-    return vector
-
-
-_FORMS: dict[str, Callable[[Prediction, Any], list[Any]]] = {
-    "entities": _entities,
-    "masks": _masks,
-    "embedding": _embedding,
-    "start": _answer,
-}
 
 ROUTES = [Route("/", run, methods=["POST"]), Route("/models/{name}", run, methods=["POST"])]
