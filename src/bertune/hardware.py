@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
+from bertune import processor
 from bertune.encoder.kernels.memory import keep_freed_memory
 from bertune.errors import InputError
 from bertune.options import DEVICES, PRECISIONS
@@ -32,15 +32,6 @@ def leaves_host_free(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def cpu_features() -> set[str]:
-    """The processor's features as Linux names them; empty where they cannot be read."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith(("flags", "Features"))), set())
-
-
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The type that the encoder's matrices compute in.
 
@@ -62,7 +53,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         return torch.float16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    native = cpu_features() & {"avx512_bf16", "amx_bf16", "bf16"}
+    native = processor.features() & {"avx512_bf16", "amx_bf16", "bf16"}
     return torch.bfloat16 if device.type == "cpu" and native else torch.float32
 
 
@@ -73,7 +64,7 @@ def fast_float32(device: torch.device) -> Iterator[None]:
     On x86 CPUs with AVX-512 but without AMX the setting that permits bfloat16 products changes the route alone: oneDNN
     has no such kernel there and multiplies in float32, twice as fast as the default on AMD. Elsewhere nothing changes.
     """
-    features = cpu_features()
+    features = processor.features()
     if device.type != "cpu" or "avx512bw" not in features or any(name.startswith("amx") for name in features):
         yield
         return

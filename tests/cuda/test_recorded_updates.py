@@ -144,7 +144,7 @@ def test_a_run_that_is_taken_up_again_goes_on_the_same() -> None:
 def test_elsewhere_than_on_cuda_features_stay_on_the_host() -> None:
     data = small_run.features(4)
     batches = TrainingBatches(data, torch.device("cpu"))
-    assert batches.resident() is None
+    assert batches.resident is None
     assert batches.recorded_updates(small_run.network(), 2) is None
     assert torch.equal(batches.make(np.arange(2), 0).input_ids, pack(data, np.arange(2)).input_ids)
 

@@ -4,24 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from bertune.conformance import tiny_encoder
-from bertune.cuda.resident import entries_of
-from bertune.data import upcoming
 from bertune.data.features import Features
-from bertune.data.upcoming import UpcomingFeatures
 from bertune.errors import InputError
-from bertune.tasks import feature_cache, task_files
-from bertune.tasks.feature_cache import Source, featurized, featurized_while_training
+from bertune.tasks import feature_cache
+from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.multi_label import MultiLabelClassification
-from bertune.tasks.names import TASKS
 from bertune.tasks.question_answering import QuestionAnswering
-from bertune.tasks.task import Purpose, is_one_sequence_each, new_task
+from bertune.tasks.task import Purpose, new_task
 from bertune.tasks.text_classification import TextClassification
 from bertune.tokenization.tokenizer import Tokenizer
-from tests.data.test_feature_store import same
 from tests.tiny import (
     FAST,
     Row,
@@ -189,94 +183,6 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     assert f"{data}: changed while it was read" in told.err
 
 
-def _texts(count: int, label: Any) -> list[Row]:
-    """Texts of all lengths, some with a second one, and a label or number each."""
-    return [
-        {"text": "film good " * (1 + i % 40), "pair": "bad film " * (i % 3), "label": label(i), "labels": label(i)}
-        for i in range(count)
-    ]
-
-
-@pytest.mark.parametrize("long_text", ["truncate", "head-tail"])
-@pytest.mark.parametrize(
-    ("task", "label"),
-    [
-        ("text-classification", lambda i: "abc"[i % 3]),
-        ("regression", lambda i: i / 7),
-        ("multi-label-classification", lambda i: LABELS[i % 3]),
-    ],
-)
-def test_features_made_while_training_runs_are_the_same(
-    task: str, label: Any, long_text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(feature_cache, "LONG", 100)
-    monkeypatch.setattr(upcoming, "BLOCK", 16)
-    column = "labels" if task.startswith("multi") else "label"
-    data = write_rows(tmp_path / "train.jsonl", _texts(103, label))
-    new = new_task(task, {"long_text": long_text, "pair_column": "pair", "label_column": column})
-    examples = list(new.read(data, labelled=True))
-    learnt = new.learn(examples, path=data, settings={})
-    text = (tiny_encoder(tmp_path)[1], 24)
-    told: list[Features] = []
-    made = featurized_while_training(learnt, examples, text, source=None, finished=told.append)
-    assert isinstance(made, UpcomingFeatures)
-    plain = learnt.featurize(examples, *text, purpose="train")
-    for target, values in made.targets().items():
-        np.testing.assert_array_equal(np.asarray(values), np.asarray(plain.targets[target]))
-    with made.begun([np.random.default_rng(0).permutation(len(examples))]):
-        same(made.whole(), plain)
-    assert made.targets() is made.whole().targets
-    assert 0.5 < made.entries / entries_of(plain) < 2
-    assert len(told) == 1
-    assert made.whole().cut.any()
-    few = featurized_while_training(learnt, examples[:99], text, source=None, finished=told.append)
-    assert isinstance(few, Features)
-    assert len(told) == 2
-
-
-def test_which_tasks_make_one_sequence_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    several = {"question-answering", "token-classification", "multiple-choice", "embedding", "pretraining"}
-    for name in TASKS:
-        task = new_task(name)
-        assert is_one_sequence_each(task) == (name not in several), name
-        if name not in several:
-            assert not is_one_sequence_each(new_task(name, {"long_text": "window"})), name
-    monkeypatch.setattr(task_files, "task_file_of", lambda _: "my_task.py")
-    assert not is_one_sequence_each(new_task("text-classification"))
-
-
-def test_training_from_the_first_features_gives_the_same_model(
-    tmp_path: Path, made: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = opinions(50)
-    model = train(capsys, tmp_path, rows, "--no-feature-cache")
-    model.rename(tmp_path / "first")
-    monkeypatch.setattr(feature_cache, "LONG", 50)
-    monkeypatch.setattr(upcoming, "BLOCK", 8)
-    made.clear()
-    told = done(capsys, *_again(tmp_path)).err
-    assert same_weights(tmp_path / "first", model)
-    assert len(made) > 2
-    assert "50 rows; none is cut" in told
-    made.clear()
-    model.rename(tmp_path / "second")
-    assert "found tokenized" in done(capsys, *_again(tmp_path)).err
-    assert same_weights(tmp_path / "first", model)
-    assert made == []
-
-
-def test_a_few_updates_do_not_wait_for_all_features(
-    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def waited(self: UpcomingFeatures) -> Features:
-        raise AssertionError("asked for all features")
-
-    monkeypatch.setattr(feature_cache, "LONG", 50)
-    monkeypatch.setattr(upcoming, "BLOCK", 8)
-    monkeypatch.setattr(UpcomingFeatures, "whole", waited)
-    train(capsys, tmp_path, opinions(50), "--max-steps", "3", "--no-feature-cache")
-
-
 def _again(folder: Path) -> list[object]:
     """The command that `train` runs in a folder."""
     data, output = folder / "train.jsonl", folder / "model"
@@ -290,7 +196,6 @@ def test_what_no_text_can_be_read_with_is_told_before_anything_is_written(
     def refuse(*_: Any, **__: Any) -> Features:
         raise InputError("--max-seq-length 4: no room")
 
-    monkeypatch.setattr(feature_cache, "LONG", 10)
     monkeypatch.setattr(TextClassification, "featurize", refuse)
     write_encoder(tmp_path / "encoder")
     write_rows(tmp_path / "train.jsonl", opinions(12))

@@ -5,7 +5,6 @@ import itertools
 import json
 import shutil
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from bertune.data import upcoming
 from bertune.data.features import Batch
-from bertune.data.upcoming import UpcomingFeatures
 from bertune.errors import InputError, Interrupted
 from bertune.inference.network import Network
-from bertune.tasks import feature_cache
 from bertune.training.loop import loop, update
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.run_folder import checkpoints as checkpoint
@@ -150,33 +146,6 @@ def test_a_stopped_run_goes_on_exactly(
     assert sorted(losses) == list(range(1, UPDATES + 1))
     assert all(len(set(found)) == 1 for found in losses.values())  # an update made twice came to the same
     assert not list(output.rglob(".*"))
-
-
-@pytest.mark.parametrize("stop", STOPS)
-def test_a_run_whose_features_are_still_being_made_goes_on_exactly(
-    stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = prepare(tmp_path, "text-classification")
-    start(tmp_path / "whole", options)
-    monkeypatch.setattr(feature_cache, "LONG", 1)
-    monkeypatch.setattr(upcoming, "BLOCK", 1)
-    begun = []
-    begin = UpcomingFeatures._begin
-
-    def noted(self: UpcomingFeatures, batches: Any) -> None:
-        begun.append(len(batches))
-        begin(self, batches)
-
-    monkeypatch.setattr(UpcomingFeatures, "_begin", noted)
-    with pytest.MonkeyPatch.context() as patch:
-        STOPS[stop](patch)
-        with pytest.raises((KilledError, Interrupted)):
-            start(tmp_path / "run", options)
-    assert start(tmp_path / "run", options | {"resume": True}) == UPDATES
-    assert differences(tmp_path / "whole", tmp_path / "run") == []
-    assert begun[0] == UPDATES // 2
-    assert len(begun) == 2
-    assert not [thread for thread in threading.enumerate() if thread.name == "features"]
 
 
 def _stopped(folder: Path, **more: Any) -> tuple[Path, dict[str, Any]]:

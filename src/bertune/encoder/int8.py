@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bertune import processor
 from bertune.encoder.encoder import Encoder, Layer
 from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
 from bertune.errors import InputError
-from bertune.hardware import cpu_features
 
 ZERO = 128
 """The 8-bit value that stands for 0 in activations."""
@@ -22,7 +22,7 @@ ZERO = 128
 
 def supported() -> bool:
     """Whether this machine multiplies 8-bit numbers natively, and PyTorch and the kernels can make it do so."""
-    has_vnni = bool(cpu_features() & {"avx512_vnni", "avx_vnni", "amx_int8"})
+    has_vnni = bool(processor.features() & {"avx512_vnni", "avx_vnni", "amx_int8"})
     return has_vnni and hasattr(torch.ops.onednn, "qlinear_pointwise") and calls.available(torch.empty(0))
 
 

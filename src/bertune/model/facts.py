@@ -1,13 +1,12 @@
 """What a run records of itself beside its metrics: with what it was made, where, how long it took, what went wrong."""
 
-import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import bertune
+from bertune import processor
 from bertune.model.use import versions
 
 RECORD_KEY = "record"
@@ -33,13 +32,4 @@ def device_name(device: torch.device) -> str:
     """`cpu: AMD EPYC …`, `cuda: NVIDIA H100 …`."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"{device.type}: {_processor()}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    return f"{device.type}: {processor.model_name()}"

@@ -6,21 +6,16 @@ import importlib.metadata
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 import bertune
-from bertune.cuda.resident import entries_of
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Features
 from bertune.data.rows import file_sha256
-from bertune.data.upcoming import UpcomingFeatures
-from bertune.tasks.task import Purpose, Task, is_one_sequence_each, task_to_json
+from bertune.tasks.task import Purpose, Task, task_to_json
 from bertune.tasks.task_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -28,9 +23,6 @@ logger = logging.getLogger(__name__)
 
 WORTH = 10_000
 """Examples from which on features are kept: fewer are tokenized in less than a second."""
-LONG = 50_000
-"""Examples from which on training does not wait for all features: they take seconds."""
-_SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -101,49 +93,6 @@ def featurized(
     made = task.featurize(examples, *text, purpose=purpose)
     entry.put(made)
     return made
-
-
-def featurized_while_training(
-    task: Task[Any],
-    examples: Sequence[Any],
-    text: tuple[Tokenizer, int],
-    *,
-    source: Source | None,
-    finished: Callable[[Features], None],
-) -> Features | UpcomingFeatures:
-    """Features to train on, as `featurized` gives them; those of a long file are made while training reads the first.
-
-    finished: told of all features once they are there.
-
-    Raises:
-        InputError: what no example of the file can be featurized with.
-    """
-    if len(examples) < LONG or not is_one_sequence_each(task):
-        made = featurized(task, examples, text, purpose="train", source=source)
-        finished(made)
-        return made
-    entry = _entry(task, len(examples), text, "train", source)
-    found = entry.find()
-    if found is not None:
-        finished(found)
-        return found
-    # Also tells what is wrong with the options before training.
-    sample = task.featurize(examples[:_SAMPLE], *text, purpose="train")
-
-    def make(places: npt.NDArray[np.int64]) -> Features:
-        return task.featurize([examples[place] for place in places.tolist()], *text, purpose="train")
-
-    def keep(features: Features) -> None:
-        finished(features)
-        entry.put(features)
-
-    return UpcomingFeatures(
-        make,
-        len(examples),
-        targets=lambda: task.targets(examples),
-        finished=keep,
-        entries=entries_of(sample) * len(examples) // len(sample),
-    )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Examples and features of a run's files, and the task as they teach it."""
 
-import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,11 @@ import numpy.typing as npt
 
 from bertune.checking.doctor import tell_briefly
 from bertune.checkpoints.source import Checkpoint
-from bertune.data.features import Column, Features
-from bertune.data.upcoming import UpcomingFeatures
+from bertune.data.features import Features
 from bertune.errors import InputError, Problems
 from bertune.model.use import read_hashed
-from bertune.tasks.feature_cache import Source, featurized, featurized_while_training
-from bertune.tasks.task import Task
+from bertune.tasks.feature_cache import Source, featurized
+from bertune.tasks.task import Purpose, Task
 from bertune.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -43,45 +40,21 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of one file (training, validation), their features, and the file's hash when it was read.
-
-    source: the features, or what is making them.
-    """
+    """The examples of one file (training, validation), their features, and the file's hash when it was read."""
 
     path: Path
     examples: list[Any]
-    source: Features | UpcomingFeatures
+    features: Features
     sha256: str
 
     @property
-    def features(self) -> Features:
-        """All features; waits for those that are still being made."""
-        return self.source.whole() if isinstance(self.source, UpcomingFeatures) else self.source
-
-    @property
     def units(self) -> int:
-        """What batches are made of (see `Features.unit_lengths`), counted; waits for nothing."""
-        return len(self.source) if isinstance(self.source, UpcomingFeatures) else len(self.source.unit_lengths)
-
-    @property
-    def targets(self) -> Mapping[str, Column]:
-        """What training compares with; waits for nothing."""
-        return self.source.targets() if isinstance(self.source, UpcomingFeatures) else self.source.targets
+        """How many units batches are made of (see `Features.unit_lengths`)."""
+        return len(self.features.unit_lengths)
 
     def examples_of(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
-        """The examples that some units come from; waits for nothing."""
-        if isinstance(self.source, UpcomingFeatures):
-            return units
-        return self.source.example_index[self.source.rows_of(units)]
-
-    @contextmanager
-    def being_made(self, batches: Sequence[npt.NDArray[np.int64]]) -> Iterator[None]:
-        """While the block runs, features that are not there yet are made, in the order of these batches."""
-        if isinstance(self.source, UpcomingFeatures):
-            with self.source.begun(batches):
-                yield
-        else:
-            yield
+        """The examples that some units come from. Shape: (sequences of the units,)."""
+        return self.features.example_index[self.features.rows_of(units)]
 
     def facts(self) -> dict[str, Any]:
         """For the record: file, rows, hash."""
@@ -120,15 +93,11 @@ def make_splits(
     splits = {}
     text = (checkpoint.tokenizer, length)
     for role, one in read.items():
-        tell = functools.partial(_tell_cut, paths[role], len(one.examples), length)
-        kept = one.source if options.feature_cache else None
-        source: Features | UpcomingFeatures
-        if role == "train":
-            source = featurized_while_training(task, one.examples, text, source=kept, finished=tell)
-        else:
-            source = featurized(task, one.examples, text, purpose="evaluate", source=kept)
-            tell(source)
-        splits[role] = Split(paths[role], one.examples, source, one.source.sha256)
+        purpose: Purpose = "train" if role == "train" else "evaluate"
+        source = one.source if options.feature_cache else None
+        features = featurized(task, one.examples, text, purpose=purpose, source=source)
+        _tell_cut(paths[role], len(one.examples), length, features)
+        splits[role] = Split(paths[role], one.examples, features, one.source.sha256)
     return task, splits
 
 

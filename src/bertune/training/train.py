@@ -28,7 +28,7 @@ from bertune.tasks.task_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop.batches import TrainingBatches
-from bertune.training.loop.loop import batches_of_epoch, fit, steps_per_epoch
+from bertune.training.loop.loop import fit, steps_per_epoch
 from bertune.training.loop.memory import parts_that_fit
 from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.loop.randomness import seed_all
@@ -246,16 +246,15 @@ def _attempt(job: _Job, seed: int, *, resume: bool) -> Attempted:
     if options.batch_size == "auto" and not progress.step:  # a run that goes on keeps the parts it began with
         longest = int(split.features.unit_lengths.max(initial=1))
         progress.pieces = parts_that_fit(network.encoder, network.device, plan.batch_size, longest)
-    batches = TrainingBatches(split.source, device)
+    batches = TrainingBatches(split.features, device)
     # What Python decides in a user's loss, a recording would decide once for all.
     graphs = batches.recorded_updates(network, plan.batch_size) if task_file_of(task) is None else None
     parts = Parts(network, split.units, batches.make, session.loss, optimizer, check, folder, graphs=graphs)
     parts = dataclasses.replace(parts, name_rows=session.name_rows, same_answer=lambda: session.same_answer)
-    to_come = batches_of_epoch(parts, plan, progress.epoch)[progress.batch :]
-    with split.being_made(to_come), fast_float32(device):
+    with fast_float32(device):
         progress = fit(parts, plan, progress)
     folder.close()
-    chance = chance_loss(task, split.targets)
+    chance = chance_loss(task, split.features.targets)
     collapse = collapse_of(progress, plan, chance)
     return Attempted(progress, collapse, None if collapse else late_collapse_of(progress, plan, chance))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bertune import processor
 from bertune.encoder.kernels import build
 
 ROOT = Path(__file__).parents[3]
@@ -26,15 +27,15 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_change_of_any_file_compiles_anew(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = build._compiled(torch.float32)
+    compiled = build._compiled(torch.float32, processor.level())
     monkeypatch.setattr("subprocess.run", lambda *_, **__: None)
-    assert build._compiled(torch.float32) == compiled
+    assert build._compiled(torch.float32, processor.level()) == compiled
     seen = {compiled}
     files = [path for path in sources.iterdir() if path.is_file()]
     assert len(files) > 5
     for file in files:
         file.write_text(file.read_text(encoding="utf-8") + "/* changed */\n", encoding="utf-8")
-        seen.add(build._compiled(torch.float32))
+        seen.add(build._compiled(torch.float32, processor.level()))
     assert len(seen) == len(files) + 1
 
 
