@@ -15,7 +15,7 @@ from bertune.encoder import fused_layer
 from bertune.encoder.attention import Attention, Rotation, rotation_of
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import Dropout, LayerNorm, Linear, activate
+from bertune.encoder.modules import Dropout, LayerNorm, Linear, activate, on_rows
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Encoder(nn.Module):
                 x = self.norm(x)
             if keep_layers:
                 kept.append(x)
-        pooled = self._transform(self._pool(x, layout))
+        pooled = on_rows(self._transform, self._pool(x, layout))
         transform = self._transform if self.config.pooler_norm else None
         return EncoderOutput(x, pooled, tuple(kept) if keep_layers else (), transform)
 

@@ -12,6 +12,7 @@ from bertune.checkpoints.names import Rename
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
+from bertune.encoder.modules import on_rows
 from bertune.tasks.layers import LayersHead
 from bertune.tasks.task import HuggingFaceHead
 
@@ -29,7 +30,8 @@ class PooledHead(nn.Module):
 
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
         """Shape: pooled_output (sequences, hidden) → (sequences, outputs)."""
-        return F.linear(self.dropout(output.pooled_output.float()), self.weight, self.bias)
+        dropped = self.dropout(output.pooled_output.float())
+        return on_rows(lambda rows: F.linear(rows, self.weight, self.bias), dropped)
 
 
 class TokenHead(nn.Module):
