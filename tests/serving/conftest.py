@@ -13,7 +13,14 @@ from bertune.serving.options import ServeLimits
 from tests import runs
 
 ITEMS: Mapping[str, list[Any]] = {
-    "text-classification": ["the film is good", "a " * 40, ["film is bad", "the film"], {"text": "fine"}, "", "好电影 🎬"],
+    "text-classification": [
+        "the film is good",
+        "a " * 40,
+        ["film is bad", "the film"],
+        {"text": "fine"},
+        "",
+        "好电影 🎬",
+    ],
     "mrpc": [["the film is good", "the film is bad"], ["a", "b " * 60]],
     "regression": [["the film", "a film"], ["good", "bad"], ["x", "y " * 50]],
     "multi-label-classification": ["the film is good", "is the bad film", "z " * 50],

@@ -51,7 +51,9 @@ def test_rerank_orders_texts(folders: Folders, task: str) -> None:
 
 def test_info_says_what_the_model_is(client: TestClient) -> None:
     info = client.get("/info").json()
-    assert info["model_type"] == {"classifier": {"id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}}}
+    assert info["model_type"] == {
+        "classifier": {"id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}}
+    }
     assert info["max_input_length"] == 32
 
 

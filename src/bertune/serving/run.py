@@ -25,23 +25,23 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, a second one stops at once."""
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """The first signal drains, a second one stops at once. Either way the process ends with status 0."""
         if self._service.draining:
-            super().handle_exit(sig, frame)
+            self.should_exit = self.force_exit = True
             return
         self._service.draining = True
         logger.info("stopping: %d requests are being answered", self._service.in_flight)
         loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(lambda: loop.create_task(self._drain(sig, frame)))  # wakes the loop up
+        loop.call_soon_threadsafe(lambda: loop.create_task(self._drain()))  # wakes the loop up
 
-    async def _drain(self, sig: int, frame: FrameType | None) -> None:
+    async def _drain(self) -> None:
         until = time.monotonic() + self._service.limits.drain_seconds
         while self._service.in_flight and time.monotonic() < until:
             await asyncio.sleep(_POLL_SECONDS)
         if self._service.in_flight:
             logger.warning("stopping with %d requests unanswered", self._service.in_flight)
-        super().handle_exit(sig, frame)
+        self.should_exit = True
 
     async def startup(self, sockets: list["object"] | None = None) -> None:  # type: ignore[override]
         """Listen, then say where."""
