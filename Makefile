@@ -8,7 +8,7 @@ SAMPLES := src/bertune/samples
 JOBS ?= 2
 SECONDS ?= 20
 
-.PHONY: help install demo test lint format test-slow test-cuda test-tensorflow torture fuzz benchmark clean
+.PHONY: help install demo serve test lint format test-slow test-wheel wheel test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -38,6 +38,10 @@ demo: $(VENV)/.installed ## fine-tune minilm on the sample support messages, eva
 	$(BIN)/bertune evaluate --model out/demo --data $(SAMPLES)/intents/dev.csv
 	$(BIN)/bertune predict --model out/demo --input $(SAMPLES)/intents/to_predict.csv
 
+serve: $(VENV)/.installed ## serve the demo's model on http://127.0.0.1:8000 (run make demo first)
+	$(PIP) -e '.[serve]'
+	$(BIN)/bertune serve --model out/demo
+
 test: lint ## style, types and all fast tests; BERTUNE_SHARED=FOLDER adds the comparisons with recorded outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -rs
 
@@ -59,6 +63,16 @@ $(VENV)-tensorflow/.installed:
 test-tensorflow: $(VENV)/.installed-tests $(VENV)-tensorflow/.installed ## TensorFlow (its own environment, 1.6 GB) reads what convert --format google writes
 	BERTUNE_TENSORFLOW=$(VENV)-tensorflow/bin/python $(BIN)/python -m pytest -q -rs tests/tensorflow_formats/test_tensorflow.py
 
+$(VENV)/.installed-release: $(VENV)/.installed-tests
+	$(PIP) -e '.[release]'
+	touch $@
+
+wheel: $(VENV)/.installed-release ## dist/: a source distribution, and a wheel that carries the CPU kernels compiled
+	$(BIN)/python -m tools.wheel
+
+test-wheel: $(VENV)/.installed-release ## the wheel in an environment of its own, without a compiler
+	$(BIN)/python -m pytest -q -m slow -rs tests/test_wheel.py
+
 test-cuda: $(VENV)/.installed-tests ## tests that need a GPU
 	$(BIN)/python -m pytest -q -m cuda tests/cuda -rs
 
@@ -78,4 +92,4 @@ benchmark: $(VENV)/.installed-benchmarks ## the short set of measurements beside
 	$(BIN)/python -m benchmarks.startup
 
 clean: ## remove the virtual environment and outputs
-	rm -rf $(VENV) $(VENV)-tensorflow out build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-tensorflow out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

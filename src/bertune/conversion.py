@@ -15,11 +15,11 @@ from bertune.checkpoints import google, huggingface
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.google_config import config_from_bert_json, config_to_bert_json
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
-from bertune.checkpoints.source import NOTHING_BESIDE, Beside, Checkpoint, build_encoder, open_checkpoint
+from bertune.checkpoints.source import NO_OPTIONS, Checkpoint, SourceOptions, build_encoder, open_checkpoint
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _GOOGLE_HEADS = {"ForSequenceClassification": "text-classification", "ForQuestio
 """Google's head for what our tasks are called in Hugging Face's architectures."""
 
 
-def convert(source: str, folder: Path, *, layout: str = "huggingface", beside: Beside = NOTHING_BESIDE) -> None:
+def convert(source: str, folder: Path, *, layout: str = "huggingface", options: SourceOptions = NO_OPTIONS) -> None:
     """Write the encoder of `source` and its vocabulary into a new folder; written beside and renamed.
 
     Args:
@@ -37,13 +37,13 @@ def convert(source: str, folder: Path, *, layout: str = "huggingface", beside: B
         folder: must not exist, or be empty.
         layout: `huggingface` (config.json, model.safetensors, tokenizer files) or `google` (bert_model.ckpt,
             bert_config.json, vocab.txt).
-        beside: files that a Google checkpoint lacks.
+        options: what the source does not say itself.
 
     Raises:
         InputError: an unreadable source, or a folder that holds something.
     """
     _check_new(folder)
-    with open_checkpoint(source, beside=beside) as checkpoint:
+    with open_checkpoint(source, options=options) as checkpoint:
         encoder, report = build_encoder(checkpoint)
         logger.info("%s", report)
         config = encoder.config
@@ -115,22 +115,23 @@ class Finetuned:
     max_seq_length: int | None = None
 
 
-def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, beside: Beside = NOTHING_BESIDE) -> None:
+def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, options: SourceOptions = NO_OPTIONS) -> None:
     """Write a fine-tuned checkpoint, head included, as a model folder that predicts, evaluates and trains on.
 
     Args:
         source: a checkpoint of google-research/bert as run_classifier or run_squad leaves it, or a Hugging Face model.
         folder: must not exist, or be empty.
         facts: task and labels.
-        beside: files that a Google checkpoint lacks; run_classifier and run_squad copy neither to their output.
+        options: what the source does not say itself.
 
     Raises:
         InputError: an unreadable source, no head of this task in it, labels that do not fit the head.
     """
-    from bertune.model.use import Making, save_model
+    from bertune.model.provenance import Making
+    from bertune.model.use import save_model
 
     _check_new(folder)
-    with open_checkpoint(source, beside=beside) as checkpoint:
+    with open_checkpoint(source, options=options) as checkpoint:
         encoder, report = build_encoder(checkpoint)
         logger.info("%s", report)
         task = _with_facts(facts, checkpoint)
@@ -151,7 +152,7 @@ def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, beside: Be
 
 def _with_facts(facts: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
     """The task as if it had learnt what the user, or else the checkpoint, says."""
-    from bertune.tasks.heads import labels_of
+    from bertune.tasks.shared.huggingface import labels_of
 
     state = facts.task.to_json()
     if "labels" in state:

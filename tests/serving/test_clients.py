@@ -65,7 +65,9 @@ def test_huggingface_inference_client(folders: Folders) -> None:
         ]
 
         item = {"question": "is the film", "context": "film is bad, the film"}
-        answer = InferenceClient(model=f"{url}/models/question-answering").question_answering(**item)
+        answer = InferenceClient(model=f"{url}/models/question-answering").question_answering(
+            question=item["question"], context=item["context"]
+        )
         wanted = predicted(folders("question-answering"), [item])[0]
         one = answer[0] if isinstance(answer, list) else answer
         assert (one.answer, one.start, one.end) == (wanted["answer"], wanted["start"], wanted["end"])

@@ -1,7 +1,5 @@
 """The small parts of an encoder. Matrices may be kept in half precision; vectors (biases, norms) stay in float32."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -74,9 +72,14 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: any → the same."""
-        if not self.training or self.p == 0:
-            return x
-        return calls.differentiable_dropout(x, self.p) if calls.available(x) else F.dropout(x, self.p)
+        return dropout(x, self.p) if self.training else x
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Elements of x dropped with probability p, the rest scaled by 1 / (1 - p). Shape: any → the same."""
+    if p == 0:
+        return x
+    return calls.differentiable_dropout(x, p) if calls.available(x) else F.dropout(x, p)
 
 
 def activate(x: Tensor, activation: str) -> Tensor:
@@ -88,14 +91,3 @@ def activate(x: Tensor, activation: str) -> Tensor:
     if activation == "relu":
         return F.relu(x)
     return torch.tanh(x) if activation == "tanh" else x
-
-
-def on_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a function to rows so that a row's result does not depend on how many others there are.
-
-    In prediction a single row is computed as one of two: matrix libraries multiply one row by another routine, whose
-    sums are rounded otherwise. Shape: (rows, width) → (rows, …).
-    """
-    if x.shape[0] != 1 or torch.is_grad_enabled():
-        return function(x)
-    return function(x.expand(2, -1))[:1]

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints import google
-from bertune.checkpoints.google_config import casing_from_name, read_bert_config
+from bertune.checkpoints.google_config import read_bert_config
 from bertune.checkpoints.names import Rename, for_layers, to_ours
 from bertune.checkpoints.source import open_checkpoint
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.inference.network import Network
 from bertune.options import option
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
+from bertune.tokenization.casing import casing_from_names
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def casing_problems(checkpoint: str | None, lower: bool) -> list[str]:
     if known is not None and known != lower:
         kind = "lower-cased" if known else "cased"
         return [f"--do_lower_case={lower}: {name} is a {kind} checkpoint; pass --do_lower_case={known}"]
-    told = casing_from_name(name)
+    told = casing_from_names([name]).lower
     if known is None and told is not None and told != lower:
         logger.warning("--do_lower_case=%s, but %s sounds like a checkpoint for %s", lower, name, told)
     return []

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.features import Column, Features
-from bertune.hardware import fast_float32
-from bertune.inference.network import infer
+from bertune.encoder.float32_route import fast_float32
+from bertune.inference.evaluation import infer
 from bertune.model.use import Model
 from bertune.ragged import Ragged
 
@@ -44,6 +44,7 @@ class Engine:
         """The logits of several features in one go, one list each; a sequence's are the same in any company."""
         together = concatenated(groups) if len(groups) > 1 else groups[0]
         with fast_float32(self.model.network.device):
+            self.model.check_int8(groups[0])  # of the first batch alone, which is the sample item's
             rows = infer(self.model.network, together).logits
         found, start = [], 0
         for group in groups:

@@ -26,6 +26,7 @@ from bertune.files.json_files import read_json
 from bertune.files.text_files import small_file
 from bertune.ragged import IntArray, Ragged
 from bertune.tokenization.special_tokens import SpecialTokens, find_special
+from bertune.tokenization.vocabulary_files import vocabulary_lines
 
 _LONGEST_WORD = 200  # characters that Google's code still takes apart; a longer word is [UNK]
 _MOST_IDS = 1 << 24  # some thirty times the largest vocabulary in use; a table of all ids is made
@@ -329,10 +330,10 @@ def _checked(text: object, index: int) -> str:
 
 def _read_vocab(file: Path) -> dict[str, int]:
     try:
-        lines = small_file(file).decode("utf-8-sig").split("\n")
+        lines = vocabulary_lines(small_file(file).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as a vocabulary, one token a line in UTF-8: {error}") from error
-    vocab = {line.strip(): index for index, line in enumerate(lines if lines[-1] else lines[:-1])}
+    vocab = {line.strip(): index for index, line in enumerate(lines)}
     missing = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in vocab]
     if missing:
         raise InputError(f"{file}: lacks {', '.join(missing)}; a BERT vocabulary holds [CLS], [SEP] and [UNK]")

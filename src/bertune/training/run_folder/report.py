@@ -11,38 +11,38 @@ from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.files.yaml_files import read_yaml, write_yaml
-from bertune.model.facts import RECORD_KEY
+from bertune.model.provenance import RECORD_KEY
 from bertune.progress import table_of
-from bertune.training.loop.state import Progress
-from bertune.training.run_folder.errors import writing
-from bertune.training.runs.restarts import Tries
+from bertune.training.loop.state import TrainState
+from bertune.training.run_folder.errors import disk_errors
+from bertune.training.runs.restarts import Restarts
 
 Scores = Mapping[str, float]
 
 
-def metrics_of(progress: Progress) -> dict[str, float]:
+def metrics_of(state: TrainState) -> dict[str, float]:
     """The best model's metrics and the run's speed."""
-    metrics = dict(progress.best_metrics)
+    metrics = dict(state.best_metrics)
     speed = metrics.pop("examples_per_second", None)
     metrics |= {
-        "train_examples_per_second": progress.examples / max(progress.seconds, 1e-9),
-        "train_seconds": progress.seconds,
+        "train_examples_per_second": state.examples / max(state.seconds, 1e-9),
+        "train_seconds": state.seconds,
     }
     if speed is not None:
         metrics["eval_examples_per_second"] = speed
     return metrics
 
 
-def record_of(tries: Tries, facts: Mapping[str, Any]) -> dict[str, Any]:
+def record_of(tries: Restarts, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of the start, and what came of it."""
-    progress = tries.last.progress
+    state = tries.last.state
     return {
         **facts,
-        "seed": progress.seed,
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "skipped_updates": progress.skipped,
-        "wall_seconds": round(progress.wall_seconds, 3),
+        "seed": state.seed,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "skipped_updates": state.skipped,
+        "wall_seconds": round(state.wall_seconds, 3),
         "collapse": tries.last.collapse,
         "late_collapse": tries.last.late,
         "given_up": tries.given_up,
@@ -51,7 +51,7 @@ def record_of(tries: Tries, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_metrics(folder: Path, metrics: Scores, record: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     """metrics.json: figures at its top, beside them `record`, and what `more` holds; the record in run.yaml too."""
-    with writing(folder / "metrics.json", 0):
+    with disk_errors(folder / "metrics.json", 0):
         write_text(folder / "metrics.json", json.dumps({**metrics, **more, RECORD_KEY: record}, indent=2) + "\n")
         write_yaml(folder / "run.yaml", read_yaml(folder / "run.yaml") | {RECORD_KEY: dict(record)})
 
