@@ -19,7 +19,7 @@ from bertune.checkpoints.source import NO_OPTIONS, Checkpoint, SourceOptions, bu
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, options: S
 
 def _with_facts(facts: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
     """The task as if it had learnt what the user, or else the checkpoint, says."""
-    from bertune.tasks.heads import labels_of
+    from bertune.tasks.shared.huggingface import labels_of
 
     state = facts.task.to_json()
     if "labels" in state:

@@ -1,8 +1,5 @@
 """Which device computes, and in which numbers."""
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 
 from bertune import processor
@@ -55,25 +52,6 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     native = processor.features() & {"avx512_bf16", "amx_bf16", "bf16"}
     return torch.bfloat16 if device.type == "cpu" and native else torch.float32
-
-
-@contextlib.contextmanager
-def fast_float32(device: torch.device) -> Iterator[None]:
-    """Route float32 products to oneDNN inside the block, where that keeps full float32.
-
-    On x86 CPUs with AVX-512 but without AMX the setting that permits bfloat16 products changes the route alone: oneDNN
-    has no such kernel there and multiplies in float32, twice as fast as the default on AMD. Elsewhere nothing changes.
-    """
-    features = processor.features()
-    if device.type != "cpu" or "avx512bw" not in features or any(name.startswith("amx") for name in features):
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def prepare_process(device: torch.device) -> None:

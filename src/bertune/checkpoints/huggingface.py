@@ -21,7 +21,7 @@ from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.families.family import ACTIVATIONS, Family, activation_of, must_be, respelled
 from bertune.checkpoints.family_evidence import family_named_by
 from bertune.checkpoints.google_files import is_google_checkpoint
-from bertune.checkpoints.names import Rename, for_layers
+from bertune.checkpoints.names import KIND, Rename, for_layers
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.files.json_files import read_json
@@ -284,11 +284,6 @@ def _renamed(name: Rename, change: Callable[[str], str]) -> Rename:
     return dataclasses.replace(name, theirs=tuple(change(their) for their in name.theirs))
 
 
-KIND = "bertune_head"
-"""Key of config.json for a head on several layers, whose tensors `head.…` stand beside an encoder for `AutoModel`.
-
-Its values are those of `architectures` without the family's name (`ForQuestionAnswering`), and `Embedding`.
-"""
 _HEADS = {
     "text-classification": ("classifier.",),
     "question-answering": ("qa_outputs.",),

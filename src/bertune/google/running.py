@@ -23,7 +23,7 @@ from bertune.inference.network import Network
 from bertune.model.provenance import Making
 from bertune.model.use import save_model
 from bertune.options import DEVICES, PRECISIONS, option
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.loop.memory import is_out_of_memory
 from bertune.training.loop.signals import watched

@@ -19,7 +19,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.inference.network import Network
 from bertune.options import option
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.tokenization.casing import casing_from_names
 from bertune.tokenization.tokenizer import Tokenizer

@@ -19,23 +19,27 @@ import bertune
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
-from bertune.data.features import Batch, Features
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.data.prefetch import in_chunks
 from bertune.data.rows import file_sha256
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
+from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import SAVED, finish_publishing, publish
 from bertune.files.json_files import read_json
-from bertune.hardware import choose_device, choose_dtype, fast_float32, leaves_host_free, prepare_process
-from bertune.inference.network import Network, infer
+from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.model.card import model_card
 from bertune.model.provenance import Making, versions
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
+from bertune.tasks.registry import task_from_json, task_to_json
+from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -123,12 +127,10 @@ class Model:
         Raises:
             InputError: a text without [MASK], a model for another task, an impossible `top_k`.
         """
-        from bertune.tasks.pretraining import Pretraining
-
-        if not isinstance(self.task, Pretraining):
+        if not isinstance(self.task, FillsMasks):
             raise InputError(f"fill_mask: this model's task is {self.task.name}; it takes one of `bertune pretrain`")
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
-        return task.candidates(text, replace(self, task=task).predict([text])[0])
+        return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
     def evaluate(self, path: str | Path, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.
@@ -262,14 +264,28 @@ def load(
     network.encoder.set_compute_dtype(choose_dtype("auto" if precision == "int8" else precision, target))
     network.to(target).eval()
     model = Model(network, task, Tokenizer.from_folder(folder), max_seq_length, record)
-    if precision == "int8":
+    if precision == "int8" and _takes_int8(network, target):
         model.reference = copy.deepcopy(network)
         int8.quantize(network.encoder, target)
     elif target.type == "cpu":
-        network.encoder.pack()
+        pack_for_prediction(network.encoder, target)
     elif task_file_of(task) is None:  # what Python decides in a user's head, a recording would decide once for all
         network.record()
     return model
+
+
+def _takes_int8(network: Network, device: torch.device) -> bool:
+    """Whether `--precision int8` computes in 8 bits; said where it does not, or does without VNNI."""
+    if device.type != "cpu" or int8.has_dot_products() or not int8.supported():
+        return True  # where it cannot, `int8.quantize` says why
+    full = str(network.encoder.compute_dtype).removeprefix("torch.")
+    if int8.is_faster(network.encoder.pooler):
+        logger.info("--precision int8: this CPU has no 8-bit dot products (VNNI), but 8 bits are faster than %s", full)
+        return True
+    logger.warning(
+        "--precision int8: this CPU has no 8-bit dot products (VNNI), and 8 bits are not faster; predicting in %s", full
+    )
+    return False
 
 
 def _read_record(path: Path, trust_task_file: str | Path | None) -> tuple[dict[str, Any], Task[Any], int]:

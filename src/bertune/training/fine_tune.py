@@ -16,7 +16,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.errors import InputError
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
@@ -26,7 +26,7 @@ from bertune.model.provenance import RECORD_KEY, Making, facts
 from bertune.model.use import evaluate, save_model
 from bertune.options import AdamWOptions
 from bertune.progress import console
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.user_files import task_file_of
 from bertune.training.config import train_config
 from bertune.training.launch import Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers

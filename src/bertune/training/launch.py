@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
-from bertune.data.features import Batch
-from bertune.hardware import fast_float32, prepare_process
+from bertune.data.packing import Batch
+from bertune.encoder.float32_route import fast_float32, training_route
+from bertune.hardware import prepare_process
 from bertune.inference.network import BatchLoss, Network
 from bertune.options import AdamWOptions
 from bertune.training.loop.loop import fit
@@ -187,7 +188,8 @@ def launch(
         order=job.order,
         graphs=batches.recorded_updates(network, config.batch_size) if job.recordable else None,
     )
-    with fast_float32(device):
+    state.float32_route = training_route(device, state.float32_route)
+    with fast_float32(device, state.float32_route):
         hooks.begun()
         state = fit(setup, config, state)
     output.close()

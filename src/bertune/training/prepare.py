@@ -17,7 +17,7 @@ from bertune.errors import InputError, Problems
 from bertune.model.provenance import encoder_sha256
 from bertune.model.use import read_hashed
 from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.task import Purpose, Task
+from bertune.tasks.protocol import Purpose, Task
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.options import TrainOptions
 

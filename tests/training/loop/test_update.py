@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertune.data.features import IGNORED, Batch
+from bertune.data.features import IGNORED
+from bertune.data.packing import Batch
 from bertune.errors import FaultError
 from bertune.inference.network import BatchLoss
-from bertune.tasks.losses import cross_entropy
 from bertune.tasks.options import LossOptions
+from bertune.tasks.shared.losses import cross_entropy
 from bertune.training.loop.state import TrainingSetup, TrainState
 from bertune.training.loop.update import update
 from tests.training import small_run

@@ -12,9 +12,6 @@ from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 
-# Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
-from bertune.tasks.options import layers_option as layers_option  # noqa: PLC0414
-
 
 class LayerMix(nn.Module):
     """One vector for every token out of several layers', in float32. A head that has one needs `needs_layers = True`.

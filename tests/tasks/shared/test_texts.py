@@ -13,12 +13,11 @@ import bertune
 from bertune.cli.arguments import parse
 from bertune.conformance import tiny_encoder
 from bertune.errors import InputError
-from bertune.inference.network import infer
-from bertune.tasks.names import TASKS
+from bertune.inference.evaluation import infer
+from bertune.tasks.registry import TASKS, new_task, task_kind
+from bertune.tasks.shared.texts import by_example, text_features
 from bertune.tasks.squad.reading import Answer
-from bertune.tasks.task import new_task, task_kind
 from bertune.tasks.text_classification import TextExample
-from bertune.tasks.texts import by_example, text_features
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.train import train
 from tests.conformance import SAMPLES, Case, each_check

@@ -10,10 +10,7 @@ from bertune.data.features import Column, Features, cut_pair, join_pair
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
 from bertune.ragged import Ragged
-
-# Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
-from bertune.tasks.options import long_text_option as long_text_option  # noqa: PLC0414
-from bertune.tasks.task import Logits
+from bertune.tasks.protocol import Logits
 from bertune.tokenization.special_tokens import SpecialTokens
 from bertune.tokenization.tokenizer import Tokenizer
 

@@ -1,4 +1,4 @@
-"""Outcomes of predictions: the same metrics as the task's own, for every weighting of the rows."""
+"""Row metrics: the same figures as the task's own metrics, for every weighting of the rows."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,10 @@ import pytest
 
 from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.subsets import of_examples
-from bertune.evaluation.outcomes import judge_of
-from bertune.inference.network import Network, infer
-from bertune.tasks.task import Task, new_task
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
 from tests.conformance import SAMPLES
 from tests.tiny import write_rows
 
@@ -53,12 +54,11 @@ def answered(name: str, file: str, folder: Path) -> tuple[Task[Any], list[Any], 
 
 
 @pytest.mark.parametrize(("name", "file"), TASKS)
-def test_the_task_and_its_judge_agree(name: str, file: str, tmp_path: Path) -> None:
+def test_metrics_of_the_whole_are_those_of_its_rows(name: str, file: str, tmp_path: Path) -> None:
     task, examples, features, logits, predictions = answered(name, file, tmp_path)
-    judge = judge_of(task)
-    assert judge is not None
-    outcomes = judge(task, examples, predictions)
-    once = outcomes.values()
+    outcomes = task.row_metrics(examples, predictions)
+    assert outcomes is not None
+    once = outcomes.metrics()
     expected = task.metrics(logits, features, examples)
     left_out = {"accuracy"} if name == "token-classification" else {key for key in expected if "best_" in key}
     left_out |= {key for key in expected if key.endswith("total")}
@@ -70,7 +70,7 @@ def test_the_task_and_its_judge_agree(name: str, file: str, tmp_path: Path) -> N
     part, rows = of_examples(features, drawn)
     expected = task.metrics([logits[row] for row in rows], part, [examples[i] for i in drawn])
     weights = np.bincount(drawn, minlength=len(examples))[None].astype(float)
-    found = {key: float(metric(weights)[0]) for key, metric in outcomes.metrics.items()}
+    found = {key: float(outcomes.metric(key, weights)[0]) for key in once}
     same = found.keys() & expected.keys()
     assert len(same) >= 1
     assert {key: found[key] for key in same} == pytest.approx({key: expected[key] for key in same}, abs=1e-5)

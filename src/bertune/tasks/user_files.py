@@ -5,15 +5,20 @@ import hashlib
 import inspect
 import sys
 import traceback
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from bertune.errors import InputError, Problems
-from bertune.tasks.defaults import OPTIONAL, complete
-from bertune.tasks.task import Task
+from bertune.tasks.base import OPTIONAL, BaseTask
+from bertune.tasks.protocol import Task
 
+ClassT = TypeVar("ClassT", bound=type)
+
+_MEASURES = ("metrics", "row_metrics")
+"""One of these is enough."""
 _VALUES = ("name", "options", "metric", "defaults")
 
 
@@ -58,7 +63,20 @@ def class_in_file(name: str, *, sha256: str | None = None) -> tuple[str, Any]:
     missing = Problems(limit=50)
     missing.extend(f"{path}, class {attribute}: {message}" for message in unfit(kind))
     missing.raise_if_any()
-    return f"{path.name}:{attribute}", complete(kind)
+    made = complete(kind)
+    setattr(module, attribute, made)  # so that pickle finds by its name what instances are made of
+    return f"{path.name}:{attribute}", made
+
+
+def complete(kind: ClassT) -> ClassT:
+    """A task class with `BaseTask` behind it, where it does not inherit from that already.
+
+    Task files from before there was a base class have none; some of them call this as a decorator.
+    """
+    if issubclass(kind, BaseTask):
+        return kind
+    parts = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return cast(ClassT, types.new_class(kind.__name__, (kind, BaseTask), exec_body=lambda body: body.update(parts)))
 
 
 def _run(path: Path, sha256: str | None) -> ModuleType:
@@ -118,6 +136,9 @@ def unfit(kind: type[Any]) -> list[str]:
             found.append(f"{name} must be a method {name}({', '.join(asked)})")
         elif _refuses(part, wanted):
             found.append(f"{name} must take ({', '.join(asked)}), by these names")
+    if not any(hasattr(kind, name) and getattr(kind, name) is not getattr(BaseTask, name) for name in _MEASURES):
+        either = "metrics(logits, features, examples), or row_metrics(examples, predictions)"
+        found.append(f"lacks the method {either}: {_about('metrics')}")
     return found + _unfit_options(getattr(kind, "Options", None))
 
 

@@ -18,16 +18,10 @@ from bertune.cli.arguments import parse
 from bertune.data.features import IGNORED
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.tasks.losses import (
-    balanced_weights,
-    binary_cross_entropy,
-    class_weights,
-    cross_entropy,
-    grouped_cross_entropy,
-    mean_of_runs,
-)
-from bertune.tasks.options import FocusOptions, LossOptions
-from bertune.tasks.task import new_task
+from bertune.tasks.options import FocalLossOptions, LossOptions
+from bertune.tasks.registry import new_task
+from bertune.tasks.shared.class_weights import balanced_weights, class_weights
+from bertune.tasks.shared.losses import binary_cross_entropy, cross_entropy, grouped_cross_entropy, mean_of_runs
 from tests.tiny import LEARNING, refused, train, write_rows
 
 LOGITS = torch.tensor([[1.0, -0.5, 0.2], [0.1, 2.0, -1.0], [0.0, 0.3, 0.1], [3.0, -3.0, 0.0]])
@@ -91,7 +85,7 @@ def test_impossible_numbers(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"focal_gamma": 2.0}])
 def test_groups_are_classes_where_all_are_of_one_size(options: dict[str, float]) -> None:
-    logits, target, chosen = torch.randn(5, 4), torch.tensor([0, 3, 1, 1, 2]), FocusOptions(**options)
+    logits, target, chosen = torch.randn(5, 4), torch.tensor([0, 3, 1, 1, 2]), FocalLossOptions(**options)
     right = F.one_hot(target, 4).flatten()
     total, count = grouped_cross_entropy(logits.flatten(), right, torch.arange(5).repeat_interleave(4), chosen)
     expected, number = cross_entropy(logits, target, chosen)

@@ -1,87 +1,21 @@
-"""Losses for uneven classes and for examples of uneven difficulty: weights, label smoothing, focal loss.
+"""Losses for uneven classes and for examples of uneven difficulty: class weights, label smoothing, focal loss.
 
 Every loss here gives the sum of its terms and the number to divide it by. Windows of one long text are terms of their
 own where the task says nothing else.
 """
 
-import math
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bertune.data.features import IGNORED
-from bertune.errors import InputError, Problems
-
-# Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
-from bertune.tasks.options import FocusOptions as FocusOptions  # noqa: PLC0414
-from bertune.tasks.options import LossOptions as LossOptions  # noqa: PLC0414
-
-
-def class_weights(
-    said: Sequence[str] | None, labels: Sequence[str], balanced: Callable[[], tuple[float, ...]]
-) -> tuple[float, ...]:
-    """A weight for every label as `--class-weights` says; none at all where nothing is said.
-
-    Args:
-        said: the option.
-        labels: in the order of the logits.
-        balanced: the weights that `balanced` stands for, from the training data.
-
-    Raises:
-        InputError: a label that there is none of, weights that are no positive numbers or too few or many.
-    """
-    if not said:
-        return ()
-    if list(said) == ["balanced"]:
-        return balanced()
-    in_order = all(_is_number(part) for part in said)
-    known, problems = f"labels in their order: {', '.join(labels)}", Problems()
-    if in_order and len(said) != len(labels):
-        raise InputError(f"--class-weights: {len(said)} numbers for {len(labels)} {known}")
-    weights: dict[str, float] = {}
-    pairs = zip(labels, said, strict=True) if in_order else (_label_and_weight(part) for part in said)
-    for label, number in pairs:
-        weight = float(number) if _is_number(number) else math.nan
-        if not 0 < weight < math.inf:
-            problems.add(f"--class-weights {label}={number}: expected balanced, or LABEL=WEIGHT with a number above 0")
-        elif label not in labels:
-            problems.add(f"--class-weights {label}={number}: no such label; {known}")
-        elif label in weights:
-            problems.add(f"--class-weights {label}={number}: the label has the weight {weights[label]:g} already")
-        weights[label] = weight
-    problems.raise_if_any()
-    return tuple(weights.get(label, 1.0) for label in labels)
-
-
-def _label_and_weight(part: str) -> tuple[str, str]:
-    """`label=weight`; a label may hold = itself."""
-    label, equals, weight = part.rpartition("=")
-    return (label, weight) if equals else (part, "")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def balanced_weights(found: Iterable[Hashable], classes: Sequence[Hashable]) -> tuple[float, ...]:
-    """Weights inversely proportional to how often a class occurs, 1 on average over the examples.
-
-    A class that never occurs has weight 1. Source: scikit-learn's `class_weight="balanced"`.
-    """
-    counts = Counter(found)
-    total, present = counts.total(), sum(counts[one] > 0 for one in classes)
-    return tuple(total / (present * counts[one]) if counts[one] else 1.0 for one in classes)
+from bertune.tasks.options import FocalLossOptions
 
 
 def cross_entropy(
-    logits: Tensor, target: Tensor, options: FocusOptions, weights: Sequence[float] = ()
+    logits: Tensor, target: Tensor, options: FocalLossOptions, weights: Sequence[float] = ()
 ) -> tuple[Tensor, Tensor]:
     """Softmax cross-entropy and what to divide it by: the sum of the targets' weights, as PyTorch's mean does.
 
@@ -110,13 +44,18 @@ def cross_entropy(
 
 
 def _beside(numbers: Sequence[float], tensor: Tensor) -> Tensor:
-    """Numbers as a tensor of another's type and device; filled in there, for a copy from the host would wait."""
+    """Numbers as a tensor of another's type and device; filled in there, for a copy from the host would wait.
+
+    Shape: (numbers,).
+    """
     if tensor.is_cuda:
         return torch.cat([tensor.new_full((1,), number) for number in numbers])
     return torch.tensor(numbers, dtype=tensor.dtype, device=tensor.device)
 
 
-def grouped_cross_entropy(scores: Tensor, right: Tensor, group: Tensor, options: FocusOptions) -> tuple[Tensor, Tensor]:
+def grouped_cross_entropy(
+    scores: Tensor, right: Tensor, group: Tensor, options: FocalLossOptions
+) -> tuple[Tensor, Tensor]:
     """Softmax cross-entropy within groups of any size, one term a group; smoothing and focus as in `cross_entropy`.
 
     Args:
@@ -136,7 +75,7 @@ def grouped_cross_entropy(scores: Tensor, right: Tensor, group: Tensor, options:
 
 
 def binary_cross_entropy(
-    logits: Tensor, target: Tensor, options: FocusOptions, positive_weights: Sequence[float] = ()
+    logits: Tensor, target: Tensor, options: FocalLossOptions, positive_weights: Sequence[float] = ()
 ) -> tuple[Tensor, Tensor]:
     """Sigmoid cross-entropy of every label, and the number of its terms; smoothing and focus as in `cross_entropy`.
 
@@ -168,18 +107,50 @@ def mean_of_runs(values: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     return first, totals / sizes.view(-1, *[1] * (values.ndim - 1)).to(values.dtype)
 
 
+def squared_error(values: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors and the number of them. Shape: (n,) each."""
+    return F.mse_loss(values, target, reduction="sum"), torch.tensor(target.numel())
+
+
+def in_batch_cross_entropy(logits: Tensor, targets: Mapping[str, Tensor], scale: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of finding each first text's own second text among the batch's second texts and negatives.
+
+    Texts equal to a first text's own second one are no negatives for it.
+
+    Args:
+        logits: a vector of every sequence; windows of one text are averaged. Shape: (sequences, width).
+        targets: `place`, `role` and `text`, as `Embedding.featurize` explains them. Shape: (sequences,) each.
+        scale: factor on cosines before the softmax.
+
+    Source: Henderson et al., 2017, "Efficient natural language response suggestion for Smart Reply".
+    """
+    starts, vectors = mean_of_runs(logits, targets["place"])
+    vectors = F.normalize(vectors, dim=1)
+    role, text = targets["role"][starts], targets["text"][starts]
+    seconds = text[role == 1]
+    found = torch.cat([seconds, text[role == 2]])
+    own = torch.arange(len(seconds), device=logits.device)
+    same = seconds[:, None] == found
+    same[own, own] = False
+    candidates = torch.cat([vectors[role == 1], vectors[role == 2]])
+    cosines = (vectors[role == 0] @ candidates.t()).masked_fill(same, -torch.inf) * scale
+    return F.cross_entropy(cosines, own, reduction="sum"), torch.tensor(len(own))
+
+
 def _sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """The sum of every group. Shape: values and group (n,) → (groups,)."""
     return values.new_zeros(groups).index_add(0, group, values)
 
 
-def _smoothed(terms: Tensor, spread: Tensor, options: FocusOptions) -> Tensor:
+def _smoothed(terms: Tensor, spread: Tensor, options: FocalLossOptions) -> Tensor:
+    """Label smoothing between the target's terms and the mean over all classes. Shape: (n,) each."""
     if not options.label_smoothing:
         return terms
     return (1 - options.label_smoothing) * terms + options.label_smoothing * spread
 
 
-def _focus(own: Tensor, options: FocusOptions) -> Tensor | float:
-    """By what focal loss multiplies terms. own: logarithms of the targets' probabilities."""
+def _focus(own: Tensor, options: FocalLossOptions) -> Tensor | float:
+    """By what focal loss multiplies terms. own: logarithms of the targets' probabilities. Shape: (n, …) → the same."""
     if not options.focal_gamma:
         return 1.0
     # The bound keeps the gradient of a power below 1 finite where the probability is 1.

@@ -1,7 +1,9 @@
 """Tasks from a user's file: run only when asked for, told whole what they lack; the guide as it stands."""
 
+import importlib
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -18,8 +20,10 @@ from bertune.checkpoints.inspection import describe
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.options import option
-from bertune.tasks.defaults import complete
-from bertune.tasks.task import new_task
+from bertune.tasks.old_paths import HOMES
+from bertune.tasks.protocol import Defaults
+from bertune.tasks.registry import new_task
+from bertune.tasks.user_files import complete
 from tests.conformance import SAMPLES
 from tests.tiny import done, refused, write_encoder
 
@@ -252,7 +256,7 @@ def test_every_missing_piece_is_named(task_file: Make) -> None:
         "lacks the method featurize(examples, tokenizer, max_seq_length, purpose): Tokenized",
         "lacks the method new_head(config)",
         "decode must be a method decode(logits, features, examples)",
-        "lacks the method metrics(logits, features, examples)",
+        "lacks the method metrics(logits, features, examples), or row_metrics(examples, predictions): How good the",
     ):
         assert piece in told
 
@@ -299,3 +303,68 @@ def test_an_option_of_the_file_is_a_flag(ratings: Path, tmp_path: Path) -> None:
     assert new_task(f"{ratings}:Rating", {"text_column": "t"}).options.text_column == "t"
     with pytest.raises(InputError, match=r"task ratings\.py:Rating: no option textcolumn; it has: "):
         new_task(f"{ratings}:Rating", {"textcolumn": "t"})
+
+
+def old_style(text: str) -> str:
+    """The guide's task as 0.1.0 had it: without a base class, and with that version's import paths."""
+    assert "(BaseTask)" in text
+    text = text.replace("class Rating(BaseTask):", "class Rating:").replace("bertune.tasks.shared.", "bertune.tasks.")
+    return text.replace("from bertune.tasks.base import BaseTask\n", "")
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+def test_files_from_before_the_base_class_work_as_they_did(
+    decorated: bool, ratings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = old_style(ratings.read_text())
+    if decorated:
+        text = text.replace("@dataclass(frozen=True)\nclass Rating", "@complete\n@dataclass(frozen=True)\nclass Rating")
+        text = text.replace("from dataclasses", "from bertune.tasks.defaults import complete\nfrom dataclasses")
+    ratings.write_text(text)
+    write_encoder(tmp_path / "encoder")
+    done(
+        capsys, "train", "--task", f"{ratings}:Rating", "--encoder", tmp_path / "encoder", "--output", tmp_path / "out",
+        "--train", RATINGS / "train.csv", "--max-seq-length", 32, "--max-steps", 1, "--device", "cpu",
+    )  # fmt: skip
+    model = bertune.load(tmp_path / "out", trust_task_file=ratings)
+    assert set(model.predict(["a good room"])[0]) == {"stars", "scores"}
+    assert pickle.loads(pickle.dumps(model.task)) == model.task
+    assert model.task.baselines() == {}
+    assert model.task.row_metrics([], []) is None
+    assert model.task.defaults == Defaults()
+
+
+def test_a_mutable_dataclass_of_old_keeps_its_constructor(task_file: Make) -> None:
+    text = (GUIDE.read_text().split("```python\n")[1]).split("```")[0]
+    path = task_file(old_style(text).replace("@dataclass(frozen=True)\nclass Rating", "@dataclass\nclass Rating"))
+    task = new_task(f"{path}:Rating")
+    assert (task.name, task.options.text_column) == ("mine.py:Rating", None)
+
+
+def test_the_base_class_needs_a_dataclass_and_a_measure(task_file: Make) -> None:
+    path = task_file(
+        "from dataclasses import dataclass\nfrom bertune.tasks.base import BaseTask\n"
+        "class Plain(BaseTask): ...\n"
+        "@dataclass(frozen=True)\nclass Bare(BaseTask):\n    name: str\n    options: object\n    metric: str = 'f1'\n"
+        "@dataclass(frozen=True)\nclass Rows(Bare):\n    def row_metrics(self, examples, predictions): ...\n"
+    )
+    with pytest.raises(InputError, match="is no dataclass"):
+        new_task(f"{path}:Plain")
+    with pytest.raises(InputError, match=r"lacks the method metrics\(.*\), or row_metrics") as error:
+        new_task(f"{path}:Bare")
+    assert str(error.value).startswith("6 problems")
+    with pytest.raises(InputError) as error:
+        new_task(f"{path}:Rows")
+    assert "row_metrics" not in str(error.value)
+
+
+@pytest.mark.parametrize("old", sorted(HOMES))
+def test_old_paths_lead_to_the_same_things(old: str) -> None:
+    module = importlib.import_module(old)
+    for home in HOMES[old]:
+        now = importlib.import_module(f"bertune.tasks.{home}")
+        public = [name for name, thing in vars(now).items() if getattr(thing, "__module__", "") == now.__name__]
+        assert public
+        assert all(getattr(module, name) is getattr(now, name) for name in public)
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        exec(f"from {old} import nothing")

@@ -11,7 +11,8 @@ from bertune.conformance import tiny_encoder
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, pooled_head, token_head
+from bertune.tasks.shared.heads import pooled_head, token_head
+from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 
 
 @pytest.mark.parametrize("layers", ["last", "mix", "last4"])

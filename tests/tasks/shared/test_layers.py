@@ -15,8 +15,8 @@ from bertune.inference.network import Network
 from bertune.model.build import build_network
 from bertune.model.provenance import Making
 from bertune.model.use import save_model
-from bertune.tasks.layers import LayerMix
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
+from bertune.tasks.shared.layers import LayerMix
 from tests.conformance import SAMPLES, Case, each_check
 from tests.tiny import FAST, done, train
 
