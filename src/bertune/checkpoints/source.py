@@ -234,6 +234,12 @@ def build_encoder(checkpoint: Checkpoint) -> tuple[Encoder, LoadReport]:
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in Encoder(checkpoint.config).state_dict().items()}
     problems = Problems(limit=50)
+    prefix = next((found for name in missing[:1] if (found := huggingface.foreign_prefix(name, unused))), None)
+    if prefix is not None:
+        raise InputError(
+            f"{checkpoint.source}: its tensors are named {prefix}{missing[0]}, …: the program that saved them put "
+            f"{prefix!r} before all names (as DataParallel and Lightning do); rename them without it"
+        )
     problems.extend(f"{checkpoint.source}: the encoder's tensor {name!r} is missing" for name in missing)
     theirs = {name.ours: " + ".join(name.theirs) for name in checkpoint.names}
     problems.extend(

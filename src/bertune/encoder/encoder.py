@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from bertune.encoder import fused_layer
 from bertune.encoder.attention import Attention, Rotation, rotation_of
 from bertune.encoder.config import EncoderConfig
+from bertune.encoder.fused_layer import LayerNumbers, LayerWeights, Product
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Dropout, LayerNorm, Linear, activate
 
@@ -100,12 +101,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden)."""
-        raised = self.up(x)
+        up = self.up(x)  # (tokens, intermediate), with the gate (tokens, 2 x intermediate)
         if self.gated:
-            raised, gate = raised.chunk(2, dim=-1)
-            active = activate(raised, self.activation) * gate
+            up, gate = up.chunk(2, dim=-1)
+            active = activate(up, self.activation) * gate
         else:
-            active = activate(raised, self.activation)
+            active = activate(up, self.activation)
         result: Tensor = self.down(active)
         return result
 
@@ -130,18 +131,33 @@ class Layer(nn.Module):
         self, x: Tensor, layout: Layout, rotation: Rotation | None = None, *, first_only: bool = False
     ) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens."""
-        if not first_only and fused_layer.applies_to(self, x):
-            return fused_layer.run(self, x, layout)
+        if not first_only and fused_layer.applies_to(x, self.feed_forward.activation, plain=self.is_plain):
+            return fused_layer.run(x, layout, self._weights(), self._numbers(), self._products)
         residual = layout.first_tokens(x) if first_only else x
         if self.pre_norm:
             normal = self.attention_norm(x) if self.normalises_first else x
             x = residual + self.dropout(self.attention(normal, layout, rotation, first_only=first_only))
-            raised: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-            return raised
+            added: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            return added
         attended = self.attention(x, layout, rotation, first_only=first_only)
         x = self.attention_norm(residual + self.dropout(attended))
         result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return result
+
+    def _weights(self) -> LayerWeights:
+        attention, feed_forward = self.attention, self.feed_forward
+        linear = (attention.qkv, attention.output, feed_forward.up, feed_forward.down)
+        qkv, output, up, down = ((one.weight, one.bias) for one in linear)
+        norm1, norm2 = self.attention_norm, self.feed_forward_norm
+        return LayerWeights(*qkv, *output, norm1.weight, norm1.bias, *up, *down, norm2.weight, norm2.bias)
+
+    def _numbers(self) -> LayerNumbers:
+        rates = (self.dropout.p, self.attention.dropout) if self.training else (0.0, 0.0)
+        return LayerNumbers(self.attention.heads, self.feed_forward.activation, self.attention_norm.eps, *rates)
+
+    def _products(self) -> tuple[Product, ...]:
+        attention, feed_forward = self.attention, self.feed_forward
+        return attention.qkv.product, attention.output.product, feed_forward.up.product, feed_forward.down.product
 
 
 class Encoder(nn.Module):

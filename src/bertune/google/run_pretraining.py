@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune.checkpoints.google import read_vocabulary
 from bertune.data.documents import find_files
 from bertune.data.features import IGNORED
 from bertune.data.packing import Batch
@@ -44,6 +43,7 @@ from bertune.tasks.pretraining import Pretraining
 from bertune.tensorflow_formats.tfrecord import count_records, read_records
 from bertune.tokenization.casing import casing_of
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.vocabulary_files import read_vocabulary
 
 logger = logging.getLogger("bertune.google.run_pretraining")  # also when run by `python -m`
 

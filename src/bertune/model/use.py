@@ -41,6 +41,7 @@ from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
 from bertune.tasks.registry import task_from_json, task_to_json
 from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.unknown import warn_of_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,9 @@ class Model:
 
         ahead = leaves_host_free(self.network.device)
         with closing(in_chunks(tokenized, examples, CHUNK, ahead=ahead)) as chunks:
-            for chunk, features in chunks:
+            for index, (chunk, features) in enumerate(chunks):
+                if not index:
+                    warn_of_unknown(features.input_ids, self.tokenizer, "these texts")
                 with fast_float32(self.network.device):
                     self.check_int8(features)
                     logits = infer(self.network, features, batch_size=batch_size).logits

@@ -40,7 +40,6 @@ from bertune.training.loop.state import Evaluation
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import finished, metrics_of, record_of, write_metrics
-from bertune.training.runs.restarts import RestartResult, Restarts
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +112,7 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
 
     told = finished(output) if options.resume else None
     first = {f"before_{name}": value for name, value in before.items()}
-    result = Restarts(RestartResult(state), [])
-    metrics, record, more = told or (metrics_of(state) | first, record_of(result, record), {})
+    metrics, record, more = told or (metrics_of(state) | first, record_of(state, record), {})
     write_metrics(output, metrics, record, more)
     title = f"{output}: the model of step {state.best_step}"
     console.print(table_of(title + (f", best by {METRIC}" if before else ""), metrics))

@@ -113,9 +113,10 @@ def fine_tune(run: FineTuning) -> TrainResult:
         return RestartResult(state, collapse, None if collapse else late_collapse_of(state, job.config, chance))
 
     tries = train_with_restarts(output, options.seed, options.restarts, attempt, resume=options.resume)
-    state = tries.last.state
+    state, last = tries.last.state, tries.last
     before = finished(output) if options.resume else None
-    metrics, record, more = before or (metrics_of(state), record_of(tries, record), {})
+    record = record_of(state, record, collapse=last.collapse, late_collapse=last.late, given_up=tries.given_up)
+    metrics, record, more = before or (metrics_of(state), record, {})
     more = write_all(output, metrics, record, more, lambda: baselines_of(run.data) if options.baselines else {})
     title = f"{output}: the model of step {state.best_step}"
     if options.validation is not None:
