@@ -8,7 +8,7 @@ SAMPLES := src/bertune/samples
 JOBS ?= 2
 SECONDS ?= 20
 
-.PHONY: help install demo test test-isa test-arm lint format test-slow test-wheel wheel test-cuda test-tensorflow torture fuzz benchmark clean
+.PHONY: help install demo serve test test-isa test-arm lint format test-slow test-wheel wheel test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -37,6 +37,10 @@ demo: $(VENV)/.installed ## fine-tune minilm on the sample support messages, eva
 	  --output out/demo --epochs 12 --learning-rate 1e-4 --batch-size 16
 	$(BIN)/bertune evaluate --model out/demo --data $(SAMPLES)/intents/dev.csv
 	$(BIN)/bertune predict --model out/demo --input $(SAMPLES)/intents/to_predict.csv
+
+serve: $(VENV)/.installed ## serve the demo's model on http://127.0.0.1:8000 (run make demo first)
+	$(PIP) -e '.[serve]'
+	$(BIN)/bertune serve --model out/demo
 
 test: lint ## style, types and all fast tests; BERTUNE_SHARED=FOLDER adds the comparisons with recorded outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -rs
