@@ -20,7 +20,7 @@ from bertune.cuda import recorded_forwards
 from bertune.cuda.recorded_forwards import RecordedForwards, _Shape
 from bertune.cuda.recording import recorder_for
 from bertune.data.features import Column, Features
-from bertune.data.packing import Batch, pack
+from bertune.data.packing import Batch, pack, pack_with_companion
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.kernels import build
@@ -279,7 +279,7 @@ def test_weights_elsewhere_are_forgotten(change: Callable[[Network], None]) -> N
     for _ in range(3):
         found = infer(net, data).logits
     assert [one.replayed for one in tapes] == [2, 2]  # by another recorder: the memory of the first is gone
-    batch = pack(data, np.arange(1))
+    batch = pack_with_companion(data, np.arange(1))
     shape = _Shape.of(batch.layout)
     with torch.inference_mode():
         expected = net(shape.batch(shape.laid_out(batch, CPU)))
@@ -395,7 +395,7 @@ def test_no_memory_for_a_replay_gives_recordings_up(place: str, monkeypatch: pyt
     where: object = _Shape if place == "laid_out" else torch
     monkeypatch.setattr(where, place, none_left)
     forwards.bind(net.modules(), CPU)
-    assert forwards.replayed(net, pack(features([20]), np.arange(1))) is None
+    assert forwards.replayed(net, pack_with_companion(features([20]), np.arange(1))) is None
     assert forwards.recorded == 0
     monkeypatch.undo()
     for _ in range(3):

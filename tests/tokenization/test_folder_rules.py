@@ -129,6 +129,7 @@ def test_texts_that_the_vocabulary_cannot_spell_are_told(tmp_path: Path, caplog:
     whole = Ragged.from_lengths(np.array([cls, *unknown[0], sep], np.int32), np.array([5]))
     assert unknown_share(whole, ours) == pytest.approx(2 / 3)
     assert unknown_share(some, ours) == pytest.approx(1 / 5)
+    caplog.clear()
     warn_of_unknown(some, ours, "dev.tsv")
     assert not caplog.text
     warn_of_unknown(whole, ours, "train.tsv")

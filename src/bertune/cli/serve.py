@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     folders = named_folders(options.model)
     keys = () if options.api_key_file is None else read_keys(Path(options.api_key_file))
 
-    from bertune.serving.app import app
+    from bertune.serving.application import app
     from bertune.serving.run import serve
     from bertune.serving.served import Loading
 

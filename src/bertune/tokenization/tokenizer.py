@@ -195,14 +195,15 @@ class Tokenizer:
         tree = without_google_rules(tree)
         with _told(f"{file}: not a tokenizer that the tokenizers library reads"):
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
+        _check_ids(backend, file)  # before anything makes a list as long as the largest id
+        with _told(f"{file}: not a tokenizer that the tokenizers library reads"):
             add_tokens(backend, folder, config)
             tree = readable_in_texts(json.loads(backend.to_str()), structural_tokens(config))
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
             backend.no_truncation()
             backend.no_padding()
             pair = backend.encode("a", "b")
-        if (most := max(backend.get_vocab(with_added_tokens=True).values(), default=0)) >= _MOST_IDS:
-            raise InputError(f"{file}: a token has the id {most}; ids run from 0 to the vocabulary's size")
+        _check_ids(backend, file)
         exact, rules = _is_bert(tree), json.dumps(tree.get("normalizer"))
         lower = '"Lowercase"' in rules or '"lowercase": true' in rules
         if exact:
@@ -333,6 +334,16 @@ def _told(what: str) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise InputError(f"{what}: {error}") from error
+
+
+def _check_ids(backend: tokenizers.Tokenizer, file: Path) -> None:
+    """Refuse ids that no table of vectors can have.
+
+    Raises:
+        InputError: naming the largest id.
+    """
+    if (most := max(backend.get_vocab(with_added_tokens=True).values(), default=0)) >= _MOST_IDS:
+        raise InputError(f"{file}: a token has the id {most}; ids run from 0 to the vocabulary's size")
 
 
 def _checked(text: object, index: int) -> str:
