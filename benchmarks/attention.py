@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.workers import keep, machine
+from benchmarks.machine import save_result
 from bertune.encoder.kernels import build, calls
 from bertune.encoder.layout import Layout
 
@@ -112,7 +112,7 @@ def main() -> None:
                 times = [f"{found[which]:.2f}" for which in ("forward_ms", "backward_ms")]
                 table.add_row(str(size), str(length), name, *times, *errors)
     Console().print(table)
-    keep("attention", {"results": results, "machine": machine()})
+    save_result("attention", {"results": results})
 
 
 if __name__ == "__main__":

@@ -1,71 +1,146 @@
-"""What finetune.py and predict.py share: one comparison of bertune with its peer, as a table row and a JSON line."""
+"""What finetune.py and predict.py share: bertune and its peers in turn, as rows of a table and JSON lines."""
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workers import Worker, keep, machine, take_turns
+from benchmarks.machine import ISAS, describe, environment, save_result
+from benchmarks.workers import Worker, take_turns
 from benchmarks.workloads import mrpc_folder
+from bertune import processor
+from bertune.encoder import int8
+from bertune.hardware import choose_device, choose_dtype
+
+
+@dataclass(frozen=True)
+class Peer:
+    """engine: Trainer, or one of `engines.ENGINES`.  padding: within a batch (dynamic), or to 128 (max)."""
+
+    engine: str
+    precision: str
+    padding: str = "dynamic"
+
+    @property
+    def name(self) -> str:
+        """As results name it."""
+        return f"{self.engine} {self.precision}" + (", padded to 128" if self.padding == "max" else "")
+
+    def arguments(self, job: str, encoder: str, folder: str) -> list[str]:
+        """Of its worker."""
+        if self.engine == "Trainer":
+            return ["benchmarks.peer", job, encoder, folder, self.precision, self.padding]
+        return ["benchmarks.engines", self.engine, encoder, folder, self.precision]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """job: train or predict.  own: our precision.  peer: its padding and precision.  units: steps or batches a turn."""
+    """job: train or predict.  own: bertune's precision.  units: steps or batches a turn, bertune's and the peers'."""
 
     job: str
     encoder: str
     own: str
-    peer: tuple[str, str]
-    own_units: int
-    peer_units: int
+    peers: tuple[Peer, ...]
+    units: tuple[int, int]
     rounds: int = 3
 
 
-def run(comparisons: list[Comparison]) -> None:
-    """Measure all, print the table, keep the JSON lines."""
-    table = Table("job", "encoder", "bertune", "examples/s", "peer", "examples/s", "ratio", "of the limit")
+@dataclass(frozen=True)
+class Choice:
+    """What the command line asks for."""
+
+    precisions: tuple[str, ...]
+    encoders: tuple[str, ...]
+    full: bool
+    isa: str | None
+
+
+def choose(doc: str | None) -> Choice:
+    """Read the command line of a comparison."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--isa", choices=[*ISAS, *processor.LEVELS], help="hold all sides to an instruction set")
+    parser.add_argument("--encoder", choices=("minilm", "bert-base"), action="append", help="one only; both otherwise")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "int8"),
+        action="append",
+        help="bertune's; without it what the processor is best at",
+    )
+    parser.add_argument("--full", action="store_true", help="also the peers' default settings, and float32")
+    options = parser.parse_args()
+    precisions = options.precision or native_precisions(options.isa)
+    return Choice(tuple(precisions), tuple(options.encoder or ("minilm", "bert-base")), options.full, options.isa)
+
+
+def native_precisions(isa: str | None) -> list[str]:
+    """bf16 where the processor multiplies it, else fp32; int8 too where it has 8-bit products."""
+    if isa is not None:
+        return ["bf16", "int8"] if ISAS.get(isa, isa) == "x86-64-v4-bf16" else ["fp32"]
+    device = choose_device("auto")
+    best = "bf16" if choose_dtype("auto", device) == torch.bfloat16 else "fp32"
+    return [best, "int8"] if device.type == "cpu" and int8.supported() else [best]
+
+
+def run(comparisons: Sequence[Comparison], isa: str | None) -> None:
+    """Measure all, save a result for each comparison, print the table."""
+    table = Table("job", "encoder", "bertune", "examples/s", "of the limit", "peer", "examples/s", "ratio")
     for comparison in comparisons:
-        result = measure(comparison)
-        keep(comparison.job, result)
-        table.add_row(
-            comparison.job,
-            comparison.encoder,
-            comparison.own,
-            f"{result['bertune_examples_per_second']:.1f}",
-            " ".join(comparison.peer),
-            f"{result['peer_examples_per_second']:.1f}",
-            f"{result['ratio']:.2f}",
-            f"{result['share_of_limit']:.0%}",
-        )
-    Console(width=110).print(table)
+        result = measure(comparison, isa)
+        save_result(comparison.job, result)
+        table.title = describe(result["machine"])
+        for peer in result["peers"]:
+            table.add_row(
+                comparison.job,
+                comparison.encoder,
+                comparison.own,
+                f"{result['bertune_examples_per_second']:.1f}",
+                f"{result['share_of_limit']:.0%} of {result['matrix_rate']['gflops']:.0f} GFLOP/s",
+                peer["peer"],
+                f"{peer['examples_per_second']:.1f}",
+                f"{peer['ratio']:.2f}",
+            )
+    if comparisons:
+        Console(width=120).print(table)
 
 
-def measure(comparison: Comparison) -> dict[str, Any]:
-    """Both sides in turn. Rates are real tokens a second, given as examples of the data's mean length.
+def measure(comparison: Comparison, isa: str | None) -> dict[str, Any]:
+    """All sides in turn. Rates are real tokens a second, as examples of the data's mean length.
 
-    The limit: (6 in training, 2 in prediction) x weights of the encoder's layers x real tokens, at the bfloat16 matrix
-    rate that bertune's process measured.
+    The limit is the rate at which this machine multiplies in bertune's precision, by the fastest route that there is,
+    spent on nothing but the products that the answers need (`own.operations_per_sequence`; in training three times).
     """
-    folder = str(mrpc_folder())
-    own = Worker("bertune", ["benchmarks.own", comparison.job, comparison.encoder, folder, comparison.own])
-    peer = Worker("peer", ["benchmarks.peer", comparison.job, comparison.encoder, folder, *comparison.peer])
-    units = {"bertune": comparison.own_units, "peer": comparison.peer_units}
-    facts = take_turns([own, peer], units, comparison.rounds)["bertune"]
+    folder, variables = str(mrpc_folder()), environment(isa)
+    own = Worker("bertune", ["benchmarks.own", comparison.job, comparison.encoder, folder, comparison.own], variables)
+    peers = [
+        Worker(peer.name, peer.arguments(comparison.job, comparison.encoder, folder), variables)
+        for peer in comparison.peers
+    ]
+    units = {worker.name: comparison.units[1] for worker in peers} | {"bertune": comparison.units[0]}
+    facts = take_turns([own, *peers], units, comparison.rounds)["bertune"]
     mean = facts["mean_tokens"]
-    mine, theirs = own.median("tokens_per_second"), peer.median("tokens_per_second")
-    work = (6 if comparison.job == "train" else 2) * facts["layer_weights"]
+    rate = own.median("tokens_per_second")
+    limit = 1e9 * facts["matrix_rate"]["gflops"] / facts["operations_per_sequence"]
     return {
+        "job": comparison.job,
         "encoder": comparison.encoder,
+        "isa": isa or "native",
         "bertune": comparison.own,
-        "peer": " ".join(comparison.peer),
-        "bertune_examples_per_second": mine / mean,
-        "peer_examples_per_second": theirs / mean,
-        "ratio": mine / theirs,
-        "share_of_limit": work * mine / facts["matrix_rate"],
-        "matrix_rate_gflops": facts["matrix_rate"] / 1e9,
+        "bertune_examples_per_second": rate / mean,
         "bertune_rounds": [report["tokens_per_second"] / mean for report in own.reports],
-        "peer_rounds": [report["tokens_per_second"] / mean for report in peer.reports],
-        "machine": machine(),
+        "share_of_limit": rate / mean / limit,
+        "matrix_rate": facts["matrix_rate"],
+        "peers": [
+            {
+                "peer": peer.name,
+                "examples_per_second": peer.median("tokens_per_second") / mean,
+                "rounds": [report["tokens_per_second"] / mean for report in peer.reports],
+                "ratio": rate / peer.median("tokens_per_second"),
+            }
+            for peer in peers
+        ],
+        "machine": facts["machine"],
     }

@@ -1,21 +1,32 @@
-"""Fine-tuning on MRPC, batch 32, beside transformers.Trainer: `python -m benchmarks.finetune [--full]`."""
+"""Fine-tuning on MRPC, batch 32, beside transformers.Trainer with its best settings, both sides in turn.
 
-import sys
+python -m benchmarks.finetune [--isa avx2] [--encoder minilm|bert-base] [--precision fp32|bf16] [--full]
 
-from benchmarks.compare import Comparison, run
+Without --precision both sides compute in bfloat16 where the processor multiplies it, else in float32. --isa holds both
+sides to an instruction set (PyTorch, oneDNN, MKL and bertune by their variables). --full adds run_glue's defaults.
+"""
 
-# Turns of 10 steps are whole epochs of the 320 rows, so that both sides see the same sequences.
-SHORT = [
-    Comparison("train", "minilm", "bf16", ("dynamic", "bf16"), 40, 20, 5),
-    Comparison("train", "bert-base", "bf16", ("dynamic", "bf16"), 10, 10, 3),
-]
-FULL = [
-    *SHORT,
-    Comparison("train", "minilm", "bf16", ("max", "fp32"), 20, 10, 2),
-    Comparison("train", "bert-base", "bf16", ("max", "fp32"), 10, 2, 2),
-    Comparison("train", "minilm", "fp32", ("dynamic", "fp32"), 20, 10, 2),
-    Comparison("train", "bert-base", "fp32", ("dynamic", "fp32"), 10, 10, 2),
-]
+from benchmarks.compare import Choice, Comparison, Peer, choose, run
+
+STEPS = {"minilm": {"bf16": (20, 10), "fp32": (10, 10)}, "bert-base": {"bf16": (3, 3), "fp32": (3, 3)}}
+"""bertune's and the peer's steps a turn: whole epochs of `workloads.TRAINING_ROWS`."""
+
+
+def comparisons(choice: Choice) -> list[Comparison]:
+    """What is measured."""
+    chosen = []
+    for encoder in choice.encoders:
+        for precision in choice.precisions:
+            if precision == "int8":
+                continue
+            rounds = 5 if precision == "bf16" else 3
+            peers = [Peer("Trainer", precision)]
+            if choice.full:
+                peers.append(Peer("Trainer", "fp32", "max"))
+            chosen.append(Comparison("train", encoder, precision, tuple(peers), STEPS[encoder][precision], rounds))
+    return chosen
+
 
 if __name__ == "__main__":
-    run(FULL if "--full" in sys.argv else SHORT)
+    options = choose(__doc__)
+    run(comparisons(options), options.isa)

@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workers import Worker, keep, machine, take_turns
+from benchmarks.machine import machine, save_result
+from benchmarks.workers import Worker, take_turns
 
 ROUNDS = 5
 
@@ -108,7 +109,7 @@ def main() -> None:
     table = Table("job", "encoder", "batch", "graphs", "bertune ex/s", "peer ex/s", "ratio", "of the limit", "peak GiB")
     for case in cases:
         result = measure(case, 2 if "--quick" in sys.argv else ROUNDS)
-        keep("gpu", result)
+        save_result("gpu", result)
         theirs, ratio = result.get("peer_examples_per_second"), result.get("ratio")
         table.add_row(
             case.job,

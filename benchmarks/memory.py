@@ -9,7 +9,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workers import keep, machine
+from benchmarks.machine import save_result
 
 PROGRAM = """
 import resource, sys, numpy as np, torch
@@ -54,7 +54,7 @@ def main() -> None:
     for name, value in results.items():
         table.add_row(name, f"{value:.2f}")
     Console().print(table)
-    keep("memory", {**results, "machine": machine()})
+    save_result("memory", results)
 
 
 if __name__ == "__main__":

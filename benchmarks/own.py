@@ -1,4 +1,4 @@
-"""bertune's side: a worker that trains or predicts on command, and measures the machine's matrix rate.
+"""bertune's side: a worker that trains or predicts on command, and measures the machine and its rate of products.
 
 python -m benchmarks.own train|predict minilm|bert-base FOLDER bf16|fp32|int8
 """
@@ -6,11 +6,14 @@ python -m benchmarks.own train|predict minilm|bert-base FOLDER bf16|fp32|int8
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.machine import machine, matrix_rate
 from benchmarks.workers import commands, say
+from benchmarks.workloads import BATCH, TRAINING_ROWS
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.batching import shuffled_batches
 from bertune.data.features import Batch, Features, pack
@@ -24,11 +27,6 @@ from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
 from bertune.training.loop.state import Parts, Plan, Progress
 from bertune.training.loop.update import update
 from bertune.training.train import build_network
-
-BATCH = 32
-TRAINING_ROWS = 320
-"""As the peer's."""
-EPOCH = TRAINING_ROWS // BATCH
 
 
 class NoKeeper:
@@ -44,18 +42,15 @@ class NoKeeper:
         """Nothing."""
 
 
-def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """Multiply-adds a second, twice, of the products of a BERT-base layer on 1,696 tokens."""
-    x, w = torch.randn(1696, 768, device=device).to(dtype), torch.randn(3072, 768, device=device).to(dtype)
-    rates = []
-    for _ in range(20):
-        start = time.perf_counter()
-        for _ in range(5):
-            torch.mm(x, w.t())
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        rates.append(5 * 2 * 1696 * 768 * 3072 / (time.perf_counter() - start))
-    return float(np.median(rates))
+def operations_per_sequence(network: Network, mean_tokens: float) -> float:
+    """Operations of the encoder's products that a forward pass needs for an answer that reads the first token alone.
+
+    That is all layers on all tokens, but of the last one only keys and values; the rest of it on the first token. Two
+    operations per multiply-add. Attention's own products are left out: 1 to 5 % at these lengths.
+    """
+    layers = [sum(p.numel() for p in layer.parameters() if p.ndim > 1) for layer in network.encoder.layers]
+    keys_and_values = 2 * network.encoder.config.hidden_size**2
+    return 2 * ((sum(layers[:-1]) + keys_and_values) * mean_tokens + layers[-1] - keys_and_values)
 
 
 def network_and_features(encoder: str, folder: Path, job: str) -> tuple[Task[object], Network, Features]:
@@ -64,7 +59,7 @@ def network_and_features(encoder: str, folder: Path, job: str) -> tuple[Task[obj
     task: Task[object] = new_task("mrpc")
     examples = list(task.read(path, labelled=True))
     if job == "train":
-        examples = examples[:TRAINING_ROWS]
+        examples = examples[: TRAINING_ROWS[encoder]]
     task = task.learn(examples, path=path, settings={})
     with open_checkpoint("minilm") as checkpoint:
         features = task.featurize(examples, checkpoint.tokenizer, 128, purpose="train")
@@ -83,11 +78,15 @@ def main() -> None:
     torch.manual_seed(1)
     task, network, features = network_and_features(encoder, Path(folder), job)
     network.to(device)
-    weights = sum(p.numel() for p in network.encoder.layers.parameters() if p.ndim > 1)
+    mean_tokens = features.tokens / len(features)
+    facts = {
+        "machine": machine(),
+        "mean_tokens": mean_tokens,
+        "operations_per_sequence": operations_per_sequence(network, mean_tokens) * (3 if job == "train" else 1),
+        "matrix_rate": matrix_rate(precision, device),
+    }
     dtype = choose_dtype("bf16" if precision == "int8" else precision, device)
     with fast_float32(device):
-        rate = matrix_rate(torch.bfloat16, device)
-        facts = {"layer_weights": weights, "matrix_rate": rate, "mean_tokens": features.tokens / len(features)}
         if job == "train":
             _train(task, network, features, dtype, facts)
         else:
@@ -99,9 +98,7 @@ def main() -> None:
             _predict(network, features, facts)
 
 
-def _train(
-    task: Task[object], network: Network, features: Features, dtype: torch.dtype, facts: dict[str, float]
-) -> None:
+def _train(task: Task[object], network: Network, features: Features, dtype: torch.dtype, facts: dict[str, Any]) -> None:
     device = network.device
     network.encoder.embeddings.word.sparse = device.type == "cpu"
     optimizer = AdamW(network.named_parameters(), AdamWOptions())
@@ -129,7 +126,7 @@ def _train(
         progress.step += 1
         return int(features.input_ids.lengths[rows].sum())
 
-    for _ in range(EPOCH):
+    for _ in batches:
         step()
     say(**facts)
     for steps in commands():
@@ -141,7 +138,7 @@ def _train(
         say(seconds=seconds, tokens_per_second=tokens / seconds)
 
 
-def _predict(network: Network, features: Features, facts: dict[str, float]) -> None:
+def _predict(network: Network, features: Features, facts: dict[str, Any]) -> None:
     infer(network, features.first(128))
     say(**facts)
     for batches in commands():

@@ -1,6 +1,6 @@
 """The peer's side: transformers.Trainer, as a worker that trains or predicts on command.
 
-python -m benchmarks.peer train|predict minilm|bert-base FOLDER dynamic|max bf16|fp32
+python -m benchmarks.peer train|predict minilm|bert-base FOLDER bf16|fp32 dynamic|max
 """
 
 import importlib.util
@@ -28,11 +28,7 @@ from transformers import (
 )
 
 from benchmarks.workers import commands, end, say
-
-BATCH = 32
-TRAINING_ROWS = 320
-"""Both sides train on the same rows, whole epochs at a time: grouped by length, the peer's steps differ in size."""
-EPOCH = TRAINING_ROWS // BATCH
+from benchmarks.workloads import BATCH, TRAINING_ROWS
 
 
 def minilm() -> str:
@@ -58,9 +54,9 @@ def dataset(path: Path, tokenizer: Any, pad: str) -> Dataset:
 class TakeTurns(TrainerCallback):  # type: ignore[misc]
     """Stops before a step when no more are asked for, reports, and waits."""
 
-    def __init__(self, counted: dict[str, int]) -> None:
+    def __init__(self, counted: dict[str, int], warm_up: int) -> None:
         self.counted = counted
-        self.left = EPOCH
+        self.left = warm_up
         self.asked = commands()
         self.start = 0.0
 
@@ -82,12 +78,12 @@ class TakeTurns(TrainerCallback):  # type: ignore[misc]
 
 def main() -> None:
     """See the module's docstring."""
-    job, encoder, folder, pad, precision = sys.argv[1:6]
+    job, encoder, folder, precision, pad = sys.argv[1:6]
     set_seed(1)
     tokenizer = AutoTokenizer.from_pretrained(minilm())
     rows = dataset(Path(folder) / ("train.tsv" if job == "train" else "dev.tsv"), tokenizer, pad)
     if job == "train":
-        rows = rows.select(range(TRAINING_ROWS))
+        rows = rows.select(range(TRAINING_ROWS[encoder]))
     if encoder == "bert-base":
         model = BertForSequenceClassification(BertConfig(num_labels=2))
     else:
@@ -113,7 +109,7 @@ def main() -> None:
         seed=1,
         **({"train_sampling_strategy": "group_by_length"} if pad == "dynamic" else {}),
     )
-    callbacks = [TakeTurns(counted)] if job == "train" else []
+    callbacks = [TakeTurns(counted, len(rows) // BATCH)] if job == "train" else []
     trainer = Trainer(
         model=model,
         args=arguments,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.workers import keep, machine
+from benchmarks.machine import save_result
 from benchmarks.workloads import mrpc_folder
 
 
@@ -40,7 +40,6 @@ def measure(precision: str, seeds: str, folder: Path) -> dict[str, Any]:
         "standard_deviation": found["standard_deviation"],
         "accuracies": {seed: metrics["accuracy"] for seed, metrics in found["seeds"].items()},
         "seconds": time.perf_counter() - start,
-        "machine": machine(),
     }
 
 
@@ -82,7 +81,6 @@ def measure_steps(steps: int) -> dict[str, Any]:
         "mean": sum(apart) / len(apart),
         "fp32": fp32,
         "bf16": bf16,
-        "machine": machine(),
     }
 
 
@@ -96,11 +94,11 @@ def main() -> None:
     if "BERTUNE_SHARED" not in os.environ:
         sys.exit("set BERTUNE_SHARED to the folder whose data/ holds the data sets")
     if said.steps:
-        keep("precision_steps", measure_steps(said.steps))
+        save_result("precision_steps", measure_steps(said.steps))
         return
     for precision in said.precision:
         with tempfile.TemporaryDirectory() as folder:
-            keep("precision", measure(precision, said.seeds, Path(folder, "model")))
+            save_result("precision", measure(precision, said.seeds, Path(folder, "model")))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workers import keep, machine
+from benchmarks.machine import save_result
 
 WORDS = 6000
 SIZES = {
@@ -98,7 +98,7 @@ def main() -> None:
     for name, found in results.items():
         table.add_row(name, *(f"{found[key]:.0f}" for key in ("RssAnon", "RssFile", "VmHWM", "seconds")))
     Console().print(table)
-    keep("pretrain_memory", {**results, "machine": machine()})
+    save_result("pretrain_memory", results)
 
 
 if __name__ == "__main__":

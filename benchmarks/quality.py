@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workers import keep, machine
+from benchmarks.machine import save_result
 from bertune.tasks.tagging.metrics import entity_metrics
 from bertune.tasks.tagging.schemes import chunks
 from bertune.tasks.task import new_task
@@ -235,12 +235,12 @@ def main() -> None:
             metrics, seconds = SIDES[side](job, train, dev, said.seed)
             facts = {
                 "job": said.job, "side": side, "seed": said.seed, "epochs": job.epochs, "batch_size": BATCH,
-                "learning_rate": job.learning_rate, "train_seconds": seconds, **metrics, "machine": machine(),
+                "learning_rate": job.learning_rate, "train_seconds": seconds, **metrics,
             }  # fmt: skip
             if said.limit:
                 print(facts)
             else:
-                keep("quality", facts)
+                save_result("quality", facts)
 
 
 if __name__ == "__main__":

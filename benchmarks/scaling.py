@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workers import keep, machine
+from benchmarks.machine import save_result
 from bertune.checkpoints.source import open_encoder
 from bertune.data.features import Features, pack
 from bertune.hardware import choose_device, choose_dtype, prepare_process
@@ -86,7 +86,7 @@ def main() -> None:
     for rows, (rate, memory) in found.items():
         table.add_row(f"{rows:,}", f"{rate:,.0f}", f"{memory:.0f}")
     Console().print(table)
-    keep("scaling", {"us_a_token": tokens, "predict": {str(k): v for k, v in found.items()}, "machine": machine()})
+    save_result("scaling", {"us_a_token": tokens, "predict": {str(k): v for k, v in found.items()}})
 
 
 def tiny_model(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import bertune
-from benchmarks.workers import keep, machine
+from benchmarks.machine import save_result
 
 ROUNDS = 5
 SAMPLES = Path(bertune.__file__).parent / "samples/intents"
@@ -54,7 +54,7 @@ def main() -> None:
     for name, value in results.items():
         table.add_row(name, f"{value:.2f}")
     Console().print(table)
-    keep("startup", {**results, "machine": machine()})
+    save_result("startup", results)
 
 
 def seconds_of_peer(model: str) -> float:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
 
+from benchmarks.machine import save_result
 from benchmarks.peer import minilm
-from benchmarks.workers import keep, machine
 from benchmarks.workloads import mrpc_folder
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.feature_store import FeatureStore
@@ -62,7 +62,7 @@ def _measure(store: FeatureStore) -> None:
     table.add_row("bertune: kept features, found by the file's hash and checked", f"{kept:,.0f}")
     Console().print(table)
     found = {"bertune": mine, "peer": peer, "ratio": mine / peer, "kept": kept}
-    keep("tokenize", {**found, "machine": machine()})
+    save_result("tokenize", found)
 
 
 if __name__ == "__main__":

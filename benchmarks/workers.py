@@ -1,18 +1,15 @@
 """Two warmed-up processes that take turns: each works on command and reports, the other waits."""
 
-import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.machine import ROOT
 
 
 @dataclass
@@ -89,38 +86,3 @@ def take_turns(workers: Sequence[Worker], units: dict[str, int], rounds: int) ->
         for worker in workers:
             worker.stop()
     return facts
-
-
-def machine() -> dict[str, Any]:
-    """Versions and the processor."""
-    import importlib.metadata
-
-    import torch
-
-    from bertune import processor
-
-    found = {
-        "cpu": processor.model_name(),
-        "level": processor.level(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        found["transformers"] = importlib.metadata.version("transformers")
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
-
-
-def keep(name: str, result: dict[str, Any]) -> None:
-    """Print the JSON line and add it to the dated results."""
-    import datetime
-
-    line = json.dumps({"benchmark": name, **result})
-    print(line)
-    folder = ROOT / "benchmarks" / "results"
-    folder.mkdir(exist_ok=True)
-    kind = "gpu" if "gpu" in result.get("machine", {}) else "cpu"
-    with (folder / f"{datetime.date.today()}-{kind}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(line + "\n")

@@ -5,6 +5,10 @@ import random
 import tempfile
 from pathlib import Path
 
+BATCH = 32
+TRAINING_ROWS = {"minilm": 320, "bert-base": 96}
+"""Rows that both sides train on, whole epochs at a time: grouped by length, the peer's steps differ in size."""
+
 WORDS = (
     "the a of to in and that said for on with is was by at from as it he company has its will be percent shares year "
     "million would government after new been last more than people market state police officials two first reported"
