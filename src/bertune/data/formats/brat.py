@@ -1,4 +1,7 @@
-"""brat's standoff annotation: `a.txt` beside `a.ann`, whose lines are `T1⇥PER 0 4⇥Anna`; a folder of them, or one file."""
+"""brat's standoff annotation: `a.txt` beside `a.ann`, whose lines are `T1⇥PER 0 4⇥Anna`.
+
+A folder of them is read, or one.
+"""
 
 import re
 from collections.abc import Iterator
@@ -49,18 +52,15 @@ def _entities(file: Path, text: str, encoding: str | None) -> list[list[object]]
     for number, line in enumerate(_read(file, encoding).split("\n"), 1):
         if not line.startswith("T"):
             continue
+        where = f"{file}, line {number}"
         entity = _ENTITY.match(line.rstrip("\r"))
         if entity is None:
-            raise InputError(f"{file}, line {number}: expected T1⇥TYPE START END⇥TEXT, found {line[:60]!r}")
+            raise InputError(f"{where}: expected T1⇥TYPE START END⇥TEXT, found {line[:60]!r}")
         label, start, end, more, surface = entity[1], int(entity[2]), int(entity[3]), entity[4], entity[5]
         if more:
-            raise InputError(
-                f"{file}, line {number}: an entity in several parts ({line[:60]!r}); a word has one tag only"
-            )
+            raise InputError(f"{where}: an entity in several parts ({line[:60]!r}); a word has one tag only")
         if surface and text[start:end].split() != surface.split():
-            raise InputError(
-                f"{file}, line {number}: {surface!r} is not at {start} to {end}, where {text[start:end]!r} is"
-            )
+            raise InputError(f"{where}: {surface!r} is not at {start} to {end}, where {text[start:end]!r} is")
         found.append([start, end, label])
     return found
 

@@ -1,4 +1,4 @@
-"""CommonsenseQA's, OpenBookQA's and ARC's rows: `{"question": {"stem", "choices": [{"label", "text"}]}, "answerKey"}`."""
+"""CommonsenseQA, OpenBookQA and ARC: `{"question": {"stem", "choices": [{"label", "text"}]}, "answerKey"}`."""
 
 from collections.abc import Iterator, Mapping
 

@@ -27,7 +27,7 @@ def _open(sample: Sample) -> Rows:
     at = int(getattr(sample.options, "tag_at", -1))
     if at == -1 and not any(_ENTITY.search(row[-1]) for row in columns_of(sample)):
         raise InputError(
-            f"{sample.path}: CoNLL-U without entities (NER=… in its last column); to learn another column's tags name it: "
+            f"{sample.path}: CoNLL-U without entities (NER=… in its last column); to learn the tags of another column: "
             "--tag-at 3 --scheme io for parts of speech"
         )
     return single(FORMAT, sample, lambda: _rows(sample, at))

@@ -1,4 +1,7 @@
-"""COPA: a premise, two choices, and whether its cause or its effect is asked for; SuperGLUE's JSONL, XCOPA, or COPA's XML."""
+"""COPA: a premise, two choices, and whether its cause or its effect is asked for.
+
+As SuperGLUE's JSON lines, XCOPA, or COPA's own XML.
+"""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Label Studio's JSON with choices: `{"data": {"text"}, "annotations": [{"result": [{"value": {"choices": […]}}]}]}`."""
+"""Label Studio with choices: `{"data": {"text"}, "annotations": [{"result": [{"value": {"choices": […]}}]}]}`."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,13 +6,10 @@ from bertune.data.formats.format import Format
 
 
 def results(row: Mapping[str, object]) -> list[Mapping[str, object]] | None:
-    """The results of the first annotation that was not cancelled; None without one. Older exports say `completions`."""
+    """The results of the first annotation that was not cancelled, if any; older exports say `completions`."""
     done = row.get("annotations", row.get("completions"))
-    kept = (
-        [one for one in done if isinstance(one, dict) and not one.get("was_cancelled")]
-        if isinstance(done, list)
-        else []
-    )
+    annotations = done if isinstance(done, list) else []
+    kept = [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
     if not kept:
         return None
     found = kept[0].get("result")

@@ -1,4 +1,4 @@
-"""Prodigy's texts with a label or with options: `{"text", "label", "answer"}`, `{"text", "options", "accept", "answer"}`.
+"""Prodigy's texts with a label or options: `{"text", "label", "answer"}`, `{"text", "options", "accept", "answer"}`.
 
 Only rows that were accepted are labelled: of a rejected one it is known which label is wrong, not which is right.
 """

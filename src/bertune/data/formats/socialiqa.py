@@ -1,4 +1,4 @@
-"""Social IQa's and CosmosQA's rows: `{"context", "question", "answerA", "answerB", "answerC", "label"}`, or answer0 to answer3.
+"""Social IQa and CosmosQA: `{"context", "question", "answerA", "answerB", "answerC"}`, or answer0 to answer3.
 
 Social IQa's labels count from 1 and lie in `train-labels.lst` beside `train.jsonl`; CosmosQA's count from 0.
 """

@@ -1,4 +1,7 @@
-"""SWAG's full file: `gold-ending` beside `distractor-0`, `distractor-1`, …; the plain one has `ending0` to `ending3`."""
+"""SWAG's full file: `gold-ending` beside `distractor-0`, `distractor-1`, ….
+
+The plain one has `ending0` to `ending3` and is an ordinary table.
+"""
 
 import re
 import zlib

@@ -1,4 +1,7 @@
-"""WebAnno's and INCEpTION's TSV 3: `1-1⇥0-4⇥Anna⇥PER[1]`, where equal numbers make one entity and `_` stands for none."""
+"""WebAnno's and INCEpTION's TSV 3: `1-1⇥0-4⇥Anna⇥PER[1]`.
+
+Equal numbers make one entity; `_` stands for none.
+"""
 
 import re
 from collections.abc import Iterator
