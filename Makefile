@@ -8,7 +8,7 @@ SAMPLES := src/bertune/samples
 JOBS ?= 2
 SECONDS ?= 20
 
-.PHONY: help install demo test lint format test-slow test-cuda test-tensorflow torture fuzz benchmark clean
+.PHONY: help install demo test lint format test-slow test-wheel wheel test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -59,6 +59,16 @@ $(VENV)-tensorflow/.installed:
 test-tensorflow: $(VENV)/.installed-tests $(VENV)-tensorflow/.installed ## TensorFlow (its own environment, 1.6 GB) reads what convert --format google writes
 	BERTUNE_TENSORFLOW=$(VENV)-tensorflow/bin/python $(BIN)/python -m pytest -q -rs tests/tensorflow_formats/test_tensorflow.py
 
+$(VENV)/.installed-release: $(VENV)/.installed-tests
+	$(PIP) -e '.[release]'
+	touch $@
+
+wheel: $(VENV)/.installed-release ## dist/: a source distribution, and a wheel that carries the CPU kernels compiled
+	$(BIN)/python -m tools.wheel
+
+test-wheel: $(VENV)/.installed-release ## the wheel in an environment of its own, without a compiler
+	$(BIN)/python -m pytest -q -m slow -rs tests/test_wheel.py
+
 test-cuda: $(VENV)/.installed-tests ## tests that need a GPU
 	$(BIN)/python -m pytest -q -m cuda tests/cuda -rs
 
@@ -78,4 +88,4 @@ benchmark: $(VENV)/.installed-benchmarks ## the short set of measurements beside
 	$(BIN)/python -m benchmarks.startup
 
 clean: ## remove the virtual environment and outputs
-	rm -rf $(VENV) $(VENV)-tensorflow out build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-tensorflow out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -10,6 +10,7 @@ route with products of float32 on the same bfloat16 tensors: the same sources co
 import argparse
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,9 +33,8 @@ PARTS = ("result", "queries", "keys", "values")
 
 @contextlib.contextmanager
 def route(name: str) -> Iterator[None]:
-    """Kernels compiled with pairs of bfloat16 where the processor has them, or without."""
-    flags = build.FLAGS if name == "pairs" else (*build.FLAGS, "-mno-avx512bf16")
-    with mock.patch.object(build, "FLAGS", flags):
+    """Kernels with products of pairs of bfloat16, which AVX512_BF16 has, or without."""
+    with mock.patch.dict(os.environ, BERTUNE_ISA="x86-64-v4-bf16" if name == "pairs" else "x86-64-v4"):
         build.library.cache_clear()
         try:
             yield

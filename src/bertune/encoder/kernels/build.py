@@ -1,6 +1,6 @@
-"""Compile the kernels for the processor's instruction-set level with the machine's own C compiler, once.
+"""The kernels for the processor's instruction-set level: from the wheel, or compiled once by the machine's C compiler.
 
-The result stays in the user's cache, one file for each level and type of tensors.
+What is compiled here stays in the user's cache, one file for each level and type of tensors.
 """
 
 import ctypes
@@ -17,12 +17,17 @@ from pathlib import Path
 import torch
 
 from bertune import processor
+from bertune.encoder.kernels import prebuilt
 
 logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).with_name("c")
 """The folder of C files; kernels.c includes the others."""
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
+FLAGS = (
+    *("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC", "-std=gnu11"),
+    # Else the last few values of a row are copied by calls of memcpy, for which all vectors leave their registers.
+    "-fno-tree-loop-distribute-patterns",
+)
 DEFINES: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
 
 
@@ -39,7 +44,8 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled kernels for tensors of `dtype`; None where they cannot be had, and PyTorch's operations serve.
 
     BERTUNE_KERNELS=off turns them off; BERTUNE_ISA holds them to a lower level than the processor's (see
-    `processor.level`). The first call on a machine compiles for about two seconds. The answer is cached.
+    `processor.level`). A wheel carries the usual levels compiled (`prebuilt`); of another level, or in a source
+    checkout, the first call on a machine compiles for about two seconds. The answer is cached.
 
     Raises:
         InputError: BERTUNE_ISA names a level that does not exist or that this processor lacks.
@@ -48,12 +54,24 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
         return None
     if sys.platform != "linux" or sys.byteorder != "little":
         return None
+    level = processor.level()
+    carried = prebuilt.find(level, dtype)
+    if carried is not None:
+        try:
+            return prebuilt.load(carried)
+        except OSError as error:
+            logger.warning("The CPU kernels that were installed cannot be loaded (%s); compiling them.", error)
     try:
-        return ctypes.CDLL(str(_compiled(dtype, processor.level())))
+        return ctypes.CDLL(str(_compiled(dtype, level)))
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or error
         logger.warning("CPU kernels are not available (%s); going on with PyTorch's operations, more slowly.", detail)
         return None
+
+
+def compiler_flags(level: str, dtype: torch.dtype) -> tuple[str, ...]:
+    """Arguments of GCC or Clang for the kernels of a level and a type of tensors."""
+    return (*FLAGS, *processor.LEVELS[level].flags, *DEFINES[dtype])
 
 
 def _source_texts() -> list[str]:
@@ -67,7 +85,7 @@ def _compiled(dtype: torch.dtype, level: str) -> Path:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise OSError("no C compiler found; install gcc or clang, or set CC")
-    flags = (*FLAGS, *processor.LEVELS[level].flags, *DEFINES[dtype])
+    flags = compiler_flags(level, dtype)
     key = "\0".join([*_source_texts(), *flags, compiler, processor.machine()])
     name = f"{level}-{str(dtype).removeprefix('torch.')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     target = cache_folder() / name

@@ -83,7 +83,7 @@ static inline __attribute__((always_inline)) vec activation_slope(vec x, int kin
     return choose((bits_vec)(x > spread(0.0f)), spread(1.0f), (vec){0});
 }
 
-/* BODY for every sixteen values from c on, with the activation's kind known to the compiler */
+/* BODY for every vector of values from c on, with the activation's kind known to the compiler */
 #define ACTIVATION_LOOP(KIND, BODY)                                                                                    \
     {                                                                                                                  \
         enum { kind = KIND };                                                                                          \

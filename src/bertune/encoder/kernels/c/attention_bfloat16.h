@@ -105,9 +105,8 @@ static inline void scores_of_bias(head_t h, int64_t Sp, float *by_key) {
 
 /* Scores (rows, ld) of what lies behind the last key, which never win; columns count from the key `first` on. */
 static inline void hide_behind(int64_t S, int64_t first, int64_t width, float *scores, int64_t rows, int64_t ld) {
-    bits_vec lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int64_t c = S > first ? (S - first) / LANES * LANES : 0; c < width; c += LANES) {
-        bits_vec keys = (bits_vec)((lanes + (uint32_t)(first + c)) < (uint32_t)S);
+        bits_vec keys = (bits_vec)(numbers_from((uint32_t)(first + c)) < (uint32_t)S);
         for (int64_t r = 0; r < rows; r++)
             *(vec *)(scores + r * ld + c) = choose(keys, *(vec *)(scores + r * ld + c), spread(-1e30f));
     }

@@ -6,12 +6,11 @@
 #include "attention_head.h"
 #include "products.h"
 
-enum { QUERIES = 32 }; /* rows of the probability matrix held at a time */
+enum { QUERIES = TILE_ROWS == 6 ? 36 : 32 }; /* rows of the probability matrix held at a time: whole tiles */
 
-/* Which of the last sixteen places of a row of scores are keys; the others only fill the row up. */
+/* Which places of the last vector of a row of scores are keys; the others only fill the row up. */
 static inline bits_vec last_keys(int64_t S) {
-    bits_vec lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return (bits_vec)(lanes < (uint32_t)(S - padded(S) + LANES));
+    return (bits_vec)(numbers_from(0) < (uint32_t)(S - padded(S) + LANES));
 }
 
 /* rows (S, D) of a column block of qkv, plus bias, times a factor → out (S, Dp) and/or its transpose (Dp, Sp),

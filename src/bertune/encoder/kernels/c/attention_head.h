@@ -17,7 +17,7 @@ typedef struct {
 /* Index of the mask's first element for a query; every query has its own row of it. */
 static inline uint32_t mask_index(head_t h, int64_t query) { return h.mask_start + (uint32_t)query * h.mask_row; }
 
-/* Sixteen values of a row of qkv: times its scale, plus bias, times a factor; zeros behind the row's D. */
+/* A vector of a row of qkv: times its scale, plus bias, times a factor; zeros behind the row's D. */
 static inline vec gathered(const elem *row, int64_t c, int64_t D, float row_scale, const float *bias, float factor) {
     vec x = load_part(row + c, D - c) * row_scale;
     if (bias) x += load_floats(bias + c, D - c);

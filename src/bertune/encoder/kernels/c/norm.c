@@ -6,6 +6,24 @@
 #include "random_mask.h"
 #include "rows.h"
 
+/* Sum of (row - mu)^2. */
+static inline float squares_around(const float *row, int64_t H, float mu) {
+    vec sum[4] = {{0}}; /* so that none waits for another */
+    int64_t c = 0;
+    for (; c + 4 * LANES <= H; c += 4 * LANES)
+        for (int i = 0; i < 4; i++) {
+            vec apart = *(const vec *)(row + c + i * LANES) - mu;
+            sum[i] += apart * apart;
+        }
+    for (; c + LANES <= H; c += LANES) {
+        vec apart = *(const vec *)(row + c) - mu;
+        sum[0] += apart * apart;
+    }
+    float squares = sum_of((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    for (; c < H; c++) squares += (row[c] - mu) * (row[c] - mu);
+    return squares;
+}
+
 /* z = residual + dropout(x + bias); out = LayerNorm(z). z, mean and rstd are kept for the way back when z is given.
  * Here and below row_scale, where not NULL, multiplies the rows of x first: products of quantized rows lack it. */
 int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, const float *row_scale,
@@ -23,7 +41,7 @@ int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, c
             const elem *xt = x + t * H, *rt = residual + t * H;
             uint32_t base = (uint32_t)(t * H);
             float scale = row_scale ? row_scale[t] : 1.0f;
-            vec sum = {0}, squares = {0};
+            vec sum = {0};
             for (int64_t c = 0; c < H; c += LANES) {
                 vec value = load_part(xt + c, H - c) * scale + load_floats(bias + c, H - c);
                 if (d.threshold) value *= dropout_factors(d, base + (uint32_t)c);
@@ -32,13 +50,7 @@ int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, c
                 sum += value; /* zeros behind the row's end */
             }
             float mu = sum_of(sum) / (float)H;
-            int64_t whole = H - H % LANES;
-            for (int64_t c = 0; c < whole; c += LANES) {
-                vec apart = *(vec *)(row + c) - mu;
-                squares += apart * apart;
-            }
-            for (int64_t c = whole; c < H; c++) squares[0] += (row[c] - mu) * (row[c] - mu);
-            float r = 1.0f / sqrtf(sum_of(squares) / (float)H + (float)eps);
+            float r = 1.0f / sqrtf(squares_around(row, H, mu) / (float)H + (float)eps);
             for (int64_t c = 0; c < H; c += LANES) {
                 vec value = *(vec *)(row + c);
                 vec normal = (value - mu) * r * load_floats(gamma + c, H - c) + load_floats(beta + c, H - c);

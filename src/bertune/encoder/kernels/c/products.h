@@ -2,6 +2,14 @@
 #pragma once
 #include "vectors.h"
 
+/* Rows that are summed at a time, two vectors of columns of each: with the vectors of B and one of A they fill the
+ * registers, of which AVX-512 and NEON have 32, AVX2 and SSE 16. */
+#if VECTOR_BYTES == 64 || defined(__aarch64__)
+enum { TILE_ROWS = 8 };
+#else
+enum { TILE_ROWS = 6 };
+#endif
+
 /* C (M, N) = A (M, K) B (K, N), or += with `add`. A has any strides; rows of B and C are contiguous and padded to
  * LANES. */
 #define BLOCK(ROWS)                                                                                                    \
@@ -41,6 +49,7 @@
 BLOCK(1)
 BLOCK(2)
 BLOCK(4)
+BLOCK(6)
 BLOCK(8)
 
 static void product(int64_t M, int64_t N, int64_t K, const float *A, int64_t am, int64_t ak, const float *B,
@@ -48,7 +57,8 @@ static void product(int64_t M, int64_t N, int64_t K, const float *A, int64_t am,
     int64_t m = 0;
 #define ROWS_OF(R)                                                                                                     \
     for (; m + R <= M; m += R) block_##R(N, K, A + m * am, am, ak, B, ldb, C + m * ldc, ldc, add);
-    ROWS_OF(8)
+    if (TILE_ROWS == 8) ROWS_OF(8)
+    if (TILE_ROWS == 6) ROWS_OF(6)
     ROWS_OF(4)
     ROWS_OF(2)
     ROWS_OF(1)

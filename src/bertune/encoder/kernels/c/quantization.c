@@ -3,16 +3,25 @@
 #include "rows.h"
 
 static inline void store_bytes(uint8_t *to, bits_vec x, int64_t left) { /* the lowest eight bits of each */
-#ifdef __AVX512F__
+#if VECTOR_BYTES == 64
+    byte_vec bytes = (byte_vec)_mm512_cvtepi32_epi8((__m512i)x);
+#elif VECTOR_BYTES == 32
+    __m256i low = _mm256_and_si256((__m256i)x, _mm256_set1_epi32(255));
+    __m128i pairs = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    byte_vec bytes = (byte_vec)_mm_cvtsi128_si64(_mm_packus_epi16(pairs, pairs));
+#else
+    byte_vec bytes = __builtin_convertvector(x, byte_vec);
+#endif
     if (left >= LANES) {
-        _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8((__m512i)x));
+        *(byte_vec *)to = bytes;
         return;
     }
-#endif
-    for (int64_t i = 0; i < LANES && i < left; i++) to[i] = (uint8_t)x[i];
+    uint8_t some[LANES];
+    *(byte_vec *)some = bytes;
+    for (int64_t i = 0; i < left; i++) to[i] = some[i];
 }
 
-/* row (n, zeros up to a multiple of 16) → q: round(row / scale) + 128, scale = largest magnitude / 127.
+/* row (n, zeros up to whole vectors) → q: round(row / scale) + 128, scale = largest magnitude / 127.
  * Returns the scale. */
 static inline float quantize_row(const float *row, int64_t n, uint8_t *q) {
     vec most = {0};

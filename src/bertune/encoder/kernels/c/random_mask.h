@@ -13,14 +13,23 @@ static inline dropout_t dropout_make(uint64_t seed, double p) {
     return d;
 }
 
-/* What to multiply 16 elements from `index` on by. */
+/* x >= least, unsigned: all ones or zeros. AVX2 and SSE compare signed numbers only, but know the larger of two. */
+static inline bits_vec at_least(bits_vec x, uint32_t least) {
+#if VECTOR_BYTES == 32
+    return (bits_vec)_mm256_cmpeq_epi32(_mm256_max_epu32((__m256i)x, (__m256i)spread_bits(least)), (__m256i)x);
+#else
+    return (bits_vec)(x >= least);
+#endif
+}
+
+/* What to multiply a vector of elements from `index` on by. */
 static inline vec dropout_factors(dropout_t d, uint32_t index) {
-    bits_vec x = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    x = (x + index) * 0x9e3779b1u + d.low; /* lowbias32 (C. Wellons), keyed */
+    /* lowbias32 (C. Wellons), keyed; the first of its products is a constant and one of plain integers */
+    bits_vec x = numbers_from(0) * 0x9e3779b1u + (index * 0x9e3779b1u + d.low);
     x ^= x >> 16;
     x *= 0x7feb352du;
     x ^= (x >> 15) ^ d.high;
     x *= 0x846ca68bu;
     x ^= x >> 16;
-    return (vec)((bits_vec)(x >= d.threshold) & (bits_vec)spread(d.scale));
+    return (vec)(at_least(x, d.threshold) & (bits_vec)spread(d.scale));
 }
