@@ -52,8 +52,8 @@ def normal_spelling(used: Iterable[str], scheme: str) -> dict[str, str]:
     if not outside and entities and not any(has_prefix(found[tag]) for tag in entities) and scheme != "io":
         raise InputError(
             f"no word is outside of any entity: no tag is O (nor o, _, 0, OUT), the tags are {_listed(tags)}. Is the "
-            "column of the tags right (--tag-at, --tags-column)? Where every word has a tag of its own, as parts of speech: "
-            "--scheme io"
+            "column of the tags right (--tag-at, --tags-column)? Where every word has a tag of its own, as parts of "
+            "speech: --scheme io"
         )
     return {} if all(tag == plain for tag, plain in found.items()) else found
 
