@@ -8,19 +8,23 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.own import NoKeeper
+from benchmarks.own import NoCheckpointer
 from benchmarks.workers import commands, say
-from bertune.data.features import Batch, Features
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.hardware import choose_device, choose_dtype, prepare_process
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
+from bertune.options import AdamWOptions
 from bertune.ragged import Ragged
-from bertune.tasks.heads import PooledHead
+from bertune.tasks.shared.heads import PooledHead
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit, steps_per_epoch
-from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
-from bertune.training.loop.state import Parts, Plan, Progress
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 
 ROWS = 3668
 SERVED = 256
@@ -109,10 +113,10 @@ def _train(net: Network, data: Features, batch_size: int, facts: dict[str, float
     net.encoder.set_compute_dtype(choose_dtype("auto", device))
     batches = TrainingBatches(data, device)
     graphs = batches.recorded_updates(net, batch_size)
-    parts = Parts(net, len(data), batches.make, loss, optimizer, None, NoKeeper(), graphs=graphs)
+    parts = TrainingSetup(net, len(data), batches.make, loss, optimizer, None, NoCheckpointer(), graphs=graphs)
     an_epoch = steps_per_epoch(len(data), batch_size)
-    plan = Plan(an_epoch, batch_size, 1, 1, Schedule(1e-5, 10**6, 1), None, None, check_every=10**6)
-    progress = Progress()
+    plan = TrainConfig(an_epoch, batch_size, 1, 1, Schedule(1e-5, 10**6, 1), None, None, check_every=10**6)
+    progress = TrainState()
 
     def epochs(count: int) -> float:
         nonlocal progress

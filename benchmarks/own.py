@@ -16,23 +16,29 @@ from benchmarks.workers import commands, say
 from benchmarks.workloads import BATCH, TRAINING_ROWS
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.batching import shuffled_batches
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
-from bertune.hardware import choose_device, choose_dtype, fast_float32, prepare_process
-from bertune.inference.network import Network, infer
-from bertune.tasks.task import Task, new_task
-from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
-from bertune.training.loop.state import Parts, Plan, Progress
+from bertune.encoder.float32_route import fast_float32
+from bertune.hardware import choose_device, choose_dtype, prepare_process
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
+from bertune.model.build import build_network
+from bertune.options import AdamWOptions
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 from bertune.training.loop.update import update
-from bertune.training.train import build_network
 
 
-class NoKeeper:
+class NoCheckpointer:
     """Keeps nothing: only steps are measured."""
 
-    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+    def save_checkpoint(self, optimizer: AdamW, progress: TrainState) -> None:
         """Nothing."""
 
     def save_best(self, weights: object, metrics: object) -> None:
@@ -107,17 +113,17 @@ def _train(task: Task[object], network: Network, features: Features, dtype: torc
     def make_batch(rows: np.ndarray, epoch: int) -> Batch:  # noqa: ARG001
         return pack(features, rows)
 
-    parts = Parts(
+    parts = TrainingSetup(
         network,
         len(features),
         make_batch,
         lambda logits, batch: task.loss(logits, batch.targets, batch.layout),
         optimizer,
         None,
-        NoKeeper(),
+        NoCheckpointer(),
     )
-    plan = Plan(10**6, BATCH, 1, 1, Schedule(1e-5, 10**6, 1), None, None)
-    progress = Progress()
+    plan = TrainConfig(10**6, BATCH, 1, 1, Schedule(1e-5, 10**6, 1), None, None)
+    progress = TrainState()
     batches = shuffled_batches(len(features), BATCH, seed=1, epoch=0)
 
     def step() -> int:

@@ -47,11 +47,11 @@ def losses(precision: str, steps: int) -> list[float]:
     """Those of all updates of a run with seed 1. Masks are hashed from seeds that the run's seed alone decides."""
     import bertune
     from bertune.training.loop import loop
-    from bertune.training.loop.update import Numbers, update
+    from bertune.training.loop.update import StepMetrics, update
 
     found: list[float] = []
 
-    def updated(*arguments: Any) -> Numbers:
+    def updated(*arguments: Any) -> StepMetrics:
         made = update(*arguments)
         found.append(made.read()[0])
         return made

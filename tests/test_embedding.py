@@ -15,14 +15,16 @@ from torch.nn import functional as F
 import bertune
 from bertune.checkpoints.source import _minilm_folder
 from bertune.conformance import tiny_encoder
-from bertune.data.features import pack
+from bertune.data.packing import pack
 from bertune.embedding import Embedder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.tasks.embedding import Pair
 from bertune.tasks.options import EmbeddingOptions
-from bertune.tasks.task import Task, new_task
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
 from bertune.training.train import train
 from tests.tiny import Row, write_encoder, write_rows
 
@@ -57,7 +59,7 @@ def test_minilm_equals_sentence_transformers(pooling: str) -> None:
 def test_options(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path / "encoder")
     one = Embedder(folder, precision="fp32")
-    assert (one.pooling, one.max_seq_length) == ("mean", 64)
+    assert one.max_seq_length == 64
     assert np.linalg.norm(one(["a film"]), axis=1) == pytest.approx(1)
     assert one([]).shape == (0, 16)
     plain = Embedder(folder, precision="fp32", normalize=False)(["a film"])
@@ -65,8 +67,8 @@ def test_options(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         Embedder(folder, precision="fp32", max_seq_length=4)(["a b c d"]), Embedder(folder, precision="fp32")(["a b"])
     )
-    with pytest.raises(InputError, match="pooling 'max'; known: mean, cls"):
-        Embedder(folder, pooling="max")
+    with pytest.raises(InputError, match="pooling 'first'; known: cls, max, mean"):
+        Embedder(folder, pooling="first")
     with pytest.raises(InputError, match="must lie between 3 and 64"):
         Embedder(folder, max_seq_length=65)
     with pytest.raises(InputError, match=r"write \[text\]"):

@@ -1,9 +1,11 @@
 """Options as dataclass fields: each documented once, with its unit, for command line, YAML file and Python alike."""
 
 import dataclasses
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from bertune.errors import Problems
+from bertune.errors import InputError, Problems
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
@@ -23,6 +25,24 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) ->
     return dataclasses.field(default=default, metadata=extra)
 
 
+def keyword_problems(function: str, given: Collection[str], known: Iterable[str], needed: Iterable[str]) -> None:
+    """Check the keywords of a call against the options it takes.
+
+    Args:
+        function: that was called.
+        given: keywords.
+        known: options that there are.
+        needed: those without a default.
+
+    Raises:
+        InputError: unknown keywords, or missing ones.
+    """
+    if strange := sorted(set(given) - set(known)):
+        raise InputError(f"{function}: no option {', '.join(strange)}; known: {', '.join(sorted(known))}")
+    if absent := set(needed) - set(given):
+        raise InputError(f"{function}: needs {', '.join(sorted(absent))}")
+
+
 def refuse_changed(trained: Any, wanted: Any) -> None:
     """Refuse other values of options that are `fixed`.
 
@@ -39,3 +59,15 @@ def refuse_changed(trained: Any, wanted: Any) -> None:
         if field.metadata.get("fixed") and old != new:
             problems.add(f"--{field.name.replace('_', '-')} {new}: the model was trained with {old}")
     problems.raise_if_any()
+
+
+@dataclass(frozen=True)
+class AdamWOptions:
+    """Numbers of Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
+
+    beta1: float = option(0.9, help="decay rate of the mean of gradients")
+    beta2: float = option(0.999, help="decay rate of the mean of squared gradients")
+    eps: float = option(1e-8, help="added to the root of the mean of squares")
+    weight_decay: float = option(0.01, help="share of a weight lost a step, times the learning rate")
+    bias_correction: bool = option(True, help="correct the moments for their start at zero")
+    max_grad_norm: float = option(1.0, help="gradients are scaled down to this norm jointly; 0: never")

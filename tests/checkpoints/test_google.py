@@ -220,7 +220,8 @@ class TestReading:
         assert found.config == SMALL
         assert found.vocab_file == released / "vocab.txt"
         assert found.vocab_lines == tuple(WORDS)
-        assert found.do_lower_case is False  # by the folder's name; the vocabulary alone would say True
+        assert found.do_lower_case is True  # by the vocabulary, which has no capitals, whatever the folder is named
+        assert "small letters" in found.casing_reason
         assert found.heads == ["masked-lm", "next-sentence"]
         assert found.global_step is None
 
@@ -232,7 +233,7 @@ class TestReading:
         with pytest.raises(InputError, match=r"run/bert_config\.json: not found.* beside it, or named"):
             read_google_checkpoint(alone)
         found = read_google_checkpoint(alone, config_file=released / "bert_config.json")
-        assert (found.vocab_file, found.do_lower_case) == (released / "vocab.txt", False)
+        assert (found.vocab_file, found.do_lower_case) == (released / "vocab.txt", True)
         other = tmp_path / "words.txt"
         other.write_text("a\nb\n")
         found = read_google_checkpoint(alone, config_file=released / "bert_config.json", vocab_file=other)

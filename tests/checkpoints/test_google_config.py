@@ -1,12 +1,10 @@
-"""`bert_config.json` there and back, and the casing by names and vocabularies."""
+"""`bert_config.json` there and back."""
 
 from pathlib import Path
 
 import pytest
 
 from bertune.checkpoints.google_config import (
-    casing_from_name,
-    casing_from_vocabulary,
     config_from_bert_json,
     config_to_bert_json,
     read_bert_config,
@@ -68,30 +66,3 @@ class TestConfig:
         (tmp_path / "bert_config.json").write_text(text)
         with pytest.raises(InputError, match=r"bert_config\.json: "):
             read_bert_config(tmp_path / "bert_config.json")
-
-
-class TestCasing:
-    @pytest.mark.parametrize(
-        ("name", "lower"),
-        [
-            ("uncased_L-12_H-768_A-12", True),
-            ("uncased_L-24_H-1024_A-16", True),
-            ("wwm_uncased_L-24_H-1024_A-16", True),
-            ("chinese_L-12_H-768_A-12", True),
-            ("multilingual_L-12_H-768_A-12", True),
-            ("cased_L-12_H-768_A-12", False),
-            ("cased_L-24_H-1024_A-16", False),
-            ("wwm_cased_L-24_H-1024_A-16", False),
-            ("multi_cased_L-12_H-768_A-12", False),
-            ("bert-base-Cased", False),
-            ("showcased", None),
-            ("run-3", None),
-        ],
-    )
-    def test_by_name(self, name: str, lower: bool | None) -> None:
-        assert casing_from_name(name) is lower
-
-    def test_by_vocabulary(self) -> None:
-        assert casing_from_vocabulary(["[PAD]", "[CLS]", "[unused1]", "a", "É", "##ing"]) is True
-        assert casing_from_vocabulary(["[PAD]", "a", "The"]) is False
-        assert casing_from_vocabulary(["[PAD]", "a", "##X"]) is False

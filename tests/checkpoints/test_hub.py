@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import save, save_file
+from sentence_transformers import SentenceTransformer
 
 from bertune.checkpoints.hub import parse_hub_id
+from bertune.embedding import embed
 from bertune.errors import InputError
 from tests.checkpoints.hub_server import Hub, Repo, served
 from tests.tiny import settings, tensors, write_encoder
@@ -157,6 +161,61 @@ def test_a_pickle_where_there_is_nothing_better(client: Client, files: dict[str,
     with served({"org/name": Repo({"main": files})}) as hub:
         connect(client, hub)
         assert (client.fetch("org/name") / "pytorch_model.bin").is_file()
+
+
+def sentence_files(files: dict[str, bytes], pooling: str) -> dict[str, bytes]:
+    """A model of sentence-transformers with a dense layer, its weights in both forms."""
+    kinds = ["Transformer", "Pooling", "Dense", "Normalize"]
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    dense = {"linear.weight": torch.randn(4, 16), "linear.bias": torch.randn(4)}
+    config = {"in_features": 16, "out_features": 4, "activation_function": "torch.nn.modules.linear.Identity"}
+    return files | {
+        "modules.json": json.dumps(modules).encode(),
+        "1_Pooling/config.json": json.dumps({"word_embedding_dimension": 16, "pooling_mode": pooling}).encode(),
+        "2_Dense/config.json": json.dumps(config).encode(),
+        "2_Dense/model.safetensors": save(dense),
+        "2_Dense/pytorch_model.bin": b"never asked for",
+        "sentence_bert_config.json": b'{"max_seq_length": 12, "do_lower_case": false}',
+        "config_sentence_transformers.json": b'{"prompts": {"query": "is "}, "default_prompt_name": "query"}',
+    }
+
+
+@pytest.mark.parametrize("pooling", ["cls", "max"])
+def test_the_modules_of_sentence_transformers_come_along(
+    client: Client, files: dict[str, bytes], tmp_path: Path, pooling: str
+) -> None:
+    whole = sentence_files(files, pooling)
+    with served({"org/name": Repo({"main": whole | extra()})}) as hub:
+        connect(client, hub)
+        folder = client.fetch("org/name")
+    fetched = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert fetched == set(whole) - {"2_Dense/pytorch_model.bin"}
+    assert client.fetch("org/name", HF_HUB_OFFLINE="1") == folder
+    vectors = embed(["the film", "a"], folder, precision="fp32")
+    np.testing.assert_allclose(
+        vectors, SentenceTransformer(str(folder), device="cpu").encode(["the film", "a"]), atol=1e-5
+    )
+
+
+def test_an_encoder_in_the_first_modules_folder(client: Client, files: dict[str, bytes]) -> None:
+    """As sentence-transformers before version 2 wrote it."""
+    modules = [
+        {"idx": 0, "name": "0", "path": "0_BERT", "type": "sentence_transformers.models.BERT"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    whole = {f"0_BERT/{name}": data for name, data in files.items()} | {
+        "modules.json": json.dumps(modules).encode(),
+        "1_Pooling/config.json": b'{"word_embedding_dimension": 16, "pooling_mode_cls_token": true}',
+    }
+    with served({"org/name": Repo({"main": whole | extra()})}) as hub:
+        connect(client, hub)
+        folder = client.fetch("org/name")
+    fetched = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert fetched == set(whole)
+    assert embed(["the film"], folder).shape == (1, 16)
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(client: Client, files: dict[str, bytes]) -> None:

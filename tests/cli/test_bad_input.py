@@ -171,7 +171,7 @@ def test_an_error_nobody_foresaw_is_no_bad_input(
     def broken(*_: object, **__: object) -> torch.Tensor:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("bertune.inference.network.pack", broken)
+    monkeypatch.setattr("bertune.inference.evaluation.pack", broken)
     before = files(tmp_path)
     command = ["predict", "--model", model, "--input", tmp_path / "train.jsonl", "--output", tmp_path / "answers.jsonl"]
     with pytest.raises(ZeroDivisionError):

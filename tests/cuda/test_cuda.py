@@ -13,14 +13,14 @@ from torch import Tensor
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.cuda.recording import CudaRecorder
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.features import pack
+from bertune.data.packing import pack
 from bertune.encoder.attention import attend, flash_works
 from bertune.encoder.layout import Layout
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit
-from bertune.training.loop.optimizer import Schedule
-from bertune.training.loop.state import Parts, Progress
+from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.state import TrainingSetup, TrainState
 from bertune.training.loop.update import update
 from tests.training import small_run
 
@@ -44,7 +44,7 @@ def nothing_waits() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def run(where: str, dtype: torch.dtype, *, dropout: float, graphs: bool = False) -> tuple[Parts, list[float]]:
+def run(where: str, dtype: torch.dtype, *, dropout: float, graphs: bool = False) -> tuple[TrainingSetup, list[float]]:
     """Twenty steps on always the same weights and batches; the losses."""
     device = torch.device(where)
     data = small_run.features(BATCH * STEPS)
@@ -56,7 +56,7 @@ def run(where: str, dtype: torch.dtype, *, dropout: float, graphs: bool = False)
     losses = []
     for step in range(STEPS):
         rows = np.arange(step * BATCH, (step + 1) * BATCH)
-        losses.append(update(parts, plan, rows, Progress(step=step)))
+        losses.append(update(parts, plan, rows, TrainState(step=step)))
     return parts, [numbers.read()[0] for numbers in losses]
 
 
@@ -91,7 +91,7 @@ def test_recording_happens(device: torch.device) -> None:
     data = ResidentFeatures(small_run.features(64, shortest=20, longest=20), device)
     parts = small_run.parts(small_run.network(device="cuda"), data.features, make_batch=data.pack, dtype=torch.bfloat16)
     graphs = RecordedUpdates(lambda: data, CudaRecorder(device), BATCH)
-    fit(dataclasses.replace(parts, graphs=graphs), small_run.plan(STEPS, BATCH), Progress())
+    fit(dataclasses.replace(parts, graphs=graphs), small_run.plan(STEPS, BATCH), TrainState())
     assert graphs.recorded == 1
 
 
@@ -100,7 +100,7 @@ def test_dropout_of_replays_differs(device: torch.device) -> None:
     parts = small_run.parts(small_run.network(dropout=0.5, device="cuda"), data.features, make_batch=data.pack)
     parts = dataclasses.replace(parts, graphs=RecordedUpdates(lambda: data, CudaRecorder(device), BATCH))
     plan = dataclasses.replace(small_run.plan(100, BATCH), schedule=Schedule(0.0, 100, 1))
-    losses = [update(parts, plan, np.arange(BATCH), Progress(step=step)).read()[0] for step in range(12)]
+    losses = [update(parts, plan, np.arange(BATCH), TrainState(step=step)).read()[0] for step in range(12)]
     assert len({round(loss, 6) for loss in losses}) == len(losses)
 
 
@@ -108,10 +108,10 @@ def test_no_update_waits(device: torch.device, nothing_waits: None) -> None:
     data = ResidentFeatures(small_run.features(128), device)
     parts = small_run.parts(small_run.network(device="cuda"), data.features, make_batch=data.pack, dtype=torch.bfloat16)
     plan = small_run.plan(100, BATCH)
-    update(parts, plan, np.arange(BATCH), Progress())
+    update(parts, plan, np.arange(BATCH), TrainState())
     torch.cuda.set_sync_debug_mode("error")
     for step in range(1, 4):
-        update(parts, plan, np.arange(step * BATCH, (step + 1) * BATCH), Progress(step=step))
+        update(parts, plan, np.arange(step * BATCH, (step + 1) * BATCH), TrainState(step=step))
 
 
 def test_a_loss_that_is_not_finite_changes_nothing(device: torch.device) -> None:
@@ -123,7 +123,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(device: torch.device) -> None
         return logits.sum() * torch.nan, torch.tensor(BATCH)
 
     parts = dataclasses.replace(parts, loss=lost)
-    assert not math.isfinite(update(parts, small_run.plan(9), np.arange(BATCH), Progress()).read()[1])
+    assert not math.isfinite(update(parts, small_run.plan(9), np.arange(BATCH), TrainState()).read()[1])
     assert all(torch.equal(value, before[name]) for name, value in parts.optimizer.state().items())
 
 
@@ -197,6 +197,6 @@ def test_an_update_that_runs_out_of_memory_begins_anew(device: torch.device) -> 
             torch.empty(2**50, device=device)
         return logits.square().sum(), torch.tensor(len(logits))
 
-    progress = Progress()
+    progress = TrainState()
     update(dataclasses.replace(parts, loss=greedy), small_run.plan(9), np.arange(BATCH), progress)
-    assert (progress.pieces, calls) == (2, [32, 16, 16])
+    assert (progress.micro_batches, calls) == (2, [32, 16, 16])

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bertune.cuda.fused_adamw import works
-from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, AdamWOptions
+from bertune.options import AdamWOptions
+from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW
 
 STEPS = 12
 

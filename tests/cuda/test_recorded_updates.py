@@ -13,10 +13,10 @@ from bertune.cuda import recorded_updates as cuda_graphs
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.cuda.recording import Work
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.features import Batch, pack
+from bertune.data.packing import Batch, pack
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit
-from bertune.training.loop.state import Parts, Progress
+from bertune.training.loop.state import TrainingSetup, TrainState
 from bertune.training.loop.update import update
 from tests.training import small_run
 
@@ -54,7 +54,7 @@ class Calls:
         return replay
 
 
-def made(recorder: Calls | None) -> Parts:
+def made(recorder: Calls | None) -> TrainingSetup:
     """A run whose batches are packed from resident features, with or without recorded updates."""
     data = ResidentFeatures(small_run.features(SEQUENCES), torch.device("cpu"))
     parts = small_run.parts(small_run.network(), data.features, on_device=True, make_batch=data.pack)
@@ -62,14 +62,14 @@ def made(recorder: Calls | None) -> Parts:
     return dataclasses.replace(parts, graphs=graphs)
 
 
-def trained(recorder: Calls | None, *, epochs: int = 4, accumulation: int = 1) -> Parts:
+def trained(recorder: Calls | None, *, epochs: int = 4, accumulation: int = 1) -> TrainingSetup:
     """After some epochs; the last batch of each is smaller."""
     parts = made(recorder)
-    fit(parts, small_run.plan(epochs * 7, BATCH, accumulation), Progress())
+    fit(parts, small_run.plan(epochs * 7, BATCH, accumulation), TrainState())
     return parts
 
 
-def same(one: Parts, other: Parts) -> bool:
+def same(one: TrainingSetup, other: TrainingSetup) -> bool:
     a, b = one.optimizer.state(), other.optimizer.state()
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -91,7 +91,7 @@ def test_the_order_of_direct_and_recorded_updates() -> None:
     found = []
     for step in range(7):
         batch = rows[:-1] if step == 5 else rows
-        numbers = update(parts, plan, batch, Progress(step=step)).read()
+        numbers = update(parts, plan, batch, TrainState(step=step)).read()
         found.append((recorder.recorded, recorder.replayed))
         assert np.isfinite(numbers).all()
     assert found == [(0, 0), (0, 0), (0, 0), (1, 1), (1, 2), (1, 2), (1, 3)]
@@ -132,7 +132,7 @@ def test_a_run_that_is_taken_up_again_goes_on_the_same() -> None:
     whole = trained(Calls())
     first = made(Calls())
     half = dataclasses.replace(plan, steps=14)
-    progress = fit(first, dataclasses.replace(half, schedule=plan.schedule), Progress())
+    progress = fit(first, dataclasses.replace(half, schedule=plan.schedule), TrainState())
     random = torch.get_rng_state()
     second = made(Calls())
     second.optimizer.restore({name: value.clone() for name, value in first.optimizer.state().items()})
@@ -156,13 +156,13 @@ def test_updates_are_recorded_once_the_features_are_there() -> None:
     recorder = Calls()
     graphs = RecordedUpdates(lambda: there[0] if there else None, recorder, BATCH)
     late = dataclasses.replace(parts, graphs=graphs)
-    progress = fit(late, small_run.plan(8, BATCH), Progress())
+    progress = fit(late, small_run.plan(8, BATCH), TrainState())
     assert recorder.recorded == recorder.replayed == 0
     there.append(data)
     fit(late, small_run.plan(24, BATCH), progress)
     assert recorder.replayed
     direct = small_run.parts(small_run.network(), data.features, on_device=True, make_batch=data.pack)
-    progress = fit(direct, small_run.plan(8, BATCH), Progress())
+    progress = fit(direct, small_run.plan(8, BATCH), TrainState())
     fit(direct, small_run.plan(24, BATCH), progress)
     assert same(late, direct)
 
@@ -173,7 +173,7 @@ def test_out_of_memory_gives_back_what_recordings_hold() -> None:
     assert parts.graphs is not None
     rows, plan = np.arange(BATCH), small_run.plan(100, BATCH)
     for step in range(5):
-        update(parts, plan, rows, Progress(step=step))
+        update(parts, plan, rows, TrainState(step=step))
     assert parts.graphs.recorded == 1
 
     def runs_out(logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,10 +181,10 @@ def test_out_of_memory_gives_back_what_recordings_hold() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return small_run.loss(logits, batch)
 
-    progress = Progress(step=5)
+    progress = TrainState(step=5)
     update(dataclasses.replace(parts, loss=runs_out), plan, rows[:-1], progress)
-    assert progress.pieces == 2
+    assert progress.micro_batches == 2
     assert parts.graphs.recorded == 0
     for step in range(6, 12):
-        update(parts, plan, rows, Progress(step=step))
+        update(parts, plan, rows, TrainState(step=step))
     assert recorder.recorded == 1  # and no more of them

@@ -10,11 +10,18 @@ ROOT = Path(__file__).parents[2]
 ONCE = {
     "bertune.conformance": "CHECKS Case",
     "bertune.errors": "InputError Interrupted",
+    "bertune.tasks.base": "BaseTask",
     "bertune.tasks.heads": "pooled_head token_head",
     "bertune.tasks.layers": "LayerMix layers_option",
     "bertune.tasks.losses": "FocusOptions LossOptions binary_cross_entropy class_weights cross_entropy",
     "bertune.tasks.options": "TextColumns long_text_option",
     "bertune.tasks.parts": "ExampleParts",
+    "bertune.tasks.row_metrics": "RowMetrics",
+    "bertune.tasks.shared.class_weights": "class_weights",
+    "bertune.tasks.shared.heads": "pooled_head token_head",
+    "bertune.tasks.shared.layers": "LayerMix",
+    "bertune.tasks.shared.losses": "binary_cross_entropy cross_entropy",
+    "bertune.tasks.shared.texts": "by_example text_features",
     "bertune.tasks.text_classification": "TextColumns TextExample TextOptions read_table",
     "bertune.tasks.texts": "by_example long_text_option text_features",
 }

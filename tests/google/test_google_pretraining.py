@@ -14,12 +14,13 @@ import pytest
 
 import bertune
 from bertune.errors import FaultError, Interrupted
-from bertune.google import create_pretraining_data, run_pretraining, training
+from bertune.google import create_pretraining_data, run_pretraining
 from bertune.google.create_pretraining_data import read_documents
 from bertune.google.run_pretraining import open_sequences
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.tensorflow_formats.tfrecord import Record, read_records, write_records
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.training import launch
 from bertune.training.loop import loop
 from tests.tiny import VOCABULARY, write_encoder
 
@@ -139,7 +140,7 @@ def test_records_laid_out_go_when_the_run_is_finished_and_stay_where_it_was_stop
     flags = [*tiny[1:], f"--input_file={data}", f"--eval_input_file={data}", *LENGTHS, "--do_train", "--device=cpu"]
     flags += ["--do_eval", "--num_train_steps=2", "--num_warmup_steps=1", "--train_batch_size=4", "--max_eval_steps=1"]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "fit", interrupted)
+        patch.setattr(launch, "fit", interrupted)
         run(run_pretraining.main, *flags, f"--output_dir={tmp_path / 'one'}", status=143)
     kept = tables()
     assert len(kept) == 1  # the files are the same, so it is one table
@@ -171,7 +172,7 @@ def test_other_runs_leave_the_tables_of_a_stopped_training(
     data = shared / "golden/pretraining/instances.tf_record"
     flags = flags_of(tiny, data, tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "fit", interrupted)
+        patch.setattr(launch, "fit", interrupted)
         run(run_pretraining.main, *flags, "--do_train", status=143)
     (kept,) = tables()
     when = kept.stat().st_mtime_ns
@@ -182,7 +183,7 @@ def test_other_runs_leave_the_tables_of_a_stopped_training(
     run(run_pretraining.main, *flags_of(tiny, torn, tmp_path / "out"), "--do_train", status=2)
     assert list(kept.parents[1].iterdir()) == [kept.parent]  # nothing of the torn ones
     with monkeypatch.context() as patch:
-        patch.setattr(training, "fit", interrupted)
+        patch.setattr(launch, "fit", interrupted)
         run(run_pretraining.main, *flags, "--do_train", status=143)
     assert kept.stat().st_mtime_ns == when  # not laid out anew
     run(run_pretraining.main, *flags, "--do_train")
@@ -220,14 +221,14 @@ def test_other_runs_leave_the_tables_of_a_training_under_way(
     seen: list[list[Path]] = []
 
     def other_meanwhile(*arguments: Any) -> Any:
-        monkeypatch.setattr(training, "fit", fit)
+        monkeypatch.setattr(launch, "fit", fit)
         seen.append(tables())
         flags = flags_of(tiny, torn if "torn" in more else data, tmp_path / "out")
         run(run_pretraining.main, *flags, more[0], status=status)
         seen.append(tables())
         return fit(*arguments)
 
-    monkeypatch.setattr(training, "fit", other_meanwhile)
+    monkeypatch.setattr(launch, "fit", other_meanwhile)
     run(run_pretraining.main, *flags_of(tiny, data, tmp_path / "out"), "--do_train")
     assert len(seen[0]) == 1
     assert seen[1] == seen[0]

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.inference.network import BatchLoss, Network
+from bertune.options import AdamWOptions
 from bertune.ragged import Ragged
-from bertune.training.loop.optimizer import AdamW, AdamWOptions, Schedule
-from bertune.training.loop.state import Parts, Plan, Progress
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.state import Evaluation, TrainConfig, TrainingSetup, TrainState
 
 
 class Head(nn.Module):
@@ -32,12 +35,12 @@ class Head(nn.Module):
         return logits
 
 
-class NoKeeper:
+class NoCheckpointer:
     """Keeps nothing."""
 
-    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None: ...
+    def save_checkpoint(self, optimizer: AdamW, progress: TrainState) -> None: ...
 
-    def save_best(self, weights: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None: ...
+    def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None: ...
 
     def curves(self, values: Mapping[str, float], step: int) -> None: ...
 
@@ -81,7 +84,7 @@ def parts(
     on_device: bool | None = None,
     make_batch: Callable[[npt.NDArray[np.int64]], Batch] | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Parts:
+) -> TrainingSetup:
     """Ready to train; random numbers begin at one place."""
     optimizer = AdamW(net.named_parameters(), AdamWOptions(), on_device=on_device)
     net.encoder.set_compute_dtype(dtype)
@@ -90,14 +93,14 @@ def parts(
     def made(rows: npt.NDArray[np.int64], epoch: int) -> Batch:
         return pack(data, rows) if make_batch is None else make_batch(rows)
 
-    return Parts(net, len(data), made, loss, optimizer, None, NoKeeper())
+    return TrainingSetup(net, len(data), made, loss, optimizer, None, NoCheckpointer())
 
 
-def plan(steps: int, batch_size: int = 8, accumulation: int = 1) -> Plan:
+def plan(steps: int, batch_size: int = 8, accumulation: int = 1) -> TrainConfig:
     """A plan without evaluations."""
-    return Plan(steps, batch_size, accumulation, 1, Schedule(1e-2, steps, 2), None, None)
+    return TrainConfig(steps, batch_size, accumulation, 1, Schedule(1e-2, steps, 2), None, None)
 
 
-def with_loss(made: Parts, own: BatchLoss) -> Parts:
+def with_loss(made: TrainingSetup, own: BatchLoss) -> TrainingSetup:
     """The same with another loss."""
     return dataclasses.replace(made, loss=own)

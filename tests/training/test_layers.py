@@ -10,8 +10,9 @@ import bertune
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, Layer
 from bertune.errors import InputError
+from bertune.options import AdamWOptions
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.loop.optimizer import AdamW, AdamWOptions
+from bertune.training.loop.optimizer import AdamW
 from bertune.training.train import train
 from tests.tiny import opinions, weights, write_encoder, write_rows
 

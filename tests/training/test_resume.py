@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.errors import InputError, Interrupted
 from bertune.inference.network import Network
 from bertune.training.loop import loop, update
@@ -104,9 +104,9 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple[float, float
     found: dict[int, list[tuple[float, float]]] = {}
     tell = loop._tell
 
-    def told(keeper: Any, bar: Any, progress: Any, plan: Any, step: int, loss: float, norm: float) -> None:
+    def told(checkpointer: Any, bar: Any, progress: Any, plan: Any, step: int, loss: float, norm: float) -> None:
         found.setdefault(step, []).append((loss, norm))
-        tell(keeper, bar, progress, plan, step, loss, norm)
+        tell(checkpointer, bar, progress, plan, step, loss, norm)
 
     monkeypatch.setattr(loop, "_tell", told)
     return found
@@ -276,7 +276,7 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path, ca
     options = prepare(tmp_path, "text-classification")
     start(tmp_path / "whole", options)
     with pytest.MonkeyPatch.context() as patch:
-        _at_call(update, "computed", 2, _kill)(patch)
+        _at_call(update._Update, "compute", 2, _kill)(patch)
         with pytest.raises(KilledError):
             start(tmp_path / "run", options)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())

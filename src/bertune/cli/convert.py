@@ -21,6 +21,8 @@ class ConvertOptions:
     max_seq_length: int | None = option(None, help="with --task: longest sequence that predictions use")
     config_file: str | None = option(None, help="bert_config.json of a Google checkpoint that has none beside it")
     vocab_file: str | None = option(None, help="vocab.txt of a Google checkpoint that has none beside it")
+    do_lower_case: bool | None = option(None, help="lower text or not, whatever the source says of its casing")
+    scope: str | None = option(None, help="scope of a Google checkpoint's encoder, where it is not bert")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,20 +33,22 @@ def main(argv: Sequence[str]) -> None:
 
     from pathlib import Path
 
-    from bertune.checkpoints.source import Beside
+    from bertune.checkpoints.source import SourceOptions
     from bertune.conversion import Finetuned, convert, convert_finetuned
-    from bertune.tasks.task import new_task
+    from bertune.tasks.registry import new_task
 
-    beside = Beside(
+    source = SourceOptions(
         Path(options.config_file) if options.config_file else None,
         Path(options.vocab_file) if options.vocab_file else None,
+        options.do_lower_case,
+        options.scope,
     )
     if options.task is None:
-        convert(options.encoder, Path(options.output), layout=options.format, beside=beside)
+        convert(options.encoder, Path(options.output), layout=options.format, options=source)
         return
     labels = [label.strip() for label in options.labels.split(",")] if options.labels else []
     facts = Finetuned(new_task(options.task), labels, options.unanswerable, options.max_seq_length)
-    convert_finetuned(options.encoder, Path(options.output), facts, beside=beside)
+    convert_finetuned(options.encoder, Path(options.output), facts, options=source)
 
 
 def _check(options: ConvertOptions) -> None:

@@ -16,6 +16,8 @@ class InspectOptions:
     json: bool = option(False, help="print one JSON object on stdout")
     config_file: str | None = option(None, help="bert_config.json of a Google checkpoint that has none beside it")
     vocab_file: str | None = option(None, help="vocab.txt of a Google checkpoint that has none beside it")
+    do_lower_case: bool | None = option(None, help="lower text or not, whatever the source says of its casing")
+    scope: str | None = option(None, help="scope of a Google checkpoint's encoder, where it is not bert")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,10 +30,11 @@ def main(argv: Sequence[str]) -> None:
     from pathlib import Path
 
     from bertune.checkpoints.inspection import describe
-    from bertune.checkpoints.source import Beside
+    from bertune.checkpoints.source import SourceOptions
 
-    files = [said.get(name) for name in ("config_file", "vocab_file")]
-    facts = describe(sources[0], beside=Beside(*(None if file is None else Path(file) for file in files)))
+    config, vocab = (None if said.get(name) is None else Path(said[name]) for name in ("config_file", "vocab_file"))
+    options = SourceOptions(config, vocab, said.get("do_lower_case"), said.get("scope"))
+    facts = describe(sources[0], options=options)
     if said.get("json"):
         print(json.dumps(facts, ensure_ascii=False))
         return
@@ -47,7 +50,7 @@ def _divided(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     sources, flags, takes_value = list[str](), list[str](), False
     for argument in argv:
         (flags if takes_value or argument.startswith("-") else sources).append(argument)
-        takes_value = argument.startswith("--") and argument.endswith("file")
+        takes_value = argument.replace("_", "-") in {"--config-file", "--vocab-file", "--scope"}
     return sources, flags
 
 

@@ -8,13 +8,11 @@ import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from bertune.training.loop.optimizer import AdamWOptions
+from bertune.options import AdamWOptions
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ class FusedAdamW:
     steps: updates made so far; skipped ones do not count. Shape: (), float32, on the device.
     """
 
-    def __init__(self, options: "AdamWOptions", device: torch.device) -> None:
+    def __init__(self, options: AdamWOptions, device: torch.device) -> None:
         self._options = options
         self.steps = torch.zeros((), device=device)
         self._endless = torch.full((), _ENDLESS, device=device)
@@ -97,7 +95,7 @@ class FusedAdamW:
 
 
 @functools.cache
-def works(device: torch.device, options: "AdamWOptions") -> bool:
+def works(device: torch.device, options: AdamWOptions) -> bool:
     """Whether this PyTorch's fused kernel does on a device what is asked of it here: it is tried once."""
     try:
         weight, gradient = torch.ones(3, device=device), torch.ones(3, device=device)

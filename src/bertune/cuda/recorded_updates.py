@@ -1,13 +1,14 @@
-"""Updates recorded as CUDA graphs and replayed: the host launches one thing instead of a thousand.
+"""Training updates recorded as CUDA graphs and replayed: the host launches one graph instead of a thousand kernels.
 
-A graph is fixed in its shapes, so there is one for every size of a batch (`data.resident.size_of` makes few). It begins
-with the numbers of the sequences and the learning rate and holds all the rest: packing, forward, backward, clipping,
+A graph is fixed in its shapes, so there is one for every size of a batch (`cuda.resident.size_of` makes few). It starts
+from the numbers of the sequences and the learning rate and holds all the rest: packing, forward, backward, clipping,
 AdamW. What cannot be recorded runs operation by operation, with the same results.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,8 @@ from torch import Tensor
 
 from bertune.cuda.recording import CANNOT_RECORD, Recorder, Work
 from bertune.cuda.resident import ResidentFeatures, Size
+from bertune.data.packing import Batch
 from bertune.encoder.transfer import ToHost, to_device
-from bertune.training.loop.randomness import bookmark
-from bertune.training.loop.state import Parts
-from bertune.training.loop.update import Numbers, computed
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +32,30 @@ _WARM_UP = 3
 _WATCHED = 1
 """Which of them, from 0, is watched for waits of the host. Not the first: setting up may wait."""
 _NO_ROWS = np.zeros(0, np.int64)
+
+
+class Update(Protocol):
+    """An update of the training loop, as it is run here."""
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        ...
+
+    def run_eager(self) -> ToHost:
+        """Make the update operation by operation. Returns: mean loss and gradient norm."""
+        ...
+
+    def compute(self, batches: Iterable[Batch], rate: Tensor) -> Tensor:
+        """Gradients of the batches and the optimizer's step, with nothing that waits for the device.
+
+        Returns: mean loss and gradient norm. Shape: (2,), on the device.
+        """
+        ...
+
+    def snapshot(self) -> Callable[[], None]:
+        """Remember the random generators. Returns: what restores them and clears all gradients."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,66 +95,60 @@ class RecordedUpdates:
         self._recorded.clear()
         self._gave_up = True
 
-    def run(self, parts: Parts, units: npt.NDArray[np.int64], rate: float, directly: Callable[[], Numbers]) -> Numbers:
-        """One update on the units at these places, with this learning rate.
-
-        directly: makes it operation by operation.
-        """
+    def run(self, units: npt.NDArray[np.int64], rate: float, update: Update) -> ToHost:
+        """One update on the units at these places, with this learning rate. Returns: mean loss and gradient norm."""
         with self._recorder.ready():
             data = self._data()
             if data is None:
-                return directly()
+                return update.run_eager()
             rows, size = data.rows_of(units)
             known = self._recorded.get(size)
             if known is None and self._to_be_recorded(units, size):
-                known = self._record(parts, data, rows, size)
+                known = self._record(update, data, rows, size)
             if known is None:
-                return self._directly(size, directly)
+                return self._run_eager(size, update)
             known.chosen.copy_(to_device(torch.from_numpy(rows), known.chosen.device), non_blocking=True)
             known.rate.fill_(rate)
             known.replay()
-            return Numbers(ToHost(known.values))
+            return ToHost(known.values)
 
     def _to_be_recorded(self, units: npt.NDArray[np.int64], size: Size) -> bool:
         if self._gave_up or self._made < _WARM_UP or len(self._recorded) >= MOST_GRAPHS:
             return False
         return size in self._seen and self._batch_size in (None, len(units))
 
-    def _directly(self, size: Size, directly: Callable[[], Numbers]) -> Numbers:
+    def _run_eager(self, size: Size, update: Update) -> ToHost:
         """Operation by operation; the second time watched for what no graph could hold."""
         self._seen.add(size)
         self._made += 1
         if self._made != _WATCHED + 1:
-            return directly()
+            return update.run_eager()
         with self._recorder.watch() as waits:
-            numbers = directly()
+            values = update.run_eager()
         if waits:
             self._gave_up = True
             logger.info("updates are not recorded as CUDA graphs: the host waits for the device (%s)", waits[0])
-        return numbers
+        return values
 
     def _record(
-        self, parts: Parts, data: ResidentFeatures, rows: npt.NDArray[np.int64], size: Size
+        self, update: Update, data: ResidentFeatures, rows: npt.NDArray[np.int64], size: Size
     ) -> _Recorded | None:
         """A recorded update of this size; None where it fails, and then none is recorded any more."""
-        device = parts.network.device
-        chosen = to_device(torch.from_numpy(rows), device)
-        rate = torch.zeros((), device=device)
-        values = torch.zeros(2, device=device, dtype=torch.float64)
+        chosen = to_device(torch.from_numpy(rows), update.device)
+        rate = torch.zeros((), device=update.device)
+        values = torch.zeros(2, device=update.device, dtype=torch.float64)
 
         def work() -> None:
-            batch = data.packed(chosen, size, _NO_ROWS)
-            values.copy_(computed(parts, [batch], rate, several=False))
+            values.copy_(update.compute([data.packed(chosen, size, _NO_ROWS)], rate))
 
-        rewind = bookmark()
+        restore = update.snapshot()
         try:
             replay = self._recorder.record(work)
         except CANNOT_RECORD as error:
             self.forget()
-            parts.optimizer.clear()
-            rewind()
-            told = str(error).partition("\n")[0]
-            logger.warning("recording an update as a CUDA graph failed (%s); going on without", told)
+            restore()
+            reason = str(error).partition("\n")[0]
+            logger.warning("recording an update as a CUDA graph failed (%s); going on without", reason)
             return None
         self._recorded[size] = _Recorded(chosen, rate, values, replay)
         return self._recorded[size]

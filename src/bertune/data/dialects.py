@@ -82,7 +82,8 @@ def _separator(text: str, own: str | None, quoted: bool | None) -> str:
     """The separator that cuts all rows alike; the file's own one where it does that, too, or none does."""
     fits: dict[str, int] = {}
     for candidate in SEPARATORS:
-        records = sample_records(text, candidate, quoted if quoted is not None else candidate != "\t")
+        in_quotes = quoted if quoted is not None else candidate != "\t" or tabs_are_quoted(text)
+        records = sample_records(text, candidate, in_quotes)
         widths = Counter(len(fields) for fields in records)
         width = len(records[0]) if records else 0
         if width > 1 and widths[width] >= 0.9 * len(records):

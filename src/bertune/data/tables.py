@@ -260,7 +260,7 @@ def _open_json(path: Path, gzipped: bool, suffix: str, options: TableOptions) ->
     head = head_of(path, gzipped, encoding)
     if not head.strip("\ufeff \r\n\t"):
         raise InputError(f"{path} is empty: it holds no columns")
-    if json_rows.is_lines(head):
+    if suffix != ".json" or json_rows.is_lines(head):
         if suffix == ".json":
             logger.info("%s: read as JSON lines", path)
         return open_rows(path, kind="jsonl", encoding=encoding)

@@ -31,14 +31,30 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, not UTF-8, not JSON, or not an object.
     """
+    value = _value(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must hold a JSON object, but holds {type(value).__name__}")
+    return value
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """A JSON array from a file, otherwise as `read_json`.
+
+    Raises:
+        InputError: no such file, not UTF-8, not JSON, or not an array.
+    """
+    value = _value(path)
+    if not isinstance(value, list):
+        raise InputError(f"{path}: must hold a JSON array, but holds {type(value).__name__}")
+    return value
+
+
+def _value(path: Path) -> Any:
     try:
-        value = parse_json(small_file(path).decode("utf-8-sig"))
+        return parse_json(small_file(path).decode("utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: must hold a JSON object, but holds {type(value).__name__}")
-    return value

@@ -22,8 +22,8 @@ from bertune.inference.network import Network
 from bertune.progress import Curves
 from bertune.tensorflow_formats.tensor_bundle import Array, TensorBundle, write_bundle
 from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.state import Progress
-from bertune.training.run_folder.errors import writing
+from bertune.training.loop.state import Evaluation, TrainState
+from bertune.training.run_folder.errors import disk_errors
 
 logger = logging.getLogger(__name__)
 
@@ -80,15 +80,41 @@ def _tensor(array: Array) -> Tensor:
 
 
 class OutputFolder:
-    """Keeps a run as the original does; what `training.loop` calls a keeper."""
+    """The folder of a run as the original leaves it (see `training.launch.Output`)."""
 
-    def __init__(self, folder: Path, network: Network, names: Sequence[Rename], *, keep: int) -> None:
-        """keep: checkpoints that stay, the newest; 0: all."""
+    def __init__(
+        self,
+        folder: Path,
+        network: Network,
+        names: Sequence[Rename],
+        *,
+        keep: int,
+        start: tuple[Path | None, int] = (None, 0),
+    ) -> None:
+        """The weights of the checkpoint that a run goes on from are in the network already.
+
+        Args:
+            folder: `--output_dir`.
+            network: that is trained.
+            names: of its weights, ours and the original's.
+            keep: checkpoints that stay, the newest; 0: all.
+            start: the checkpoint that the run goes on from, and its step.
+        """
         self.folder, self.keep = folder, keep
         self._network, self._names = network, names
+        self._prefix, self._step = start
         self._curves = Curves(folder)
 
-    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+    def start(self, optimizer: AdamW, *, resume: bool) -> TrainState:
+        """Take up the checkpoint's moments; a new run begins with a checkpoint of its start, as the original's does."""
+        if resume and self._prefix is not None:
+            state = self.restore(optimizer, self._prefix, self._step)
+            logger.info("going on from %s, step %d", self._prefix, self._step)
+            return state
+        self.save_checkpoint(optimizer, TrainState())
+        return TrainState()
+
+    def save_checkpoint(self, optimizer: AdamW, progress: TrainState) -> None:
         """Write weights, moments and step; the oldest checkpoints beyond `keep` go once this one is whole.
 
         Raises:
@@ -105,7 +131,7 @@ class OutputFolder:
         name = f"model.ckpt-{progress.step}"
         logger.info("saving checkpoint %s", self.folder / name)
         try:
-            with writing(self.folder / name, 0):
+            with disk_errors(self.folder / name, 0):
                 write_bundle(self.folder / name, arrays)
                 self._list(name)
         except (InputError, FaultError) as error:
@@ -128,7 +154,7 @@ class OutputFolder:
             for suffix in (".index", ".meta", ".data-00000-of-00001"):
                 (self.folder / f"{other}{suffix}").unlink(missing_ok=True)
 
-    def save_best(self, weights: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
+    def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
         """The original keeps no best model."""
 
     def curves(self, values: Mapping[str, float], step: int) -> None:
@@ -142,7 +168,7 @@ class OutputFolder:
         """Write what is left of the curves."""
         self._curves.close()
 
-    def restore(self, optimizer: AdamW, prefix: Path, step: int) -> Progress:
+    def restore(self, optimizer: AdamW, prefix: Path, step: int) -> TrainState:
         """Take up a checkpoint's moments; the weights are in the network already."""
         bundle = TensorBundle(prefix)
         before = optimizer.state()
@@ -164,7 +190,7 @@ class OutputFolder:
         if fresh:
             logger.warning("%s lacks %d of Adam's moments; they start at zero", prefix, fresh)
         optimizer.restore(state)
-        return Progress(step=step, epoch=step)
+        return TrainState(step=step, epoch=step)
 
 
 def _trained(state: Mapping[str, Tensor]) -> list[str]:
@@ -178,5 +204,5 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         FaultError: it cannot be written.
     """
-    with writing(path, 0):
+    with disk_errors(path, 0):
         files.write_text(path, text)

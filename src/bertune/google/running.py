@@ -20,13 +20,14 @@ from bertune.google.checkpoints import write_text
 from bertune.google.starting import Start, head_names, take_over
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import Network
-from bertune.model.use import Making, save_model
+from bertune.model.provenance import Making
+from bertune.model.use import save_model
 from bertune.options import DEVICES, PRECISIONS, option
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.loop.memory import is_out_of_memory
 from bertune.training.loop.signals import watched
-from bertune.training.run_folder.errors import writing
+from bertune.training.run_folder.errors import disk_errors
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def save_beside(
     data = {"train": {"file": str(path), "rows": facts["rows"], "sha256": file_sha256(path)}}
     making = Making(str(facts["encoder"]), data, dict(facts["flags"]))
     weights: dict[str, Tensor] = {name: tensor.float().cpu() for name, tensor in network.state_dict().items()}
-    with writing(folder, 0):
+    with disk_errors(folder, 0):
         save_model(folder, (network.encoder.config, weights), task, text, making, {})
     logger.info("%s: the model for `bertune predict --model %s` and transformers", folder, folder)
 

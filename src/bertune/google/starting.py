@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints import google
-from bertune.checkpoints.google_config import casing_from_name, read_bert_config
+from bertune.checkpoints.google_config import read_bert_config
 from bertune.checkpoints.names import Rename, for_layers, to_ours
-from bertune.checkpoints.source import open_checkpoint
+from bertune.checkpoints.source import SourceError, open_checkpoint
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.inference.network import Network
 from bertune.options import option
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
+from bertune.tokenization.casing import casing_from_names
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,8 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
         except InputError as error:
             if "--bert_config_file" in str(error):
                 raise
-            raise InputError(f"--init_checkpoint {str(error).removeprefix('--encoder ')}") from error
+            text = error.text if isinstance(error, SourceError) else str(error)
+            raise InputError(f"--init_checkpoint {text}") from error
     named = f"--vocab_file {files['vocab_file']}" if words is not None else start.source
     own = start.tokenizer.do_lower_case if start.tokenizer is not None and words is None else None
     if with_words and own is not None and own != flags.do_lower_case:
@@ -160,7 +162,7 @@ def casing_problems(checkpoint: str | None, lower: bool) -> list[str]:
     if known is not None and known != lower:
         kind = "lower-cased" if known else "cased"
         return [f"--do_lower_case={lower}: {name} is a {kind} checkpoint; pass --do_lower_case={known}"]
-    told = casing_from_name(name)
+    told = casing_from_names([name]).lower
     if known is None and told is not None and told != lower:
         logger.warning("--do_lower_case=%s, but %s sounds like a checkpoint for %s", lower, name, told)
     return []

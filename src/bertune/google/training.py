@@ -9,17 +9,18 @@ import numpy as np
 import torch
 
 from bertune.checkpoints.names import Rename
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.errors import InputError, Interrupted
 from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
 from bertune.google.running import EpochFlags, Setting, TrainFlags
 from bertune.google.stream import Buffered, Rows, Shuffled, Stream
-from bertune.hardware import fast_float32
 from bertune.inference.network import BatchLoss, Network
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
-from bertune.training.loop.loop import fit
-from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, Schedule
-from bertune.training.loop.state import NameRows, Parts, Plan, Progress
+from bertune.training.launch import HostBatches, TrainingJob, launch
+from bertune.training.loop.nonfinite import NonFiniteError
+from bertune.training.loop.optimizer import GOOGLE_ADAMW
+from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.state import NameRows, TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -80,35 +81,25 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
     step = load_weights(network, trainee.names, prefix) if prefix else 0
     if is_finished(folder, training.steps):
         return step
-    optimizer = AdamW(network.named_parameters(), GOOGLE_ADAMW)
-    keeper = OutputFolder(folder, network, trainee.names, keep=flags.keep_checkpoint_max)
-    progress = Progress()
-    if prefix:
-        progress = keeper.restore(optimizer, prefix, step)
-        logger.info("going on from %s, step %d", prefix, step)
-    network.encoder.set_compute_dtype(setting.dtype)
-    if not prefix:
-        keeper.save_checkpoint(optimizer, progress)
     logger.info("seed %d (the original has none, so its runs differ); --seed takes another", setting.seed)
-    stream = _stream(setting, trainee.sequences, flags.train_batch_size, step)
-    parts, plan = _parts(setting, trainee, stream, optimizer, keeper), _plan(setting, training)
-    logger.info("training: %d steps, %d of them warm-up, on %s", training.steps, training.warmup, setting.device)
+    output = OutputFolder(folder, network, trainee.names, keep=flags.keep_checkpoint_max, start=(prefix, step))
+    job = _job(setting, trainee, training, _stream(setting, trainee.sequences, flags.train_batch_size, step))
     try:
-        with fast_float32(setting.device):
-            progress = fit(parts, plan, progress)
+        state, weights = launch(job, setting.device, setting.dtype, output, resume=prefix is not None)
     except Interrupted as error:
         error.told.append("the same command goes on from the newest checkpoint")
         raise
-    except InputError as error:
-        raise InputError(_respelled(str(error), plan)) from error
+    except NonFiniteError as error:
+        advice = "try a lower --learning_rate or --precision fp32, and look at those rows"
+        raise InputError(error.explain(advice=advice)) from error
     finally:
-        keeper.close()
-    rate = progress.examples / max(progress.seconds, 1e-9)
-    logger.info("trained to step %d, %.1f examples/s", progress.step, rate)
-    masters = {name: tensor.clone() for name, tensor in optimizer.masters().items()}
+        output.close()
+    rate = state.examples / max(state.seconds, 1e-9)
+    logger.info("trained to step %d, %.1f examples/s", state.step, rate)
+    masters = {name: tensor.clone() for name, tensor in weights.items()}
     network.encoder.set_compute_dtype(torch.float32)
     network.load_state_dict(masters, strict=False)
-    return progress.step
+    return state.step
 
 
 def is_finished(folder: Path, steps: int) -> bool:
@@ -125,8 +116,9 @@ def is_finished(folder: Path, steps: int) -> bool:
     return True
 
 
-def _parts(setting: Setting, trainee: Trainee, stream: Stream, optimizer: AdamW, keeper: OutputFolder) -> Parts:
-    """What the loop works with."""
+def _job(setting: Setting, trainee: Trainee, training: Training, stream: Stream) -> TrainingJob:
+    """The launcher's job: the original's optimizer, schedule and order."""
+    flags = training.flags
 
     def make_batch(rows: Rows, at: int) -> Batch:  # noqa: ARG001 (the same in every epoch)
         return trainee.make_batch(rows)
@@ -134,28 +126,12 @@ def _parts(setting: Setting, trainee: Trainee, stream: Stream, optimizer: AdamW,
     def order(at: int) -> list[Rows]:
         """An epoch of the loop is one batch here: the stream knows the real ones.
 
-        Dropout hangs on seed and step alone, so a run that goes on equals one that never stopped.
+        Dropout depends on seed and step alone, so a run that goes on equals one that never stopped.
         """
         torch.manual_seed(seed_at(setting.seed, at))
         return [stream.rows(at)]
 
-    return Parts(
-        trainee.network,
-        trainee.sequences,
-        make_batch,
-        trainee.loss,
-        optimizer,
-        evaluate=None,
-        keeper=keeper,
-        name_rows=trainee.name_rows,
-        order=order,
-    )
-
-
-def _plan(setting: Setting, training: Training) -> Plan:
-    """The loop's numbers."""
-    flags = training.flags
-    return Plan(
+    config = TrainConfig(
         steps=training.steps,
         batch_size=flags.train_batch_size,
         accumulation=flags.gradient_accumulation,
@@ -165,11 +141,19 @@ def _plan(setting: Setting, training: Training) -> Plan:
         metric=None,
         check_every=flags.save_checkpoints_steps,
     )
-
-
-def _respelled(message: str, plan: Plan) -> str:
-    """What the loop says of updates that are not finite, without the options that bertune's own commands have."""
-    return message.replace(f" (--max-skipped {plan.max_skipped})", "").replace("--learning-rate", "--learning_rate")
+    steps = f"{training.steps} steps, {training.warmup} of them warm-up"
+    return TrainingJob(
+        trainee.network,
+        trainee.sequences,
+        trainee.loss,
+        lambda _: HostBatches(make_batch),
+        config,
+        adamw=GOOGLE_ADAMW,
+        sparse_embeddings=trainee.network.encoder.embeddings.word.sparse,
+        name_rows=trainee.name_rows,
+        order=order,
+        announcement=f"training: {steps}, on {setting.device}",
+    )
 
 
 def seed_at(seed: int, step: int) -> int:

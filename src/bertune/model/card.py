@@ -1,13 +1,11 @@
 """The README.md of a model folder."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bertune
-from bertune.tasks.task import Task
-
-if TYPE_CHECKING:
-    from bertune.model.use import Making
+from bertune.model.provenance import Making
+from bertune.tasks.protocol import Task
 
 PIPELINES = {
     "ForSequenceClassification": "text-classification",
@@ -19,7 +17,7 @@ PIPELINES = {
 }
 
 
-def model_card(task: Task[Any], making: "Making", metrics: Mapping[str, float]) -> str:
+def model_card(task: Task[Any], making: Making, metrics: Mapping[str, float]) -> str:
     """A model card in Markdown with the Hugging Face Hub's YAML head: task, start, data, metrics, how to use it."""
     import yaml
 

@@ -1,17 +1,15 @@
 """A fine-tuned model: encoder, head and task; saved, loaded, asked."""
 
 import copy
-import importlib.metadata
 import json
 import logging
-import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,23 +19,29 @@ import bertune
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
-from bertune.data.features import Batch, Features
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.data.prefetch import in_chunks
 from bertune.data.rows import file_sha256
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
+from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import SAVED, finish_publishing, publish
 from bertune.files.json_files import read_json
-from bertune.hardware import choose_device, choose_dtype, fast_float32, leaves_host_free, prepare_process
-from bertune.inference.network import Network, infer
+from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.model.card import model_card
+from bertune.model.provenance import Making, versions
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
+from bertune.tasks.registry import task_from_json, task_to_json
+from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.unknown import warn_of_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +97,9 @@ class Model:
 
         ahead = leaves_host_free(self.network.device)
         with closing(in_chunks(tokenized, examples, CHUNK, ahead=ahead)) as chunks:
-            for chunk, features in chunks:
+            for index, (chunk, features) in enumerate(chunks):
+                if not index:
+                    warn_of_unknown(features.input_ids, self.tokenizer, "these texts")
                 with fast_float32(self.network.device):
                     self.check_int8(features)
                     logits = infer(self.network, features, batch_size=batch_size).logits
@@ -124,12 +130,10 @@ class Model:
         Raises:
             InputError: a text without [MASK], a model for another task, an impossible `top_k`.
         """
-        from bertune.tasks.pretraining import Pretraining
-
-        if not isinstance(self.task, Pretraining):
+        if not isinstance(self.task, FillsMasks):
             raise InputError(f"fill_mask: this model's task is {self.task.name}; it takes one of `bertune pretrain`")
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
-        return task.candidates(text, replace(self, task=task).predict([text])[0])
+        return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
     def evaluate(self, path: str | Path, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.
@@ -150,7 +154,7 @@ class Model:
         text = (self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
-        return evaluate(self.network, self.task, features, examples, batch_size=batch_size)[0]
+        return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics
 
 
 def read_labelled(task: Task[Any], path: Path) -> list[Any]:
@@ -182,6 +186,14 @@ def read_hashed(task: Task[Any], path: Path) -> tuple[Source, list[Any]]:
     return source, examples
 
 
+class Evaluated(NamedTuple):
+    """What evaluating a model found. task: as these examples tuned it, where that was asked for."""
+
+    metrics: dict[str, float]
+    task: Task[Any]
+    logits: Logits
+
+
 def evaluate(
     network: Network,
     task: Task[Any],
@@ -190,13 +202,10 @@ def evaluate(
     *,
     batch_size: int = 256,
     tune: bool = False,
-    look: Callable[[Task[Any], Logits], None] | None = None,
-) -> tuple[dict[str, float], Task[Any]]:
+) -> Evaluated:
     """A task's metrics, mean loss and speed on featurized examples.
 
-    look: is shown the tuned task and the logits.
-
-    Returns: the metrics, and the task; with `tune`, as these examples tuned it.
+    tune: let the task tune its thresholds on these examples first.
     """
 
     def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -206,12 +215,10 @@ def evaluate(
         result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance)
     used = task.tuned(result.logits, features, examples) if tune else task
     metrics = used.metrics(result.logits, features, examples)
-    if look is not None:
-        look(used, result.logits)
     if result.loss is not None:
         metrics["loss"] = result.loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
-    return metrics, used
+    return Evaluated(metrics, used, result.logits)
 
 
 def load(
@@ -260,14 +267,28 @@ def load(
     network.encoder.set_compute_dtype(choose_dtype("auto" if precision == "int8" else precision, target))
     network.to(target).eval()
     model = Model(network, task, Tokenizer.from_folder(folder), max_seq_length, record)
-    if precision == "int8":
+    if precision == "int8" and _takes_int8(network, target):
         model.reference = copy.deepcopy(network)
         int8.quantize(network.encoder, target)
     elif target.type == "cpu":
-        network.encoder.pack()
+        pack_for_prediction(network.encoder, target)
     elif task_file_of(task) is None:  # what Python decides in a user's head, a recording would decide once for all
         network.record()
     return model
+
+
+def _takes_int8(network: Network, device: torch.device) -> bool:
+    """Whether `--precision int8` computes in 8 bits; said where it does not, or does without VNNI."""
+    if device.type != "cpu" or int8.has_dot_products() or not int8.supported():
+        return True  # where it cannot, `int8.quantize` says why
+    full = str(network.encoder.compute_dtype).removeprefix("torch.")
+    if int8.is_faster(network.encoder.pooler):
+        logger.info("--precision int8: this CPU has no 8-bit dot products (VNNI), but 8 bits are faster than %s", full)
+        return True
+    logger.warning(
+        "--precision int8: this CPU has no 8-bit dot products (VNNI), and 8 bits are not faster; predicting in %s", full
+    )
+    return False
 
 
 def _read_record(path: Path, trust_task_file: str | Path | None) -> tuple[dict[str, Any], Task[Any], int]:
@@ -316,15 +337,6 @@ def network_names(task: Task[Any], config: EncoderConfig, *, stored: bool) -> li
     return [replace(name, ours=f"encoder.{name.ours}") for name in encoder] + [
         replace(name, ours=f"head.{name.ours}") for name in head
     ]
-
-
-@dataclass(frozen=True)
-class Making:
-    """What a saved model tells of its making: source of the encoder, data with hashes and counts, options."""
-
-    encoder: str
-    data: Mapping[str, Mapping[str, Any]]
-    options: Mapping[str, Any]
 
 
 def save_model(
@@ -386,12 +398,6 @@ def save_model(
 def finish_saving(folder: Path) -> None:
     """Complete a `save_model` that was cut off while it moved its files; without one nothing happens."""
     finish_publishing(folder, _LAST)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result, and the machine's kind."""
-    found = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "tokenizers", "safetensors")}
-    return found | {"python": platform.python_version(), "machine": platform.machine()}
 
 
 def _write_json(path: Path, value: Any) -> None:

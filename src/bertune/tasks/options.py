@@ -43,7 +43,7 @@ class TextColumns(TableOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FocusOptions:
+class FocalLossOptions:
     """How sure the model shall be, and how easy examples count in training."""
 
     label_smoothing: float = option(0.0, help="share of the target that is spread over all classes, from 0 up to 1")
@@ -62,7 +62,7 @@ class FocusOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossOptions(FocusOptions):
+class LossOptions(FocalLossOptions):
     """How classes and easy examples count in training. From Python `class_weights` may be a mapping or numbers too."""
 
     class_weights: list[str] | None = option(  # noqa: RUF009
@@ -152,7 +152,7 @@ class EmbeddingOptions(TableOptions):
 
 
 @dataclass(frozen=True)
-class ChoiceOptions(FocusOptions, TableOptions):
+class ChoiceOptions(FocalLossOptions, TableOptions):
     """The number of choices, what becomes of long contexts, the loss, and what the head sees."""
 
     blank: str | None = option(

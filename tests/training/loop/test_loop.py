@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 from torch import Tensor
 
-from bertune.data.features import Batch, pack
+from bertune.data.packing import Batch, pack
 from bertune.training.loop import loop
 from bertune.training.loop.loop import fit, is_better
-from bertune.training.loop.state import Progress
+from bertune.training.loop.state import TrainState
 from tests.training import small_run
 
 NAN = math.nan
@@ -42,7 +42,7 @@ def test_what_is_no_number_loses_to_any(metric: str) -> None:
     assert is_better({metric: NAN}, metric, None)  # some model must be kept
 
 
-class Curves(small_run.NoKeeper):
+class Curves(small_run.NoCheckpointer):
     """Keeps the curves' points."""
 
     def __init__(self) -> None:
@@ -53,10 +53,10 @@ class Curves(small_run.NoKeeper):
 
 
 def test_the_first_update_has_a_possible_speed() -> None:
-    keeper = Curves()
-    parts = dataclasses.replace(small_run.parts(small_run.network(), small_run.features(8)), keeper=keeper)
-    progress = fit(parts, small_run.plan(1), Progress())
-    (point,) = keeper.points
+    checkpointer = Curves()
+    parts = dataclasses.replace(small_run.parts(small_run.network(), small_run.features(8)), checkpointer=checkpointer)
+    progress = fit(parts, small_run.plan(1), TrainState())
+    (point,) = checkpointer.points
     assert 8 / progress.wall_seconds / 10 < point["train/examples_per_second"] < 1e6
 
 
@@ -82,5 +82,5 @@ def test_rows_are_traced_in_the_epoch_of_their_update(monkeypatch: pytest.Monkey
 
     parts = small_run.parts(small_run.network(), data)
     parts = dataclasses.replace(parts, make_batch=make_batch, loss=no_number)
-    fit(parts, dataclasses.replace(small_run.plan(6), check_every=100), Progress())
+    fit(parts, dataclasses.replace(small_run.plan(6), check_every=100), TrainState())
     assert traced == [0] * 16 + [1] * 16 + [2] * 16

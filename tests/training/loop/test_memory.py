@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertune.training import train
+from bertune.training import launch
 from bertune.training.loop import memory
 from bertune.training.loop.loop import fit
-from bertune.training.loop.memory import activation_bytes, is_out_of_memory, parts_that_fit
-from bertune.training.loop.state import Parts, Plan, Progress
+from bertune.training.loop.memory import activation_bytes, is_out_of_memory, micro_batches_that_fit
+from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 from bertune.training.options import TrainOptions
 from tests import tiny
 from tests.training import small_run
@@ -60,7 +60,7 @@ def test_parts_follow_the_free_memory(monkeypatch: pytest.MonkeyPatch, caplog: p
 
     def parts(free: float | None) -> int:
         monkeypatch.setattr(memory, "free_memory", lambda device: free)
-        return parts_that_fit(encoder, torch.device("cpu"), 32, 40)
+        return micro_batches_that_fit(encoder, torch.device("cpu"), 32, 40)
 
     assert [parts((weights + n * one) / 0.8 + 9) for n in (100, 32, 16, 8, 1, 0)] == [1, 1, 2, 4, 32, 32]
     assert parts(None) == 1
@@ -99,12 +99,12 @@ def test_batch_size_auto_is_the_tasks_own(
 ) -> None:
     seen: list[tuple[int, int, int]] = []
 
-    def watched(parts: Parts, plan: Plan, progress: Progress) -> Progress:
-        seen.append((plan.batch_size, plan.steps, progress.pieces))
+    def watched(parts: TrainingSetup, plan: TrainConfig, progress: TrainState) -> TrainState:
+        seen.append((plan.batch_size, plan.steps, progress.micro_batches))
         return fit(parts, plan, progress)
 
-    monkeypatch.setattr(train, "fit", watched)
-    monkeypatch.setattr(train, "parts_that_fit", lambda *arguments: 4)
+    monkeypatch.setattr(launch, "fit", watched)
+    monkeypatch.setattr(launch, "micro_batches_that_fit", lambda *arguments: 4)
     tiny.train(capsys, tmp_path, tiny.opinions(40), "--batch-size", "auto", "--epochs", "1")
     assert seen == [(32, 2, 4)]
     assert "batch_size: auto" in (tmp_path / "model" / "run.yaml").read_text()

@@ -15,12 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.encoder.kernels import build
-from bertune.tasks.losses import binary_cross_entropy, cross_entropy, grouped_cross_entropy
 from bertune.tasks.options import LossOptions
-from bertune.tasks.question_answering import span_loss
-from bertune.training.loop.update import computed
+from bertune.tasks.shared.losses import binary_cross_entropy, cross_entropy, grouped_cross_entropy
+from bertune.tasks.squad.head import span_loss
+from bertune.training.loop.state import TrainState
+from bertune.training.loop.update import _Update
 from tests.training import small_run
 
 NEEDS_VALUES = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "equal.default")
@@ -91,7 +92,7 @@ def found_in(loss: Callable[..., tuple[Tensor, Tensor]], *, tokens: bool) -> lis
     parts = small_run.with_loss(parts, loss)
     waits = Waits()
     with waits:
-        computed(parts, [data.packed(chosen, size, rows)], rate, several=False)
+        _Update(parts, small_run.plan(1), rows, TrainState()).compute([data.packed(chosen, size, rows)], rate)
     return waits.found
 
 

@@ -1,5 +1,6 @@
 """Updates without finite numbers: found where they appear, traced to rows, skipped, counted, and in the end refused."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -11,12 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bertune.data.packing import Batch
 from bertune.errors import InputError
-from bertune.training import train
+from bertune.training import fine_tune
+from bertune.training.fine_tune import TrainResult
+from bertune.training.launch import TrainingJob
 from bertune.training.loop import nonfinite as health
+from bertune.training.train import train
 from tests.tiny import opinions, same_weights, weights, write_encoder, write_rows
 
-Run = Callable[..., train.TrainResult]
+Run = Callable[..., TrainResult]
 Log = pytest.LogCaptureFixture
 BAD = 5
 """The training sequence that goes wrong in these tests; line 7 of its file, which has a header."""
@@ -38,8 +43,8 @@ def run(tmp_path: Path, caplog: Log) -> Run:
     }
     caplog.set_level("WARNING", "bertune")
 
-    def start(folder: str, **more: Any) -> train.TrainResult:
-        return train.train(**(usual | {"output": tmp_path / folder} | more))
+    def start(folder: str, **more: Any) -> TrainResult:
+        return train(**(usual | {"output": tmp_path / folder} | more))
 
     return start
 
@@ -52,13 +57,18 @@ def told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, rows: set[int], what: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Training batches that hold one of the rows have their sum of losses changed: logits, sum → sum."""
-    loss = train._Session.loss
+    make_job = fine_tune._job
 
-    def spoilt(self: Any, logits: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        total, count = loss(self, logits, batch)
-        return (what(logits, total) if rows & set(batch.rows.tolist()) else total), count
+    def with_spoilt_loss(*arguments: Any) -> TrainingJob:
+        job = make_job(*arguments)
 
-    monkeypatch.setattr(train._Session, "loss", spoilt)
+        def spoilt(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+            total, count = job.loss(logits, batch)
+            return (what(logits, total) if rows & set(batch.rows.tolist()) else total), count
+
+        return dataclasses.replace(job, loss=spoilt)
+
+    monkeypatch.setattr(fine_tune, "_job", with_spoilt_loss)
 
 
 def record(folder: Path) -> dict[str, Any]:

@@ -9,20 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertune.data.features import IGNORED, Batch
+from bertune.data.features import IGNORED
+from bertune.data.packing import Batch
 from bertune.errors import FaultError
 from bertune.inference.network import BatchLoss
-from bertune.tasks.losses import cross_entropy
 from bertune.tasks.options import LossOptions
-from bertune.training.loop.state import Parts, Progress
+from bertune.tasks.shared.losses import cross_entropy
+from bertune.training.loop.state import TrainingSetup, TrainState
 from bertune.training.loop.update import update
 from tests.training import small_run
 
 
-def gradients(parts: Parts, accumulation: int, rows: np.ndarray) -> dict[str, Tensor]:
+def gradients(parts: TrainingSetup, accumulation: int, rows: np.ndarray) -> dict[str, Tensor]:
     """The mean's gradients of a batch of 32 that is computed in so many parts, from Adam's first mean of them."""
     plan = small_run.plan(10, 32, accumulation)
-    update(parts, plan, rows, Progress())
+    update(parts, plan, rows, TrainState())
     return {name: value / 0.1 for name, value in parts.optimizer.state().items() if name.startswith("m.")}
 
 
@@ -43,7 +44,7 @@ def token_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 def test_four_parts_of_eight_are_a_batch_of_32(of: str, on_device: bool) -> None:
     data, rows = small_run.features(40), np.arange(3, 35)
 
-    def made() -> Parts:
+    def made() -> TrainingSetup:
         net = small_run.network(dropout=0.0)
         own: BatchLoss = small_run.loss
         if of == "tokens":
@@ -72,7 +73,7 @@ def test_activations_computed_twice_are_the_same(kernels: bool, monkeypatch: pyt
         net.encoder.activation_checkpointing = twice
         parts = small_run.parts(net, data)
         for step in range(3):
-            update(parts, small_run.plan(10, 32), rows, Progress(step=step))
+            update(parts, small_run.plan(10, 32), rows, TrainState(step=step))
         found.append(parts.optimizer.state() | {"random": torch.get_rng_state()})
     monkeypatch.undo()
     build.library.cache_clear()
@@ -94,11 +95,11 @@ class RunsOut:
         return small_run.loss(logits, batch)
 
 
-def run(most: int, accumulation: int, error: type[Exception] = RuntimeError) -> tuple[Parts, Progress]:
+def run(most: int, accumulation: int, error: type[Exception] = RuntimeError) -> tuple[TrainingSetup, TrainState]:
     data, rows = small_run.features(40), np.arange(32)
     parts = small_run.parts(small_run.network(), data)
     parts = dataclasses.replace(parts, loss=RunsOut(most, error))
-    progress = Progress()
+    progress = TrainState()
     for step in range(3):
         progress.step = step
         update(parts, small_run.plan(10, 32, accumulation), rows, progress)
@@ -111,7 +112,7 @@ def test_an_update_that_runs_out_of_memory_begins_anew_in_more_parts(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         (short, progress), (planned, _) = run(9, 1, error), run(9, 4)
-    assert progress.pieces == 4
+    assert progress.micro_batches == 4
     told = [record.message for record in caplog.records]
     assert [message.rpartition(" in ")[2] for message in told] == ["2 parts", "4 parts"]
     ours, theirs = short.optimizer.state(), planned.optimizer.state()
@@ -123,7 +124,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
     parts = small_run.parts(small_run.network(), data)
     parts = dataclasses.replace(parts, loss=RunsOut(0, RuntimeError, "shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        update(parts, small_run.plan(10), np.arange(8), Progress())
+        update(parts, small_run.plan(10), np.arange(8), TrainState())
 
 
 def test_memory_that_is_too_short_for_one_sequence_is_told() -> None:
@@ -141,6 +142,6 @@ def test_a_loss_that_is_not_finite_changes_nothing(on_device: bool) -> None:
         return total + torch.inf, count
 
     before = {name: value.clone() for name, value in parts.optimizer.state().items()}
-    numbers = update(dataclasses.replace(parts, loss=lost), small_run.plan(10), np.arange(8), Progress())
+    numbers = update(dataclasses.replace(parts, loss=lost), small_run.plan(10), np.arange(8), TrainState())
     assert not math.isfinite(numbers.read()[1])
     assert all(torch.equal(value, before[name]) for name, value in parts.optimizer.state().items())

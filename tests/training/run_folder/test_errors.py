@@ -13,8 +13,8 @@ from bertune.errors import FaultError
 from bertune.training.loop import loop
 from bertune.training.run_folder import checkpoints as checkpoint
 from bertune.training.run_folder import disk_space as room
-from bertune.training.run_folder.disk_space import check_room, shown
-from bertune.training.run_folder.errors import guarded, writing
+from bertune.training.run_folder.disk_space import check_disk_space, shown
+from bertune.training.run_folder.errors import disk_errors, run_errors
 from tests import tiny
 from tests.nursery import Nursery, command_line
 from tests.runs import UPDATES, differences, last_checkpoint, prepare, start
@@ -133,9 +133,9 @@ def test_no_memory_in_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="a defect"), guarded(tmp_path, "train"):
+    with pytest.raises(RuntimeError, match="a defect"), run_errors(tmp_path, "train"):
         raise RuntimeError("a defect")
-    with pytest.raises(KeyError), writing(tmp_path, 0):
+    with pytest.raises(KeyError), disk_errors(tmp_path, 0):
         raise KeyError
 
 
@@ -151,13 +151,13 @@ def test_how_much_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     besides = 16 << 20
     for keep, needed in ((1, 2 * 300 + 2 * 100), (2, 2 * 300 + 2 * 100), (5, 5 * 300 + 2 * 100)):
         monkeypatch.setattr(room, "free_at", lambda _, needed=needed: needed + besides)
-        check_room(tmp_path, 300, 100, keep)
+        check_disk_space(tmp_path, 300, 100, keep)
         monkeypatch.setattr(room, "free_at", lambda _, needed=needed: needed + besides - 1)
         with pytest.raises(FaultError, match=f"--keep-checkpoints {keep}"):
-            check_room(tmp_path, 300, 100, keep)
+            check_disk_space(tmp_path, 300, 100, keep)
     (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
     (tmp_path / "checkpoints" / "step-00000001" / "state.safetensors").write_bytes(b"1" * 300)
-    check_room(tmp_path, 300, 100, 5)  # what lies there is in the new run's room
+    check_disk_space(tmp_path, 300, 100, 5)  # what lies there is in the new run's room
 
 
 UNREACHABLE = "n" * 300
@@ -170,15 +170,18 @@ def test_a_disk_that_cannot_be_asked(tmp_path: Path) -> None:
     assert room.free_at(tmp_path / UNREACHABLE) == room.free_at(tmp_path)
     with (
         pytest.raises(FaultError, match=r"File name too long \(.* are free there\)$"),
-        guarded(tmp_path / UNREACHABLE, "train"),
-        writing(tmp_path / UNREACHABLE / "x", 0),
+        run_errors(tmp_path / UNREACHABLE, "train"),
+        disk_errors(tmp_path / UNREACHABLE / "x", 0),
     ):
         (tmp_path / UNREACHABLE).mkdir()
 
 
 def test_no_sizes_are_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertune.training.run_folder.errors.free_at", lambda _: None)
-    with pytest.raises(FaultError, match=r"x: cannot be written: No space left on device$"), writing(tmp_path / "x", 0):
+    with (
+        pytest.raises(FaultError, match=r"x: cannot be written: No space left on device$"),
+        disk_errors(tmp_path / "x", 0),
+    ):
         raise OSError(28, "No space left on device")
 
 
@@ -186,7 +189,7 @@ def test_no_sizes_are_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_checkpoint_is_promised_only_where_there_is_one(tmp_path: Path, checkpoint: str) -> None:
     (tmp_path / checkpoint).mkdir(parents=True, exist_ok=True)
     (tmp_path / "run.yaml").write_text("task: x\n")
-    with pytest.raises(FaultError) as error, guarded(tmp_path, "train"):
+    with pytest.raises(FaultError) as error, run_errors(tmp_path, "train"):
         raise FaultError("no memory for a single sequence")
     kept = "The last checkpoint is kept; once" if checkpoint else "Once"
     expected = f"no memory for a single sequence. {kept} that is mended, go on with: bertune train --config "
@@ -197,10 +200,10 @@ def test_room_for_all_seeds_is_checked_before_the_first(tmp_path: Path, monkeypa
     besides = 16 << 20
     needed = 2 * 300 + 2 * 100 + besides + 3 * (300 + 100 + besides)
     monkeypatch.setattr(room, "free_at", lambda _: needed)
-    check_room(tmp_path, 300, 100, 1, further=3)
+    check_disk_space(tmp_path, 300, 100, 1, further=3)
     monkeypatch.setattr(room, "free_at", lambda _: needed - 1)
     with pytest.raises(FaultError, match="runs to follow: 3, each leaving 1 checkpoints"):
-        check_room(tmp_path, 300, 100, 1, further=3)
+        check_disk_space(tmp_path, 300, 100, 1, further=3)
     options = prepare(tmp_path / "data", "text-classification")
     monkeypatch.setattr(room, "free_at", lambda _: 50_000_000)  # enough for two of them
     with pytest.raises(FaultError, match="runs to follow: 2"):

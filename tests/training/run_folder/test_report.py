@@ -12,9 +12,9 @@ import torch
 import yaml
 
 import bertune
-from bertune.model.facts import device_name
-from bertune.training import splits
+from bertune.model.provenance import device_name
 from bertune.training import train as train_module
+from bertune.training.prepare import prepare
 from tests import runs, tiny
 from tests.tiny import opinions, write_rows
 
@@ -102,7 +102,7 @@ def test_figures_are_kept_before_the_baselines(tmp_path: Path, monkeypatch: pyte
         raise RuntimeError("a defect")
 
     with monkeypatch.context() as patch:
-        patch.setattr("bertune.training.train.baselines", broken)
+        patch.setattr("bertune.training.fine_tune.baselines", broken)
         with pytest.raises(RuntimeError, match="a defect"):
             runs.start(tmp_path / "out", options)
     kept = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -119,14 +119,14 @@ def test_data_are_hashed_before_they_are_read(tmp_path: Path, monkeypatch: pytes
     options = runs.prepare(tmp_path, "text-classification")
     paths = (options["train"], options["validation"])
     expected = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    plain = splits.make_splits
+    plain = prepare
 
     def replaced(*arguments: Any) -> Any:
         for path in expected:
             write_rows(path, opinions(30, seed=9))
         return plain(*arguments)
 
-    monkeypatch.setattr(train_module, "make_splits", replaced)
+    monkeypatch.setattr(train_module, "prepare", replaced)
     runs.start(tmp_path / "out", options)
     record = json.loads((tmp_path / "out" / "metrics.json").read_text())["record"]["sha256"]
     assert {record[f"--{role} {options[role]}"] for role in ("train", "validation")} == set(expected.values())

@@ -10,9 +10,10 @@ import pytest
 
 from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.features import Column, Features
-from bertune.tasks.task import Task, new_task
-from bertune.training.loop.optimizer import Schedule
-from bertune.training.loop.state import Plan, Progress
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
+from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.state import TrainConfig, TrainState
 from bertune.training.runs.collapse import LEAST_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
 from tests.conformance import SAMPLES
 from tests.tiny import opinions, write_rows
@@ -25,7 +26,7 @@ FILES = {
     "question-answering": "handbook/dev.json",
     "multiple-choice": "choices/dev.jsonl",
 }
-PLAN = Plan(100, 8, 1, 42, Schedule(1e-3, 100, 10), None, "accuracy")
+PLAN = TrainConfig(100, 8, 1, 42, Schedule(1e-3, 100, 10), None, "accuracy")
 
 
 def made(name: str, folder: Path, options: dict[str, Any] | None = None) -> tuple[Task[Any], Features, list[Any]]:
@@ -128,7 +129,7 @@ def test_the_loss_at_chance_is_the_entropy_of_the_labels(tmp_path: Path) -> None
 )
 def test_a_training_loss_at_chance(loss: float, losses: int, matthews: float | None, collapsed: bool) -> None:
     metrics = {} if matthews is None else {"matthews_correlation": matthews}
-    progress = Progress(step=100, loss=loss, losses=losses, best_metrics=metrics)
+    progress = TrainState(step=100, loss=loss, losses=losses, best_metrics=metrics)
     assert (collapse_of(progress, PLAN, math.log(2)) is not None) == collapsed
     assert collapse_of(progress, PLAN, None) is None
 
@@ -139,15 +140,18 @@ GOOD: dict[str, Any] = {"best": 0.87, "best_step": 40, "best_metrics": {"matthew
 @pytest.mark.parametrize(
     ("came", "told"),
     [
-        ({"alike": "'bad'", "alike_since": 60}, "from step 60 on every row"),
+        ({"constant_prediction": "'bad'", "constant_prediction_since": 60}, "from step 60 on every row"),
         ({"loss": 0.70, "losses": 90, "correlation": 0.0}, "how frequent each label is"),
         ({"loss": 0.70, "losses": 90, "correlation": 0.6}, None),  # slow, no worse
         ({"loss": 0.30, "losses": 90, "correlation": 0.0}, None),
-        ({"alike": "'bad'", "alike_since": 100, "best_step": 100}, None),  # the kept model's own
+        (
+            {"constant_prediction": "'bad'", "constant_prediction_since": 100, "best_step": 100},
+            None,
+        ),  # the kept model's own
     ],
 )
 def test_a_collapse_after_a_good_model(came: dict[str, Any], told: str | None) -> None:
-    progress = Progress(step=100, **(GOOD | came))
+    progress = TrainState(step=100, **(GOOD | came))
     if progress.best_step < progress.step:
         assert collapse_of(progress, PLAN, math.log(2)) is None
     late = late_collapse_of(progress, PLAN, math.log(2))
@@ -160,7 +164,7 @@ def test_a_collapse_after_a_good_model(came: dict[str, Any], told: str | None) -
 def test_few_updates_are_said_to_be_few() -> None:
     import dataclasses
 
-    progress = Progress(step=2, same_answer="'bad'")
+    progress = TrainState(step=2, best_constant_prediction="'bad'")
     assert "('bad')" in str(collapse_of(progress, PLAN, None))
     assert "--epochs" in str(collapse_of(progress, dataclasses.replace(PLAN, steps=2), None))
 

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 import bertune
+from bertune.training.fine_tune import TrainResult
 from bertune.training.loop import loop
 from bertune.training.loop.update import update as real_update
 from bertune.training.runs.seeds import run_seeds
-from bertune.training.train import TrainResult, train
+from bertune.training.train import train
 from tests import tiny
 from tests.tiny import opinions, refused, same_weights, write_encoder, write_rows
 

@@ -54,4 +54,5 @@ DISTILBERT = Family(
         },
     },
     write=_write,
+    reads_position_type=False,
 )

@@ -48,6 +48,7 @@ class Family:
         written there, in full. A name stands for itself and for all that begins with it and a dot.
     read: from numbers read by `keys`, all of config.json and its place, to the final numbers.
     write: keys of config.json besides `keys`.
+    reads_position_type: whether the family's class obeys `position_embedding_type`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Family:
     spelling: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     read: Callable[[Numbers, Mapping[str, Any], str], Numbers] = same_numbers
     write: Callable[[EncoderConfig], Numbers] = nothing_more
+    reads_position_type: bool = True
 
     def spelled(self, architecture: str) -> dict[str, str]:
         """Names and how they are written in models of an architecture (`ForSequenceClassification`)."""

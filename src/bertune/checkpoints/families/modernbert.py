@@ -112,4 +112,5 @@ MODERNBERT = Family(
     },
     read=_read,
     write=_write,
+    reads_position_type=False,
 )

@@ -61,7 +61,8 @@ class Sample:
         if start[:1] not in ("{", "["):
             return None
         try:
-            return json.loads(start.split("\n", 1)[0].rstrip("\r,"))
+            if start.startswith("{"):
+                return json.loads(start.split("\n", 1)[0])
         except (ValueError, RecursionError):
             pass
         try:

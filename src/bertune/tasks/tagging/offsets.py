@@ -36,14 +36,10 @@ _UNITS: dict[str, Callable[[str], list[int]]] = {"UTF-16 units": _utf16, "bytes 
 
 
 def in_characters(examples: Sequence[TaggedExample], path: Path) -> list[TaggedExample]:
-    """The examples with offsets in characters.
-
-    Raises:
-        InputError: Entities that reach outside of their text in every unit.
-    """
+    """The examples with offsets in characters, and without spaces at the edges of entities."""
     wide = [example for example in examples if example.entities and not example.text.isascii()]
     if not wide:
-        return list(examples)
+        return [_trimmed(example) for example in examples]
     best, fewest = "characters", _inexact(wide)
     for unit, places in _UNITS.items():
         moved = [_moved(example, places) for example in wide]
@@ -53,13 +49,26 @@ def in_characters(examples: Sequence[TaggedExample], path: Path) -> list[TaggedE
         if inexact < fewest:
             best, fewest = unit, inexact
     if best == "characters":
-        return list(examples)
+        return [_trimmed(example) for example in examples]
     logger.info("%s: offsets are read as %s", path, best)
-    return [_moved(example, _UNITS[best]) or example for example in examples]
+    return [_trimmed(_moved(example, _UNITS[best]) or example) for example in examples]
 
 
 def _inexact(examples: Sequence[TaggedExample]) -> int:
-    return sum(word_chunks(example)[1] for example in examples)
+    return sum(word_chunks(_trimmed(example))[1] for example in examples)
+
+
+def _trimmed(example: TaggedExample) -> TaggedExample:
+    """The example without spaces at the edges of its entities."""
+    text = example.text
+    if not any(text[one.start].isspace() or text[one.end - 1].isspace() for one in example.entities):
+        return example
+    entities = []
+    for one in example.entities:
+        inner = text[one.start : one.end]
+        start = one.start + len(inner) - len(inner.lstrip())
+        entities.append(Entity(one.label, start, max(start, one.end - len(inner) + len(inner.rstrip()))))
+    return dataclasses.replace(example, entities=tuple(one for one in entities if one.start < one.end))
 
 
 def _moved(example: TaggedExample, places: Callable[[str], list[int]]) -> TaggedExample | None:

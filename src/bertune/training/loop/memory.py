@@ -128,7 +128,7 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def parts_that_fit(encoder: Encoder, device: torch.device, batch_size: int, longest: int) -> int:
+def micro_batches_that_fit(encoder: Encoder, device: torch.device, batch_size: int, longest: int) -> int:
     """How many parts a batch is to be computed in so that, by estimate, memory suffices; updates stay the same.
 
     The estimate takes every sequence to be as long as the longest. Should it still be too low, the update that runs
@@ -142,7 +142,7 @@ def parts_that_fit(encoder: Encoder, device: torch.device, batch_size: int, long
     itemsize, twice = encoder.compute_dtype.itemsize, encoder.activation_checkpointing
     one = activation_bytes(encoder.config, longest, itemsize, checkpointing=twice)
     at_once = max(1, min(batch_size, int(room // one)))
-    parts = math.ceil(batch_size / at_once)
+    setup = math.ceil(batch_size / at_once)
     told = f"--batch-size auto: {batch_size} an update, {free / 2**30:.1f} GiB free"
-    logger.info("%s, so computed in %d %s", told, parts, "part" if parts == 1 else "parts")
-    return parts
+    logger.info("%s, so computed in %d %s", told, setup, "part" if setup == 1 else "parts")
+    return setup

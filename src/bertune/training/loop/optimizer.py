@@ -1,4 +1,4 @@
-"""AdamW and the learning-rate schedules: PyTorch's arithmetic, and google-research/bert's.
+"""AdamW: PyTorch's arithmetic, and google-research/bert's.
 
 Weights that compute in half precision have a float32 master here; one pass over memory updates master, moments and the
 working copy.
@@ -13,20 +13,7 @@ from torch import Tensor, nn
 
 from bertune.cuda.fused_adamw import FusedAdamW, Weights, in_float32, works
 from bertune.encoder.kernels import calls
-from bertune.options import option
-
-
-@dataclass(frozen=True)
-class AdamWOptions:
-    """Numbers of Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
-
-    beta1: float = option(0.9, help="decay rate of the mean of gradients")
-    beta2: float = option(0.999, help="decay rate of the mean of squared gradients")
-    eps: float = option(1e-8, help="added to the root of the mean of squares")
-    weight_decay: float = option(0.01, help="share of a weight lost a step, times the learning rate")
-    bias_correction: bool = option(True, help="correct the moments for their start at zero")
-    max_grad_norm: float = option(1.0, help="gradients are scaled down to this norm jointly; 0: never")
-
+from bertune.options import AdamWOptions
 
 GOOGLE_ADAMW = AdamWOptions(eps=1e-6, bias_correction=False)
 """google-research/bert's optimization.py."""
@@ -259,27 +246,3 @@ def _adamw_in_pytorch(slot: _Slot, gradient: Tensor | None, numbers: calls.AdamW
     slot.master.addcdiv_(slot.m, root, value=-numbers.learning_rate / numbers.bias1)
     if slot.parameter.data is not slot.master:
         slot.parameter.data.copy_(slot.master)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Linear warm-up to the peak, then linear decay to zero at the last step.
-
-    peak: highest learning rate.  steps: updates of the whole run.  warmup: updates of the warm-up.
-    google: google-research/bert's form instead: the decay line starts at step 0, and the k-th update (from 0) reads the
-    line at k + 1, as recorded from the original.
-    """
-
-    peak: float
-    steps: int
-    warmup: int
-    google: bool = False
-
-    def __call__(self, step: int) -> float:
-        """Learning rate of update `step`, counted from 0."""
-        if self.google:
-            at = step + 1
-            return self.peak * (at / self.warmup if at < self.warmup else 1 - min(at, self.steps) / self.steps)
-        if step < self.warmup:
-            return self.peak * (step + 1) / self.warmup
-        return self.peak * max(0.0, (self.steps - step) / max(1, self.steps - self.warmup))

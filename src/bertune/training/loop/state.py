@@ -1,23 +1,22 @@
-"""What a training run is made of: its numbers, its parts, and how far it has come."""
+"""What a training run is made of: its numbers, what it works with, and how far it has come."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from torch import Tensor
 
-from bertune.data.features import Batch
+from bertune.cuda.recorded_updates import RecordedUpdates
+from bertune.data.packing import Batch
 from bertune.inference.network import BatchLoss, Network
-from bertune.training.loop.optimizer import AdamW, Schedule
-
-if TYPE_CHECKING:
-    from bertune.cuda.recorded_updates import RecordedUpdates
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainConfig:
     """The numbers of a run, settled.
 
     check_every: updates from one evaluation and checkpoint to the next; None: once an epoch.
@@ -41,19 +40,24 @@ class Plan:
 
 
 @dataclass
-class Progress:
+class TrainState:
     """How far a run has come: all that must survive a stop, besides weights, moments and random generators.
 
-    seed: of this try; another than the options' after a restart.
-    same_answer: what the best model answers to every row of the validation data, where that is one thing.
-    correlation: Matthews', of the last evaluation, where it gives one.
-    alike, alike_since: what the last evaluation's rows were all answered, where that is one thing, and the step from
-        which on every evaluation was so.
+    A renamed or removed field asks for a new format of checkpoints (`run_folder.checkpoints`).
+
+    seed: of this attempt; another than the options' after a restart.
+    best_constant_prediction: what the best model predicts for every row of the validation data, where that is one
+        thing.
+    correlation: of predictions and truth in the last evaluation, where it gives one.
+    constant_prediction, constant_prediction_since: what the last evaluation predicted for every row, where that is one
+        thing, and the step since which every evaluation did so.
     skipped, skipped_in_a_row: updates without finite numbers, in all and just now.
     loss, losses: moving mean of the training loss after the warm-up, and of how many updates.
-    due: whether the evaluation that follows on the last update is still to come.
-    wall_seconds: from the first update on, evaluations and writing included, over all sessions.
-    pieces: parts that a batch is computed in because memory was short.
+    evaluation_due: whether the evaluation that follows the last update is still to come.
+    seconds, wall_seconds: of the updates alone; from the first update on, evaluations and writing included. Both over
+        all sessions.
+    micro_batches: parts that a batch is computed in because memory was short.
+    float32_route: how float32 products are computed (see `encoder.float32_route`); a resumed run keeps it.
     """
 
     step: int = 0
@@ -66,29 +70,46 @@ class Progress:
     without_improvement: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     finished: bool = False
-    due: bool = False
+    evaluation_due: bool = False
     seed: int | None = None
-    same_answer: str | None = None
+    best_constant_prediction: str | None = None
     correlation: float | None = None
-    alike: str | None = None
-    alike_since: int = 0
+    constant_prediction: str | None = None
+    constant_prediction_since: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
     loss: float = 0.0
     losses: int = 0
     wall_seconds: float = 0.0
-    pieces: int = 1
+    micro_batches: int = 1
+    float32_route: str | None = None
 
 
-class Keeper(Protocol):
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    metrics: by name; empty where nothing is evaluated.
+    constant_prediction: what every row was predicted to be, where that is one thing.
+    correlation: of predictions and truth, where it is known.
+    task: the task with what validation data tuned (thresholds), for the saved model.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    constant_prediction: str | None = None
+    correlation: float | None = None
+    task: Any = None
+
+
+class Checkpointer(Protocol):
     """Where a run is kept: its checkpoints, its best model, its curves."""
 
-    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+    def save_checkpoint(self, optimizer: AdamW, state: TrainState) -> None:
         """Keep what an exact continuation needs."""
         ...
 
-    def save_best(self, weights: Mapping[str, torch.Tensor], metrics: Mapping[str, float]) -> None:
-        """Keep this state of the model as the best so far."""
+    def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
+        """Keep these weights as the best model so far."""
         ...
 
     def curves(self, values: Mapping[str, float], step: int) -> None:
@@ -96,15 +117,13 @@ class Keeper(Protocol):
         ...
 
 
-Evaluate = Callable[[], dict[str, float]]
+Evaluate = Callable[[], Evaluation]
 
 MakeBatch = Callable[[npt.NDArray[np.int64], int], Batch]
 """Indices of training sequences and the epoch → their batch. Tasks that mask anew every epoch do so here."""
 
-
 NameRows = Callable[[npt.NDArray[np.int64]], str]
 """Indices of training sequences → where they stand in the data."""
-
 
 Order = Callable[[int], list[npt.NDArray[np.int64]]]
 """An epoch → its batches, as indices of training sequences."""
@@ -116,12 +135,12 @@ def sequence_numbers(rows: npt.NDArray[np.int64]) -> str:
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainingSetup:
     """What the loop works with, built by its caller.
 
-    sequences: how many there are to train on.  make_batch: lays some of them out, on the network's device or not.
+    sequences: how many there are to train on.  make_batch: packs some of them, on the network's device or not.
+    evaluate: on validation data, where there are any.
     name_rows: where some of them stand in the data, for messages.
-    same_answer: what the last evaluation's rows were all answered, where that is one thing.
     order: batches of an epoch, where they are not the loop's own shuffle.
     graphs: makes updates of a full batch by replaying recorded ones, on CUDA.
     """
@@ -132,8 +151,7 @@ class Parts:
     loss: BatchLoss
     optimizer: AdamW
     evaluate: Evaluate | None
-    keeper: Keeper
+    checkpointer: Checkpointer
     name_rows: NameRows = sequence_numbers
-    same_answer: Callable[[], str | None] = lambda: None
     order: Order | None = None
-    graphs: "RecordedUpdates | None" = None
+    graphs: RecordedUpdates | None = None

@@ -1,7 +1,7 @@
 """One update: the gradients of a batch, and the optimizer's step."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,21 +9,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.encoder.transfer import ToHost
 from bertune.errors import FaultError
 from bertune.training.loop.memory import is_out_of_memory
 from bertune.training.loop.randomness import bookmark
-from bertune.training.loop.state import Parts, Plan, Progress
+from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """What an update came to; on CUDA the numbers are on their way to the host while later updates run.
+class StepMetrics:
+    """Loss and gradient norm of an update; on CUDA they are on their way to the host while later updates run.
 
     values: the mean loss over the batch, and the gradients' norm before clipping; not finite: nothing was updated.
+        Shape: (2,)
     """
 
     values: ToHost
@@ -34,67 +35,100 @@ class Numbers:
         return loss, norm
 
 
-def update(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Progress) -> Numbers:
-    """One optimizer step on the sequences at `rows`, computed in one part or in several.
+def update(setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64], state: TrainState) -> StepMetrics:
+    """One optimizer step on the sequences at `rows`, computed at once or in micro-batches.
 
-    When memory runs out the update begins anew in twice as many parts, random numbers included, and the run goes on
-    with so many.
+    When memory runs out the update begins anew in twice as many micro-batches, random numbers included, and the run
+    goes on with so many.
+
+    Args:
+        setup: network, loss, optimizer.
+        config: of the run.
+        rows: places of the training sequences. Shape: (batch,).
+        state: how far the run has come; only `micro_batches` is changed here.
 
     Raises:
         FaultError: memory does not suffice for a single sequence.
     """
-    if not parts.network.training:
-        parts.network.train()
-    rate = plan.schedule(progress.step)
-    if parts.graphs is not None and max(plan.accumulation, progress.pieces) == 1:
-        return parts.graphs.run(parts, rows, rate, lambda: _from_host(parts, plan, rows, progress, rate))
-    return _from_host(parts, plan, rows, progress, rate)
+    if not setup.network.training:
+        setup.network.train()
+    step = _Update(setup, config, rows, state)
+    if setup.graphs is not None and max(config.accumulation, state.micro_batches) == 1:
+        return StepMetrics(setup.graphs.run(rows, config.schedule(state.step), step))
+    return StepMetrics(step.run_eager())
 
 
-def _from_host(parts: Parts, plan: Plan, rows: npt.NDArray[np.int64], progress: Progress, rate: float) -> Numbers:
-    """The update, operation by operation, in as many parts as memory asks for."""
-    while True:
-        pieces = min(max(plan.accumulation, progress.pieces), len(rows))
-        rewind = bookmark()
-        try:
-            batches = (parts.make_batch(piece, progress.epoch) for piece in np.array_split(rows, pieces))
-            return Numbers(ToHost(computed(parts, batches, rate, several=pieces > 1)))
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            told = str(error).partition("\n")[0]
-        # Only here, where the error and all that it holds on to is gone, can memory be given back.
-        parts.optimizer.clear()
-        if parts.graphs is not None:
-            parts.graphs.forget()
-        if parts.network.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if pieces == len(rows):
-            raise FaultError(
-                f"training: memory does not suffice for a single sequence ({told}); try --activation-checkpointing, a "
-                "lower --max-seq-length, or a smaller encoder"
+@dataclass(frozen=True)
+class _Update:
+    """One update. See `cuda.recorded_updates.Update`, which replays it where it can."""
+
+    setup: TrainingSetup
+    config: TrainConfig
+    rows: npt.NDArray[np.int64]
+    state: TrainState
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        return self.setup.network.device
+
+    def run_eager(self) -> ToHost:
+        """Operation by operation, in as many micro-batches as memory asks for."""
+        setup, state, rows = self.setup, self.state, self.rows
+        rate = self.config.schedule(state.step)
+        while True:
+            micro_batches = min(max(self.config.accumulation, state.micro_batches), len(rows))
+            restore = self.snapshot()
+            try:
+                batches = (setup.make_batch(some, state.epoch) for some in np.array_split(rows, micro_batches))
+                return ToHost(self.compute(batches, rate, accumulate=micro_batches > 1))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            # Only here, where the error and all that it refers to is gone, can memory be freed.
+            setup.optimizer.clear()
+            if setup.graphs is not None:
+                setup.graphs.forget()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if micro_batches == len(rows):
+                raise FaultError(
+                    f"training: memory does not suffice for a single sequence ({reason}); try "
+                    "--activation-checkpointing, a lower --max-seq-length, or a smaller encoder"
+                )
+            restore()
+            state.micro_batches = min(2 * micro_batches, len(rows))
+            logger.warning(
+                "out of memory (%s): from now on a batch is computed in %d parts", reason, state.micro_batches
             )
-        rewind()
-        progress.pieces = min(2 * pieces, len(rows))
-        logger.warning("out of memory (%s): from now on a batch is computed in %d parts", told, progress.pieces)
 
+    def compute(self, batches: Iterable[Batch], rate: float | Tensor, *, accumulate: bool = False) -> Tensor:
+        """Gradients of some batches that are one, and the optimizer's step. On CUDA nothing here waits for the device.
 
-def computed(parts: Parts, batches: Iterable[Batch], rate: float | Tensor, *, several: bool) -> Tensor:
-    """Gradients of some batches that are one, and the step. On CUDA nothing here waits for the device.
+        Returns: mean loss and the gradients' norm. Shape: (2,), on the device.
+        """
+        setup, device = self.setup, self.device
+        total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        count = torch.zeros_like(total)
+        for host_batch in batches:
+            batch = host_batch.to(device)
+            loss, weight = setup.loss(setup.network(batch), batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if accumulate:
+                setup.optimizer.accumulate()
+            total, count = total + loss.detach(), count + weight
+        count = count.clamp(min=1.0)
+        scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
+        norm = setup.optimizer.step(rate, scale=scale)
+        return torch.stack([total / count, torch.as_tensor(norm, dtype=total.dtype, device=device)])
 
-    Returns: mean loss and the gradients' norm. Shape: (2,), on the device.
-    """
-    device = parts.network.device
-    total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
-    count = torch.zeros_like(total)
-    for host_batch in batches:
-        batch = host_batch.to(device)
-        loss, weight = parts.loss(parts.network(batch), batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if several:
-            parts.optimizer.accumulate()
-        total, count = total + loss.detach(), count + weight
-    count = count.clamp(min=1.0)
-    scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
-    norm = parts.optimizer.step(rate, scale=scale)
-    return torch.stack([total / count, torch.as_tensor(norm, dtype=total.dtype, device=device)])
+    def snapshot(self) -> Callable[[], None]:
+        """Remember the random generators. Returns: what restores them and clears all gradients."""
+        rewind = bookmark()
+
+        def restore() -> None:
+            self.setup.optimizer.clear()
+            rewind()
+
+        return restore

@@ -20,11 +20,23 @@ from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import sync, sync_tree
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.randomness import random_state, restore_random_state
-from bertune.training.loop.state import Progress
+from bertune.training.loop.state import TrainState
 
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"step-(\d+)(?:\.(\d+))?")
+
+
+FORMAT = 2
+"""Of progress.json: the names of its fields. 0.1.0 wrote format 1, without saying so."""
+_RENAMED = {
+    "same_answer": "best_constant_prediction",
+    "alike": "constant_prediction",
+    "alike_since": "constant_prediction_since",
+    "due": "evaluation_due",
+    "pieces": "micro_batches",
+}
+"""Fields of format 1, and what they are called since."""
 
 
 class Checkpoints:
@@ -50,7 +62,7 @@ class Checkpoints:
         for left in (*self.folder.glob(".writing-*"), *self.folder.glob(".removing-*")):
             shutil.rmtree(left, ignore_errors=True)
 
-    def save(self, optimizer: AdamW, progress: Progress) -> Path:
+    def save(self, optimizer: AdamW, state: TrainState) -> Path:
         """Write weights, moments, random generators and progress. Returns: where.
 
         The oldest go first as far as one whole one is left, so that a new one needs no more room than an old one gave.
@@ -59,13 +71,14 @@ class Checkpoints:
             OSError, SafetensorError: it cannot be written; the last one is there still.
         """
         tensors = state_of(optimizer)
-        target = self._new_name(progress.step)
-        self._remove_all_but(max(self._keep - 1, 1), progress.step)
+        target = self._new_name(state.step)
+        self._remove_all_but(max(self._keep - 1, 1), state.step)
         beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.folder))
         try:
             save_file(tensors, beside / "state.safetensors")
             described: dict[str, Any] = {
-                "progress": dataclasses.asdict(progress),
+                "format": FORMAT,
+                "progress": dataclasses.asdict(state),
                 "inputs": self._inputs,
                 "sha256": file_sha256(beside / "state.safetensors"),
             }
@@ -76,10 +89,10 @@ class Checkpoints:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         sync(self.folder)
-        self._remove_all_but(self._keep, progress.step)
+        self._remove_all_but(self._keep, state.step)
         return target
 
-    def load(self, optimizer: AdamW) -> Progress | None:
+    def load(self, optimizer: AdamW) -> TrainState | None:
         """Take up the newest whole one: weights, moments, random generators. Damaged newer ones are removed.
 
         Returns: how far it had come; None where there is no checkpoint at all.
@@ -91,7 +104,7 @@ class Checkpoints:
         for path in reversed(self._all()):
             try:
                 described, tensors = _read(path)
-                progress = Progress(**described["progress"])
+                state = _state_of(described)
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 logger.warning("%s: damaged (%s); looking for the one before", path, error)
                 damaged.append(path)
@@ -102,7 +115,7 @@ class Checkpoints:
             for newer in damaged:
                 self._remove(newer)
             logger.info("going on from %s", path)
-            return progress
+            return state
         if damaged:
             raise InputError(
                 f"--resume: {self.folder} holds no whole checkpoint to go on from; remove that folder to train from "
@@ -151,6 +164,25 @@ def state_of(optimizer: AdamW) -> dict[str, Tensor]:
     """All tensors of a checkpoint, on the host."""
     tensors = optimizer.state() | random_state()
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _state_of(described: Mapping[str, Any]) -> TrainState:
+    """How far a checkpoint's run had come, whatever format it was written in.
+
+    Raises:
+        InputError: a format that only a newer bertune knows.
+        TypeError: other fields than that format has.
+    """
+    found = described.get("format", 1)
+    if found not in (1, FORMAT):
+        raise InputError(
+            f"--resume: its checkpoints are of format {found}, but this bertune reads up to {FORMAT}; take the version "
+            "that wrote them"
+        )
+    values: Mapping[str, Any] = described["progress"]
+    if found == 1:
+        values = {_RENAMED.get(name, name): value for name, value in values.items()}
+    return TrainState(**values)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

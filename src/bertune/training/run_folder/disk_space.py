@@ -38,7 +38,7 @@ def free_at(path: Path) -> int | None:
         return None
 
 
-def check_room(folder: Path, checkpoint: int, model: int, keep: int, further: int = 0) -> None:
+def check_disk_space(folder: Path, checkpoint: int, model: int, keep: int, further: int = 0) -> None:
     """See whether a run's files find room on the disk of its output folder.
 
     A new checkpoint is written beside one that stays, a new best model beside the one that it replaces.

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from bertune.errors import FaultError, Interrupted
+from bertune.errors import FaultError, InputError, Interrupted
 from bertune.training.loop.memory import is_out_of_memory
+from bertune.training.loop.nonfinite import NonFiniteError
 from bertune.training.loop.signals import watched
 from bertune.training.run_folder.disk_space import free_at, shown
 
 
 @contextmanager
-def writing(path: Path, needed: int) -> Iterator[None]:
+def disk_errors(path: Path, needed: int) -> Iterator[None]:
     """Faults of the disk inside become messages.
 
     Args:
@@ -37,7 +38,7 @@ def writing(path: Path, needed: int) -> Iterator[None]:
 
 
 @contextmanager
-def guarded(folder: Path, verb: str) -> Iterator[None]:
+def run_errors(folder: Path, verb: str) -> Iterator[None]:
     """A whole run, from options to the closing table: whatever stops it says how to go on.
 
     Args:
@@ -63,6 +64,9 @@ def guarded(folder: Path, verb: str) -> Iterator[None]:
         except Interrupted as error:
             error.told.append(how())
             raise
+        except NonFiniteError as error:
+            advice = "try a lower --learning-rate or --precision fp32, and look at those rows"
+            raise InputError(error.explain(f"--max-skipped {error.count}", advice)) from error
         except FaultError as error:
             if not begun():
                 raise

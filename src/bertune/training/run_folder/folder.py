@@ -14,14 +14,14 @@ from bertune.files.yaml_files import write_yaml
 from bertune.model.use import finish_saving
 from bertune.progress import Curves
 from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.state import Progress
+from bertune.training.loop.state import Evaluation, TrainState
 from bertune.training.run_folder.checkpoints import Checkpoints
-from bertune.training.run_folder.disk_space import check_room, size_of
-from bertune.training.run_folder.errors import writing
+from bertune.training.run_folder.disk_space import check_disk_space, size_of
+from bertune.training.run_folder.errors import disk_errors
 
 logger = logging.getLogger(__name__)
 
-SaveModel = Callable[[Mapping[str, Tensor], Mapping[str, float]], None]
+SaveModel = Callable[[Mapping[str, Tensor], Evaluation], None]
 
 KEPT = 2
 """Checkpoints that stay: the last, and the one before it in case the last is damaged. Writing a new one beside the
@@ -32,52 +32,54 @@ class RunFolder:
     """Keeps a run in its output folder."""
 
     def __init__(
-        self, folder: Path, save_model: SaveModel, *, keep: int = KEPT, inputs: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        save_model: SaveModel,
+        tree: Mapping[str, Any],
+        *,
+        keep: int = KEPT,
+        inputs: Mapping[str, str] | None = None,
+        further: int = 0,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         """The folder need not be there yet.
 
         Args:
             folder: of the run.
             save_model: writes the model folder at its top.
+            tree: all options, for run.yaml.
             keep: checkpoints that stay.
             inputs: SHA-256 of what the run is made from, by what each is called in messages.
+            further: runs of the same size that are to follow on the same disk.
+            begin: done before anything is written here, once nothing speaks against the run any more.
         """
         self.folder = folder
         self._checkpoints = Checkpoints(folder / "checkpoints", keep=keep, inputs=inputs or {})
-        self._keep = keep
+        self._tree, self._keep, self._further, self._begin = tree, keep, further, begin
         self._save_model = save_model
         self._curves = Curves(folder / "logs")
         self._place: tuple[int, int] | None = None
 
-    def start(
-        self,
-        optimizer: AdamW,
-        tree: Mapping[str, Any],
-        *,
-        resume: bool,
-        further: int = 0,
-        begin: Callable[[], None] = lambda: None,
-    ) -> Progress:
-        """Begin a run, or take up the one that lies here: room checked, what a killed process left cleared away.
+    def start(self, optimizer: AdamW, *, resume: bool) -> TrainState:
+        """Begin a run, or take up the one that lies here: disk checked, what a killed process left cleared away.
 
         Args:
             optimizer: of the run; a checkpoint's weights and moments go there.
-            tree: all options, for run.yaml.
             resume: whether to go on.
-            further: runs of the same size that are to follow on the same disk.
-            begin: done before anything is written here, once nothing speaks against the run any more.
 
         Raises:
             InputError: only damaged checkpoints; other data or another encoder than the run began with.
-            FaultError: too little room, or a folder that cannot be written.
+            FaultError: too little space, or a folder that cannot be written.
         """
-        with writing(self.folder, 0):
-            check_room(self.folder, size_of(optimizer.state()), size_of(optimizer.masters()), self._keep, further)
-        progress = self.load_checkpoint(optimizer) if resume else Progress()
-        begin()
-        with writing(self.folder, 0):
+        with disk_errors(self.folder, 0):
+            check_disk_space(
+                self.folder, size_of(optimizer.state()), size_of(optimizer.masters()), self._keep, self._further
+            )
+        state = self.load_checkpoint(optimizer) if resume else TrainState()
+        self._begin()
+        with disk_errors(self.folder, 0):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_yaml(self.folder / "run.yaml", tree)  # the first of all: from now on the run can be resumed
+            write_yaml(self.folder / "run.yaml", self._tree)  # the first of all: from now on the run can be resumed
             finish_saving(self.folder)
             for left in self.folder.glob(".writing-*"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -85,38 +87,38 @@ class RunFolder:
                 needed.mkdir(exist_ok=True)
             self._place = _place(self._checkpoints.folder)
             self._checkpoints.clear_away()
-        return progress
+        return state
 
-    def save_best(self, weights: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
+    def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
         """Write the model folder at the top of the run.
 
         Raises:
             FaultError: it cannot be written; the one before is there still.
         """
         with self._writing(self.folder / "model.safetensors", size_of(weights)):
-            self._save_model(weights, metrics)
+            self._save_model(weights, evaluation)
 
-    def save_checkpoint(self, optimizer: AdamW, progress: Progress) -> None:
+    def save_checkpoint(self, optimizer: AdamW, state: TrainState) -> None:
         """Keep what an exact continuation needs.
 
         Raises:
             FaultError: it cannot be written; the last one is there still.
         """
         with self._writing(self._checkpoints.folder, size_of(optimizer.state())):
-            self._checkpoints.save(optimizer, progress)
+            self._checkpoints.save(optimizer, state)
         self._curves.flush()
 
-    def load_checkpoint(self, optimizer: AdamW) -> Progress:
+    def load_checkpoint(self, optimizer: AdamW) -> TrainState:
         """Take up the newest whole checkpoint; the beginning, where the run was stopped before its first one.
 
         Raises:
             InputError: all are damaged; the run began with other data or another encoder.
         """
-        progress = self._checkpoints.load(optimizer)
-        if progress is None:
+        state = self._checkpoints.load(optimizer)
+        if state is None:
             logger.warning("%s: stopped before its first checkpoint; starting from the beginning", self.folder)
-            return Progress()
-        return progress
+            return TrainState()
+        return state
 
     def curves(self, values: Mapping[str, float], step: int) -> None:
         """Add points to TensorBoard's curves."""
@@ -133,7 +135,7 @@ class RunFolder:
         Raises:
             FaultError: it is not, or the disk failed.
         """
-        with writing(path, needed):
+        with disk_errors(path, needed):
             if self._place is not None and _place(self._checkpoints.folder) != self._place:
                 raise FaultError(
                     f"{path}: cannot be written: {self.folder} is another folder now than the one that the run began "

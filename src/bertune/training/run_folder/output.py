@@ -1,19 +1,24 @@
 """The output folder before a run: free for a new one, or holding the very run that is to go on."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bertune.files.yaml_files import read_yaml
+from bertune.model.provenance import RECORD_KEY
+
+MAY_DIFFER = frozenset(
+    {"resume", "output", "cache", "feature_cache", "checkpoint_every", "keep_checkpoints", RECORD_KEY}
+)
+"""Options that a resumed run need not repeat, and the record, which is none."""
 
 
-def output_problems(output: Path, tree: Mapping[str, Any], may_differ: Collection[str], *, resume: bool) -> list[str]:
+def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> list[str]:
     """Why a run cannot begin, or go on, in this folder.
 
     Args:
         output: the folder, there already or not.
         tree: all options, as run.yaml has them.
-        may_differ: those that a resumed run need not repeat, and what in run.yaml is none.
         resume: whether the run that lies there is to go on.
 
     Raises:
@@ -30,7 +35,7 @@ def output_problems(output: Path, tree: Mapping[str, Any], may_differ: Collectio
     return [
         f"--{name.replace('_', '-')} is {tree.get(name)!r}, but the run to resume has {before.get(name)!r}"
         for name in sorted(set(tree) | set(before))
-        if name not in may_differ and tree.get(name) != before.get(name)
+        if name not in MAY_DIFFER and tree.get(name) != before.get(name)
     ]
 
 

@@ -1,7 +1,7 @@
 """What a finished run says: metrics.json, the record in run.yaml, and the closing table."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +11,60 @@ from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.files.yaml_files import read_yaml, write_yaml
-from bertune.model.facts import RECORD_KEY
+from bertune.model.provenance import RECORD_KEY
 from bertune.progress import table_of
-from bertune.training.loop.state import Progress
-from bertune.training.run_folder.errors import writing
-from bertune.training.runs.restarts import Tries
+from bertune.training.loop.state import TrainState
+from bertune.training.run_folder.errors import disk_errors
 
 Scores = Mapping[str, float]
 
 
-def metrics_of(progress: Progress) -> dict[str, float]:
+def metrics_of(state: TrainState) -> dict[str, float]:
     """The best model's metrics and the run's speed."""
-    metrics = dict(progress.best_metrics)
+    metrics = dict(state.best_metrics)
     speed = metrics.pop("examples_per_second", None)
     metrics |= {
-        "train_examples_per_second": progress.examples / max(progress.seconds, 1e-9),
-        "train_seconds": progress.seconds,
+        "train_examples_per_second": state.examples / max(state.seconds, 1e-9),
+        "train_seconds": state.seconds,
     }
     if speed is not None:
         metrics["eval_examples_per_second"] = speed
     return metrics
 
 
-def record_of(tries: Tries, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of the start, and what came of it."""
-    progress = tries.last.progress
+def record_of(
+    state: TrainState,
+    facts: Mapping[str, Any],
+    *,
+    collapse: str | None = None,
+    late_collapse: str | None = None,
+    given_up: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The record of a run in metrics.json and run.yaml.
+
+    Args:
+        state: at the end.
+        facts: known at the start (`model.provenance.facts`).
+        collapse: of the model that is kept.
+        late_collapse: of later updates.
+        given_up: attempts with other seeds before this one.
+    """
     return {
         **facts,
-        "seed": progress.seed,
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "skipped_updates": progress.skipped,
-        "wall_seconds": round(progress.wall_seconds, 3),
-        "collapse": tries.last.collapse,
-        "late_collapse": tries.last.late,
-        "given_up": tries.given_up,
+        "seed": state.seed,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "skipped_updates": state.skipped,
+        "wall_seconds": round(state.wall_seconds, 3),
+        "collapse": collapse,
+        "late_collapse": late_collapse,
+        "given_up": list(given_up),
     }
 
 
 def write_metrics(folder: Path, metrics: Scores, record: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     """metrics.json: figures at its top, beside them `record`, and what `more` holds; the record in run.yaml too."""
-    with writing(folder / "metrics.json", 0):
+    with disk_errors(folder / "metrics.json", 0):
         write_text(folder / "metrics.json", json.dumps({**metrics, **more, RECORD_KEY: record}, indent=2) + "\n")
         write_yaml(folder / "run.yaml", read_yaml(folder / "run.yaml") | {RECORD_KEY: dict(record)})
 

@@ -14,10 +14,9 @@ import torch
 from bertune.data.features import Column, Features
 from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
-from bertune.tasks.answers import answer_of, truth_of
-from bertune.tasks.task import Logits, Task
-from bertune.tasks.task_files import task_file_of
-from bertune.training.loop.state import Plan, Progress
+from bertune.tasks.protocol import Logits, Task
+from bertune.tasks.user_files import task_file_of
+from bertune.training.loop.state import TrainConfig, TrainState
 
 LOOKED_AT = 256
 """Rows that are looked at first: mostly two answers differ there already."""
@@ -38,17 +37,17 @@ def constant_answer(task: Task[Any], logits: Logits, features: Features, example
 
     Also None where the true answers are all the same, or the task's predictions have no answer of a known kind.
     """
-    if len(examples) < 2 or not _vary([truth_of(example) for example in examples]):
+    if len(examples) < 2 or not _vary([task.true_answer(example) for example in examples]):
         return None
     for count in (LOOKED_AT, len(examples)):
         some = examples[:count]
         part, rows = of_examples(features, np.arange(len(some)))
         predictions = task.decode([logits[row] for row in rows], part, some)
-        answers: list[Any] = [answer_of(prediction) for prediction in predictions]
+        answers: list[Any] = [task.predicted_answer(prediction) for prediction in predictions]
         if any(answer is None for answer in answers):
             return None
         if isinstance(answers[0], float):
-            numbers, truths = answers, [truth_of(example) for example in some]
+            numbers, truths = answers, [task.true_answer(example) for example in some]
             if not all(isinstance(truth, int | float) for truth in truths):
                 return None
             spread, true = float(np.std(numbers)), float(np.std(truths))
@@ -97,49 +96,49 @@ def _are_classes(target: Any) -> TypeGuard[npt.NDArray[np.integer[Any]]]:
     return plain and len(target) > 0 and int(target.min()) >= 0
 
 
-def collapse_of(progress: Progress, plan: Plan, chance: float | None) -> str | None:
+def collapse_of(state: TrainState, config: TrainConfig, chance: float | None) -> str | None:
     """What is wrong with the best model of a run, in words; None where it has learnt something.
 
     chance: loss of knowing only the labels' frequencies.
     """
     told = []
-    if progress.same_answer is not None:
-        told.append(f"every row of the validation data is answered alike ({progress.same_answer})")
-    if at_chance := _at_chance(progress, chance, progress.best_metrics.get("matthews_correlation")):
+    if state.best_constant_prediction is not None:
+        told.append(f"every row of the validation data is answered alike ({state.best_constant_prediction})")
+    if at_chance := _at_chance(state, chance, state.best_metrics.get("matthews_correlation")):
         told.append(at_chance)
-    if told and plan.steps < LEAST_UPDATES:
-        told.append(f"{plan.steps} updates are few: give it more --epochs first")
+    if told and config.steps < LEAST_UPDATES:
+        told.append(f"{config.steps} updates are few: give it more --epochs first")
     return "; ".join(told) or None
 
 
-def late_collapse_of(progress: Progress, plan: Plan, chance: float | None) -> str | None:
+def late_collapse_of(state: TrainState, config: TrainConfig, chance: float | None) -> str | None:
     """What went wrong after the model that is kept, in words; None where the last evaluations found no collapse.
 
     For runs whose kept model has not collapsed (`collapse_of`).
     """
-    if progress.best_step >= progress.step:
+    if state.best_step >= state.step:
         return None
     told = []
-    if progress.alike is not None:
+    if state.constant_prediction is not None:
         told.append(
-            f"from step {progress.alike_since} on every row of the validation data was answered alike "
-            f"({progress.alike})"
+            f"from step {state.constant_prediction_since} on every row of the validation data was answered alike "
+            f"({state.constant_prediction})"
         )
-    if at_chance := _at_chance(progress, chance, progress.correlation):
+    if at_chance := _at_chance(state, chance, state.correlation):
         told.append(at_chance)
     if not told:
         return None
-    kept = "" if progress.best is None else f" ({plan.metric} {progress.best:.4f})"
-    return f"updates after step {progress.best_step}, whose model{kept} is kept, collapsed: {'; '.join(told)}"
+    kept = "" if state.best is None else f" ({config.metric} {state.best:.4f})"
+    return f"updates after step {state.best_step}, whose model{kept} is kept, collapsed: {'; '.join(told)}"
 
 
-def _at_chance(progress: Progress, chance: float | None, correlation: float | None) -> str | None:
+def _at_chance(state: TrainState, chance: float | None, correlation: float | None) -> str | None:
     """What to say of a training loss that the labels' frequencies explain, where answers do not go with the truth."""
-    if chance is None or progress.losses < LEAST_UPDATES or progress.loss < AT_CHANCE * chance:
+    if chance is None or state.losses < LEAST_UPDATES or state.loss < AT_CHANCE * chance:
         return None
     if correlation is not None and correlation > UNRELATED:
         return None
     return (
-        f"the training loss after the warm-up is {progress.loss:.4f}, and {chance:.4f} is reached by knowing only "
+        f"the training loss after the warm-up is {state.loss:.4f}, and {chance:.4f} is reached by knowing only "
         "how frequent each label is"
     )

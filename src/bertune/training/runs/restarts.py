@@ -16,8 +16,8 @@ from typing import Any
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
-from bertune.training.loop.state import Progress
-from bertune.training.run_folder.errors import writing
+from bertune.training.loop.state import TrainState
+from bertune.training.run_folder.errors import disk_errors
 from bertune.training.runs.collapse import OTHER_SEEDS, REMEDY
 
 logger = logging.getLogger(__name__)
@@ -26,15 +26,15 @@ _FILE = "tries.json"
 
 
 @dataclass(frozen=True)
-class Attempted:
+class RestartResult:
     """How far a try came. collapse: of the kept model, if it is one.  late: one of later updates, if there was one."""
 
-    progress: Progress
+    state: TrainState
     collapse: str | None = None
     late: str | None = None
 
 
-Attempt = Callable[[int, bool], Attempted]
+Attempt = Callable[[int, bool], RestartResult]
 """Seed, and whether to go on from a checkpoint → what came of it.
 
 Where the checkpoint is another seed's, its progress comes back and nothing has been done.
@@ -42,14 +42,14 @@ Where the checkpoint is another seed's, its progress comes back and nothing has 
 
 
 @dataclass(frozen=True)
-class Tries:
+class Restarts:
     """What a run came to. given_up: what each try before the last was: seed, steps, metrics, collapse."""
 
-    last: Attempted
+    last: RestartResult
     given_up: list[dict[str, Any]]
 
 
-def run_tries(folder: Path, first_seed: int, restarts: int, attempt: Attempt, *, resume: bool) -> Tries:
+def train_with_restarts(folder: Path, first_seed: int, restarts: int, attempt: Attempt, *, resume: bool) -> Restarts:
     """Train with one seed after the other until a try does not collapse, or none is left.
 
     Args:
@@ -66,23 +66,21 @@ def run_tries(folder: Path, first_seed: int, restarts: int, attempt: Attempt, *,
     while True:
         seed = first_seed + len(given_up)
         last = attempt(seed, resume)
-        progress, collapse = last.progress, last.collapse
-        if progress.seed != seed:
+        state, collapse = last.state, last.collapse
+        if state.seed != seed:
             _remove_checkpoints(folder)
             continue
         if collapse is None:
             if last.late is not None:
                 logger.warning("%s; %s", last.late, REMEDY)
-            return Tries(last, given_up)
+            return Restarts(last, given_up)
         logger.warning("the run with seed %d collapsed: %s", seed, collapse)
         if len(given_up) >= restarts:
             logger.warning("%s", f"{'no restart is left' if restarts else OTHER_SEEDS}; {REMEDY}")
-            return Tries(last, given_up)
+            return Restarts(last, given_up)
         logger.warning("starting again with seed %d (%d of --restarts %d)", seed + 1, len(given_up) + 1, restarts)
-        given_up.append(
-            {"seed": seed, "steps": progress.step, "collapse": collapse, "metrics": dict(progress.best_metrics)}
-        )
-        with writing(folder / _FILE, 0):
+        given_up.append({"seed": seed, "steps": state.step, "collapse": collapse, "metrics": dict(state.best_metrics)})
+        with disk_errors(folder / _FILE, 0):
             write_text(folder / _FILE, json.dumps({"given_up": given_up}, indent=2) + "\n")
         _remove_checkpoints(folder)
         resume = False
@@ -91,7 +89,7 @@ def run_tries(folder: Path, first_seed: int, restarts: int, attempt: Attempt, *,
 def _remove_checkpoints(folder: Path) -> None:
     """Out of sight as a whole first, so that no half of them is ever found."""
     checkpoints, hidden = folder / "checkpoints", folder / ".writing-checkpoints"
-    with writing(folder, 0):
+    with disk_errors(folder, 0):
         if checkpoints.is_dir():
             checkpoints.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)

@@ -22,7 +22,7 @@ from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
 from bertune.model.use import MODEL_FILE
 from bertune.training.loop.loop import is_better
-from bertune.training.run_folder.errors import writing
+from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.report import finished
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
         logger.info("seed %d (%d of %d), in %s", seed, number, len(seeds), own)
         result = train(seed, own, (own / "run.yaml").is_file())
         done[seed] = result.metrics | {_STEPS: result.steps}
-        with writing(folder / FILE, 0):
+        with disk_errors(folder / FILE, 0):
             by_seed = {str(one): metrics for one, metrics in done.items()}
             write_text(folder / FILE, json.dumps({"seeds": by_seed}, indent=2) + "\n")
     best = seeds[0]
@@ -144,7 +144,7 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
     plain = {seed: {name: x for name, x in done[seed].items() if name != _STEPS} for seed in seeds}
     told = finished(folder / f"seed-{best}")
     made = Seeds(plain, best, metric, updates, {} if told is None else told[1])
-    with writing(folder / FILE, 0):
+    with disk_errors(folder / FILE, 0):
         _put_on_top(folder, folder / f"seed-{best}")
         write_text(folder / FILE, json.dumps(made.to_json(), indent=2) + "\n")
     return made
@@ -152,7 +152,7 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
 
 def _clear_away(folder: Path) -> None:
     """Remove what a process left that was killed while it put a model on top."""
-    with writing(folder, 0):
+    with disk_errors(folder, 0):
         for left in folder.glob(".writing-*"):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -1,0 +1,220 @@
+"""Fine-tuning on prepared data: one run, and further ones with other seeds where it collapses.
+
+Prepared data are a value, so that seeds, sweeps, folds or a distillation's students share them: each run is a
+`FineTuning` of its own, with the same data.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from bertune.checkpoints.source import open_checkpoint
+from bertune.data.packing import Batch
+from bertune.errors import InputError
+from bertune.evaluation.baselines import baselines
+from bertune.hardware import choose_device, choose_dtype
+from bertune.inference.network import BatchLoss, Network
+from bertune.model.build import build_network
+from bertune.model.provenance import RECORD_KEY, Making, facts
+from bertune.model.use import evaluate, save_model
+from bertune.options import AdamWOptions
+from bertune.progress import console
+from bertune.tasks.user_files import task_file_of
+from bertune.training.config import train_config
+from bertune.training.launch import Hooks, TrainingJob, launch
+from bertune.training.layers import layer_rates, prepare_layers
+from bertune.training.loop.batches import TrainingBatches
+from bertune.training.loop.randomness import seed_all
+from bertune.training.loop.state import Evaluation, TrainConfig
+from bertune.training.options import TrainOptions
+from bertune.training.prepare import PreparedData
+from bertune.training.rows import name_rows
+from bertune.training.run_folder.folder import RunFolder
+from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
+from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
+from bertune.training.runs.restarts import RestartResult, train_with_restarts
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to. metrics: as in metrics.json.  more: the rest of it: baselines, mean and spread over seeds."""
+
+    output: Path
+    metrics: dict[str, float]
+    steps: int
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """A run that is to be made.
+
+    data: prepared; shared with other runs.
+    options: of this run, its seed and output folder among them, with the task's defaults filled in.
+    new_network: makes the network anew, after the seed is set; None: from the options' encoder.
+    loss: instead of the task's.
+    further: runs of the same size that are to follow on the same disk.
+    begin: done before the run's first file is written.
+    """
+
+    data: PreparedData
+    options: TrainOptions
+    new_network: Callable[[], Network] | None = None
+    loss: BatchLoss | None = None
+    further: int = 0
+    begin: Callable[[], None] = lambda: None
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """All options, for run.yaml."""
+        return dataclasses.asdict(dataclasses.replace(self.options, resume=False)) | dict(self.data.task_options)
+
+
+def fine_tune(run: FineTuning) -> TrainResult:
+    """Train, with further seeds where a run collapses and restarts are allowed; write metrics.json, print the table.
+
+    Raises:
+        InputError: options that do not fit the encoder or the data; a run of other options in the output folder.
+        FaultError: disk or memory gave out; the last checkpoint, if there is one, is kept.
+        Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
+    """
+    options, output = run.options, Path(run.options.output)
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.precision, device)
+    inputs = {f"--{role} {split.path}": split.sha256 for role, split in run.data.splits.items()}
+    inputs[f"--encoder {options.encoder}"] = run.data.encoder
+    record = facts(device, dtype, inputs)
+
+    def attempt(seed: int, resume: bool) -> RestartResult:
+        seed_all(seed)
+        job = _job(run, seed, f"on {device} in {str(dtype).removeprefix('torch.')}")
+        folder = RunFolder(
+            output,
+            functools.partial(_save, run, job.network),
+            run.tree | {RECORD_KEY: record},
+            keep=options.keep_checkpoints,
+            inputs=inputs,
+            further=run.further,
+            begin=run.begin,
+        )
+        hooks = Hooks(check=lambda: _check_metric(run, job))
+        state = launch(job, device, dtype, folder, resume=resume, hooks=hooks).state
+        if state.seed != seed:
+            return RestartResult(state)
+        chance = chance_loss(run.data.task, run.data.train.features.targets)
+        collapse = collapse_of(state, job.config, chance)
+        return RestartResult(state, collapse, None if collapse else late_collapse_of(state, job.config, chance))
+
+    tries = train_with_restarts(output, options.seed, options.restarts, attempt, resume=options.resume)
+    state, last = tries.last.state, tries.last
+    before = finished(output) if options.resume else None
+    record = record_of(state, record, collapse=last.collapse, late_collapse=last.late, given_up=tries.given_up)
+    metrics, record, more = before or (metrics_of(state), record, {})
+    more = write_all(output, metrics, record, more, lambda: baselines_of(run.data) if options.baselines else {})
+    title = f"{output}: the model of step {state.best_step}"
+    if options.validation is not None:
+        title += f", best by {options.metric}"
+    console.print(closing_table(title, metrics, more.get("baselines", {})))
+    return TrainResult(output, metrics, state.step, more)
+
+
+def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
+    """The launcher's job for one seed, which is set already. where: the device and its numbers, for the log."""
+    options, data, task, train = run.options, run.data, run.data.task, run.data.train
+    network = network_from(data, options) if run.new_network is None else run.new_network()
+
+    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return task.loss(logits, batch.targets, batch.layout)
+
+    def named(rows: npt.NDArray[np.int64]) -> str:
+        return name_rows(train.path, train.examples, train.examples_of(rows))
+
+    return TrainingJob(
+        network,
+        train.units,
+        run.loss or loss,
+        lambda device: TrainingBatches(train.features, device),
+        _config(options, data, seed),
+        functools.partial(_validate, network, data) if data.validation is not None else None,
+        AdamWOptions(weight_decay=options.weight_decay, max_grad_norm=options.max_grad_norm),
+        layer_rates(len(network.encoder.layers), options.layer_decay),
+        activation_checkpointing=options.activation_checkpointing,
+        longest=int(train.features.unit_lengths.max(initial=1)) if options.batch_size == "auto" else None,
+        recordable=task_file_of(task) is None,  # a recording fixes for good what Python decides in a user's loss
+        name_rows=named,
+        announcement=f"training {train.units} sequences {where}",
+    )
+
+
+def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
+    """Write the model folder at the top of the run's."""
+    data = run.data
+    making = Making(run.options.encoder, {role: split.facts() for role, split in data.splits.items()}, run.tree)
+    save_model(
+        Path(run.options.output),
+        (network.encoder.config, weights),
+        evaluation.task or data.task,
+        (data.tokenizer, data.max_seq_length),
+        making,
+        evaluation.metrics,
+    )
+
+
+def _check_metric(run: FineTuning, job: TrainingJob) -> None:
+    """Raises InputError where the metric that is to pick the best model is none of the task's."""
+    metric = run.options.metric
+    if metric == run.data.task.metric or job.evaluate is None:
+        return
+    if metric not in (found := job.evaluate().metrics):
+        raise InputError(f"--metric {metric}: this task gives {', '.join(found)}")
+
+
+def network_from(data: PreparedData, options: TrainOptions) -> Network:
+    """A new network on the options' encoder: layers frozen or drawn anew as they say.
+
+    Raises:
+        InputError: the encoder cannot be read, or has not so many layers.
+    """
+    with open_checkpoint(options.encoder) as checkpoint:
+        network = build_network(data.task, checkpoint)
+    prepare_layers(network.encoder, frozen=options.frozen_layers, reinitialized=options.reinitialize_layers)
+    return network
+
+
+def baselines_of(data: PreparedData) -> dict[str, dict[str, float]]:
+    """What simple methods reach on the validation data."""
+    assert data.validation is not None
+    return baselines(data.task, data.train.examples, data.validation.examples)
+
+
+def _config(options: TrainOptions, data: PreparedData, seed: int) -> TrainConfig:
+    defaults = data.task.defaults
+    return train_config(
+        options,
+        sequences=data.train.units,
+        batch_size=defaults.batch_size if options.batch_size in (None, "auto") else int(options.batch_size),
+        epochs=options.epochs or defaults.epochs,
+        learning_rate=options.learning_rate or defaults.learning_rate,
+        metric=options.metric if data.validation is not None else None,
+        seed=seed,
+    )
+
+
+def _validate(network: Network, data: PreparedData) -> Evaluation:
+    """Metrics on the validation split; thresholds are tuned on it."""
+    split = data.validation
+    assert split is not None
+    found = evaluate(network, data.task, split.features, split.examples, tune=True)
+    return Evaluation(
+        found.metrics,
+        constant_answer(found.task, found.logits, split.features, split.examples),
+        found.metrics.get("matthews_correlation"),
+        found.task,
+    )
