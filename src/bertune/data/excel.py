@@ -30,7 +30,9 @@ def records(path: Path, sheet: str | None) -> Iterator[tuple[int, list[str]]]:
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
-        raise InputError(f"cannot read {path}: {error}; is it an .xlsx workbook?") from None
+        raise InputError(
+            f"cannot read {path}: {error}; is it an .xlsx workbook? .csv and .parquet are read, too"
+        ) from None
     try:
         if sheet is not None and sheet not in book.sheetnames:
             raise InputError(f"--sheet {sheet}: {path} has no such sheet; it has: {', '.join(book.sheetnames)}")

@@ -114,6 +114,11 @@ class RowFile:
         problems.raise_if_any()
         return replace(self, columns=list(dict.fromkeys(columns)), _selected=True)
 
+    @property
+    def typed(self) -> bool:
+        """Whether the file tells numbers from texts."""
+        return self._kind in ("jsonl", "parquet")
+
     def names_in_file(self) -> list[str]:
         """Names of all columns as the file has them; numbers from 0 without a header."""
         if self._kind == "parquet":

@@ -63,7 +63,8 @@ class Deciding:
     def __init__(self) -> None:
         self._fits = dict.fromkeys(FORMS, 0)
         self._answers = 0
-        self._lowest = self._highest = 0
+        self._texts = True
+        self._different: set[str] = set()
 
     def see(self, answer: object, names: Sequence[str], texts: Sequence[str]) -> None:
         """One more question. An answer that is missing decides nothing."""
@@ -71,13 +72,23 @@ class Deciding:
         if not told:
             return
         self._answers += 1
+        self._texts &= isinstance(answer, str)
+        if len(self._different) < 3:
+            self._different.add(told)
         for form in FORMS:
             self._fits[form] += form.place(told, names, texts) is not None
 
-    def form(self, path: Path) -> AnswerForm:
-        """The form that fits all answers; the one that fits most where none does, so that the others are reported."""
+    def form(self, path: Path, *, typed: bool) -> AnswerForm:
+        """The form that fits all answers; the one that fits most where none does, so that the others are reported.
+
+        typed: Whether the file tells texts from numbers: there, "1" in quotes is rather a text than a place.
+        """
         whole = [form for form in FORMS if self._fits[form] == self._answers]
-        chosen = whole[0] if whole else max(FORMS, key=lambda form: self._fits[form])
+        if len(self._different) < 2 and FROM_1 in whole:
+            whole.remove(FROM_1)
+        if typed and self._texts and TEXT in whole:
+            return TEXT
+        chosen = whole[0] if whole else max(FORMS[:-1], key=lambda form: self._fits[form])
         if chosen is FROM_0 and TEXT in whole:
             logger.warning(
                 "%s: answers are read as %s, though each of them is the text of a choice, too; write letters (A, B, …) "
@@ -110,9 +121,9 @@ def place_of(answer: object, names: Sequence[str], texts: Sequence[str], forms: 
     found = next((place for form in used if (place := form.place(told, names, texts)) is not None), None)
     if found is None:
         last = chr(ord("A") + len(texts) - 1)
-        read_as = f", read as {used[0].name}" if len(used) == 1 else ""
+        here = f" (here: {used[0].name})" if len(used) == 1 else ""
         raise InputError(
-            f"the answer is {answer!r}{read_as}; expected 0 to {len(texts) - 1}, A to {last}, or a choice's text, in "
-            "one form in the whole file"
+            f"the answer is {answer!r}; expected 0 to {len(texts) - 1}, A to {last}, or a choice's text, in "
+            f"one form in the whole file{here}"
         )
     return found

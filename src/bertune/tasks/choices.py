@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bertune.data.columns import listed
 from bertune.data.formats.registry import open_any
+from bertune.data.rows import RowFile
 from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
 from bertune.tasks.choice_answers import AnswerForm, Deciding, place_of, told_answer
@@ -95,7 +96,7 @@ def _answer_form(file: Rows, columns: list[str]) -> AnswerForm:
             except InputError:
                 continue  # reported when the row is read
             deciding.see(_answer(record), names, texts)
-    return deciding.form(file.path)
+    return deciding.form(file.path, typed=not isinstance(file, RowFile) or file.typed)
 
 
 def _answer(record: Mapping[str, object]) -> object:

@@ -17,7 +17,7 @@ from bertune.files.json_files import parse_json
 logger = logging.getLogger(__name__)
 
 TRUE = frozenset({"1", "true", "yes", "1.0", "y", "t"})
-FALSE = frozenset({"0", "false", "no", "0.0", "n", "f", ""})
+FALSE = frozenset({"0", "false", "no", "0.0", "n", "f"})
 Read = Callable[[object], frozenset[str]]
 """A cell → the names of its labels. Raises InputError for a cell of another form."""
 
@@ -144,7 +144,7 @@ def _numbered(parts: list[object], names: Sequence[str]) -> frozenset[str]:
 
 
 def flag_of(value: object) -> bool:
-    """Whether a label holds, by a cell of 0 or 1, true or false, yes or no; an empty one is 0.
+    """Whether a label holds, by a cell of 0 or 1, true or false, yes or no.
 
     Raises:
         InputError: anything else.
@@ -152,4 +152,4 @@ def flag_of(value: object) -> bool:
     told = (label_text(value) or "").lower()
     if told in TRUE or told in FALSE:
         return told in TRUE
-    raise InputError(f"expected 0 or 1 (true or false, yes or no), found {value!r}")
+    raise InputError(f"expected 0 or 1, found {value!r} (true and false, yes and no are read, too)")

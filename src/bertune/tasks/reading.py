@@ -45,7 +45,7 @@ def find_columns(file: Rows, options: TextColumns, *, labelled: bool) -> Found:
     if labelled and label is None:
         raise InputError(
             f"{file.path}: no column looks like a label; name it with --label-column "
-            f"(it has: {listed(file.columns)}){_indicators_advice(file, (text, pair))}{_without_header(file)}"
+            f"(it has: {', '.join(file.columns)}){_indicators_advice(file, (text, pair))}{_without_header(file)}"
         )
     return text, pair, label if label in file.columns else None
 
@@ -56,7 +56,7 @@ def by_name_or_number(file: Rows, column: str | None, flag: str, problems: Probl
         return column
     if column.isdecimal() and int(column) < len(file.columns):
         return file.columns[int(column)]
-    problems.add(f"{file.path}: no column {column!r} ({flag}); it has: {listed(file.columns)}")
+    problems.add(f"{file.path}: no column {column!r} ({flag}); it has: {', '.join(file.columns)}")
     return column
 
 
@@ -159,7 +159,7 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
 
 
 def _label(raw: object) -> str | None:
-    if isinstance(raw, list):
+    if isinstance(raw, list) and all(isinstance(name, str) for name in raw):
         if len(raw) > 1:
             raise InputError(f"several labels, {raw!r}; for any number of them: --task multi-label-classification")
         raw = raw[0] if raw else None

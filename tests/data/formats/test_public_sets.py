@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bertune.tasks.task import new_task
 
 from bertune.data.formats.registry import MODULES, formats
 from bertune.errors import InputError
+from bertune.tasks.registry import new_task
 
 Write = Callable[[str, object], Path]
 

@@ -1,5 +1,6 @@
 """What a form of data is: how it is recognised, and how its rows become bertune's own."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -41,6 +42,13 @@ class Sample:
     def encoding(self) -> str:
         """The codec of its text."""
         return chosen_encoding(self.path, self.options, self.gzipped)
+
+    @property
+    def table(self) -> TableOptions:
+        """The options with the encoding that was recognised, if it was looked for, so that it is logged once."""
+        if self.options.encoding is None and "encoding" in self.__dict__:
+            return dataclasses.replace(self.options, encoding=self.encoding)
+        return self.options
 
     @functools.cached_property
     def head(self) -> str:

@@ -17,7 +17,7 @@ def _open(sample: Sample) -> Rows:
 
 
 def _rows(sample: Sample) -> Iterator[Row]:
-    for row, beside in zip(open_table(sample.path, sample.options), labels_of(sample), strict=False):
+    for row, beside in zip(open_table(sample.path, sample.table), labels_of(sample), strict=False):
         values = row.values
         answer = values.get("label") if beside is None else beside
         choices = [values.get("sol1"), values.get("sol2")]

@@ -6,6 +6,7 @@ To add a form, write a file beside this one with a `FORMAT`, and name it here.
 import functools
 import importlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from bertune.data.formats.format import Format, Kind, Sample, converted
@@ -74,17 +75,23 @@ def open_any(path: Path, options: TableOptions, kind: Kind, *, labelled: bool) -
             f"{path} is a folder; give a file in it, or several with a pattern such as '{path}/*.csv' (a folder of "
             "texts for every class, and brat's folders, are read as they are)"
         )
-    return in_rows(open_table(path, options), kind, labelled=labelled)
+    return in_rows(open_table(path, sample.table), kind, labelled=labelled)
 
 
 def in_rows(rows: Rows, kind: Kind, *, labelled: bool) -> Rows:
     """A table's rows, converted where they are written in a known form."""
-    first = next(iter(rows)).values
-    for form in formats(kind):
-        if form.is_row is not None and form.is_row(first):
-            logger.info("%s: read as %s", rows.path, form.name)
-            return converted(rows, form, functools.partial(_note, rows.path, form), labelled=labelled)
-    return rows
+    form = form_of_row(next(iter(rows)).values, kind)
+    if form is None:
+        return rows
+    logger.info("%s: read as %s", rows.path, form.name)
+    return converted(rows, form, functools.partial(_note, rows.path, form), labelled=labelled)
+
+
+def form_of_row(first: object, kind: Kind) -> Format | None:
+    """The form of a table whose first row is this; None where it is bertune's own, or no row."""
+    if not isinstance(first, Mapping):
+        return None
+    return next((form for form in formats(kind) if form.is_row is not None and form.is_row(first)), None)
 
 
 def _note(path: Path, form: Format, count: int) -> None:

@@ -31,7 +31,7 @@ def _open(sample: Sample) -> Rows:
 
 
 def _rows(sample: Sample) -> Iterator[Row]:
-    file, problems = open_table(sample.path, sample.options), Problems()
+    file, problems = open_table(sample.path, sample.table), Problems()
     columns = _columns(set(file.columns))
     first = 1 if columns == _SOCIAL else 0
     for row, beside in zip(file, labels_of(sample), strict=False):

@@ -276,8 +276,6 @@ def _answer(text: object, start: object, places: tuple[str, str]) -> Answer:
     if not isinstance(text, str) or not text.strip():
         found = "missing" if text is None else kind_of(text)
         raise InputError(f"{places[0]} is {found}, not a text; give no answers where the question is unanswerable")
-    if isinstance(start, str) and start.strip().isdecimal():
-        start = int(start)
     if isinstance(start, bool) or not isinstance(start, int):
         found = "missing" if start is None else kind_of(start)
         raise InputError(f"{places[1]} is {found}, not a number of characters from 0")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bertune.data.columns import listed
 from bertune.data.formats.format import Sample
-from bertune.data.formats.registry import open_any, recognised
+from bertune.data.formats.registry import form_of_row, open_any, recognised
 from bertune.data.json_rows import items
 from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
@@ -35,7 +35,12 @@ def read_tagged(path: Path, options: ReadingOptions, *, labelled: bool) -> Itera
     """
     sample = Sample(path, options)
     suffix = sample.suffix
-    if path.is_file() and suffix == ".json" and isinstance(sample.first, list):  # spaCy's pairs of text and entities
+    if (
+        path.is_file()
+        and suffix == ".json"
+        and sample.head.lstrip("\ufeff \r\n\t").startswith("[")
+        and (form_of_row(sample.first, "tags") is None)
+    ):
         yield from _annotated(_json_records(sample), path, options, labelled=labelled)
         return
     if not path.is_dir() and suffix not in ROWS and (not path.exists() or recognised(sample, "tags") is None):
@@ -118,12 +123,13 @@ def _tags(value: object, names: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def _expected_tags(value: object) -> str:
+    expected = 'expected a list of tags such as "B-PER"'
     if isinstance(value, list) and all(type(tag) is int for tag in value):
         return (
-            "the tags are numbers, and the file holds no names for them; give these in order, such as --tag-names O "
+            f"{expected}; these are numbers, and the file holds no names for them; give these in order: --tag-names O "
             "B-PER I-PER (Parquet files written by datasets keep them)"
         )
-    return 'expected a list of tags such as "B-PER", by name'
+    return f"{expected}, by name"
 
 
 def _of_sentences(sentences: Iterator[Sentence], path: Path, scheme: str, *, labelled: bool) -> Iterator[TaggedExample]:
