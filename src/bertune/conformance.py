@@ -30,8 +30,9 @@ from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
+from bertune.model.folder import save_model
 from bertune.model.provenance import Making
-from bertune.model.use import evaluate, load, save_model
+from bertune.model.use import evaluate, load
 from bertune.ragged import Ragged
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_from_json

@@ -134,8 +134,8 @@ def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, options: S
     Raises:
         InputError: an unreadable source, no head of this task in it, labels that do not fit the head.
     """
+    from bertune.model.folder import save_model
     from bertune.model.provenance import Making
-    from bertune.model.use import save_model
 
     _check_new(folder)
     with open_checkpoint(source, options=options) as checkpoint:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bertune.model.use import load
 from tests.tiny import FAST, Row, bertune, done, files, opinions, pairs, refused, train, write_encoder, write_rows
 
 Capture = pytest.CaptureFixture[str]
@@ -148,6 +149,8 @@ def test_labels_do_not_matter_to_predictions(tmp_path: Path, capsys: Capture) ->
     rows: list[Row] = [{"text": "a", "score": 1, "topic": [1]}]
     data = write_rows(tmp_path / "new.jsonl", rows)
     done(capsys, "predict", "--model", model, "--input", data, "--output", tmp_path / "answers.jsonl")
+    (answer,) = map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines())
+    assert answer == load(model).predict(["a"])[0]
 
 
 def test_convert(tmp_path: Path, capsys: Capture) -> None:

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 ONCE = {
     "bertune.conformance": "CHECKS Case",
     "bertune.errors": "InputError Interrupted",
+    "bertune.serving": "app",
     "bertune.tasks.base": "BaseTask",
     "bertune.tasks.heads": "pooled_head token_head",
     "bertune.tasks.layers": "LayerMix layers_option",

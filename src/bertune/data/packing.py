@@ -1,7 +1,7 @@
 """Batches: some of the features on one token axis, as tensors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,35 @@ def pack(features: Features, units: npt.NDArray[np.integer]) -> Batch:
         {name: _target(column, rows, total) for name, column in features.targets.items()},
         rows,
     )
+
+
+def pack_with_companion(features: Features, units: npt.NDArray[np.integer]) -> Batch:
+    """The same, but never a single sequence: that gets a companion behind it, its own first two tokens again.
+
+    Matrix libraries multiply one row by another routine, whose sums are rounded otherwise. With a companion, what a
+    model answers to a text does not depend on whether others share its batch. The head's output for the companion,
+    which is last, must be dropped; `rows` does not list it.
+    """
+    rows = features.rows_of(units)
+    if len(rows) != 1:
+        return pack(features, units)
+    row = int(rows[0])
+    two = np.array([row, row])
+
+    def with_companion(column: Column) -> Column:
+        if isinstance(column, Ragged):
+            return Ragged.from_lists([column[row], column[row][:2]])
+        taken: Column = column[two]
+        return taken
+
+    targets = {name: with_companion(column) for name, column in features.targets.items()}
+    pair = Features(
+        Ragged.from_lists([features.input_ids[row], features.input_ids[row][:2]]),
+        Ragged.from_lists([features.segment_ids[row], features.segment_ids[row][:2]]),
+        np.zeros(2, np.int32),
+        targets,
+    )
+    return replace(pack(pair, np.arange(2)), rows=rows)
 
 
 def _on_token_axis(values: npt.NDArray[np.integer], total: int, fill: int) -> Tensor:

@@ -20,8 +20,8 @@ from bertune.google.checkpoints import write_text
 from bertune.google.starting import Start, head_names, take_over
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import Network
+from bertune.model.folder import save_model
 from bertune.model.provenance import Making
-from bertune.model.use import save_model
 from bertune.options import DEVICES, PRECISIONS, option
 from bertune.tasks.protocol import Task
 from bertune.tokenization.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bertune.data.batching import sorted_batches
 from bertune.data.features import Features
-from bertune.data.packing import Batch, pack
+from bertune.data.packing import Batch, pack, pack_with_companion
 from bertune.encoder.transfer import ToHost
 from bertune.inference.network import BatchLoss, Network
 
@@ -114,9 +114,10 @@ def infer(
     tokens = CUDA_TOKENS if device.type == "cuda" else MAX_TOKENS
     start = time.perf_counter()
     units = sorted_batches(features.unit_lengths, max_tokens=tokens, max_sequences=batch_size)
-    for output in run_batches(network, (pack(features, some) for some in units), loss=loss):
+    batches = ((pack if loss is not None else pack_with_companion)(features, some) for some in units)
+    for output in run_batches(network, batches, loss=loss):
         rows = output.batch.rows
-        for row, values in zip(rows, _one_each(output.logits, lengths[rows]), strict=True):
+        for row, values in zip(rows, _one_each(output, lengths[rows]), strict=True):
             logits[row] = values
         for i, part in enumerate(output.loss or ()):
             sums[i] += part
@@ -126,9 +127,12 @@ def infer(
     return Inference(logits, total / count if count else None, time.perf_counter() - start)
 
 
-def _one_each(values: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float32]]:
-    """The head's rows, or runs of rows, that belong to each sequence."""
-    if len(values) == len(lengths):
-        return list(values)
+def _one_each(output: BatchOutput, lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float32]]:
+    """The head's rows, or runs of rows, that belong to each sequence; those of a companion are dropped.
+
+    lengths: tokens of every sequence. Shape: (sequences,).
+    """
+    if len(output.logits) == len(output.batch.layout):
+        return list(output.logits[: len(lengths)])
     ends = np.cumsum(lengths)
-    return [values[end - length : end].copy() for end, length in zip(ends, lengths, strict=True)]
+    return [output.logits[end - length : end].copy() for end, length in zip(ends, lengths, strict=True)]

@@ -21,8 +21,8 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
 from bertune.inference.network import Network
+from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Making, encoder_sha256, facts, files_sha256
-from bertune.model.use import save_model
 from bertune.options import AdamWOptions, keyword_problems
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data
 from bertune.pretraining.options import PretrainOptions

@@ -22,8 +22,9 @@ from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import BatchLoss, Network
 from bertune.model.build import build_network
+from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Making, facts
-from bertune.model.use import evaluate, save_model
+from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
 from bertune.tasks.user_files import task_file_of

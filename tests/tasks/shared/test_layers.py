@@ -13,8 +13,8 @@ from bertune.encoder.encoder import EncoderOutput
 from bertune.errors import InputError
 from bertune.inference.network import Network
 from bertune.model.build import build_network
+from bertune.model.folder import save_model
 from bertune.model.provenance import Making
-from bertune.model.use import save_model
 from bertune.tasks.registry import new_task
 from bertune.tasks.shared.layers import LayerMix
 from tests.conformance import SAMPLES, Case, each_check
