@@ -1,7 +1,9 @@
 """Errors for people: what is wrong, where, what is legal, what to do."""
 
+import re
 import signal
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 
 class InputError(Exception):
@@ -40,15 +42,21 @@ class Interrupted(KeyboardInterrupt):
         return "; ".join([f"interrupted by {self.number.name}", *self.told])
 
 
-class Problems:
-    """Collects what is wrong, so that everything is told at once, before any long work.
+_PLACE = re.compile(r"^(?P<before>.*?, (?:line|row)) (?P<number>\d+)(?P<after>[:,].*)$", re.DOTALL)
+_EXAMPLES = 3
 
-    At most `limit` problems are spelled out; the rest are counted.
+
+class Problems:
+    """Collects what is wrong, so that everything is reported at once, before any long work.
+
+    Problems that differ in their line alone are reported as one, with their number and the first three lines, where
+    they are more than that. At most `limit` problems are spelled out; the rest are counted.
     """
 
     def __init__(self, limit: int = 20) -> None:
         self._limit = limit
-        self._messages: list[str] = []
+        self._kinds: dict[tuple[str, str], _Alike] = {}
+        self._unnamed = 0
         self._count = 0
 
     def __bool__(self) -> bool:
@@ -57,8 +65,17 @@ class Problems:
     def add(self, message: str) -> None:
         """Note one problem."""
         self._count += 1
-        if len(self._messages) < self._limit:
-            self._messages.append(message)
+        place = _PLACE.match(message)
+        key = (place["before"], place["after"]) if place else (message, "")
+        alike = self._kinds.get(key)
+        if alike is None:
+            if len(self._kinds) >= self._limit:
+                self._unnamed += 1
+                return
+            alike = self._kinds[key] = _Alike()
+        alike.count += 1
+        if len(alike.lines) < _EXAMPLES:
+            alike.lines.append(place["number"] if place else "")
 
     def extend(self, messages: Iterable[str]) -> None:
         """Note several problems."""
@@ -73,9 +90,29 @@ class Problems:
         """
         if not self._count:
             return
-        if self._count == 1:
-            raise InputError(self._messages[0])
-        lines = [f"{self._count} problems:", *(f"  - {message}" for message in self._messages)]
-        if self._count > len(self._messages):
-            lines.append(f"  … and {self._count - len(self._messages)} more like these")
+        messages = [message for key, alike in self._kinds.items() for message in alike.messages(key)]
+        if len(messages) == 1:
+            raise InputError(messages[0])
+        shown = messages[: self._limit]
+        lines = [f"{self._count} problems:", *(f"  - {message}" for message in shown)]
+        rest = self._unnamed + len(messages) - len(shown)
+        if rest:
+            lines.append(f"  … and {rest} more like these")
         raise InputError("\n".join(lines))
+
+
+@dataclass
+class _Alike:
+    """Problems that differ in their line alone."""
+
+    count: int = 0
+    lines: list[str] = field(default_factory=list)
+
+    def messages(self, key: tuple[str, str]) -> list[str]:
+        """One for each, or one for all of them where they are many."""
+        before, after = key
+        if self.count > _EXAMPLES and self.lines[0]:
+            return [f"{before}s {', '.join(self.lines)}, … ({self.count} in all){after}"]
+        return [f"{before} {line}{after}" if line else before for line in self.lines] + [before] * (
+            self.count - len(self.lines)
+        )

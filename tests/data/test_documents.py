@@ -76,7 +76,7 @@ def test_sentences_are_told_apart_in_several_scripts() -> None:
 def test_bad_files_are_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
     binary = tmp_path / "model.bin"
     binary.write_bytes(bytes(range(256)) * 10)
-    with pytest.raises(InputError, match=r"model\.bin, line 1: a NUL byte"):
+    with pytest.raises(InputError, match=r"model\.bin, lines 1, 2, 3, … \(10 in all\): a NUL byte"):
         list(read_documents(binary, "documents"))
     with pytest.raises(InputError, match="no such file"):
         find_files([str(tmp_path / "*.none"), str(tmp_path / "absent.txt")], "--train")

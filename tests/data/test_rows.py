@@ -150,9 +150,10 @@ def test_ragged_lines_are_told_together(write: Write) -> None:
     told = problem(path).splitlines()
     assert told[0] == "30 problems:"
     assert told[1].startswith(f"  - {path}, line 3: 3 fields expected, 2 found;")
-    assert told[2] == f"  - {path}, line 4: 3 fields expected, 4 found"
-    assert told[20] == f"  - {path}, line 31: 3 fields expected, 4 found"
-    assert told[21:] == ["  … and 10 more like these"]
+    assert told[2:] == [
+        f"  - {path}, lines 4, 7, 10, … (15 in all): 3 fields expected, 4 found",
+        f"  - {path}, lines 6, 9, 12, … (14 in all): 3 fields expected, 2 found",
+    ]
     path = write("a.csv", 'a,b\n"x\ny",1\n"x\ny"\n')
     assert problem(path).startswith(f"{path}, line 4: 2 fields expected, 1 found; a text that holds")
 

@@ -21,7 +21,9 @@ from bertune.checkpoints.archives import member_names, opened
 from bertune.checkpoints.google_config import read_bert_config
 from bertune.checkpoints.google_files import find_checkpoint
 from bertune.data.documents import read_documents
+from bertune.data.formats.format import Sample
 from bertune.data.rows import open_rows
+from bertune.data.table_options import TableOptions
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError
@@ -29,6 +31,7 @@ from bertune.files.json_files import read_json
 from bertune.files.yaml_files import read_yaml
 from bertune.model import use as model
 from bertune.tasks.choices import read_choices
+from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.squad.reading import read_questions
 from bertune.tasks.tagging.conll import read_conll
 from bertune.tensorflow_formats.bundle_index import Entry, read_entry, write_entry, write_header
@@ -281,11 +284,11 @@ def _parquet_seeds(folder: Path) -> list[bytes]:
 
 
 def _tags(path: Path) -> list[object]:
-    return list(read_conll(path, token_at=0, tag_at=-1, labelled=True))
+    return list(read_conll(Sample(path, TableOptions()), token_at=0, tag_at=-1, labelled=True))
 
 
 def _choices(path: Path) -> list[object]:
-    return list(read_choices(path, None, labelled=True))
+    return list(read_choices(path, ChoiceOptions(), labelled=True))
 
 
 TARGETS: dict[str, Target] = {

@@ -88,8 +88,8 @@ def test_every_bad_row_is_told(tmp_path: Path) -> None:
         read(path)
     told = str(error.value)
     assert told.startswith("31 problems")
-    assert "line 2, column 'label'" in told
-    assert "11 more" in told
+    assert "lines 2, 4, 6, … (30 in all), column 'label': the label is missing" in told
+    assert "line 61, column 'text': expected text, found 5" in told
     assert len(read(write_rows(tmp_path / "good.jsonl", rows), labelled=False)) == 60
 
 

@@ -42,6 +42,9 @@ _LABEL_NAMES = (
         "类别 分类 类型 情感 情感倾向 意图 主题 得分 分数 评分 相似度 類別 分類 類型 意圖 主題 得分 分數 評分"
     ),
 )
+_CUSTOMARY = frozenset(
+    [*_TEXT_NAMES, *(name for pair in _PAIRS for name in pair), *(name for names in _LABEL_NAMES for name in names)]
+) | frozenset("id idx index tokens tags nertags spans entities choices options answers".split())
 _SEPARATORS = re.compile(r"[\s_\-]+")
 _LISTED = 30
 
@@ -160,6 +163,11 @@ def label_text(value: object) -> str | None:
     shown = repr(value)
     shown = shown if len(shown) <= 60 else shown[:60] + "…"
     raise InputError(f"a label is text, a number or true/false, not {type(value).__name__} {shown}")
+
+
+def is_customary(name: str) -> bool:
+    """Whether a name is among those that columns of texts, pairs and labels customarily have."""
+    return _plain(name) in _CUSTOMARY
 
 
 def _plain(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bertune.data.rows import open_rows
+from bertune.data.tables import open_table
 from bertune.errors import InputError, Problems
 from bertune.files.text_files import lines as text_lines
 from bertune.tensorflow_formats.tfrecord import is_tfrecord
@@ -131,7 +131,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _cells(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    rows = open_rows(path, columns=[column])
+    rows = open_table(path, columns=[column])
     for row in rows:
         value = row.values[column]
         if not isinstance(value, str):

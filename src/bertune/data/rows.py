@@ -19,6 +19,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from bertune.files.text_files import MAX_RECORD, blocks, chunks, lines, unreadab
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Row", "RowFile", "file_sha256", "guess_label_column", "guess_text_columns", "label_text", "open_rows"]
 
@@ -72,6 +75,10 @@ class RowFile:
     _gzipped: bool
     _header: bool
     _quoted: bool
+    _encoding: str = "utf-8"
+    _separator: str = ""  # of fields; empty: the one that the suffix names
+    _lenient: bool = False  # pass over further headers, and over empty fields behind the last column
+    _skipped: int = 0  # lines before the header
     _names: tuple[str, ...] = ()  # all columns of the file
     _selected: bool = False
 
@@ -108,9 +115,15 @@ class RowFile:
         problems.raise_if_any()
         return replace(self, columns=list(dict.fromkeys(columns)), _selected=True)
 
-    def _all_columns(self) -> list[str]:
+    @property
+    def typed(self) -> bool:
+        """Whether the file tells numbers from texts."""
+        return self._kind in ("jsonl", "parquet")
+
+    def names_in_file(self) -> list[str]:
+        """Names of all columns as the file has them; numbers from 0 without a header."""
         if self._kind == "parquet":
-            with _parquet_file(self.path) as reader:
+            with parquet_file(self.path) as reader:
                 return list(reader.schema_arrow.names)
         if self._kind == "jsonl":
             return next((list(row.values) for row in self), [])
@@ -122,10 +135,11 @@ class RowFile:
 
     def _records(self, problems: Problems) -> Iterator[tuple[int, list[str]]]:
         """Line and fields of every record of a CSV or TSV file, the header included; a blank line has no fields."""
-        separator = "," if self._kind == "csv" else "\t"
+        separator = self._separator or ("," if self._kind == "csv" else "\t")
         if self._quoted:
-            return _quoted_records(self.path, self._gzipped, separator, problems)
-        unquoted = lines(self.path, self._gzipped, problems)
+            records = _quoted_records(self, separator, problems)
+            return itertools.islice(records, self._skipped, None) if self._skipped else records
+        unquoted = itertools.islice(lines(self.path, self._gzipped, problems, self._encoding), self._skipped, None)
         return ((line, text.split(separator) if text else []) for line, text in unquoted)
 
     def _table_rows(self, problems: Problems) -> Iterator[Row]:
@@ -136,7 +150,14 @@ class RowFile:
             _first_record(records)
         blank_from = 0  # first of the blank lines just before this record; 0: none
         hint = _HINTS[self._quoted]
+        # A file that was joined from several may hold its header again.
+        again = names[0] if self._lenient and self._header and width > 1 else None
         for line, fields in records:
+            if self._lenient and len(fields) > width and not any(fields[width:]):
+                fields = fields[:width]
+            if again is not None and fields and fields[0] == again and tuple(fields) == names:
+                logger.info("%s: the header again; passed over", self.where(line))
+                continue
             if len(fields) != width and _is_blank(fields):
                 blank_from = blank_from or line
                 continue
@@ -157,7 +178,7 @@ class RowFile:
     def _json_rows(self, problems: Problems) -> Iterator[Row]:
         decode = json.JSONDecoder(object_pairs_hook=_unique_keys).decode
         empty = dict.fromkeys(self._names)
-        for line, text in lines(self.path, self._gzipped, problems):
+        for line, text in lines(self.path, self._gzipped, problems, self._encoding):
             if not text or text.isspace():
                 continue
             try:
@@ -181,7 +202,7 @@ class RowFile:
 
     def _parquet_rows(self, problems: Problems) -> Iterator[Row]:
         first = 1
-        with _parquet_file(self.path) as reader:
+        with parquet_file(self.path) as reader:
             for batch in reader.iter_batches(_PARQUET_ROWS, columns=self.columns):
                 # Asking for a column "a.b" brings in the field b of a structure a, too.
                 batch = batch.select(self.columns)
@@ -204,27 +225,38 @@ class RowFile:
 
 
 def open_rows(
-    path: Path, *, header: bool = True, quoting: bool | None = None, columns: Sequence[str] | None = None
+    path: Path,
+    *,
+    header: bool = True,
+    quoting: bool | None = None,
+    columns: Sequence[str] | None = None,
+    kind: str | None = None,
+    encoding: str = "utf-8",
 ) -> RowFile:
     """Open a file of rows by its suffix: .csv, .tsv, .jsonl, .ndjson (each also with .gz) or .parquet.
+
+    Takes the file as its name says; `data.tables.open_table` recognises what people have.
 
     Args:
         path: The file.
         header: CSV and TSV: whether the first line names the columns; else they are "0", "1", ….
         quoting: CSV and TSV: whether quotes have a meaning. None: yes in CSV, no in TSV.
         columns: Read these columns only; every row must have them. None: all columns.
+        kind: csv, tsv, jsonl or parquet, whatever the suffix.
+        encoding: A Python codec, for files of text.
 
     Raises:
         InputError: when the file is missing, of no known kind, empty or damaged at its beginning, names a column
             twice, or has no such column. What is wrong further on is told when the rows are read.
     """
-    _check_file(path)
+    check_file(path)
     gzipped = path.name.lower().endswith(".gz")
-    kind = _SUFFIXES.get(Path(path.name.lower().removesuffix(".gz")).suffix)
+    kind = kind or _SUFFIXES.get(Path(path.name.lower().removesuffix(".gz")).suffix)
     if kind is None or (gzipped and kind == "parquet"):
         raise InputError(f"{path}: cannot tell the format from the name; legal suffixes are {_LEGAL}")
-    rows = RowFile(path, [], kind, gzipped, header, _quoted=kind == "csv" if quoting is None else quoting)
-    if not (names := rows._all_columns()):
+    quoted = kind == "csv" if quoting is None else quoting
+    rows = RowFile(path, [], kind, gzipped, header, quoted, _encoding=encoding)
+    if not (names := rows.names_in_file()):
         raise InputError(f"{path} is empty: it holds no columns")
     if twice := repeated(names):
         raise InputError(f"{path} has several columns of the same name: {listed(twice)}; rename them")
@@ -240,14 +272,15 @@ def file_sha256(path: Path) -> str:
     Raises:
         InputError: when the file is missing or cannot be read.
     """
-    _check_file(path)
+    check_file(path)
     digest = hashlib.sha256()
     for chunk in chunks(path, gzipped=False):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raise InputError where there is no such file; names that are near are suggested."""
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give a file in it ({_LEGAL})")
@@ -264,7 +297,8 @@ def _check_file(path: Path) -> None:
 
 
 @contextmanager
-def _parquet_file(path: Path) -> Iterator["pa.parquet.ParquetFile"]:
+def parquet_file(path: Path) -> Iterator["pa.parquet.ParquetFile"]:
+    """A Parquet file to read. Raises InputError when it cannot be."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -283,14 +317,14 @@ def _first_record(records: Iterator[tuple[int, list[str]]]) -> list[str] | None:
     return next((fields for _, fields in records if not _is_blank(fields)), None)
 
 
-def _quoted_records(path: Path, gzipped: bool, separator: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+def _quoted_records(file: RowFile, separator: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
     # The limit holds for the whole process and is 128 KiB at first; the size of a record is bounded below instead.
     csv.field_size_limit(2**31 - 1)
     start = 1  # line on which the record being read starts
 
     def physical_lines() -> Iterator[str]:
         held_by, size = 0, 0
-        for _, text in blocks(path, gzipped, problems):
+        for _, text in blocks(file.path, file._gzipped, problems, file._encoding):
             held_by, size = start, len(text) + (size if held_by == start else 0)
             if size > MAX_RECORD:
                 raise csv.Error("unexpected end of data")
@@ -305,7 +339,7 @@ def _quoted_records(path: Path, gzipped: bool, separator: str, problems: Problem
             return
         except csv.Error as error:
             told = next((told for known, told in _CSV_ERRORS.items() if known in str(error)), str(error))
-            problems.add(f"{path}, line {start}: {told}")
+            problems.add(f"{file.path}, line {start}: {told}")
             start = reader.line_num + 1
 
 

@@ -1,8 +1,9 @@
-"""Text files, plain or gzipped, as streams in bounded memory; what is no text in UTF-8 is told with its place."""
+"""Text files, plain or gzipped, as streams in bounded memory; bytes that are no text are reported with their place."""
 
 import codecs
 import gzip
 import io
+import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,19 +79,28 @@ def open_bytes(path: Path, gzipped: bool) -> IO[bytes]:
     return io.BufferedReader(_Unpacked(path), _CHUNK) if gzipped else path.open("rb")
 
 
-def lines(path: Path, gzipped: bool, problems: Problems) -> Iterator[tuple[int, str]]:
+def lines(path: Path, gzipped: bool, problems: Problems, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Number and text of every line, without its end, as a stream. What is no text is added to `problems`.
+
+    Args:
+        path: The file.
+        gzipped: Whether to unpack it.
+        problems: Takes what is wrong.
+        encoding: Name of a Python codec.
 
     Raises:
         InputError: the file cannot be read, or has a line longer than MAX_RECORD.
     """
-    for first, text in blocks(path, gzipped, problems):
+    for first, text in blocks(path, gzipped, problems, encoding):
         text = text.replace("\r\n", "\n") if "\r" in text else text
         yield from enumerate(text.removesuffix("\n").split("\n"), first)
 
 
-def blocks(path: Path, gzipped: bool, problems: Problems) -> Iterator[tuple[int, str]]:
+def blocks(path: Path, gzipped: bool, problems: Problems, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Whole lines, many at a time, with the number of the first; otherwise as `lines`."""
+    if encoding != "utf-8":
+        yield from _blocks_in(path, gzipped, problems, encoding)
+        return
     line, offset, size = 1, 0, 0
     held: list[bytes] = []  # the beginning of a line that goes on in the next chunk
     for chunk in chunks(path, gzipped):
@@ -109,6 +119,34 @@ def blocks(path: Path, gzipped: bool, problems: Problems) -> Iterator[tuple[int,
             raise InputError(f"{path}, line {line} is longer than {MAX_RECORD >> 20} MiB; is this a text file?")
     if data := b"".join(held):
         yield line, _decoded(path, data, line, offset, problems)
+
+
+def _blocks_in(path: Path, gzipped: bool, problems: Problems, encoding: str) -> Iterator[tuple[int, str]]:
+    """As `blocks`, of a file in another encoding than UTF-8."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    line, size = 1, 0
+    held: list[str] = []
+    for chunk in itertools.chain(chunks(path, gzipped), [b""]):
+        text = decoder.decode(chunk, final=not chunk)
+        text = text.removeprefix("\ufeff") if line == 1 and not held else text
+        cut = text.rfind("\n") + 1
+        held.append(text[: cut or None])
+        size += len(text)
+        if size > MAX_RECORD:
+            raise InputError(f"{path}, line {line} is longer than {MAX_RECORD >> 20} MiB; is this a text file?")
+        if not cut and chunk:
+            continue
+        whole = "".join(held)
+        if "\ufffd" in whole or "\0" in whole:
+            problems.extend(
+                f"{path}, line {number}: bytes that are no character in {encoding}; is that its encoding (--encoding)?"
+                for number, one in enumerate(whole.split("\n"), line)
+                if "\ufffd" in one or "\0" in one
+            )
+        if whole:
+            yield line, whole
+        line += whole.count("\n")
+        held, size = [text[cut:] if cut else ""], len(text) - cut
 
 
 def chunks(path: Path, gzipped: bool) -> Iterator[bytes]:
@@ -139,7 +177,7 @@ def _decoded(path: Path, data: bytes, line: int, offset: int, problems: Problems
         except UnicodeDecodeError as error:
             problems.add(
                 f"{path}, line {number}, byte {offset + error.start} of the file (from 0): 0x{raw[error.start]:02x} "
-                "is not UTF-8; convert the file, for example with `iconv -f gb18030 -t utf-8` or `-f latin1`"
+                "is not UTF-8; correct these lines, or name the encoding of the whole file with --encoding"
             )
         if b"\0" in raw:
             problems.add(f"{path}, line {number}: a NUL byte; this is binary data or UTF-16, not text in UTF-8")

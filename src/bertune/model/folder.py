@@ -20,7 +20,7 @@ from bertune.files.atomic_write import finish_publishing, publish
 from bertune.model.card import model_card
 from bertune.model.provenance import Making, versions
 from bertune.tasks.protocol import Task
-from bertune.tasks.registry import task_to_json
+from bertune.tasks.registry import for_a_model, task_to_json
 from bertune.tokenization.tokenizer import Tokenizer
 
 MODEL_FILE = "bertune.json"
@@ -82,7 +82,7 @@ def save_model(
         (beside / "README.md").write_text(model_card(task, making, metrics), encoding="utf-8")
         record = {
             "bertune": bertune.__version__,
-            "task": task_to_json(task),
+            "task": for_a_model(task_to_json(task), task),
             "max_seq_length": max_seq_length,
             "encoder": making.encoder,
             "data": making.data,

@@ -1,12 +1,18 @@
 """Questions with choices, read from the shapes of SWAG, RACE, CommonsenseQA and ARC, or bertune's own."""
 
-from collections.abc import Iterator, Mapping
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.data.columns import listed
-from bertune.data.rows import RowFile, open_rows
+from bertune.data.formats.registry import open_any
+from bertune.data.rows import RowFile
+from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
+from bertune.tasks.choice_answers import AnswerForm, Deciding, place_of, told_answer
+from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.parts import ExampleParts
 
 
@@ -32,42 +38,72 @@ class ChoiceExample:
         return ExampleParts(texts, labels, None, right, self.place)
 
 
+logger = logging.getLogger(__name__)
+
+_BLANK = re.compile(r"(?<![0-9A-Za-z\u00c0-\u024f_$/\\@#.-])_+(?![0-9A-Za-z\u00c0-\u024f_/\\@#(-])")
+"""A blank: a run of underscores that is a token of its own, not a part of a name or a path."""
 _CONTEXT = ("context", "article", "passage", "sent1", "startphrase")
 _QUESTION = ("question", "sent2")
 _CHOICES = ("choices", "options", "endings", "answers")
 _ANSWER = ("answer", "label", "answerKey", "gold")
 
 
-def read_choices(path: Path, choices: int | None, *, labelled: bool) -> Iterator[ChoiceExample]:
+def read_choices(path: Path, options: ChoiceOptions, *, labelled: bool) -> Iterator[ChoiceExample]:
     """Questions of a file; what is wrong is told all at once.
 
     Args:
-        path: rows with a context (context, article, sent1), a question (question, sent2), either or both; with choices
-            in one list (choices, options) or a column each (ending0, ending1, …; choice0, …; option0, …); and with the
-            answer (answer, label, answerKey): a place from 0, a letter from A, or the choice's own text. A row may also
-            hold several questions about its article, as RACE's files do (questions, options, answers).
-        choices: how many each question must have; None: at least two.
+        path: a file in any form of `data.formats`, or rows with a context (context, article, sent1), a question
+            (question, sent2), either or both; with choices in one list (choices, options) or a column each (ending0,
+            ending1, …; choice0, …; option0, …); and with the answer (answer, label, answerKey): a place from 0 or 1, a
+            letter from A, or the choice's own text, in one form in the whole file. A row may also hold several
+            questions about its article, as RACE's files do (questions, options, answers).
+        options: how many choices each question must have, and how the file is written.
         labelled: whether answers are needed.
 
     Raises:
         InputError: rows without questions or choices, choices of the wrong number, answers that are no choice.
     """
-    file = open_rows(path)
+    file = open_any(path, options, "choices", labelled=labelled)
     columns = _columns_of_choices(file)
-    problems = Problems()
+    forms = (_answer_form(file, columns),) if labelled else ()
+    problems, dropped = Problems(), 0
     for row in file:
         for record in _questions(row.values):
+            if labelled and options.drop_unlabelled and not told_answer(_answer(record)):
+                dropped += 1
+                continue
             try:
-                example = from_record(record, columns, choices, place=row.line, labelled=labelled)
+                example = from_record(
+                    record, columns, options.choices, place=row.line, forms=forms, blank=options.blank
+                )
             except InputError as error:
                 problems.add(f"{file.where(row)}: {error}")
                 continue
             if not problems:
                 yield example
     problems.raise_if_any()
+    if dropped:
+        logger.info("%s: %d questions without an answer are left out", path, dropped)
 
 
-def _columns_of_choices(file: RowFile) -> list[str]:
+def _answer_form(file: Rows, columns: list[str]) -> AnswerForm:
+    """The form of all answers of a file, which is read for it."""
+    deciding = Deciding()
+    for row in file:
+        for record in _questions(row.values):
+            try:
+                names, texts = _choice_texts(record, columns)
+            except InputError:
+                continue  # reported when the row is read
+            deciding.see(_answer(record), names, texts)
+    return deciding.form(file.path, typed=not isinstance(file, RowFile) or file.typed)
+
+
+def _answer(record: Mapping[str, object]) -> object:
+    return next((record[name] for name in _ANSWER if record.get(name) not in (None, "")), None)
+
+
+def _columns_of_choices(file: Rows) -> list[str]:
     """The columns that hold a choice each, in order; none where a list does."""
     if any(name in file.columns for name in (*_CHOICES, "questions")):
         return []
@@ -101,9 +137,16 @@ def _questions(values: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
 
 
 def from_record(
-    record: Mapping[str, object], columns: list[str], choices: int | None, *, place: int, labelled: bool
+    record: Mapping[str, object],
+    columns: list[str],
+    choices: int | None,
+    *,
+    place: int = 0,
+    forms: Sequence[AnswerForm] = (),
+    blank: str | None = None,
 ) -> ChoiceExample:
-    """One question. columns: those that hold a choice each, if any.
+    """One question. columns: those that hold a choice each, if any.  forms: of answers; none: answers are not read.
+    blank: what marks a blank to fill; None: a lone run of underscores.
 
     Raises:
         InputError: no question, choices of the wrong kind or number, an answer that is none of them.
@@ -115,15 +158,9 @@ def from_record(
     if len(texts) < 2 or (choices is not None and len(texts) != choices):
         expected = "at least 2" if choices is None else f"{choices} (--choices)"
         raise InputError(f"{len(texts)} choices found, expected {expected}")
-    answer = None
-    if labelled:
-        given = next((record[name] for name in _ANSWER if record.get(name) is not None), None)
-        answer = _place(given, names, texts)
+    answer = place_of(_answer(record), names, texts, forms) if forms else None
     first, second = (context, question) if context else (question, "")
-    if "_" in second:
-        seconds = tuple(second.replace("_", text, 1) for text in texts)
-    else:
-        seconds = tuple(f"{second} {text}".strip() for text in texts)
+    first, seconds = _filled(first, second, texts, blank)
     return ChoiceExample(first, seconds, texts, answer, place)
 
 
@@ -147,22 +184,19 @@ def _choice_texts(record: Mapping[str, object], columns: list[str]) -> tuple[tup
     return labels, tuple(value)
 
 
-def _place(given: object, names: tuple[str, ...], texts: tuple[str, ...]) -> int:
-    """The answer's place among the choices."""
-    if given is None or given == "":
-        raise InputError(f"the answer is missing ({listed(_ANSWER)})")
-    told = str(given).strip()
-    if told in names:
-        return names.index(told)
-    if isinstance(given, str) and texts.count(told) == 1:
-        return texts.index(told)
-    if told.isdecimal() and not isinstance(given, bool):
-        place = int(told)
-    elif len(told) == 1 and "A" <= told.upper() <= "Z":
-        place = ord(told.upper()) - ord("A")
-    else:
-        place = -1
-    if not 0 <= place < len(texts):
-        last = chr(ord("A") + len(texts) - 1)
-        raise InputError(f"the answer is {given!r}; expected 0 to {len(texts) - 1}, A to {last}, or a choice's text")
-    return place
+def _filled(first: str, second: str, texts: Sequence[str], blank: str | None) -> tuple[str, tuple[str, ...]]:
+    """What the encoder reads of every choice: the question with its blank filled, or with the choice behind it."""
+    question = second or first
+    at = question.find(blank) if blank else -1
+    span = (at, at + len(blank)) if blank and at >= 0 else None
+    if blank is None and (found := _BLANK.search(question)):
+        span = found.span()
+    if span is None:
+        return first, tuple(f"{second} {text}".strip() for text in texts)
+    before, after = question[: span[0]], question[span[1] :]
+    if second:
+        return first, tuple(before + text + after for text in texts)
+    # Without a context what precedes the blank serves as one; a question that begins with its blank stays as it is.
+    return (before.strip(), tuple(text + after for text in texts)) if before.strip() else (
+        first, tuple(text + after for text in texts)
+    )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bertune.checkpoints.names import KIND, Rename
 from bertune.data.columns import listed
 from bertune.data.features import Features
-from bertune.data.rows import open_rows
+from bertune.data.tables import open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
@@ -70,7 +70,7 @@ class Embedding(BaseTask[Pair]):
 
     def read(self, path: Path, *, labelled: bool) -> Iterator[Pair]:
         """Pairs of texts; to predict single texts too. A column of labels, if there is one, is left aside."""
-        options, file = self.options, open_rows(path)
+        options, file = self.options, open_table(path, self.options)
         customary = next((name for name in NEGATIVE if name in file.columns), None)
         negatives = options.negative_column or customary
         if labelled and negatives is not None and negatives not in file.columns:

@@ -1,7 +1,8 @@
 """Multi-label classification: any number of labels for a text, none included."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -9,28 +10,31 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.columns import label_text, listed
 from bertune.data.features import Column, Features
-from bertune.data.rows import Row, RowFile, open_rows
+from bertune.data.formats.registry import open_any
+from bertune.data.rows import Row
+from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
-from bertune.files.json_files import parse_json
 from bertune.tasks.base import BaseTask
+from bertune.tasks.label_forms import flag_of, reader_of
 from bertune.tasks.options import MultiLabelOptions, TextColumns
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.reading import by_name_or_number, find_columns
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression_each, most_common
 from bertune.tasks.shared.class_weights import class_weights
 from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import decision_rows
 from bertune.tasks.shared.texts import by_example, shown, text_features, text_item
-from bertune.tasks.text_classification import find_columns
 from bertune.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bertune.encoder.layout import Layout
+
+logger = logging.getLogger(__name__)
 
 DEFAULTS = Defaults()
 
@@ -63,30 +67,51 @@ class MultiLabelClassification(BaseTask[LabelledText]):
     defaults: Defaults = DEFAULTS
 
     def read(self, path: Path, *, labelled: bool) -> Iterator[LabelledText]:
-        """Texts and labels of a table; all bad cells are told together."""
-        options, file = self.options, open_rows(path)
-        flags = options.label_columns if labelled else None
-        absent = [name for name in flags or () if name not in file.columns]
-        if absent:
-            raise InputError(f"{path}: no column {listed(absent)} (--label-columns); it has: {listed(file.columns)}")
-        one_column = TextColumns(options.text_column, options.pair_column, options.label_column)
-        text_column, pair_column, label_column = find_columns(file, one_column, labelled=labelled and not flags)
+        """Texts and labels of a table; all bad cells are reported together."""
+        options = self.options
+        file = open_any(path, options, "labels", labelled=labelled)
         problems = Problems()
+        flags = [by_name_or_number(file, name, "--label-columns", problems) for name in options.label_columns or ()]
+        problems.raise_if_any()
+        labels = self._label_reader(file, [name for name in flags if name is not None]) if labelled else None
+        one_column = TextColumns(options.text_column, options.pair_column, options.label_column)
+        text_column, pair_column, _ = find_columns(file, one_column, labelled=False)
+        dropped = 0
         for row in file:
             text, pair = row.values.get(text_column), row.values.get(pair_column) if pair_column else None
+            if labelled and options.drop_unlabelled and not (isinstance(text, str) and text.strip()):
+                dropped += 1
+                continue
             if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
                 problems.add(f"{file.where(row, text_column)}: expected text, found {text!r}, {pair!r}")
             found: frozenset[str] = frozenset()
             try:
-                if flags:
-                    found = _flagged(file, row, flags)
-                elif labelled and label_column:
-                    found = _joined(file, row, label_column, options.label_delimiter)
+                if labels is not None:
+                    found = labels(row)
             except InputError as error:
                 problems.add(str(error))
             if not problems:
                 yield LabelledText(str(text), None if pair is None else str(pair), found, row.line)
         problems.raise_if_any()
+        if dropped:
+            logger.info("%s: %d rows without a text are left out", path, dropped)
+
+    def _label_reader(self, file: Rows, flags: Sequence[str]) -> Callable[[Row], frozenset[str]]:
+        """What finds the labels of a row: in a column each, or in one."""
+        if flags:
+            return lambda row: _flagged(file, row, flags)
+        options = self.options
+        texts = TextColumns(options.text_column, options.pair_column, options.label_column)
+        column = str(find_columns(file, texts, labelled=True)[2])
+        read = reader_of(file, column, options.label_delimiter, options.label_names)
+
+        def labels(row: Row) -> frozenset[str]:
+            try:
+                return read(row.values.get(column))
+            except InputError as error:
+                raise InputError(f"{file.where(row, column)}: {error}") from None
+
+        return labels
 
     def example(self, item: Any) -> LabelledText:
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
@@ -233,27 +258,12 @@ def best_threshold(probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np
     return float((values[at] + below) / 2)
 
 
-def _joined(file: RowFile, row: Row, column: str, delimiter: str) -> frozenset[str]:
-    value = row.values.get(column)
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = parse_json(value)
-        except ValueError:
-            raise InputError(f"{file.where(row, column)}: {value[:80]!r} is not a list in JSON") from None
-    parts = value if isinstance(value, list) else value.split(delimiter) if isinstance(value, str) else [value]
-    try:
-        names = [label_text(part) for part in parts]
-    except InputError as error:
-        raise InputError(f"{file.where(row, column)}: {error}") from None
-    return frozenset(name for name in names if name is not None)
-
-
-def _flagged(file: RowFile, row: Row, columns: Sequence[str]) -> frozenset[str]:
+def _flagged(file: Rows, row: Row, columns: Sequence[str]) -> frozenset[str]:
     found = []
     for column in columns:
-        value = label_text(row.values.get(column))
-        if value not in ("0", "1", "true", "false", "0.0", "1.0", "True", "False"):
-            raise InputError(f"{file.where(row, column)}: expected 0 or 1, found {row.values.get(column)!r}")
-        if value in ("1", "true", "1.0", "True"):
-            found.append(column)
+        try:
+            if flag_of(row.values.get(column)):
+                found.append(column)
+        except InputError as error:
+            raise InputError(f"{file.where(row, column)}: {error}") from None
     return frozenset(found)

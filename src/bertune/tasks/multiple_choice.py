@@ -44,14 +44,14 @@ class MultipleChoice(BaseTask[ChoiceExample]):
 
     def read(self, path: Path, *, labelled: bool) -> Iterator[ChoiceExample]:
         """Questions with their choices; see `tasks.choices` for the shapes."""
-        return read_choices(path, self.options.choices, labelled=labelled)
+        return read_choices(path, self.options, labelled=labelled)
 
     def example(self, item: Any) -> ChoiceExample:
         """From a mapping with `context`, `question` or both, and `choices`."""
         if not isinstance(item, Mapping):
             raise InputError(f"predict: expected {{'context': …, 'question': …, 'choices': […]}}, not {item!r}")
         try:
-            return from_record(item, [], self.options.choices, place=0, labelled=False)
+            return from_record(item, [], self.options.choices, blank=self.options.blank)
         except InputError as error:
             raise InputError(f"predict: {error} in {item!r}") from None
 

@@ -6,6 +6,7 @@ They stand apart from the tasks, and this file imports nothing that computes: a 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bertune.data.table_options import TableOptions
 from bertune.errors import InputError
 from bertune.options import option
 
@@ -33,7 +34,7 @@ def long_text_option(default: str = "truncate") -> str:
 
 
 @dataclass(frozen=True)
-class TextColumns:
+class TextColumns(TableOptions):
     """Which columns of a table hold what. Left out, they are found by their customary names."""
 
     text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
@@ -103,7 +104,7 @@ class GlueOptions(TextOptions):
 
 
 @dataclass(frozen=True)
-class MultiLabelOptions(LossOptions):
+class MultiLabelOptions(LossOptions, TableOptions):
     """Columns of a table: labels in one column, as a list or joined, or in a column each."""
 
     text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
@@ -111,12 +112,15 @@ class MultiLabelOptions(LossOptions):
     label_column: str | None = option(None, help="column of the labels: a list, or names joined by the delimiter")
     label_delimiter: str = option("|", help="what joins the labels of a text")
     label_columns: list[str] | None = option(None, help="a column of 0 and 1 for every label, instead")  # noqa: RUF009
+    label_names: list[str] | None = option(  # noqa: RUF009
+        None, help="names of the labels, in order, where rows hold their numbers or lists of 0 and 1"
+    )
     long_text: str = long_text_option()
     layers: str = layers_option()
 
 
 @dataclass(frozen=True)
-class RegressionOptions:
+class RegressionOptions(TableOptions):
     """Columns of a table, and units."""
 
     text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
@@ -132,7 +136,7 @@ class RegressionOptions:
 
 
 @dataclass(frozen=True)
-class EmbeddingOptions:
+class EmbeddingOptions(TableOptions):
     """Columns of a table of pairs, long texts, pooling, and the loss's temperature."""
 
     text_column: str | None = option(None, help="column of the first text (a query)")
@@ -148,16 +152,19 @@ class EmbeddingOptions:
 
 
 @dataclass(frozen=True)
-class ChoiceOptions(FocalLossOptions):
+class ChoiceOptions(FocalLossOptions, TableOptions):
     """The number of choices, what becomes of long contexts, the loss, and what the head sees."""
 
+    blank: str | None = option(
+        None, help="what marks the blank that choices fill, such as [BLANK]; left out: underscores that stand alone"
+    )
     choices: int | None = option(None, help="how many choices every question must have; left out: two or more")
     long_text: str = long_text_option()
     layers: str = layers_option()
 
 
 @dataclass(frozen=True)
-class QuestionOptions:
+class QuestionOptions(TableOptions):
     """Windows, decoding, and the names of a flat file's columns."""
 
     long_text: str = option(
@@ -181,19 +188,25 @@ class QuestionOptions:
         "told by the file's name and language",
         choices=("auto", "squad", "cmrc", "mlqa", "characters"),
     )
+    skip_bad: bool = option(
+        False, help="leave out questions with something wrong, such as their answer_start, and name them"
+    )
     fix_offsets: bool = option(False, help="correct an answer_start that is off where the answer occurs once")
     question_column: str = option("question", help="a flat file's column of the question")
     context_column: str = option("context", help="a flat file's column of the context")
 
 
 @dataclass(frozen=True)
-class ReadingOptions:
+class ReadingOptions(TableOptions):
     """Where a file keeps tokens, tags, texts and entities."""
 
     scheme: str = option("auto", help="scheme of the tags in the file; auto: told by the tags", choices=READ_AS)
     token_at: int = option(0, help="CoNLL files: column of the token, from 0; -1 is the last")
     tag_at: int = option(-1, help="CoNLL files: column of the tag")
     tokens_column: str = option("tokens", help="rows: column of the list of tokens")
+    tag_names: list[str] | None = option(  # noqa: RUF009
+        None, help="rows: names of the tags, in order, where rows hold their numbers"
+    )
     tags_column: str | None = option(None, help="rows: column of the list of tags (tags, ner_tags, labels)")
     text_column: str = option("text", help="annotations: column of the text")
     entities_column: str | None = option(None, help="annotations: column of the entities")
@@ -212,7 +225,7 @@ class TokenOptions(ReadingOptions, LossOptions):
 
 
 @dataclass(frozen=True)
-class PretrainingOptions:
+class PretrainingOptions(TableOptions):
     """Options of a model for masked words."""
 
     text_column: str = option("text", help="column of the text in tables and JSON lines")

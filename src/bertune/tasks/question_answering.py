@@ -56,8 +56,15 @@ class QuestionAnswering(BaseTask[QuestionExample]):
         """Questions from SQuAD JSON or a flat file; labelled ones are checked and what was noticed is said."""
         columns = Columns(question=self.options.question_column, context=self.options.context_column)
         if not labelled:
-            return stream_questions(path, columns)
-        examples, report = read_questions(path, labelled=True, fix_offsets=self.options.fix_offsets, columns=columns)
+            return stream_questions(path, columns, self.options)
+        examples, report = read_questions(
+            path,
+            labelled=True,
+            fix_offsets=self.options.fix_offsets,
+            columns=columns,
+            skip_bad=self.options.skip_bad,
+            table=self.options,
+        )
         for line in report.lines():
             logger.info("%s", line)
         return iter(examples)

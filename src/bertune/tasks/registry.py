@@ -134,6 +134,16 @@ def task_to_json(task: "Task[Any]") -> dict[str, Any]:
     return task.to_json() | ({} if file is None else {"file_sha256": file.sha256})
 
 
+def for_a_model(described: Mapping[str, Any], task: "Task[Any]") -> dict[str, Any]:
+    """A task's description without the options that say how one file is written: the next file is another."""
+    of_file = {field.name for field in dataclasses.fields(task.options) if field.metadata.get("of_file")}
+    options = described.get("options")
+    if not isinstance(options, Mapping):
+        return dict(described)
+    kept = {name: value for name, value in options.items() if name not in of_file}
+    return {**described, "options": kept}
+
+
 def kind_from_json(state: object, trust_task_file: str | Path | None = None) -> tuple[str, Any]:
     """The name of a model's task and what makes it; code of a user's file runs only when that file is given here.
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.features import Column, Features
-from bertune.data.rows import open_rows
+from bertune.data.formats.registry import open_any
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
@@ -72,10 +72,11 @@ class Regression(BaseTask[NumberExample]):
         given = {name: getattr(self.options, name) for name in STSB}
         if self.name == "stsb":
             given = {name: column or STSB[name] for name, column in given.items()}
-        file = open_rows(path)
+        file = open_any(path, self.options, "labels", labelled=labelled)
         columns = find_columns(file, TextColumns(**given), labelled=labelled)
         problems = Problems()
-        for example in examples_of(file, columns, labelled=labelled):
+        drop = self.options.drop_unlabelled
+        for example in examples_of(file, columns, labelled=labelled, drop_unlabelled=drop):
             value = None
             if labelled:
                 value = _number(example.label)

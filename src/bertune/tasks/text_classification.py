@@ -1,6 +1,7 @@
 """Text classification: one label for a text or a pair of texts."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.columns import guess_label_column, guess_text_columns, label_text
 from bertune.data.features import Column, Features
-from bertune.data.rows import RowFile, open_rows
+from bertune.data.formats.registry import open_any
+from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
-from bertune.errors import InputError, Problems
+from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
 
 # Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
 from bertune.tasks.options import TextColumns as TextColumns  # noqa: PLC0414
 from bertune.tasks.options import TextOptions as TextOptions  # noqa: PLC0414
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.reading import find_columns as find_columns  # noqa: PLC0414
+from bertune.tasks.reading import text_rows
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression, most_common
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
@@ -50,78 +53,23 @@ Reader = Callable[[Path, TextOptions, bool], Iterator[TextExample]]
 
 
 def read_table(path: Path, options: TextColumns, labelled: bool) -> Iterator[TextExample]:
-    """Examples from a table whose columns are named by the options or have customary names."""
-    file = open_rows(path)
-    return examples_of(file, find_columns(file, options, labelled=labelled), labelled=labelled)
+    """Examples from a file in any form, whose columns are named by the options or have customary names."""
+    file = open_any(path, options, "labels", labelled=labelled)
+    columns = find_columns(file, options, labelled=labelled)
+    return examples_of(file, columns, labelled=labelled, drop_unlabelled=options.drop_unlabelled)
 
 
-def find_columns(file: RowFile, options: TextColumns, *, labelled: bool) -> tuple[str, str | None, str | None]:
-    """Names of the text, pair and label columns; the last is None where there is none and none is needed.
-
-    Raises:
-        InputError: a named column that the file lacks, or none that can be guessed.
-    """
-    given = {
-        "--text-column": options.text_column,
-        "--pair-column": options.pair_column,
-        "--label-column": options.label_column if labelled else None,
-    }
-    problems = Problems()
-    for flag, column in given.items():
-        if column is not None and column not in file.columns:
-            problems.add(f"{file.path}: no column {column!r} ({flag}); it has: {', '.join(file.columns)}")
-    problems.raise_if_any()
-    try:
-        text, pair, label = _guessed(file.columns, options, labelled=labelled)
-    except InputError as error:
-        raise InputError(f"{file.path}: {error}") from None
-    if labelled and label is None:
-        raise InputError(
-            f"{file.path}: no column looks like a label; name it with --label-column "
-            f"(it has: {', '.join(file.columns)})"
-        )
-    return text, pair, label if label in file.columns else None
-
-
-def _guessed(columns: Sequence[str], options: TextColumns, *, labelled: bool) -> tuple[str, str | None, str | None]:
-    if options.text_column is not None:
-        text, pair = options.text_column, options.pair_column
-    else:
-        taken = (options.label_column, options.pair_column)
-        text, guessed = guess_text_columns([column for column in columns if column not in taken])
-        pair = options.pair_column or guessed
-    label = options.label_column
-    if labelled and label is None:
-        label = guess_label_column([column for column in columns if column not in (text, pair)])
-    return text, pair, label
-
-
-def examples_of(file: RowFile, columns: tuple[str, str | None, str | None], *, labelled: bool) -> Iterator[TextExample]:
+def examples_of(
+    file: Rows, columns: tuple[str, str | None, str | None], *, labelled: bool, drop_unlabelled: bool = False
+) -> Iterator[TextExample]:
     """Examples from the named columns: text, pair or None, label or None.
 
     Raises:
         InputError: at the end, all rows that lack a text or, when `labelled`, a label.
     """
-    text_column, pair_column, label_column = columns
-    problems = Problems()
-    for row in file:
-        text = row.values.get(text_column)
-        pair = row.values.get(pair_column) if pair_column is not None else None
-        label = None
-        if labelled and label_column is not None:
-            try:
-                label = label_text(row.values.get(label_column))
-            except InputError as error:
-                problems.add(f"{file.where(row, label_column)}: {error}")
-                continue
-        for column, value in ((text_column, text), (pair_column, pair)):
-            if column is not None and not isinstance(value, str):
-                problems.add(f"{file.where(row, column)}: expected text, found {value!r}")
-        if labelled and label is None:
-            problems.add(f"{file.where(row, label_column)}: the label is missing; fill it in or remove the row")
-        if not problems:
-            yield TextExample(str(text), None if pair is None else str(pair), label, row.line)
-    problems.raise_if_any()
+    return itertools.starmap(
+        TextExample, text_rows(file, columns, labelled=labelled, drop_unlabelled=drop_unlabelled and labelled)
+    )
 
 
 DEFAULTS = Defaults()

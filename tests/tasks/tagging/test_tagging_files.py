@@ -196,7 +196,7 @@ def test_files_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
         read(tmp_path)
     (tmp_path / "b.conll").write_bytes(b"a O\n\xff O\n")
-    with pytest.raises(InputError, match="line 2: not UTF-8"):
+    with pytest.raises(InputError, match="is not UTF-8"):
         read(tmp_path / "b.conll")
     (tmp_path / "c.json").write_text("{")
     with pytest.raises(InputError, match="line 1, column 2: not JSON"):

@@ -10,6 +10,8 @@ from os import PathLike
 from pathlib import Path
 
 from bertune.data.columns import listed
+from bertune.data.table_options import TableOptions
+from bertune.data.tables import DEFAULT
 from bertune.errors import InputError, Problems
 from bertune.tasks.parts import ExampleParts
 from bertune.tasks.squad.records import Record, kind_of, read_records
@@ -65,6 +67,7 @@ class ReadReport:
 
     mended: places of the answers whose `answer_start` was corrected.
     not_found: places and texts of the answers that stand nowhere in their context; their `start` is -1.
+    skipped: what is wrong with the questions that were left out.
     """
 
     path: str
@@ -72,6 +75,7 @@ class ReadReport:
     unanswerable: int = 0
     mended: list[str] = field(default_factory=list)
     not_found: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     def lines(self, limit: int = 5) -> list[str]:
         """The report for people, one statement a line, at most `limit` names each."""
@@ -80,6 +84,7 @@ class ReadReport:
         for names, what in (
             (self.mended, "answers with a corrected answer_start"),
             (self.not_found, "answers found nowhere in their context, so not to be trained on"),
+            (self.skipped, "questions left out (--skip-bad)"),
         ):
             if names:
                 more = f"\n  … and {len(names) - limit} more" if len(names) > limit else ""
@@ -94,6 +99,8 @@ def read_questions(
     fix_offsets: bool = False,
     strict: bool = True,
     columns: Columns | None = None,
+    skip_bad: bool = False,
+    table: TableOptions = DEFAULT,
 ) -> tuple[list[QuestionExample], ReadReport]:
     """Every question of a file, in order.
 
@@ -104,6 +111,8 @@ def read_questions(
         strict: `False` takes wrong offsets, empty texts and a contradictory `is_impossible` as they are, as
             google-research/bert does.
         columns: names of a flat file's columns; SQuAD JSON has its own.
+        skip_bad: leave out questions with something wrong, and name them in the report.
+        table: how a flat file is written.
 
     Raises:
         InputError: every fault of the file at once: broken JSON, missing or wrong fields, duplicate ids, empty texts,
@@ -115,7 +124,7 @@ def read_questions(
     examples: list[QuestionExample] = []
     places: dict[str, str] = {}
     needed = [names.question, names.context, *([names.answers] if labelled else [])]
-    for row, record in enumerate(read_records(path, needed)):
+    for row, record in enumerate(read_records(path, needed, table)):
         try:
             if isinstance(record, InputError):
                 raise record
@@ -127,7 +136,10 @@ def read_questions(
             if example.id in places:
                 raise InputError(f"{example.where}: the id {example.id!r} stands already at {places[example.id]}")
         except InputError as error:
-            problems.add(str(error))
+            if skip_bad and isinstance(record, Record):
+                report.skipped.append(str(error))
+            else:
+                problems.add(str(error))
             continue
         places[example.id] = example.where
         examples.append(example)
@@ -139,7 +151,9 @@ def read_questions(
     return examples, report
 
 
-def stream_questions(path: str | PathLike[str], columns: Columns | None = None) -> Iterator[QuestionExample]:
+def stream_questions(
+    path: str | PathLike[str], columns: Columns | None = None, table: TableOptions = DEFAULT
+) -> Iterator[QuestionExample]:
     """Questions to predict, one after the other, in constant memory (but for `.json`, which is parsed whole).
 
     The file is gone through once beforehand, so that its faults come all at once and before any work. Ids are not
@@ -151,7 +165,7 @@ def stream_questions(path: str | PathLike[str], columns: Columns | None = None) 
     path = Path(path)
     names = columns or Columns()
     problems, rows = Problems(), 0
-    for record in read_records(path, [names.question, names.context]):
+    for record in read_records(path, [names.question, names.context], table):
         try:
             _unlabelled(record, names, rows)
         except InputError as error:
@@ -160,7 +174,7 @@ def stream_questions(path: str | PathLike[str], columns: Columns | None = None) 
     problems.raise_if_any()
     if not rows:
         raise InputError(f"{path}: no questions in it")
-    return (_unlabelled(record, names, row) for row, record in enumerate(read_records(path)))
+    return (_unlabelled(record, names, row) for row, record in enumerate(read_records(path, table=table)))
 
 
 def _unlabelled(record: Record | InputError, columns: Columns, row: int) -> QuestionExample:
@@ -292,5 +306,6 @@ def _wrong_start(example: QuestionExample, answer: Answer, name: str, fix: bool)
     times = example.context.count(answer.text)
     stands = f"stands {times} times in the context" if times > 1 else f"stands at {example.context.find(answer.text)}"
     there = example.context[max(answer.start, 0) : max(answer.start, 0) + len(answer.text)][:60]
-    remedy = "correct the file" if fix or times > 1 else "correct the file, or have it mended by --fix-offsets"
+    mend = "" if fix or times > 1 else ", have it mended by --fix-offsets"
+    remedy = f"correct the file{mend}, or leave such questions out with --skip-bad"
     return f"{name}: answer_start {answer.start} points at {there!r}, but the answer {stands}; {remedy}"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.data.columns import unknown_column
-from bertune.data.rows import open_rows
+from bertune.data.table_options import TableOptions
+from bertune.data.tables import DEFAULT, open_table
 from bertune.errors import InputError, Problems
 from bertune.files.text_files import open_bytes
 
@@ -38,7 +39,9 @@ class Record:
         return f"{self.where}.{name}" if self.where.endswith("]") else f"{self.where}, column {name!r}"
 
 
-def read_records(path: Path, needed: Sequence[str] = ()) -> Iterator[Record | InputError]:
+def read_records(
+    path: Path, needed: Sequence[str] = (), table: TableOptions = DEFAULT
+) -> Iterator[Record | InputError]:
     """Every record of the file, in order; what is wrong with one of them comes in its place, as an `InputError`.
 
     `.json` and `.json.gz` are parsed whole; all else is read in constant memory.
@@ -46,6 +49,7 @@ def read_records(path: Path, needed: Sequence[str] = ()) -> Iterator[Record | In
     Args:
         path: the file.
         needed: columns that a flat file must have.
+        table: how a flat file is written.
 
     Raises:
         InputError: the file cannot be read on: absent, of an unknown format, broken.
@@ -53,7 +57,7 @@ def read_records(path: Path, needed: Sequence[str] = ()) -> Iterator[Record | In
     if path.name.lower().endswith((".json", ".json.gz")):
         yield from _json_records(path)
         return
-    rows = open_rows(path)
+    rows = open_table(path, table)
     problems = Problems()
     problems.extend(f"{path}: {unknown_column(name, rows.columns)}" for name in needed if name not in rows.columns)
     problems.raise_if_any()
@@ -79,20 +83,28 @@ def _json_records(path: Path) -> Iterator[Record | InputError]:
     document = _parse(path, _read(path))
     if isinstance(document, list):
         for index, item in enumerate(document):
-            where = f"{path}: [{index}]"
-            yield (
-                Record(where, item)
-                if isinstance(item, dict)
-                else InputError(f"{where} is {kind_of(item)}, not an object")
-            )
+            yield from _listed_record(item, f"{path}: [{index}]")
+        return
+    if isinstance(document, dict) and "data" not in document and ("paragraphs" in document or "qas" in document):
+        yield from _listed_record(document, f"{path}: ")
         return
     for article, where in _items(document, "data", f"{path}: "):
         if isinstance(article, InputError):
             yield article
-        elif "paragraphs" not in article and "question" in article:
-            yield Record(where, article)
         else:
-            yield from _article_records(article, where)
+            yield from _listed_record(article, where)
+
+
+def _listed_record(item: object, where: str) -> Iterator[Record | InputError]:
+    """What an item of a list is: an article, a paragraph (of CMRC 2018's own files, too), or a flat question."""
+    if not isinstance(item, dict):
+        yield InputError(f"{where} is {kind_of(item)}, not an object")
+    elif "qas" in item:
+        yield from _paragraph_records(item, where, item.get("title"))
+    elif "paragraphs" in item or "question" not in item:
+        yield from _article_records(item, where)
+    else:
+        yield Record(where, item)
 
 
 def _read(path: Path) -> str:
@@ -130,21 +142,34 @@ def _parse(path: Path, text: str) -> object:
 
 
 def _article_records(article: Mapping[str, object], where: str) -> Iterator[Record | InputError]:
-    title = article.get("title")
     for paragraph, place in _items(article, "paragraphs", f"{where}."):
         if isinstance(paragraph, InputError):
             yield paragraph
-            continue
-        context = paragraph.get("context")
-        if not isinstance(context, str):
-            found = "is missing" if "context" not in paragraph else f"is {kind_of(context)}, not a text"
-            yield InputError(f"{place}.context {found}; every paragraph needs one")
-            continue
-        for question, spot in _items(paragraph, "qas", f"{place}."):
-            if isinstance(question, InputError):
-                yield question
-            else:
-                yield Record(spot, {**question, "context": context, "title": title}, nested=True)
+        else:
+            yield from _paragraph_records(paragraph, place, article.get("title"))
+
+
+def _paragraph_records(paragraph: Mapping[str, object], place: str, title: object) -> Iterator[Record | InputError]:
+    context = paragraph.get("context", paragraph.get("context_text"))
+    if not isinstance(context, str):
+        found = "is missing" if "context" not in paragraph else f"is {kind_of(context)}, not a text"
+        yield InputError(f"{place}.context {found}; every paragraph needs one")
+        return
+    for question, spot in _items(paragraph, "qas", f"{place}."):
+        if isinstance(question, InputError):
+            yield question
+        else:
+            fields = _of_cmrc(question, context) if "query_text" in question else question
+            yield Record(spot, {**fields, "context": context, "title": title}, nested=True)
+
+
+def _of_cmrc(question: Mapping[str, object], context: str) -> dict[str, object]:
+    """CMRC 2018's own names; its answers are texts alone, and stand where the context has them first."""
+    answers = question.get("answers", question.get("answer"))
+    texts = answers if isinstance(answers, list) else [answers] if isinstance(answers, str) else []
+    found = [{"text": text, "answer_start": context.find(text)} for text in dict.fromkeys(texts) if text]
+    named = {"id": question.get("query_id"), "question": question.get("query_text")}
+    return named | ({"answers": found} if answers is not None else {})
 
 
 def _items(parent: object, key: str, prefix: str) -> _Items:

@@ -29,7 +29,7 @@ def from_record(
 ) -> TaggedExample:
     """An example from one annotated record of any of the forms.
 
-    Spaces at an entity's edges are left out of it.
+    Offsets are as the record has them; `offsets.in_characters` decides their unit and takes spaces off the edges.
 
     Raises:
         InputError: no text, no entities, offsets outside the text, entities that overlap: all of a record's at once.
@@ -106,9 +106,7 @@ def _entity(item: object, text: str) -> list[Entity]:
     told = item.get("text") if isinstance(item, Mapping) else None
     if isinstance(told, str) and told != text[start:end]:
         raise InputError(f"entity {item!r}: the text has {text[start:end]!r} there")
-    inner = text[start:end]
-    start, end = start + len(inner) - len(inner.lstrip()), end - len(inner) + len(inner.rstrip())
-    if start >= end:
+    if not text[start:end].strip():
         raise InputError(f"entity {item!r}: holds spaces only")
     return [Entity(str(names[0]).strip(), start, end)]
 

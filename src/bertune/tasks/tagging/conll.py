@@ -1,17 +1,23 @@
 """CoNLL files: one token a line, columns by white space or tabs, a blank line after every sentence."""
 
+import itertools
+import logging
 import re
-import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertune.data.formats.format import Sample
 from bertune.errors import InputError, Problems
-from bertune.files.text_files import open_bytes
+from bertune.files.text_files import lines
+
+logger = logging.getLogger(__name__)
 
 _COMMENT = re.compile(r"#\s*(\w+ = |id )")
+_TOKEN_AND_TAG = 2
 _LONGEST = 1 << 20
-"""Bytes of a line, which holds a token and what is said of it."""
+"""Characters of a line, which holds a token and what is said of it."""
 _SEPARATOR = re.compile(r"[ \t\u3000]+")
 
 
@@ -24,46 +30,87 @@ class Sentence:
     line: int
 
 
-def read_conll(path: Path, *, token_at: int, tag_at: int, labelled: bool) -> Iterator[Sentence]:
-    """Sentences of a file. `-DOCSTART-` lines and comments (`# id …`, `# name = …`) are passed over.
+def read_conll(sample: Sample, *, token_at: int, tag_at: int, labelled: bool) -> Iterator[Sentence]:
+    """Sentences of a file. `-DOCSTART-` lines and comments are passed over.
 
-    Columns are divided by tabs where a line has them, else by spaces. From the first bad line on nothing is given
-    out, and at the end one error tells all of them.
+    Columns are divided by tabs where a line has them, else by spaces. Where the first column counts the tokens, the
+    next one holds them; columns that are blank in the whole file are passed over. From the first bad line on nothing is
+    given out, and at the end one error reports all of them.
 
     Args:
-        path: UTF-8 text; a name that ends in .gz is unpacked.
+        sample: the file; a name that ends in .gz is unpacked.
         token_at: which column holds the token, from 0; negative ones count from the end.
         tag_at: which holds the tag.
         labelled: whether tags are read; without, lines may have any number of columns.
 
     Raises:
-        InputError: no such file, not UTF-8, lines of different numbers of columns.
+        InputError: no such file, not text, lines of different numbers of columns.
     """
+    path = sample.path
     problems = Problems()
     tokens: list[str] = []
     tags: list[str] = []
     width, first, start = 0, 0, 0
-    for number, line in _lines(path):
-        fields = [] if not line.strip() else line.split("\t") if "\t" in line else _SEPARATOR.split(line.strip())
-        if not tokens and _COMMENT.match(line):
+    _refuse_what_is_no_file(path)
+    geometry = _geometry(sample, token_at)
+    for number, line in _lines(sample):
+        fields = fields_of(line, geometry.blank)
+        if not tokens and line.startswith("#") and _is_comment(line, len(fields), geometry.width):
             continue
         if not fields or fields[0] == "-DOCSTART-":
             if tokens and not problems:
                 yield Sentence(tuple(tokens), tuple(tags), start)
             tokens, tags = [], []
             continue
-        fields = [field.strip() for field in fields]
         width, first = width or len(fields), first or number
-        wrong = _wrong(fields, (width, first), (token_at, tag_at), labelled)
+        at = (geometry.token_at, tag_at)
+        wrong = _wrong(fields, (width, first), at, labelled)
         if wrong:
             problems.add(f"{path}, line {number}: {wrong}")
         else:
             start = start if tokens else number
-            tokens.append(fields[token_at])
+            tokens.append(fields[geometry.token_at])
             tags.extend([fields[tag_at]] if labelled else [])
     if tokens and not problems:
         yield Sentence(tuple(tokens), tuple(tags), start)
     problems.raise_if_any()
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """Which column holds the token; which are blank in all lines; how many columns most lines have."""
+
+    token_at: int
+    blank: tuple[int, ...]
+    width: int
+
+
+def fields_of(line: str, blank: tuple[int, ...] = ()) -> list[str]:
+    """The fields of a line, without those at the places `blank`; none of a blank line."""
+    if not line.strip():
+        return []
+    fields = line.split("\t") if "\t" in line else _SEPARATOR.split(line.strip())
+    return [field.strip() for i, field in enumerate(fields) if i not in blank]
+
+
+def _geometry(sample: Sample, token_at: int) -> _Geometry:
+    lines = [line for line in sample.lines if not line.startswith(("#\t", "# ", "-DOCSTART-"))]
+    rows = [fields for line in lines if (fields := fields_of(line))]
+    width = Counter(len(row) for row in rows).most_common(1)[0][0] if rows else 0
+    same = [row for row in rows if len(row) == width]
+    blank = tuple(i for i in range(width) if all(not row[i] for row in same))
+    numbers = [row[0] for row in same]
+    counted = token_at == 0 and width > _TOKEN_AND_TAG and all(number.isdecimal() for number in numbers)
+    steps = [int(two) - int(one) for one, two in itertools.pairwise(numbers)] if counted else []
+    if counted and steps and all(step == 1 or int(two) in (0, 1) for step, two in zip(steps, numbers[1:], strict=True)):
+        logger.info("%s: its first column counts the tokens; they are read from the second (--token-at)", sample.path)
+        return _Geometry(1, blank, width - len(blank))
+    return _Geometry(token_at, blank, width - len(blank))
+
+
+def _is_comment(line: str, fields: int, width: int) -> bool:
+    """Whether a line before a sentence that begins with # is a comment, rather than the token #."""
+    return bool(_COMMENT.match(line)) or (line[1:2] in (" ", "\t", "") and fields != width)
 
 
 def _wrong(fields: list[str], expected: tuple[int, int], at: tuple[int, int], labelled: bool) -> str | None:
@@ -80,20 +127,21 @@ def _wrong(fields: list[str], expected: tuple[int, int], at: tuple[int, int], la
     return None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _refuse_what_is_no_file(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"there is no file {path}" if not path.is_dir() else f"{path} is a folder; give a file in it")
-    data = b""
-    try:
-        with open_bytes(path, path.suffix == ".gz") as file:
-            for number, data in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
-                if len(data) > _LONGEST:
-                    raise InputError(f"{path}, line {number} is longer than {_LONGEST} bytes; is this a CoNLL file?")
-                text = data.decode("utf-8-sig" if number == 1 else "utf-8")
-                if "\0" in text:
-                    raise InputError(f"{path}, line {number}: a NUL byte; this is no text in UTF-8")
-                yield number, text.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}, line {number}: not UTF-8 ({error.reason}); convert the file with iconv") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+
+
+def _lines(sample: Sample) -> Iterator[tuple[int, str]]:
+    path, problems = sample.path, Problems()
+    for number, line in lines(path, sample.gzipped, problems, sample.encoding):
+        problems.raise_if_any()
+        if len(line) > _LONGEST:
+            raise InputError(f"{path}, line {number} is longer than {_LONGEST} characters; is this a CoNLL file?")
+        if "\r" in line.rstrip("\r"):
+            raise InputError(
+                f"{path}, line {number}: carriage returns (CR) without line feeds inside; lines end in LF or CR LF. "
+                "Files of old Macs are converted by `tr '\\r' '\\n'`"
+            )
+        yield number, line.rstrip("\r")
+    problems.raise_if_any()

@@ -1,46 +1,57 @@
 """Files of tagged texts, by what they hold: CoNLL columns, rows of tokens and tags, annotations by characters."""
 
-import json
-import re
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bertune.data.columns import listed
-from bertune.data.rows import RowFile, open_rows
+from bertune.data.formats.format import Sample
+from bertune.data.formats.registry import form_of_row, open_any, recognised
+from bertune.data.json_rows import items
+from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
-from bertune.files.json_files import parse_json
-from bertune.tasks.options import ReadingOptions
+from bertune.tasks.options import READ_AS, ReadingOptions
 from bertune.tasks.tagging.annotations import KEYS, from_record
 from bertune.tasks.tagging.conll import Sentence, read_conll
 from bertune.tasks.tagging.examples import TaggedExample, from_tokens
+from bertune.tasks.tagging.offsets import in_characters, warn_of_inexact
 from bertune.tasks.tagging.schemes import guess_scheme, has_prefix, violations
+from bertune.tasks.tagging.spelling import normal_spelling, told
 
-_BETWEEN = re.compile(r"[\s,]*")
-ROWS = (".jsonl", ".ndjson", ".parquet", ".csv")
+logger = logging.getLogger(__name__)
+
+ROWS = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather", ".csv", ".xlsx", ".xlsm")
 
 
 def read_tagged(path: Path, options: ReadingOptions, *, labelled: bool) -> Iterator[TaggedExample]:
     """Examples of a file, in order; what is wrong is told all at once.
 
-    .jsonl, .ndjson and .parquet (and .csv without labels) hold rows with tokens and tags, or texts and entities;
-    .json holds a list of annotations; any other name is a CoNLL file's.
+    Files in the forms of `data.formats` are recognised by their content. Else .jsonl, .ndjson, .json, .parquet and .csv
+    hold rows with tokens and tags, or texts and entities; any other name is a CoNLL file's.
 
     Raises:
         InputError: unreadable files, tags that do not match tokens or break their scheme, bad entities.
     """
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    if suffix == ".json":
-        yield from _annotated(_json_records(path), path, options, labelled=labelled)
+    sample = Sample(path, options)
+    suffix = sample.suffix
+    if (
+        path.is_file()
+        and suffix == ".json"
+        and sample.head.lstrip("\ufeff \r\n\t").startswith("[")
+        and (form_of_row(sample.first, "tags") is None)
+    ):
+        yield from _annotated(_json_records(sample), path, options, labelled=labelled)
         return
-    if suffix not in ROWS:
-        sentences = read_conll(path, token_at=options.token_at, tag_at=options.tag_at, labelled=labelled)
+    if not path.is_dir() and suffix not in ROWS and (not path.exists() or recognised(sample, "tags") is None):
+        sentences = read_conll(sample, token_at=options.token_at, tag_at=options.tag_at, labelled=labelled)
         yield from _of_sentences(sentences, path, options.scheme, labelled=labelled)
         return
-    file = open_rows(path)
+    file = open_any(path, options, "tags", labelled=labelled)
     if options.tokens_column in file.columns:
         yield from _of_sentences(_sentences(file, options, labelled=labelled), path, options.scheme, labelled=labelled)
         return
-    entities = (options.entities_column,) if options.entities_column else (*KEYS, "annotations")
+    entities = (options.entities_column,) if options.entities_column else (*KEYS, "annotations", "completions")
     if not {options.text_column, "data"} & set(file.columns) or (labelled and not set(entities) & set(file.columns)):
         raise InputError(
             f"{path}: holds neither tokens (--tokens-column {options.tokens_column}) nor a text with entities "
@@ -50,49 +61,32 @@ def read_tagged(path: Path, options: ReadingOptions, *, labelled: bool) -> Itera
     yield from _annotated(records, path, options, labelled=labelled)
 
 
-def _json_records(path: Path) -> Iterator[tuple[str, int, object]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        records = parse_json(text)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(records, list):
-        raise InputError(f"{path}: expected a list of annotated texts, found {type(records).__name__}")
-    for i, (record, line) in enumerate(zip(records, _lines_of_items(text), strict=True), 1):
+def _json_records(sample: Sample) -> Iterator[tuple[str, int, object]]:
+    for i, (line, record) in enumerate(items(sample.path, sample.gzipped, sample.encoding), 1):
         yield f"line {line} (record {i})", line, record
-
-
-def _lines_of_items(text: str) -> Iterator[int]:
-    """The line where every item of a JSON list begins."""
-    decoder, line, counted = json.JSONDecoder(), 1, 0
-    begin = _BETWEEN.match(text, text.index("[") + 1).end()  # type: ignore[union-attr]
-    while text[begin] != "]":
-        line, counted = line + text.count("\n", counted, begin), begin
-        yield line
-        _, end = decoder.raw_decode(text, begin)
-        begin = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]
 
 
 def _annotated(
     records: Iterator[tuple[str, int, object]], path: Path, options: ReadingOptions, *, labelled: bool
 ) -> Iterator[TaggedExample]:
-    problems = Problems()
+    problems, found = Problems(), list[TaggedExample]()
     for where, place, record in records:
         try:
             example = from_record(record, options.text_column, options.entities_column, labelled=labelled, place=place)
         except InputError as error:
             problems.add(f"{path}, {where}: {error}")
             continue
-        if not problems:
+        if labelled:
+            found.append(example)
+        elif not problems:
             yield example
     problems.raise_if_any()
+    found = in_characters(found, path)
+    warn_of_inexact(found, path)
+    yield from found
 
 
-def _sentences(file: RowFile, options: ReadingOptions, *, labelled: bool) -> Iterator[Sentence]:
+def _sentences(file: Rows, options: ReadingOptions, *, labelled: bool) -> Iterator[Sentence]:
     names = [options.tags_column] if options.tags_column else ["tags", "ner_tags", "labels"]
     tags_column = next((name for name in names if name in file.columns), None)
     if labelled and tags_column is None:
@@ -103,11 +97,11 @@ def _sentences(file: RowFile, options: ReadingOptions, *, labelled: bool) -> Ite
     problems = Problems()
     for row in file:
         tokens = _texts(row.values[options.tokens_column])
-        tags = _texts(row.values[tags_column]) if labelled and tags_column else ()
+        tags = _tags(row.values[tags_column], options.tag_names) if labelled and tags_column else ()
         if tokens is None or not all(tokens):
             problems.add(f"{file.where(row, options.tokens_column)}: expected a list of texts, none of them empty")
         elif tags is None:
-            problems.add(f'{file.where(row, tags_column)}: expected a list of tags such as "B-PER", by name')
+            problems.add(f"{file.where(row, tags_column)}: {_expected_tags(row.values[tags_column or ''])}")
         elif labelled and len(tags) != len(tokens):
             problems.add(f"{file.where(row)}: {len(tokens)} tokens but {len(tags)} tags; every token needs one tag")
         elif not problems:
@@ -121,11 +115,35 @@ def _texts(value: object) -> tuple[str, ...] | None:
     return None
 
 
+def _tags(value: object, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Tags by name, or by number where there are names for them."""
+    if isinstance(value, list) and names and all(type(tag) is int and 0 <= tag < len(names) for tag in value):
+        return tuple(names[tag] for tag in value)
+    return _texts(value)
+
+
+def _expected_tags(value: object) -> str:
+    expected = 'expected a list of tags such as "B-PER"'
+    if isinstance(value, list) and all(type(tag) is int for tag in value):
+        return (
+            f"{expected}; these are numbers, and the file holds no names for them; give these in order: --tag-names O "
+            "B-PER I-PER (Parquet files written by datasets keep them)"
+        )
+    return f"{expected}, by name"
+
+
 def _of_sentences(sentences: Iterator[Sentence], path: Path, scheme: str, *, labelled: bool) -> Iterator[TaggedExample]:
     if not labelled:
         yield from (from_tokens(one.tokens, None, one.line) for one in sentences)
         return
     held = list(sentences)
+    try:
+        spelling = normal_spelling((tag for one in held for tag in one.tags), scheme)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if spelling:
+        logger.info("%s: tags are read in the usual spelling: %s", path, told(spelling))
+        held = [replace(one, tags=tuple(spelling[tag] for tag in one.tags)) for one in held]
     _check(held, path, scheme)
     yield from (from_tokens(one.tokens, one.tags, one.line) for one in held)
 
@@ -155,5 +173,7 @@ def _check(sentences: Sequence[Sentence], path: Path, scheme: str) -> None:
             place = f"line {one.line + i}" if in_conll else f"line {one.line}, token {i}"
             problems.add(f"{path}, {place}: {one.tokens[i]!r}: {message}")
     if problems:
-        problems.add(f"{path}: its tags are read as {scheme.upper()} (--scheme)")
+        fits = [other for other in READ_AS[1:] if not any(violations(one.tags, other) for one in sentences)]
+        advice = f"; --scheme {fits[0]} takes all of them as they are" if fits and not mixed else ""
+        problems.add(f"{path}: its tags are read as {scheme.upper()} (--scheme){advice}")
     problems.raise_if_any()

@@ -1,0 +1,37 @@
+"""Prodigy's texts with a label or options: `{"text", "label", "answer"}`, `{"text", "options", "accept", "answer"}`.
+
+Only rows that were accepted are labelled: of a rejected one it is known which label is wrong, not which is right.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from bertune.data.formats.format import Format
+
+ANSWERS = ("accept", "reject", "ignore")
+"""What an annotator may have said of a row."""
+
+
+def is_prodigy(first: Mapping[str, object]) -> bool:
+    """Whether a row was annotated with Prodigy."""
+    answered = first.get("answer") in ANSWERS
+    return isinstance(first.get("text"), str) and answered and "choices" not in first
+
+
+def _is_row(first: Mapping[str, object]) -> bool:
+    return is_prodigy(first) and ("label" in first or "accept" in first)
+
+
+def _convert(row: Mapping[str, object], labelled: bool) -> Iterator[dict[str, object]]:
+    if labelled and row.get("answer") != "accept":
+        return
+    accepted = row.get("accept")
+    label: object = row.get("label")
+    if isinstance(accepted, list):
+        label = accepted[0] if len(accepted) == 1 else accepted
+    yield {"text": row.get("text"), "label": label}
+
+
+FORMAT = Format(
+    "Prodigy's labels", "labels", "Prodigy (textcat.manual, textcat.teach, choice)",
+    is_row=_is_row, convert=_convert, left_out="their answer is reject or ignore", columns=("text", "label"),
+)  # fmt: skip

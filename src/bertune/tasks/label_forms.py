@@ -1,0 +1,155 @@
+"""What a column of several labels holds: names, numbers of labels, or 0 and 1 for every label; one form a file.
+
+A cell is a list, or a text: a list as JSON, Python or NumPy writes it (`["a"]`, `['a']`, `[0 1 1]`), or names joined by
+a delimiter.
+"""
+
+import ast
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bertune.data.columns import label_text, listed
+from bertune.data.tables import Rows
+from bertune.errors import InputError
+from bertune.files.json_files import parse_json
+
+logger = logging.getLogger(__name__)
+
+TRUE = frozenset({"1", "true", "yes", "1.0", "y", "t"})
+FALSE = frozenset({"0", "false", "no", "0.0", "n", "f"})
+Read = Callable[[object], frozenset[str]]
+"""A cell → the names of its labels. Raises InputError for a cell of another form."""
+
+
+def reader_of(file: Rows, column: str, delimiter: str, names: Sequence[str] | None) -> Read:
+    """What reads the cells of a column of labels, whose form is decided from all of them.
+
+    Args:
+        file: The table, which is read for it.
+        column: The column.
+        delimiter: What joins names in a text.
+        names: The labels' names in order, for numbers and indicators; None: the numbers are the names.
+
+    Raises:
+        InputError: More labels than names.
+    """
+    deciding = _Deciding()
+    for row in file:
+        try:
+            deciding.see(parts_of(row.values.get(column), delimiter))
+        except InputError:
+            continue  # reported when the row is read
+    form = deciding.form(names)
+    logger.info("%s, column %r: %s", file.path, column, form)
+    if form.startswith("0 and 1"):
+        width = deciding.widths.pop()
+        if names is not None and len(names) != width:
+            raise InputError(f"--label-names: {len(names)} names, but {file.path} has lists of {width}")
+        chosen = list(names or map(str, range(width)))
+        return lambda cell: _indicated(parts_of(cell, delimiter), chosen)
+    if names is not None:
+        return lambda cell: _numbered(parts_of(cell, delimiter), names)
+    return lambda cell: _named(parts_of(cell, delimiter))
+
+
+@dataclass
+class _Deciding:
+    """What all cells so far have in common. widths: lengths of lists that are not empty."""
+
+    widths: set[int] = field(default_factory=set)
+    indicators: bool = True
+    numbers: bool = True
+    both: set[str] = field(default_factory=set)
+
+    def see(self, parts: list[object]) -> None:
+        """One more cell."""
+        if not parts:
+            self.indicators = False
+            return
+        if len(self.widths) < 3:
+            self.widths.add(len(parts))
+        told = {str(label_text(part)) for part in parts}
+        self.indicators &= told <= {"0", "1", "true", "false"}
+        self.numbers &= all(one.isdecimal() for one in told)
+        self.both |= told if len(self.both) < 3 else set()
+
+    def form(self, names: Sequence[str] | None) -> str:
+        """In words."""
+        if self.indicators and len(self.widths) == 1 and self.widths != {1} and len(self.both) > 1:
+            count = next(iter(self.widths))
+            numbered = "" if names else "; they are called by their numbers from 0 (names: --label-names)"
+            return f"0 and 1 for each of {count} labels{numbered}"
+        if self.numbers and self.widths:
+            return "numbers of labels" + ("" if names else ", which serve as names (others: --label-names)")
+        return "names of labels"
+
+
+def parts_of(value: object, delimiter: str) -> list[object]:
+    """The items of a cell.
+
+    Raises:
+        InputError: a text that begins as a list and is none.
+    """
+    if isinstance(value, list | tuple):
+        return list(value)
+    if not isinstance(value, str):
+        return [] if value is None else [value]
+    text = value.strip()
+    if not text:
+        return []
+    if text[0] in "[({" and text[-1] in "])}":
+        return _written_list(text)
+    if text[0] == "[":
+        raise InputError(f"{value[:80]!r} begins as a list and does not end as one")
+    return [part for part in text.split(delimiter) if part.strip()]
+
+
+def _written_list(text: str) -> list[object]:
+    for parse in (parse_json, ast.literal_eval):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, list | tuple | set | frozenset):
+            return sorted(found, key=str) if isinstance(found, set | frozenset) else list(found)
+    inner = text[1:-1].replace("'", " ").replace('"', " ").split()  # as NumPy writes arrays: [0 1 1]
+    if text[0] == "[" and all(part.replace(".", "", 1).isdecimal() for part in inner):
+        return list(inner)
+    raise InputError(f"{text[:80]!r} is not a list in JSON or Python")
+
+
+def _named(parts: list[object]) -> frozenset[str]:
+    found = [label_text(part) for part in parts]
+    return frozenset(name for name in found if name is not None)
+
+
+def _indicated(parts: list[object], names: Sequence[str]) -> frozenset[str]:
+    if len(parts) != len(names):
+        raise InputError(f"{len(parts)} values, but there are {len(names)} labels")
+    return frozenset(name for name, part in zip(names, parts, strict=True) if flag_of(part))
+
+
+def _numbered(parts: list[object], names: Sequence[str]) -> frozenset[str]:
+    found = []
+    for part in parts:
+        told = str(label_text(part))
+        if told in names:
+            found.append(told)
+        elif told.isdecimal() and int(told) < len(names):
+            found.append(names[int(told)])
+        else:
+            raise InputError(f"{told!r} is neither one of --label-names ({listed(names)}) nor one's number")
+    return frozenset(found)
+
+
+def flag_of(value: object) -> bool:
+    """Whether a label holds, by a cell of 0 or 1, true or false, yes or no.
+
+    Raises:
+        InputError: anything else.
+    """
+    told = (label_text(value) or "").lower()
+    if told in TRUE or told in FALSE:
+        return told in TRUE
+    raise InputError(f"expected 0 or 1, found {value!r} (true and false, yes and no are read, too)")

@@ -1,0 +1,206 @@
+"""Texts, pairs and labels of a table: which columns hold them, and the rows that have them all."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from bertune.data.columns import guess_label_column, guess_text_columns, label_text, listed
+from bertune.data.rows import Row
+from bertune.data.tables import Rows
+from bertune.errors import InputError, Problems
+from bertune.tasks.options import TextColumns
+
+logger = logging.getLogger(__name__)
+
+_UNDECIDED = "-"
+"""SNLI's, MultiNLI's and OCNLI's label of a pair on which annotators did not agree."""
+_INFERENCE = {"entailment", "neutral", "contradiction", "not_entailment", "entailed", "contradictory"}
+_LOOKED_AT = 1000
+_FLAGS = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"0.0", "1.0"})
+
+Found = tuple[str, str | None, str | None]
+"""Names of the columns of text, pair and label."""
+TextRow = tuple[str, str | None, str | None, int]
+"""Text, pair, label, line."""
+
+
+def find_columns(file: Rows, options: TextColumns, *, labelled: bool) -> Found:
+    """Names of the text, pair and label columns; the last is None where there is none and none is needed.
+
+    A column is named as in the file, or by its number from 0.
+
+    Raises:
+        InputError: a named column that the file lacks, or none that can be guessed.
+    """
+    problems = Problems()
+    text = by_name_or_number(file, options.text_column, "--text-column", problems)
+    pair = by_name_or_number(file, options.pair_column, "--pair-column", problems)
+    label = by_name_or_number(file, options.label_column, "--label-column", problems if labelled else Problems())
+    problems.raise_if_any()
+    try:
+        text, pair, label = _guessed(file.columns, (text, pair, label), labelled=labelled)
+    except InputError as error:
+        raise InputError(f"{file.path}: {error}{_without_header(file)}") from None
+    if labelled and label is None:
+        raise InputError(
+            f"{file.path}: no column looks like a label; name it with --label-column "
+            f"(it has: {', '.join(file.columns)}){_indicators_advice(file, (text, pair))}{_without_header(file)}"
+        )
+    return text, pair, label if label in file.columns else None
+
+
+def by_name_or_number(file: Rows, column: str | None, flag: str, problems: Problems) -> str | None:
+    """A column that an option names, or numbers from 0; what the file lacks is added to `problems`."""
+    if column is None or column in file.columns:
+        return column
+    if column.isdecimal() and int(column) < len(file.columns):
+        return file.columns[int(column)]
+    problems.add(f"{file.path}: no column {column!r} ({flag}); it has: {', '.join(file.columns)}")
+    return column
+
+
+def _guessed(columns: Sequence[str], given: tuple[str | None, str | None, str | None], *, labelled: bool) -> Found:
+    text, pair, label = given
+    if text is None:
+        text, guessed = guess_text_columns([column for column in columns if column not in (label, pair)])
+        pair = pair or guessed
+    if labelled and label is None:
+        label = guess_label_column([column for column in columns if column not in (text, pair)])
+    return text, pair, label
+
+
+def _without_header(file: Rows) -> str:
+    """For a file whose columns are numbered, its first row, to choose from."""
+    if not all(name.isdecimal() for name in file.columns):
+        return ""
+    first = next(iter(file)).values
+    shown = ", ".join(f"{name}: {str(value)[:30]!r}" for name, value in first.items())
+    return f". Its first line is no header; its first row is {shown}. For example --text-column 1 --label-column 0"
+
+
+def _indicators_advice(file: Rows, texts: tuple[str | None, str | None]) -> str:
+    found = indicator_columns(file, [name for name in file.columns if name not in texts])
+    if len(found) < 2:
+        return ""
+    return (
+        f". The columns {listed(found)} hold only 0 and 1, so every text may have several labels: "
+        f"--task multi-label-classification --label-columns {' '.join(repr(n) if ' ' in n else n for n in found)}"
+    )
+
+
+def indicator_columns(file: Rows, columns: Sequence[str]) -> list[str]:
+    """Those columns whose values are 0 and 1 (true and false, yes and no) in the first thousand rows."""
+    rows = [row.values for row in islice(iter(file), _LOOKED_AT)]
+    found = []
+    for name in columns:
+        values = {str(row.get(name)).strip().lower() for row in rows}
+        if any(values <= flags for flags in _FLAGS):
+            found.append(name)
+    return found
+
+
+def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bool = False) -> Iterator[TextRow]:
+    """Text, pair or None, label or None, and line of every row.
+
+    Pairs that SNLI, MultiNLI and OCNLI label "-", because annotators did not agree, are left out and counted.
+
+    Args:
+        file: The table.
+        columns: Those of text, pair and label.
+        labelled: Whether labels are wanted.
+        drop_unlabelled: Leave out rows without a text or a label, and count them.
+
+    Raises:
+        InputError: at the end, all rows that lack a text or, when `labelled`, a label.
+    """
+    text_column, pair_column, label_column = columns
+    problems = Problems()
+    dropped, undecided = _LeftOut("without a text or a label"), _LeftOut("labelled '-': annotators did not agree")
+    known: dict[object, str | None] = {}
+    inference: bool | None = None if labelled and pair_column is not None else False
+    wants_label = labelled and label_column is not None
+    for row in file:
+        values = row.values
+        text = values.get(text_column)
+        pair = None if pair_column is None else values.get(pair_column)
+        label = None
+        if wants_label:
+            raw = values.get(label_column)  # type: ignore[arg-type]
+            if type(raw) is str and raw in known:
+                label = known[raw]
+            else:
+                try:
+                    label = _label(raw)
+                except InputError as error:
+                    problems.add(f"{file.where(row, label_column)}: {error}")
+                    continue
+                if type(raw) is str and len(known) < 100_000:
+                    known[raw] = label
+            if label == _UNDECIDED and inference is not False:
+                inference = _is_inference(file, str(label_column)) if inference is None else inference
+                if inference:
+                    undecided.add(row.line)
+                    continue
+        if type(text) is str and (pair is None) == (pair_column is None) and (label is not None or not labelled):
+            if not drop_unlabelled or text.strip():
+                if pair is not None and type(pair) is not str:
+                    problems.add(f"{file.where(row, pair_column)}: expected text, found {pair!r}")
+                elif not problems:
+                    yield text, pair, label, row.line
+                continue
+        elif not drop_unlabelled:
+            problems.extend(_wrong(file, row, columns, (text, pair, label), labelled=labelled))
+            continue
+        dropped.add(row.line)
+    problems.raise_if_any()
+    for left_out in (dropped, undecided):
+        left_out.log(file.path)
+
+
+def _label(raw: object) -> str | None:
+    if isinstance(raw, list) and all(isinstance(name, str) for name in raw):
+        if len(raw) > 1:
+            raise InputError(f"several labels, {raw!r}; for any number of them: --task multi-label-classification")
+        raw = raw[0] if raw else None
+    return label_text(raw)
+
+
+def _wrong(
+    file: Rows, row: Row, columns: Found, values: tuple[object, object, str | None], *, labelled: bool
+) -> Iterable[str]:
+    for column, value in zip(columns[:2], values[:2], strict=True):
+        if column is not None and not isinstance(value, str):
+            hint = " (such rows are left out with --drop-unlabelled)" if value is None else ""
+            yield f"{file.where(row, column)}: expected text, found {value!r}{hint}"
+    if labelled and values[2] is None:
+        yield (
+            f"{file.where(row, columns[2])}: the label is missing; fill it in, or leave such rows out with "
+            "--drop-unlabelled"
+        )
+
+
+def _is_inference(file: Rows, label_column: str) -> bool:
+    """Whether the labels of a whole file are those of natural language inference."""
+    labels = {str(row.values.get(label_column)).strip().lower() for row in file} - {_UNDECIDED, "", "none"}
+    return bool(labels) and labels <= _INFERENCE
+
+
+class _LeftOut:
+    """Rows that are left out, counted."""
+
+    def __init__(self, why: str) -> None:
+        self._why, self._count = why, 0
+        self._first: list[int] = []
+
+    def add(self, line: int) -> None:
+        self._count += 1
+        if len(self._first) < 3:
+            self._first.append(line)
+
+    def log(self, path: Path) -> None:
+        if self._count:
+            more = ", …" if self._count > len(self._first) else ""
+            rows = "row is" if self._count == 1 else "rows are"
+            lines = ", ".join(map(str, self._first))
+            logger.info("%s: %d %s left out, %s (lines %s%s)", path, self._count, rows, self._why, lines, more)
