@@ -8,7 +8,7 @@ SAMPLES := src/bertune/samples
 JOBS ?= 2
 SECONDS ?= 20
 
-.PHONY: help install demo test lint format test-slow test-wheel wheel test-cuda test-tensorflow torture fuzz benchmark clean
+.PHONY: help install demo serve test test-isa test-arm lint format test-slow test-wheel wheel test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -38,8 +38,19 @@ demo: $(VENV)/.installed ## fine-tune minilm on the sample support messages, eva
 	$(BIN)/bertune evaluate --model out/demo --data $(SAMPLES)/intents/dev.csv
 	$(BIN)/bertune predict --model out/demo --input $(SAMPLES)/intents/to_predict.csv
 
+serve: $(VENV)/.installed ## serve the demo's model on http://127.0.0.1:8000 (run make demo first)
+	$(PIP) -e '.[serve]'
+	$(BIN)/bertune serve --model out/demo
+
 test: lint ## style, types and all fast tests; BERTUNE_SHARED=FOLDER adds the comparisons with recorded outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.levels --quick -n $(JOBS)
+
+test-isa: $(VENV)/.installed-tests ## kernel, encoder and training tests at every lower instruction-set level, and without a C compiler
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.levels -n $(JOBS) --dist worksteal -rs
+
+test-arm: $(VENV)/.installed-tests ## the kernels compiled for aarch64, in an emulator: needs gcc-aarch64-linux-gnu and qemu-user
+	BERTUNE_TEST_ARM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) tests/encoder/kernels/test_passes.py tests/encoder/kernels/test_attention.py
 
 test-slow: $(VENV)/.installed-tests ## tests that take minutes
 	$(BIN)/python -m pytest -q -m slow -rs

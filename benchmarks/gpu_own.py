@@ -10,14 +10,16 @@ from torch.nn import functional as F
 
 from benchmarks.own import NoCheckpointer
 from benchmarks.workers import commands, say
-from bertune.data.features import Batch, Features
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.hardware import choose_device, choose_dtype, prepare_process
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.options import AdamWOptions
 from bertune.ragged import Ragged
-from bertune.tasks.heads import PooledHead
+from bertune.tasks.shared.heads import PooledHead
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit, steps_per_epoch
 from bertune.training.loop.optimizer import AdamW

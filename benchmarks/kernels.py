@@ -165,6 +165,7 @@ def other_lines(sizes: Sizes, dtype: torch.dtype) -> Iterator[Line]:
     x = torch.randn(sum(LENGTHS), sizes.hidden).to(dtype)
     wide = torch.randn(sum(LENGTHS), 3 * sizes.hidden).to(dtype)
     yield Line("dropout", lambda: calls.dropout(x, P, 12345), lambda: F.dropout(x, P))
+    # Where PyTorch serves, both sides are the same.
     yield Line("column_sums", lambda: calls.column_sums(wide), lambda: wide.sum(0, dtype=torch.float32))
     weight, m, v = (torch.rand(sizes.inner, sizes.hidden) for _ in range(3))
     gradient = torch.randn(weight.shape).to(dtype)

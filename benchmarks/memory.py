@@ -13,13 +13,14 @@ from benchmarks.machine import save_result
 
 PROGRAM = """
 import resource, sys, numpy as np, torch
-from bertune.data.features import Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import pack
 from bertune.ragged import Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.inference.network import Network
 from bertune.hardware import choose_device, choose_dtype
-from bertune.tasks.heads import PooledHead
+from bertune.tasks.shared.heads import PooledHead
 from bertune.options import AdamWOptions
 from bertune.training.loop.optimizer import AdamW
 parts, twice = int(sys.argv[1]), sys.argv[2] == "twice"

@@ -16,15 +16,19 @@ from benchmarks.workers import commands, say
 from benchmarks.workloads import BATCH, TRAINING_ROWS
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.batching import shuffled_batches
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
-from bertune.hardware import choose_device, choose_dtype, fast_float32, prepare_process
-from bertune.inference.network import Network, infer
+from bertune.encoder.float32_route import fast_float32
+from bertune.hardware import choose_device, choose_dtype, prepare_process
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.model.build import build_network
 from bertune.options import AdamWOptions
-from bertune.tasks.task import Task, new_task
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.schedule import Schedule
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState

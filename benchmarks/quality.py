@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import save_result
+from bertune.tasks.registry import new_task
+from bertune.tasks.shared.metrics import classification_metrics
 from bertune.tasks.tagging.metrics import entity_metrics
 from bertune.tasks.tagging.schemes import chunks
-from bertune.tasks.task import new_task
-from bertune.tasks.text_classification import classification_metrics
 
 LENGTH, BATCH = 128, 32
 
@@ -138,7 +138,7 @@ def texts(task: Any, train: Examples, dev: Examples, tokenizer: Any) -> Encoded:
     """Pairs of texts, with a number or a class."""
     from transformers import AutoModelForSequenceClassification
 
-    from bertune.tasks.regression import pearson, spearman
+    from bertune.tasks.shared.metrics import pearson, spearman
 
     numbers = task.name == "stsb"
     index = {} if numbers else {label: i for i, label in enumerate(task.labels)}

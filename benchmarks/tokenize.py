@@ -16,7 +16,7 @@ from benchmarks.workloads import mrpc_folder
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.feature_store import FeatureStore
 from bertune.data.rows import file_sha256
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
 
 ROUNDS = 5
 

@@ -129,8 +129,7 @@ def _serve() -> None:
     import torch
 
     from bertune.encoder.kernels.build import library
-    from bertune.tasks.names import TASKS
-    from bertune.tasks.task import task_kind
+    from bertune.tasks.registry import TASKS, task_kind
 
     for name in TASKS:
         task_kind(name)

@@ -15,14 +15,16 @@ from torch.nn import functional as F
 import bertune
 from bertune.checkpoints.source import _minilm_folder
 from bertune.conformance import tiny_encoder
-from bertune.data.features import pack
+from bertune.data.packing import pack
 from bertune.embedding import Embedder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.tasks.embedding import Pair
 from bertune.tasks.options import EmbeddingOptions
-from bertune.tasks.task import Task, new_task
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
 from bertune.training.train import train
 from tests.tiny import Row, write_encoder, write_rows
 

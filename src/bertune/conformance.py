@@ -22,16 +22,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
+from bertune.model.folder import save_model
 from bertune.model.provenance import Making
-from bertune.model.use import evaluate, load, save_model
+from bertune.model.use import evaluate, load
 from bertune.ragged import Ragged
-from bertune.tasks.task import Task, new_task, task_from_json
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task, task_from_json
 from bertune.tokenization.tokenizer import Tokenizer
 
 LENGTH = 48
@@ -198,6 +202,20 @@ def predictions_decode(case: Case, folder: Path) -> None:
     metrics = evaluate(made.network, made.task, features, made.examples, tune=True).metrics
     assert made.task.metric in metrics, f"no {made.task.metric} in {sorted(metrics)}"
     assert all(isinstance(value, float) for value in metrics.values())
+    _rows_agree(made, features, metrics)
+
+
+def _rows_agree(made: _Setting, features: Features, metrics: Mapping[str, float]) -> None:
+    """Metrics from rows, where the task gives them, are those of the whole, but for what rounding loses."""
+    logits = infer(made.network, features).logits
+    task = made.task.tuned(logits, features, made.examples)
+    rows = task.row_metrics(made.examples, task.decode(logits, features, made.examples))
+    if rows is None:
+        return
+    assert len(rows) == len(made.examples)
+    for name, value in rows.metrics().items():
+        assert name in metrics, f"row_metrics gives {name}, metrics does not"
+        assert abs(value - metrics[name]) <= 1e-3 * max(1.0, abs(value)), f"{name}: {metrics[name]}, by rows {value}"
 
 
 def unlabelled_data_is_read(case: Case, folder: Path) -> None:

@@ -15,11 +15,18 @@ from bertune.checkpoints import google, huggingface
 from bertune.checkpoints.families import family_of
 from bertune.checkpoints.google_config import config_from_bert_json, config_to_bert_json
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
-from bertune.checkpoints.source import NO_OPTIONS, Checkpoint, SourceOptions, build_encoder, open_checkpoint
-from bertune.encoder.encoder import Encoder
+from bertune.checkpoints.source import (
+    NO_OPTIONS,
+    Checkpoint,
+    LoadReport,
+    SourceOptions,
+    build_encoder,
+    open_checkpoint,
+)
+from bertune.encoder.encoder import Encoder, initialise
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 
 logger = logging.getLogger(__name__)
 
@@ -127,17 +134,18 @@ def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, options: S
     Raises:
         InputError: an unreadable source, no head of this task in it, labels that do not fit the head.
     """
+    from bertune.model.folder import save_model
     from bertune.model.provenance import Making
-    from bertune.model.use import save_model
 
     _check_new(folder)
     with open_checkpoint(source, options=options) as checkpoint:
         encoder, report = build_encoder(checkpoint)
         logger.info("%s", report)
+        _check_problem_type(facts.task, checkpoint)
         task = _with_facts(facts, checkpoint)
         head = _head(task, checkpoint, encoder.config)
         if report.new:
-            raise InputError(f"{source}: a fine-tuned model needs {', '.join(report.new)}, which it lacks")
+            _complete(encoder, report, task, source)
         length = facts.max_seq_length or min(task.defaults.max_seq_length, encoder.config.max_position_embeddings)
         if not 1 <= length <= encoder.config.max_position_embeddings:
             positions = encoder.config.max_position_embeddings
@@ -150,9 +158,48 @@ def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, options: S
     logger.info("%s: written; bertune predict --model %s --input FILE", folder, folder)
 
 
+_WITHOUT_POOLER = ("ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
+"""Heads on single tokens, whose models transformers saves without the pooler."""
+
+
+def _complete(encoder: Encoder, report: LoadReport, task: Task[Any], source: str) -> None:
+    """Draw a pooler that the head does not use, for the folder to be whole; the same one every time.
+
+    Raises:
+        InputError: something that the head does use is missing.
+    """
+    unused = all(name.startswith("pooler.") for name in report.new) and not encoder.config.pooler_norm
+    if not unused or task.huggingface().architecture not in _WITHOUT_POOLER:
+        raise InputError(f"{source}: a fine-tuned model needs {', '.join(report.new)}, which it lacks")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        initialise(encoder.pooler, encoder.config.initializer_range)
+
+
+_PROBLEMS = {
+    "multi_label_classification": ("multi-label-classification",),
+    "regression": ("regression", "stsb"),
+}
+"""`problem_type` in config.json and the tasks that answer as such a model does."""
+
+
+def _check_problem_type(task: Task[Any], checkpoint: Checkpoint) -> None:
+    """Refuse a classifier's head under a task that would read its outputs as something else."""
+    said = checkpoint.settings.get("problem_type")
+    if task.huggingface().architecture != "ForSequenceClassification" or said is None:
+        return
+    fitting = _PROBLEMS.get(str(said), ())
+    others = {name for names in _PROBLEMS.values() for name in names}
+    if (fitting and task.name not in fitting) or (not fitting and task.name in others):
+        instead = fitting[0] if fitting else "text-classification"
+        raise InputError(
+            f"--task {task.name}: {checkpoint.source} was trained with problem_type {said!r}; use --task {instead}"
+        )
+
+
 def _with_facts(facts: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
     """The task as if it had learnt what the user, or else the checkpoint, says."""
-    from bertune.tasks.heads import labels_of
+    from bertune.tasks.shared.huggingface import labels_of
 
     state = facts.task.to_json()
     if "labels" in state:
@@ -165,6 +212,8 @@ def _with_facts(facts: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
         if len(set(labels)) != len(labels):
             raise InputError(f"--labels {','.join(labels)}: names a class twice")
         state["labels"] = list(labels)
+        if "thresholds" in state:  # transformers' pipelines know one threshold for all
+            state["thresholds"] = [0.5] * len(labels)
     elif facts.labels:
         raise InputError(f"--labels: task {facts.task.name} has no labels")
     if "has_unanswerable" in state:

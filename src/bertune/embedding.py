@@ -17,15 +17,18 @@ from bertune.checkpoints.sentence_transformers import (
     read_sentence_folder,
 )
 from bertune.checkpoints.source import build_encoder, open_checkpoint
+from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
-from bertune.hardware import choose_device, choose_dtype, fast_float32
-from bertune.inference.network import Network, infer
+from bertune.hardware import choose_device, choose_dtype
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.inference.sentence_modules import SentenceHead
 from bertune.model.use import load
-from bertune.tasks.embedding import Pair, PoolingHead
+from bertune.tasks.embedding import Pair
 from bertune.tasks.options import POOLINGS
-from bertune.tasks.texts import by_example, text_features
+from bertune.tasks.shared.heads import PoolingHead
+from bertune.tasks.shared.texts import by_example, text_features
 from bertune.tokenization.tokenizer import Tokenizer
 
 
@@ -80,7 +83,7 @@ class Embedder:
         network.encoder.set_compute_dtype(choose_dtype(precision, target))
         self.network = network.to(target).eval()
         if target.type == "cpu":
-            network.encoder.pack()
+            pack_for_prediction(network.encoder, target)
         else:
             network.record()
 

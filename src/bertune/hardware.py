@@ -1,14 +1,17 @@
 """Which device computes, and in which numbers."""
 
-import contextlib
-from collections.abc import Iterator
+import ctypes
+import sys
 
 import torch
 
 from bertune import processor
-from bertune.encoder.kernels.memory import keep_freed_memory
 from bertune.errors import InputError
 from bertune.options import DEVICES, PRECISIONS
+
+_M_TRIM_THRESHOLD = -1  # parameters of mallopt(3)
+_M_MMAP_THRESHOLD = -3
+_LARGE = 1 << 30
 
 
 def choose_device(name: str) -> torch.device:
@@ -57,26 +60,23 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and native else torch.float32
 
 
-@contextlib.contextmanager
-def fast_float32(device: torch.device) -> Iterator[None]:
-    """Route float32 products to oneDNN inside the block, where that keeps full float32.
-
-    On x86 CPUs with AVX-512 but without AMX the setting that permits bfloat16 products changes the route alone: oneDNN
-    has no such kernel there and multiplies in float32, twice as fast as the default on AMD. Elsewhere nothing changes.
-    """
-    features = processor.features()
-    if device.type != "cpu" or "avx512bw" not in features or any(name.startswith("amx") for name in features):
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def prepare_process(device: torch.device) -> None:
     """Settings of the whole process that cost nothing and speed up its work: memory kept for the next tensor."""
     if device.type == "cpu":
         keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep large freed blocks for the next tensor instead of returning them to the system.
+
+    A training step allocates the same large tensors again and again; by default each is mapped and zeroed afresh by the
+    system, page by page (malloc(3), mallopt(3)). Does nothing where the C library is not glibc.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    mallopt(_M_TRIM_THRESHOLD, _LARGE)

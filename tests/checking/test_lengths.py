@@ -8,7 +8,7 @@ import pytest
 from bertune.checking import lengths as module
 from bertune.checking.lengths import Lengths, LengthSample, suggested_batch_size
 from bertune.conformance import tiny_encoder
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
 from bertune.tasks.text_classification import TextExample
 
 TASK = new_task("text-classification")

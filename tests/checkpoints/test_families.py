@@ -21,9 +21,9 @@ from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.inference.network import Network
+from bertune.model.folder import save_model
 from bertune.model.provenance import Making
-from bertune.model.use import save_model
-from bertune.tasks.masking.head import MASKED_LM
+from bertune.tasks.masking.names import MASKED_LM
 from bertune.tasks.text_classification import TextClassification
 from tests.tiny import VOCABULARY, done, refused
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bertune.model.use import load
 from tests.tiny import FAST, Row, bertune, done, files, opinions, pairs, refused, train, write_encoder, write_rows
 
 Capture = pytest.CaptureFixture[str]
@@ -144,6 +145,8 @@ def test_labels_do_not_matter_to_predictions(tmp_path: Path, capsys: Capture) ->
     rows: list[Row] = [{"text": "a", "score": 1, "topic": [1]}]
     data = write_rows(tmp_path / "new.jsonl", rows)
     done(capsys, "predict", "--model", model, "--input", data, "--output", tmp_path / "answers.jsonl")
+    (answer,) = map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines())
+    assert answer == load(model).predict(["a"])[0]
 
 
 def test_convert(tmp_path: Path, capsys: Capture) -> None:
@@ -171,7 +174,7 @@ def test_an_error_nobody_foresaw_is_no_bad_input(
     def broken(*_: object, **__: object) -> torch.Tensor:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("bertune.inference.network.pack", broken)
+    monkeypatch.setattr("bertune.inference.evaluation.pack", broken)
     before = files(tmp_path)
     command = ["predict", "--model", model, "--input", tmp_path / "train.jsonl", "--output", tmp_path / "answers.jsonl"]
     with pytest.raises(ZeroDivisionError):

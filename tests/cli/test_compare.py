@@ -217,6 +217,33 @@ def test_a_task_that_only_its_own_metrics_judge(capsys: Capture, tmp_path: Path)
     assert found["pairs"][0].keys() == {"first", "second", "difference", "low", "high", "p_bootstrap"}
 
 
+ROWS = """
+    def row_metrics(self, examples, predictions):
+        from bertune.tasks.row_metrics import RowMetrics
+
+        pairs = zip(examples, predictions, strict=True)
+        right = np.array([one["long"] == (len(example.text) > 14) for example, one in pairs])
+        return RowMetrics.means(correct=right, share=right)
+"""
+
+
+def test_a_task_file_with_row_metrics_gets_every_test(capsys: Capture, tmp_path: Path) -> None:
+    write_encoder(tmp_path / "encoder")
+    file = tmp_path / "length.py"
+    text = TASK_FILE.replace("import complete", "import BaseTask").replace("tasks.defaults", "tasks.base")
+    file.write_text(text.replace("@complete\n", "").replace("class Length:", "class Length(BaseTask):") + ROWS)
+    data = write_rows(tmp_path / "train.csv", opinions(32))
+    usual = {"task": f"{file}:Length", "encoder": tmp_path / "encoder", "train": data, "validation": data}
+    for name, rate in (("one", 1e-9), ("two", 1e-2)):
+        output = tmp_path / name
+        train(**usual, output=output, max_steps=4, learning_rate=rate, device="cpu", max_seq_length=32)
+    command = ["compare", tmp_path / "one", tmp_path / "two", "--json", "--resamples", "100", "--trust-task-file", file]
+    found = json.loads(done(capsys, *command).out)
+    kept = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert found["runs"][1]["value"] == pytest.approx(kept["share"])
+    assert {"p_permutation", "p_mcnemar", "only_first_right", "only_second_right"} <= found["pairs"][0].keys()
+
+
 def test_help_and_unknown_options(runs: Path, capsys: Capture, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         bertune(capsys, "compare", "--help")

@@ -13,10 +13,10 @@ from torch import Tensor
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.cuda.recording import CudaRecorder
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.features import pack
+from bertune.data.packing import pack
 from bertune.encoder.attention import attend, flash_works
 from bertune.encoder.layout import Layout
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit
 from bertune.training.loop.schedule import Schedule

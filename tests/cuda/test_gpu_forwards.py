@@ -12,9 +12,10 @@ from torch import Tensor
 
 from bertune.cuda.recorded_forwards import RecordedForwards, _Shape
 from bertune.cuda.recording import CudaRecorder
-from bertune.data.features import Batch, pack
+from bertune.data.packing import Batch, pack
 from bertune.encoder.attention import flash_works
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from tests.cuda.test_recorded_forwards import ANY, FAMILIES, HEADS, features, network
 from tests.training import small_run
 
@@ -81,7 +82,7 @@ def test_replays_equal_launches_of_the_same_shape(
 ) -> None:
     """No other kernels, no other sums: what differs here is no rounding."""
     net, forwards = on_gpu(network(head, family), dtype), RecordedForwards(ANY)
-    forwards.follow(net.modules(), device)
+    forwards.bind(net.modules(), device)
     for seed, lengths in enumerate(LENGTHS):
         batch = pack(features(lengths, seed), np.arange(len(lengths)))
         shape, found = _Shape.of(batch.layout), forwards.replayed(net, batch)
@@ -164,7 +165,7 @@ def test_a_recording_that_fails_changes_no_answer(caplog: pytest.LogCaptureFixtu
             logits.sum().item()
         return logits
 
-    forwards.follow(net.modules(), net.device)
+    forwards.bind(net.modules(), net.device)
     for _ in range(3):
         assert forwards.replayed(waits_when_recorded, batch) is None
     assert forwards.recorded == 0
@@ -186,7 +187,7 @@ def test_forward_passes_that_wait_are_seen(caplog: pytest.LogCaptureFixture) -> 
         logits: Tensor = net(one)
         return logits * (1 + 0 * int(logits.argmax()))
 
-    forwards.follow(net.modules(), net.device)
+    forwards.bind(net.modules(), net.device)
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             assert forwards.replayed(waits, batch) is None
@@ -197,7 +198,7 @@ def test_no_replay_waits(device: torch.device, nothing_waits: None) -> None:
     net = on_gpu(network(), torch.bfloat16)
     forwards = RecordedForwards(ANY, CudaRecorder)
     batches = [pack(features([20, 9, 7], seed), np.arange(3)) for seed in range(6)]
-    forwards.follow(net.modules(), device)
+    forwards.bind(net.modules(), device)
     for batch in batches[:3]:
         forwards.replayed(net, batch)
     torch.cuda.set_sync_debug_mode("error")

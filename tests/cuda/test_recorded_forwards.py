@@ -19,19 +19,20 @@ from torch import Tensor, nn
 from bertune.cuda import recorded_forwards
 from bertune.cuda.recorded_forwards import RecordedForwards, _Shape
 from bertune.cuda.recording import recorder_for
-from bertune.data.features import Batch, Column, Features, pack
+from bertune.data.features import Column, Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.kernels import build
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.ragged import Ragged
-from bertune.tasks.embedding import PoolingHead
-from bertune.tasks.heads import pooled_head, token_head
-from bertune.tasks.layers import LayerMix
-from bertune.tasks.losses import cross_entropy
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.options import LossOptions
-from bertune.tasks.question_answering import SpanHead, span_loss
+from bertune.tasks.shared.heads import PoolingHead, pooled_head, token_head
+from bertune.tasks.shared.layers import LayerMix
+from bertune.tasks.shared.losses import cross_entropy
+from bertune.tasks.squad.head import SpanHead, span_loss
 from tests.tape import Tape
 from tests.training.loop.test_no_waiting import Waits
 
@@ -135,7 +136,7 @@ def test_replays_equal_the_network(head: str, family: str) -> None:
 def test_replays_equal_the_same_shape_bit_for_bit(head: str, family: str) -> None:
     """The network on the batch as it is rounded: what is left between them is rounding in sums."""
     net, forwards = network(head, family), RecordedForwards(ANY, Tape())
-    forwards.follow(net.modules(), CPU)
+    forwards.bind(net.modules(), CPU)
     for seed in range(4):
         batch = pack(features([9, 20, 5, 31, 2], seed), np.arange(5))
         shape = _Shape.of(batch.layout)
@@ -216,7 +217,7 @@ def test_what_a_layout_computes_is_computed_in_every_replay() -> None:
         return batch.layout.bounds.diff()[: len(batch.layout), None].float()
 
     forwards = RecordedForwards(ANY, Tape())
-    forwards.follow([], CPU)
+    forwards.bind([], CPU)
     for lengths in ([5, 6, 7], [7, 8, 9], [9, 2, 2], [2, 3, 3]):
         found = forwards.replayed(lengths_by_bounds, pack(features(lengths), np.arange(3)))
         if lengths[0] != 5:
@@ -393,7 +394,7 @@ def test_no_memory_for_a_replay_gives_recordings_up(place: str, monkeypatch: pyt
 
     where: object = _Shape if place == "laid_out" else torch
     monkeypatch.setattr(where, place, none_left)
-    forwards.follow(net.modules(), CPU)
+    forwards.bind(net.modules(), CPU)
     assert forwards.replayed(net, pack(features([20]), np.arange(1))) is None
     assert forwards.recorded == 0
     monkeypatch.undo()
@@ -414,7 +415,7 @@ def test_no_memory_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_handed_out_is_the_callers_own() -> None:
     net, forwards = network(), RecordedForwards(ANY, Tape())
-    forwards.follow(net.modules(), CPU)
+    forwards.bind(net.modules(), CPU)
     first, second = (pack(features([20], seed), np.arange(1)) for seed in (0, 1))
     forwards.replayed(net, first)
     one = forwards.replayed(net, first)

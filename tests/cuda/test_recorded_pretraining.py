@@ -8,7 +8,8 @@ import torch
 
 from bertune.checkpoints import google
 from bertune.checkpoints.names import for_layers, to_ours
-from bertune.data.features import IGNORED, Batch
+from bertune.data.features import IGNORED
+from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
 from bertune.inference.network import Network
 from bertune.pretraining.data import FixedSequences
@@ -16,7 +17,8 @@ from bertune.pretraining.instances import Instances, open_instances
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import score
 from bertune.pretraining.start import open_start
-from bertune.tasks.masking.head import LOG_PROBABILITY, NEXT, PretrainingHead, PretrainingScores, pretraining_loss
+from bertune.tasks.masking.head import PretrainingHead, pretraining_loss
+from bertune.tasks.masking.scores import LOG_PROBABILITY, NEXT, PretrainingScores
 from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW
 from bertune.training.loop.schedule import Schedule
 

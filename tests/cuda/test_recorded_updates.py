@@ -13,7 +13,7 @@ from bertune.cuda import recorded_updates as cuda_graphs
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.cuda.recording import Work
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.features import Batch, pack
+from bertune.data.packing import Batch, pack
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit
 from bertune.training.loop.state import TrainingSetup, TrainState

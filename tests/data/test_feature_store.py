@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bertune.data.feature_store import FeatureStore
-from bertune.data.features import Column, Features, pack
+from bertune.data.features import Column, Features
+from bertune.data.packing import pack
 from bertune.ragged import Ragged
 
 

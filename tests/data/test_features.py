@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertune.data.features import IGNORED, ROUND_TOKENS, Features, join_pair, pack
+from bertune.data.features import IGNORED, Features, join_pair
+from bertune.data.packing import ROUND_TOKENS, pack
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError

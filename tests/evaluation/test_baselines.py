@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bertune.evaluation.baselines import baselines
-from bertune.tasks.task import Task, new_task
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
 from tests.conformance import SAMPLES
 
 

@@ -6,19 +6,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bertune.evaluation.outcomes import Outcomes, judge_of
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
+from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.text_classification import TextClassification, TextExample
 
 TASK = TextClassification(labels=("bad", "good"))
 
 
-def outcomes(truth: npt.NDArray[np.bool_], *answers: npt.NDArray[np.bool_]) -> Outcomes:
+def outcomes(truth: npt.NDArray[np.bool_], *answers: npt.NDArray[np.bool_]) -> RowMetrics:
     """Of a classifier's answers, one after the other."""
-    judge = judge_of(TASK)
-    assert judge is not None
     examples = [TextExample("", label=TASK.labels[int(one)]) for one in truth] * len(answers)
-    return judge(TASK, examples, [{"label": TASK.labels[int(one)]} for given in answers for one in given])
+    return TASK.row_metrics(examples, [{"label": TASK.labels[int(one)]} for given in answers for one in given])
 
 
 def test_the_interval_of_an_accuracy() -> None:

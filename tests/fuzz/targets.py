@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bertune.checkpoints import google, huggingface
+from bertune.checkpoints import huggingface
 from bertune.checkpoints.archives import member_names, opened
 from bertune.checkpoints.google_config import read_bert_config
 from bertune.checkpoints.google_files import find_checkpoint
@@ -39,6 +39,7 @@ from bertune.tensorflow_formats.sstable import TableError, read_table, write_tab
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle, write_bundle
 from bertune.tensorflow_formats.tfrecord import encode_example, framed, read_records
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.vocabulary_files import read_vocabulary
 from tests import tiny
 
 Read = Callable[[bytes, Path], object]
@@ -207,7 +208,7 @@ def _tokenizer_seeds(folder: Path) -> list[bytes]:
 
 
 def _vocab(data: bytes, folder: Path) -> None:
-    google.read_vocabulary(_written(folder / "vocab.txt", data))
+    read_vocabulary(_written(folder / "vocab.txt", data))
     Tokenizer.from_vocab(folder / "vocab.txt").encode(["a good film 漢"])
 
 

@@ -10,14 +10,16 @@ import torch
 
 import bertune
 from bertune.checkpoints.source import open_encoder
-from bertune.data.features import Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import pack
 from bertune.google import run_squad
 from bertune.google.padding import infer_padded, pad
 from bertune.google.run_squad import SquadFlags, read_file, records
 from bertune.google.squad_exact import google_features
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.ragged import Ragged
-from bertune.tasks.question_answering import SpanHead
+from bertune.tasks.squad.head import SpanHead
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.tensorflow_formats.tfrecord import read_records
 from bertune.tokenization.tokenizer import Tokenizer

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 import bertune
 from bertune import embedding
 from bertune.errors import InputError
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.model import use as model_module
 from bertune.model.use import Model
-from bertune.tasks.task_files import TaskFile
 from bertune.tasks.text_classification import TextExample
+from bertune.tasks.user_files import TaskFile
 from bertune.training.train import train
 from tests.tiny import Row, opinions, pairs, weights, write_encoder, write_json, write_rows
 from tests.tiny import bertune as run

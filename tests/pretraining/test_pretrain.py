@@ -12,12 +12,13 @@ from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
 import bertune
 from bertune.checkpoints import google
-from bertune.data.features import pack
+from bertune.data.packing import pack
 from bertune.errors import InputError
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import pretrain
 from bertune.pretraining.start import open_start
-from bertune.tasks.masking.head import NEXT, PretrainingHead
+from bertune.tasks.masking.head import PretrainingHead
+from bertune.tasks.masking.scores import NEXT
 from bertune.tensorflow_formats.tfrecord import write_records
 from tests import tiny
 

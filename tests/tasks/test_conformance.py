@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bertune.tasks.names import TASKS
+from bertune.tasks.registry import TASKS
 from tests.conformance import SAMPLES, Case, each_check
 
 CASES = [

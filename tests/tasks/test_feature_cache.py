@@ -12,8 +12,9 @@ from bertune.errors import InputError
 from bertune.tasks import feature_cache
 from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.multi_label import MultiLabelClassification
+from bertune.tasks.protocol import Purpose
 from bertune.tasks.question_answering import QuestionAnswering
-from bertune.tasks.task import Purpose, new_task
+from bertune.tasks.registry import new_task
 from bertune.tasks.text_classification import TextClassification
 from bertune.tokenization.tokenizer import Tokenizer
 from tests.tiny import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertune.errors import InputError
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
 from bertune.tasks.text_classification import TextClassification, TextExample
 from bertune.tokenization.tokenizer import Tokenizer
 

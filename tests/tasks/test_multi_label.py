@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import bertune
 from bertune.errors import InputError
 from bertune.tasks.multi_label import LabelledText, best_threshold
-from bertune.tasks.task import new_task, task_from_json
+from bertune.tasks.registry import new_task, task_from_json
 from bertune.training.train import train
 from tests.tiny import write_encoder, write_rows
 

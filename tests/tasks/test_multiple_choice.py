@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 import bertune
 from bertune.conformance import tiny_encoder
-from bertune.data.features import pack
+from bertune.data.packing import pack
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.tasks.choices import ChoiceExample
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
 from bertune.training.train import train
 from tests.tiny import write_encoder, write_rows
 

@@ -12,10 +12,11 @@ import bertune
 from bertune.conformance import CHECKS, Case
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.tasks.options import QuestionOptions
-from bertune.tasks.question_answering import QuestionAnswering, span_loss
-from bertune.tasks.task import new_task
+from bertune.tasks.question_answering import QuestionAnswering
+from bertune.tasks.registry import new_task
+from bertune.tasks.squad.head import span_loss
 from tests import tiny
 
 HANDBOOK = Path(bertune.__file__).parent / "samples/handbook"

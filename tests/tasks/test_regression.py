@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import bertune
 from bertune.errors import InputError
-from bertune.tasks.regression import pearson, spearman
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
+from bertune.tasks.shared.metrics import pearson, spearman
 from bertune.training.train import train
 from tests.conformance import SAMPLES
 from tests.tiny import write_encoder, write_rows

@@ -12,10 +12,10 @@ import transformers
 import bertune
 from bertune.tasks.choices import ChoiceExample
 from bertune.tasks.multiple_choice import MultipleChoice
+from bertune.tasks.shared.texts import text_features
 from bertune.tasks.squad.reading import Answer, QuestionExample
 from bertune.tasks.squad.windows import build_windows
 from bertune.tasks.text_classification import TextExample
-from bertune.tasks.texts import text_features
 from bertune.tokenization.tokenizer import Tokenizer
 from tests.checkpoints.test_families import CASES, shaken
 from tests.checkpoints.test_family_tokenizers import byte_level_bpe, unigram

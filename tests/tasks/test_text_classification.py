@@ -17,11 +17,11 @@ from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.ragged import Ragged
-from bertune.tasks.heads import labels_of
-from bertune.tasks.names import TASKS
 from bertune.tasks.options import TextOptions
-from bertune.tasks.task import new_task, task_from_json, task_kind
-from bertune.tasks.text_classification import TextClassification, TextExample, classification_metrics, softmax
+from bertune.tasks.registry import TASKS, new_task, task_from_json, task_kind
+from bertune.tasks.shared.huggingface import labels_of
+from bertune.tasks.shared.metrics import classification_metrics
+from bertune.tasks.text_classification import TextClassification, TextExample, softmax
 from bertune.tokenization.tokenizer import Tokenizer
 from tests.tiny import SPECIAL, VOCABULARY, Row, write_rows
 

@@ -15,11 +15,12 @@ import bertune
 from bertune.conformance import tiny_encoder
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.ragged import Ragged
 from bertune.tasks.options import TokenOptions
-from bertune.tasks.tagging.examples import TaggedExample, words_of
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
+from bertune.tasks.shared.words import words_of
+from bertune.tasks.tagging.examples import TaggedExample
 from bertune.tasks.token_classification import TokenClassification, first_pieces
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.train import train

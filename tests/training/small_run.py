@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout

@@ -103,4 +103,9 @@ def test_impossible_options(run: Any, tmp_path: Path, options: dict[str, Any], t
 
 def test_a_run_with_all_of_it_gives_a_model(run: Any, tmp_path: Path) -> None:
     run(frozen_layers=1, reinitialize_layers=1, layer_decay=0.9)
-    assert bertune.load(tmp_path / "model").predict(["a good film"])[0]["label"] in ("good", "bad")
+    before, after = weights(tmp_path / "encoder"), weights(tmp_path / "model")
+    changed = {name for name in before if not torch.equal(before[name], after[f"bert.{name}"])}
+    assert {name.split(".")[2] for name in changed if name.startswith("encoder")} == {"1"}
+    assert not any(name.startswith("embeddings") for name in changed)
+    answer = bertune.load(tmp_path / "model").predict(["a good film"])[0]
+    assert answer["score"] == answer["scores"][answer["label"]] == max(answer["scores"].values())

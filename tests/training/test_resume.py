@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.errors import InputError, Interrupted
 from bertune.inference.network import Network
 from bertune.training.loop import loop, update

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertune.conformance import LENGTH, tiny_encoder
-from bertune.tasks.task import new_task
+from bertune.tasks.registry import new_task
 from bertune.training.rows import name_rows
 from tests.conformance import SAMPLES
 from tests.tiny import opinions, write_rows

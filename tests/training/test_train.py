@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import bertune
 from bertune.errors import InputError
-from bertune.tasks.heads import PooledHead
+from bertune.tasks.shared.heads import PooledHead
 from bertune.training import fine_tune, train
 from bertune.training.fine_tune import TrainResult
 from bertune.training.loop.state import Evaluation

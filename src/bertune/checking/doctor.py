@@ -12,7 +12,7 @@ from bertune.checking.findings import SEVERITIES, Finding, between, in_file, of_
 from bertune.checking.lengths import Lengths, LengthSample, quiet, suggested_batch_size
 from bertune.checking.survey import Survey, take_survey
 from bertune.errors import InputError, Problems
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 from bertune.tokenization.tokenizer import Tokenizer
 
 BRIEF = 4

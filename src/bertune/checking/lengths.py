@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bertune.checking.survey import SHOWN
 from bertune.tasks.parts import parts_of
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 from bertune.tokenization.tokenizer import Tokenizer
 
 SAMPLE = 100_000

@@ -23,10 +23,9 @@ from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, stor
 from bertune.checkpoints.names import Rename, for_layers, to_theirs
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
-from bertune.files.text_files import small_file
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle, beside, write_bundle
 from bertune.tokenization.casing import Casing, casing_of
-from bertune.tokenization.vocabulary_files import vocabulary_lines
+from bertune.tokenization.vocabulary_files import read_vocabulary
 
 __all__ = [
     "CONFIG_FILES",
@@ -214,20 +213,6 @@ def heads_in(names: Sequence[str]) -> list[str]:
 def is_slot(name: str) -> bool:
     """Whether a variable is an optimizer's own, not the model's."""
     return _SLOT.search(name) is not None
-
-
-def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """The lines of a `vocab.txt`, without their ends; see `vocabulary_lines`.
-
-    Raises:
-        InputError: it cannot be read or is not UTF-8.
-    """
-    try:
-        return vocabulary_lines(small_file(path).decode("utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: {error.reason} in {error.object[:40]!r}") from error
 
 
 def check_shapes(config: EncoderConfig, shapes: Mapping[str, tuple[int, ...]], where: str) -> Problems:

@@ -43,8 +43,11 @@ def canonical_names(shapes: Shapes, where: str, *, scope: str | None, config: En
             return {_plain(name): name for name in shapes}
         chosen = fitting[0]
     before = chosen.rpartition("bert")[0] if chosen.endswith("bert") else ""
+    others = tuple(f"{one}/" for one in found if one != chosen)
     names = {}
     for name in shapes:
+        if name.startswith(others):
+            continue
         if name.startswith(f"{chosen}/"):
             names[_plain(f"bert/{name.removeprefix(f'{chosen}/')}")] = name
         elif name.startswith(before) and not name.removeprefix(before).startswith("bert/"):

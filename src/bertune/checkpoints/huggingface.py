@@ -21,7 +21,7 @@ from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.families.family import ACTIVATIONS, Family, activation_of, must_be, respelled
 from bertune.checkpoints.family_evidence import family_named_by
 from bertune.checkpoints.google_files import is_google_checkpoint
-from bertune.checkpoints.names import Rename, for_layers
+from bertune.checkpoints.names import KIND, Rename, for_layers
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.files.json_files import read_json
@@ -194,6 +194,7 @@ def _read_shards(index: Path, read: Any) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -202,6 +203,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    refuse_pointer(path)
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles make torch.load fail in dozens of ways
@@ -214,11 +216,43 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         ) from None
     if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
         raise InputError(f"{path}: must hold a dictionary of tensors")
+    nested = next(
+        (key for key in ("state_dict", "model_state_dict", "model") if isinstance(tensors.get(key), dict)), None
+    )
+    if nested is not None:
+        raise InputError(
+            f"{path}: a training program's checkpoint, whose tensors lie under {nested!r}; save them alone: "
+            f"torch.save(torch.load({path.name!r})[{nested!r}], {path.name!r})"
+        )
     problems = Problems()
     other = (name for name, value in tensors.items() if not _is_plain(value))
     problems.extend(f"{path}: must hold a dictionary of tensors, but {name!r} is no plain tensor" for name in other)
     problems.raise_if_any()
     return tensors
+
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise InputError where a file is Git LFS's pointer to what it should be."""
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return
+    if is_pointer:
+        raise InputError(
+            f"{path}: a Git LFS pointer of a few lines, not the weights; run `git lfs install` and `git lfs pull` in "
+            "its repository, or download the file from the Hub"
+        )
+
+
+def foreign_prefix(missing: str, names: Collection[str]) -> str | None:
+    """What another program has put before all names (`module.`, `model.`), if a missing tensor is there under it."""
+    end = missing if missing.startswith("embeddings.") else f"embeddings.{missing}"
+    found = next((name for name in names if name.endswith(f".{end}")), None)
+    return None if found is None else found.removesuffix(end)
 
 
 def _is_plain(value: object) -> bool:
@@ -284,11 +318,6 @@ def _renamed(name: Rename, change: Callable[[str], str]) -> Rename:
     return dataclasses.replace(name, theirs=tuple(change(their) for their in name.theirs))
 
 
-KIND = "bertune_head"
-"""Key of config.json for a head on several layers, whose tensors `head.…` stand beside an encoder for `AutoModel`.
-
-Its values are those of `architectures` without the family's name (`ForQuestionAnswering`), and `Embedding`.
-"""
 _HEADS = {
     "text-classification": ("classifier.",),
     "question-answering": ("qa_outputs.",),

@@ -2,11 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bertune.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KIND = "bertune_head"
+"""Key of config.json for a head on several layers, whose tensors `head.…` stand beside an encoder for `AutoModel`.
+
+Its values are those of `architectures` without the family's name (`ForQuestionAnswering`), and `Embedding`.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,9 @@ def for_layers(names: Iterable[Rename], layers: int) -> list[Rename]:
     return plain
 
 
-def to_ours(names: Sequence[Rename], theirs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str], list[str]]:
+def to_ours(
+    names: Sequence[Rename], theirs: Mapping[str, "Tensor"]
+) -> tuple[dict[str, "Tensor"], list[str], list[str]]:
     """Read a foreign set of tensors by a written-out list.
 
     Raises:
@@ -51,6 +60,8 @@ def to_ours(names: Sequence[Rename], theirs: Mapping[str, Tensor]) -> tuple[dict
 
     Returns: our tensors; the foreign names that are missing though not optional; the foreign names that no line uses.
     """
+    import torch  # the names alone are read where torch is not
+
     ours: dict[str, Tensor] = {}
     missing: list[str] = []
     used: set[str] = set()
@@ -71,7 +82,7 @@ def to_ours(names: Sequence[Rename], theirs: Mapping[str, Tensor]) -> tuple[dict
     return ours, missing, [name for name in theirs if name not in used]
 
 
-def to_theirs(names: Sequence[Rename], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_theirs(names: Sequence[Rename], ours: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
     """Write our tensors under foreign names by a written-out list; tensors without a line are left out."""
     theirs: dict[str, Tensor] = {}
     for name in names:

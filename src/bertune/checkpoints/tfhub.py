@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bertune.checkpoints.archives import is_archive, member_names, opened
-from bertune.checkpoints.google import GoogleCheckpoint, check_shapes, heads_in, is_slot, read_vocabulary
+from bertune.checkpoints.google import GoogleCheckpoint, check_shapes, heads_in, is_slot
 from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, only_one_encoder, stored_objects
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
@@ -24,6 +24,7 @@ from bertune.tensorflow_formats.protobuf import WireError
 from bertune.tensorflow_formats.saved_model import Graph, Node, ObjectNode, damaged
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.tokenization.casing import Casing, casing_of
+from bertune.tokenization.vocabulary_files import read_vocabulary
 
 _GRAPH_FILE = "saved_model.pb"
 _TF1_NAME = re.compile(r"(?:^|/)((?:bert|cls)/.+)$")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bertune.cli.arguments import parse
 from bertune.errors import InputError
 from bertune.options import option
-from bertune.tasks.names import options_of
+from bertune.tasks.registry import options_of
 
 if TYPE_CHECKING:
     from bertune.checking.doctor import Text
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     general = {field.name for field in fields(CheckOptions)}
     options = CheckOptions(**{name: value for name, value in said.items() if name in general})
 
-    from bertune.tasks.task import new_task
+    from bertune.tasks.registry import new_task
 
     task = new_task(options.task, {name: value for name, value in said.items() if name not in general})
     length = options.max_seq_length or task.defaults.max_seq_length

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
 
     from bertune.checkpoints.source import SourceOptions
     from bertune.conversion import Finetuned, convert, convert_finetuned
-    from bertune.tasks.task import new_task
+    from bertune.tasks.registry import new_task
 
     source = SourceOptions(
         Path(options.config_file) if options.config_file else None,

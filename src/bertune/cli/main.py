@@ -13,6 +13,7 @@ VERBS = {
     "vocab": "train a WordPiece vocabulary on text",
     "check": "what is wrong with data, before training on it",
     "evaluate": "metrics of a model on labelled data",
+    "serve": "models behind HTTP, with a page to try them on",
     "compare": "metrics of several models on the same rows, with intervals and paired tests",
     "predict": "a model's answers for a file, one JSON object a line",
     "inspect": "what a checkpoint or model folder holds",

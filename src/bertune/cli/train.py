@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from bertune.cli.arguments import parse
 from bertune.options import option
-from bertune.tasks.names import options_of
+from bertune.tasks.registry import options_of
 from bertune.training.options import TrainOptions
 
 

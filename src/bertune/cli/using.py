@@ -10,7 +10,7 @@ from bertune.cli.arguments import parse
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.options import DEVICES, PRECISIONS, option
-from bertune.tasks.names import options_of_model
+from bertune.tasks.registry import options_of_model
 
 if TYPE_CHECKING:
     from bertune.model.use import Model

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bertune.cuda.recording import CANNOT_RECORD, Recorder, Work, recorder_for
 from bertune.cuda.resident import Size, size_of
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class RecordedForwards:
         """Shapes of batches whose forward passes are replayed."""
         return len(self._recorded)
 
-    def follow(self, modules: Iterable[nn.Module], device: torch.device) -> None:
+    def bind(self, modules: Iterable[nn.Module], device: torch.device) -> None:
         """Hold for a network as it is now: forget everything where its weights lie elsewhere or are of another type.
 
         Weights that change where they lie need nothing: recordings read them anew every time.
@@ -149,7 +149,7 @@ class RecordedForwards:
         """Logits of a batch that lies on the host, on the device; None: compute them directly.
 
         Args:
-            forward: the network that `follow` was told of, in evaluation mode.
+            forward: the network that `bind` was told of, in evaluation mode.
             batch: as `pack` makes it; what it has of targets is not looked at.
 
         Returns: as `forward` would give them for the batch itself; the caller's own. What heads give by sequence and by
@@ -182,7 +182,7 @@ class RecordedForwards:
                 result.copy_(logits)
             return result
 
-    def directly(self, forward: Forward, batch: Batch) -> Tensor:
+    def run_eager(self, forward: Forward, batch: Batch) -> Tensor:
         """Logits operation by operation; where memory runs out, once more without the memory that recordings hold."""
         try:
             return forward(batch)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bertune.cuda.recording import CANNOT_RECORD, Recorder, Work
 from bertune.cuda.resident import ResidentFeatures, Size
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.encoder.transfer import ToHost, to_device
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.features import IGNORED, Batch, Column, Features
+from bertune.data.features import IGNORED, Column, Features
+from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
 from bertune.encoder.transfer import to_device
 from bertune.ragged import Ragged

@@ -1,15 +1,11 @@
-"""Features: tokenized examples as columns; Batch: some of them on one token axis."""
+"""Features: tokenized examples as columns of numbers, without torch; `data.packing` makes tensors of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from bertune.encoder.layout import Layout
-from bertune.encoder.transfer import to_device
 from bertune.errors import InputError
 from bertune.ragged import IntArray, Ragged
 from bertune.tokenization.special_tokens import SpecialTokens
@@ -69,75 +65,6 @@ class Features:
     def tokens(self) -> int:
         """Tokens of all sequences together."""
         return len(self.input_ids.values)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Several sequences on one token axis.
-
-    input_ids, segment_ids, positions: Shape: (tokens,), int64.
-    layout: where the sequences lie.
-    targets: Shape: (sequences, …) or (tokens,) each.
-    rows: index of every sequence among the features. Shape: (sequences,).
-    """
-
-    input_ids: Tensor
-    segment_ids: Tensor
-    positions: Tensor
-    layout: Layout
-    targets: Mapping[str, Tensor]
-    rows: npt.NDArray[np.int64]
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device; the copy does not wait."""
-        if device.type == "cpu":
-            return self
-        return Batch(
-            to_device(self.input_ids, device),
-            to_device(self.segment_ids, device),
-            to_device(self.positions, device),
-            self.layout.to(device),
-            {name: to_device(target, device) for name, target in self.targets.items()},
-            self.rows,
-        )
-
-
-ROUND_TOKENS = 32
-"""The token axis is rounded up to a multiple of this: the matrix library prepares its kernels once a shape."""
-
-
-def pack(features: Features, units: npt.NDArray[np.integer]) -> Batch:
-    """The units (sequences, or whole examples) at these places, end to end, with a tail that belongs to no sequence.
-
-    Shape: tokens is the sum of lengths, rounded up to a multiple of ROUND_TOKENS.
-    """
-    rows = features.rows_of(units)
-    ids = features.input_ids.take(rows)
-    lengths = ids.lengths
-    real = len(ids.values)
-    total = -(-real // ROUND_TOKENS) * ROUND_TOKENS
-    positions = np.arange(real) - np.repeat(ids.offsets[:-1], lengths)
-    return Batch(
-        _on_token_axis(ids.values, total, 0),
-        _on_token_axis(features.segment_ids.take(rows).values, total, 0),
-        _on_token_axis(positions, total, 0),
-        Layout.packed(lengths.tolist(), total=total),
-        {name: _target(column, rows, total) for name, column in features.targets.items()},
-        rows,
-    )
-
-
-def _on_token_axis(values: npt.NDArray[np.integer], total: int, fill: int) -> Tensor:
-    tokens = torch.full((total,), fill, dtype=torch.int64)
-    tokens[: len(values)] = torch.from_numpy(values)
-    return tokens
-
-
-def _target(column: Column, rows: npt.NDArray[np.integer], total: int) -> Tensor:
-    if isinstance(column, Ragged):
-        return _on_token_axis(column.take(rows).values, total, IGNORED)
-    chosen = torch.from_numpy(column[rows])
-    return chosen.float() if chosen.is_floating_point() else chosen.long()
 
 
 def join_pair(

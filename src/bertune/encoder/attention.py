@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertune.encoder.config import EncoderConfig
+from bertune.encoder.first_token import Projection, first_query_attention, first_token_attention
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
 
@@ -28,12 +29,20 @@ class Attention(nn.Module):
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=config.biases)
         self.output = Linear(config.hidden_size, config.hidden_size, bias=config.biases)
 
-    def forward(self, x: Tensor, layout: Layout, rotation: Rotation | None = None) -> Tensor:
-        """Shape: (tokens, hidden) → (tokens, hidden)."""
+    def forward(
+        self, x: Tensor, layout: Layout, rotation: Rotation | None = None, *, first_only: bool = False
+    ) -> Tensor:
+        """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens."""
+        p = self.dropout if self.training else 0.0
+        if first_only and rotation is None:
+            projection = Projection(self.qkv.weight, self.qkv.bias)
+            first: Tensor = self.output(first_token_attention(x, projection, layout, self.heads, p, self.window))
+            return first
         qkv = self.qkv(x)
         if rotation is not None:
             qkv = rotated(qkv, self.heads, rotation)
-        context: Tensor = attend(qkv, layout, self.heads, self.dropout if self.training else 0.0, self.window)
+        attention = first_query_attention if first_only else attend
+        context: Tensor = attention(qkv, layout, self.heads, p, self.window)
         result: Tensor = self.output(context)
         return result
 

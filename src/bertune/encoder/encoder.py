@@ -6,6 +6,7 @@ it: Lan et al., 2019 (ALBERT), Clark et al., 2020 (ELECTRA), Warner et al., 2024
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +15,39 @@ from torch.utils.checkpoint import checkpoint
 from bertune.encoder import fused_layer
 from bertune.encoder.attention import Attention, Rotation, rotation_of
 from bertune.encoder.config import EncoderConfig
+from bertune.encoder.fused_layer import LayerNumbers, LayerWeights, Product
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Dropout, LayerNorm, Linear, activate
 
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What the encoder says of a batch.
+    """The encoder's output for a batch.
 
-    sequence_output: a vector for every token. Shape: (tokens, hidden).
+    tokens: `sequence_output`; None where only the pooled output was asked for.
     pooled_output: a vector for every sequence, from its first token. Shape: (sequences, hidden).
     layers: when asked for, the embeddings and every layer's output. Shape: (tokens, hidden) each.
     transform: the family's steps from a token's vector to what its heads take, where it has any.
     """
 
-    sequence_output: Tensor
+    tokens: Tensor | None
     pooled_output: Tensor
     layers: tuple[Tensor, ...] = ()
     transform: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def sequence_output(self) -> Tensor:
+        """A vector for every token. Shape: (tokens, hidden).
+
+        Raises:
+            RuntimeError: it was not computed, because the head declares that it reads `pooled_output` alone.
+        """
+        if self.tokens is None:
+            raise RuntimeError(
+                'this head reads sequence_output but declares reads = "pooled_output", so the last layer was computed '
+                "for first tokens only; remove that declaration"
+            )
+        return self.tokens
 
     @property
     def token_output(self) -> Tensor:
@@ -85,12 +101,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden)."""
-        raised = self.up(x)
+        up = self.up(x)  # (tokens, intermediate), with the gate (tokens, 2 x intermediate)
         if self.gated:
-            raised, gate = raised.chunk(2, dim=-1)
-            active = activate(raised, self.activation) * gate
+            up, gate = up.chunk(2, dim=-1)
+            active = activate(up, self.activation) * gate
         else:
-            active = activate(raised, self.activation)
+            active = activate(up, self.activation)
         result: Tensor = self.down(active)
         return result
 
@@ -111,18 +127,37 @@ class Layer(nn.Module):
         self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, x: Tensor, layout: Layout, rotation: Rotation | None = None) -> Tensor:
-        """Shape: (tokens, hidden) → (tokens, hidden)."""
-        if fused_layer.applies_to(self, x):
-            return fused_layer.run(self, x, layout)
+    def forward(
+        self, x: Tensor, layout: Layout, rotation: Rotation | None = None, *, first_only: bool = False
+    ) -> Tensor:
+        """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens."""
+        if not first_only and fused_layer.applies_to(x, self.feed_forward.activation, plain=self.is_plain):
+            return fused_layer.run(x, layout, self._weights(), self._numbers(), self._products)
+        residual = layout.first_tokens(x) if first_only else x
         if self.pre_norm:
             normal = self.attention_norm(x) if self.normalises_first else x
-            x = x + self.dropout(self.attention(normal, layout, rotation))
-            raised: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-            return raised
-        x = self.attention_norm(x + self.dropout(self.attention(x, layout, rotation)))
+            x = residual + self.dropout(self.attention(normal, layout, rotation, first_only=first_only))
+            added: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            return added
+        attended = self.attention(x, layout, rotation, first_only=first_only)
+        x = self.attention_norm(residual + self.dropout(attended))
         result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return result
+
+    def _weights(self) -> LayerWeights:
+        attention, feed_forward = self.attention, self.feed_forward
+        linear = (attention.qkv, attention.output, feed_forward.up, feed_forward.down)
+        qkv, output, up, down = ((one.weight, one.bias) for one in linear)
+        norm1, norm2 = self.attention_norm, self.feed_forward_norm
+        return LayerWeights(*qkv, *output, norm1.weight, norm1.bias, *up, *down, norm2.weight, norm2.bias)
+
+    def _numbers(self) -> LayerNumbers:
+        rates = (self.dropout.p, self.attention.dropout) if self.training else (0.0, 0.0)
+        return LayerNumbers(self.attention.heads, self.feed_forward.activation, self.attention_norm.eps, *rates)
+
+    def _products(self) -> tuple[Product, ...]:
+        attention, feed_forward = self.attention, self.feed_forward
+        return attention.qkv.product, attention.output.product, feed_forward.up.product, feed_forward.down.product
 
 
 class Encoder(nn.Module):
@@ -161,7 +196,14 @@ class Encoder(nn.Module):
                 module.pack()
 
     def forward(
-        self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor, layout: Layout, *, keep_layers: bool = False
+        self,
+        input_ids: Tensor,
+        segment_ids: Tensor,
+        positions: Tensor,
+        layout: Layout,
+        *,
+        keep_layers: bool = False,
+        only_pooled: bool = False,
     ) -> EncoderOutput:
         """Encode a batch.
 
@@ -171,24 +213,29 @@ class Encoder(nn.Module):
             positions: place within the sequence, from 0. Shape: (tokens,), integer.
             layout: where the sequences lie on the token axis.
             keep_layers: also return the embeddings and every layer's output.
+            only_pooled: compute `pooled_output` alone. Where it comes from first tokens, the last layer then computes
+                nothing else; results and gradients are the same.
         """
         x = self.embeddings(input_ids, segment_ids, positions).to(self.compute_dtype)
         kept = [x]
         turns = self._rotations(positions)
-        for index in range(self.config.num_hidden_layers):
+        last = self.config.num_hidden_layers - 1
+        first_only = only_pooled and self.config.pooling == "first" and not keep_layers
+        for index in range(last + 1):
             layer = self.layers[index % len(self.layers)]
             rotation = turns[self.config.is_local(index)]
+            run = partial(layer, first_only=True) if first_only and index == last else layer
             if self.activation_checkpointing and self.training:
-                x = checkpoint(layer, x, layout, *rotation, use_reentrant=False)
+                x = checkpoint(run, x, layout, *rotation, use_reentrant=False)
             else:
-                x = layer(x, layout, *rotation)
-            if index + 1 == self.config.num_hidden_layers and self.config.pre_norm:
+                x = run(x, layout, *rotation)
+            if index == last and self.config.pre_norm:
                 x = self.norm(x)
             if keep_layers:
                 kept.append(x)
-        pooled = self._transform(self._pool(x, layout))
+        pooled = self._transform(x if first_only else self._pool(x, layout))
         transform = self._transform if self.config.pooler_norm else None
-        return EncoderOutput(x, pooled, tuple(kept) if keep_layers else (), transform)
+        return EncoderOutput(None if only_pooled else x, pooled, tuple(kept) if keep_layers else (), transform)
 
     def _rotations(self, positions: Tensor) -> tuple[tuple[()] | tuple[Rotation], tuple[()] | tuple[Rotation]]:
         """What global and what local layers take besides: angles where positions are rotary, else nothing."""
@@ -203,7 +250,7 @@ class Encoder(nn.Module):
     def _pool(self, x: Tensor, layout: Layout) -> Tensor:
         """One vector a sequence. Shape: (tokens, hidden) → (sequences, hidden)."""
         if self.config.pooling == "first":
-            return x[layout.starts]
+            return layout.first_tokens(x)
         return (layout.to_padded(x.float()).sum(1) / layout.lengths[:, None]).to(x.dtype)
 
     def _transform(self, x: Tensor) -> Tensor:

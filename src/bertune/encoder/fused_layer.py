@@ -8,16 +8,13 @@ products themselves, and dropout masks are computed twice instead of stored.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
-
-if TYPE_CHECKING:
-    from bertune.encoder.encoder import Layer
 
 
 @dataclass(frozen=True)
@@ -33,53 +30,70 @@ class _Settings:
     second_mask: tuple[float, int]
 
 
-def applies_to(layer: "Layer", x: Tensor) -> bool:
-    """Whether this device, type and wiring have the fused form."""
-    return layer.is_plain and layer.feed_forward.activation in calls.ACTIVATION_CODES and calls.available(x)
+class LayerWeights(NamedTuple):
+    """A layer's weights and biases; matrices are (out, in), all others (width,)."""
+
+    qkv: Tensor
+    qkv_bias: Tensor
+    output: Tensor
+    output_bias: Tensor
+    attention_norm: Tensor
+    attention_norm_bias: Tensor
+    up: Tensor
+    up_bias: Tensor
+    down: Tensor
+    down_bias: Tensor
+    feed_forward_norm: Tensor
+    feed_forward_norm_bias: Tensor
 
 
-def run(layer: "Layer", x: Tensor, layout: Layout) -> Tensor:
-    """`Layer.forward` in fused form. Shape: (tokens, hidden) → (tokens, hidden)."""
-    hidden_p = layer.dropout.p if layer.training else 0.0
-    attention_p = layer.attention.dropout if layer.training else 0.0
+class LayerNumbers(NamedTuple):
+    """A layer's numbers. dropout, attention_dropout: probabilities, 0 outside training."""
+
+    heads: int
+    activation: str
+    eps: float
+    dropout: float
+    attention_dropout: float
+
+
+Product = Callable[[Tensor], Tensor]
+"""A linear layer's product, without its bias. Shape: (tokens, in) → (tokens, out)."""
+
+
+def applies_to(x: Tensor, activation: str, *, plain: bool) -> bool:
+    """Whether this device and type, an activation, and a layer's wiring (`plain`: BERT's) have the fused form."""
+    return plain and activation in calls.ACTIVATION_CODES and calls.available(x)
+
+
+def run(
+    x: Tensor, layout: Layout, weights: LayerWeights, numbers: LayerNumbers, products: Callable[[], tuple[Product, ...]]
+) -> Tensor:
+    """`Layer.forward` in fused form. Shape: (tokens, hidden) → (tokens, hidden).
+
+    products: the four products of queries, keys and values, attention's output, up and down, for use without gradients,
+        where matrices may be packed.
+    """
+    hidden_p, attention_p = numbers.dropout, numbers.attention_dropout
     settings = _Settings(
         layout,
-        layer.attention.heads,
-        layer.feed_forward.activation,
-        layer.attention_norm.eps,
+        numbers.heads,
+        numbers.activation,
+        numbers.eps,
         (attention_p, calls.new_seed() if attention_p else 0),
         (hidden_p, calls.new_seed() if hidden_p else 0),
         (hidden_p, calls.new_seed() if hidden_p else 0),
     )
-    parameters = (
-        layer.attention.qkv.weight,
-        layer.attention.qkv.bias,
-        layer.attention.output.weight,
-        layer.attention.output.bias,
-        layer.attention_norm.weight,
-        layer.attention_norm.bias,
-        layer.feed_forward.up.weight,
-        layer.feed_forward.up.bias,
-        layer.feed_forward.down.weight,
-        layer.feed_forward.down.bias,
-        layer.feed_forward_norm.weight,
-        layer.feed_forward_norm.bias,
-    )
     if not torch.is_grad_enabled():
-        attention, feed_forward = layer.attention, layer.feed_forward
-        products = (attention.qkv.product, attention.output.product, feed_forward.up.product, feed_forward.down.product)
-        return _forward(x, products, parameters, settings, keep=False)[0]
-    result: Tensor = _FusedLayer.apply(settings, x, *parameters)  # type: ignore[no-untyped-call]
+        return _forward(x, products(), weights, settings, keep=False)[0]
+    result: Tensor = _FusedLayer.apply(settings, x, *weights)  # type: ignore[no-untyped-call]
     return result
 
 
-_Product = Callable[[Tensor], Tensor]
-
-
 def _forward(
-    x: Tensor, products: tuple[_Product, ...], parameters: tuple[Tensor, ...], settings: _Settings, *, keep: bool
+    x: Tensor, products: tuple[Product, ...], parameters: tuple[Tensor, ...], settings: _Settings, *, keep: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The layer's output and, when asked, what the way back needs.
+    """The layer's output and, when asked, what backward needs.
 
     products: with the matrices of queries, keys and values; of attention's output; up; and down.
     """
@@ -91,13 +105,13 @@ def _forward(
     )
     attended = by_out(context)
     middle, kept1 = calls.add_norm(attended, b_out, x, (norm1, shift1, settings.eps), settings.first_mask, keep=keep)
-    raised = by_up(middle)
-    active = calls.bias_activation(raised, b_up, settings.activation)
-    lowered = by_down(active)
-    out, kept2 = calls.add_norm(lowered, b_down, middle, (norm2, shift2, settings.eps), settings.second_mask, keep=keep)
+    up = by_up(middle)
+    active = calls.bias_activation(up, b_up, settings.activation)
+    down = by_down(active)
+    out, kept2 = calls.add_norm(down, b_down, middle, (norm2, shift2, settings.eps), settings.second_mask, keep=keep)
     if kept1 is None or kept2 is None or denominators is None:
         return out, ()
-    return out, (qkv, context, denominators, *kept1, middle, raised, active, *kept2)
+    return out, (qkv, context, denominators, *kept1, middle, up, active, *kept2)
 
 
 def _times(weight: Tensor, x: Tensor) -> Tensor:
@@ -118,16 +132,16 @@ class _FusedLayer(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
         settings: _Settings = ctx.settings
         x, w_qkv, b_qkv, w_out, _, norm1, _, w_up, b_up, w_down, _, norm2, _, *kept = ctx.saved_tensors
-        qkv, context, denominators, z1, mean1, rstd1, middle, raised, active, z2, mean2, rstd2 = kept
+        qkv, context, denominators, z1, mean1, rstd1, middle, up, active, z2, mean2, rstd2 = kept
 
-        d_middle, d_lowered, sums2 = calls.add_norm_backward(
+        d_middle, d_down, sums2 = calls.add_norm_backward(
             gradient.contiguous(), calls.Norm(z2, mean2, rstd2), norm2, settings.second_mask
         )
-        d_w_down = torch.mm(d_lowered.t(), active)
-        d_raised = torch.mm(d_lowered, w_down)
-        d_b_up = calls.bias_activation_backward_(raised, b_up, settings.activation, d_raised)
-        d_w_up = torch.mm(d_raised.t(), middle)
-        d_middle.addmm_(d_raised, w_up)
+        d_w_down = torch.mm(d_down.t(), active)
+        d_up = torch.mm(d_down, w_down)
+        d_b_up = calls.bias_activation_backward_(up, b_up, settings.activation, d_up)
+        d_w_up = torch.mm(d_up.t(), middle)
+        d_middle.addmm_(d_up, w_up)
 
         d_x, d_attended, sums1 = calls.add_norm_backward(
             d_middle, calls.Norm(z1, mean1, rstd1), norm1, settings.first_mask

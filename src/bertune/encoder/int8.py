@@ -1,9 +1,10 @@
-"""Prediction with 8-bit products on CPUs that have VNNI: weights scaled by output channel, activations by token.
+"""Prediction with 8-bit products on a CPU: weights scaled by output channel, activations by token.
 
 Embeddings, norms, attention, pooler and heads stay as they are. Only for prediction; callers check its accuracy on
 their own data (`Model.check_int8`).
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -11,19 +12,67 @@ from torch import Tensor, nn
 
 from bertune import processor
 from bertune.encoder.encoder import Encoder, Layer
+from bertune.encoder.first_token import Projection, first_token_attention
 from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
 from bertune.errors import InputError
+from bertune.fastest import fastest
 
 ZERO = 128
 """The 8-bit value that stands for 0 in activations."""
 
 
+def has_dot_products() -> bool:
+    """Whether this processor has instructions for 8-bit dot products (VNNI), which add without saturating."""
+    return bool(processor.features() & {"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
 def supported() -> bool:
-    """Whether this machine multiplies 8-bit numbers natively, and PyTorch and the kernels can make it do so."""
-    has_vnni = bool(processor.features() & {"avx512_vnni", "avx_vnni", "amx_int8"})
-    return has_vnni and hasattr(torch.ops.onednn, "qlinear_pointwise") and calls.available(torch.empty(0))
+    """Whether PyTorch and the kernels can multiply 8-bit numbers here."""
+    return hasattr(torch.ops.onednn, "qlinear_pointwise") and calls.available(torch.empty(0))
+
+
+def is_faster(linear: Linear) -> bool:
+    """Whether 8-bit products are faster than those in full: with VNNI always, else as measured once on this machine.
+
+    linear: a module whose type of weight the measurement is made with.
+    """
+    if has_dot_products():
+        return True
+    generator = torch.Generator().manual_seed(0)
+    dtype, shape = linear.weight.dtype, (256, 768)
+    x = torch.empty(shape).normal_(generator=generator).to(dtype)
+    full = Linear(768, 768, bias=False)
+    full.weight.data = torch.empty(768, 768).normal_(generator=generator).to(dtype)
+    full.requires_grad_(requires_grad=False)
+    full.pack()
+    eight = _quantized(full)
+
+    def in_full() -> None:
+        with torch.no_grad():
+            full.product(x)
+
+    def in_8_bits() -> None:
+        rows, _ = calls.quantize_rows(x)
+        eight(rows, dtype)
+
+    return fastest(f"8-bit products against {dtype}", {"full": in_full, "8 bits": in_8_bits}) == "8 bits"
+
+
+@functools.cache
+def largest_weight() -> int:
+    """The largest absolute value of an 8-bit weight: 127, or 63 where larger ones could saturate.
+
+    Without VNNI, products go through `vpmaddubsw`, which adds two of them in 16 bits: up to 2 · 255 · 127, too much;
+    2 · 255 · 63 fits. Libraries may be held to fewer instructions than the processor has, so the largest possible sum
+    is computed too.
+    """
+    if not has_dot_products():
+        return 63
+    largest = _packed(torch.full((64, 64), 127, dtype=torch.int8), torch.ones(64))
+    sums = largest(torch.full((64, 64), 255, dtype=torch.uint8), torch.float32)
+    return 127 if bool((sums == 64 * (255 - ZERO) * 127).all()) else 63
 
 
 class _Product(NamedTuple):
@@ -45,18 +94,23 @@ class _Product(NamedTuple):
 
 
 def _quantized(linear: Linear) -> _Product:
-    weight = linear.weight.detach().float()
-    scale = weight.abs().amax(1).clamp(min=1e-12) / 127
-    rounded = (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-    packed = torch.ops.onednn.qlinear_prepack(rounded, None)
-    return _Product(packed, scale, torch.zeros(len(scale), dtype=torch.int64))
+    weight, most = linear.weight.detach().float(), largest_weight()
+    scale = weight.abs().amax(1).clamp(min=1e-12) / most
+    return _packed((weight / scale[:, None]).round().clamp(-most, most).to(torch.int8), scale)
+
+
+def _packed(weight: Tensor, scale: Tensor) -> _Product:
+    """An 8-bit weight in oneDNN's order. Shape: (outputs, inputs), (outputs,)."""
+    return _Product(torch.ops.onednn.qlinear_prepack(weight, None), scale, torch.zeros(len(scale), dtype=torch.int64))
 
 
 class Int8Layer(nn.Module):
     """A layer of the encoder with its four products in 8 bits; see `fused_layer._forward` for the same in full."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, *, is_last: bool = False) -> None:
+        """is_last: also keep the projection of queries, keys and values in full, for `first_only`."""
         super().__init__()
+        self.projection = Projection(layer.attention.qkv.weight, layer.attention.qkv.bias) if is_last else None
         self.heads = layer.attention.heads
         self.activation = layer.feed_forward.activation
         self.qkv, self.qkv_bias = _quantized(layer.attention.qkv), layer.attention.qkv.bias
@@ -67,11 +121,15 @@ class Int8Layer(nn.Module):
         self.norm1 = (norm1.weight, norm1.bias, norm1.eps)
         self.norm2 = (norm2.weight, norm2.bias, norm2.eps)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        """Shape: (tokens, hidden) → (tokens, hidden)."""
-        rows, scale = calls.quantize_rows(x)
-        qkv = self.qkv(rows, x.dtype)
-        context, _ = calls.attention(qkv, self.qkv_bias, layout, self.heads, row_scale=scale)
+    def forward(self, x: Tensor, layout: Layout, *, first_only: bool = False) -> Tensor:
+        """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens."""
+        if first_only and self.projection is not None:
+            context = first_token_attention(x, self.projection, layout, self.heads, 0.0)
+            x = layout.first_tokens(x)
+        else:
+            rows, scale = calls.quantize_rows(x)
+            qkv = self.qkv(rows, x.dtype)
+            context, _ = calls.attention(qkv, self.qkv_bias, layout, self.heads, row_scale=scale)
         rows, scale = calls.quantize_rows(context)
         middle, _ = calls.add_norm(self.output(rows, x.dtype), self.output_bias, x, self.norm1, row_scale=scale)
         rows, scale = calls.quantize_rows(middle)
@@ -85,14 +143,16 @@ def quantize(encoder: Encoder, device: torch.device) -> None:
     """Turn the encoder's layers into `Int8Layer`s, in place; it can only predict then.
 
     Raises:
-        InputError: the machine has no native 8-bit products, or the encoder's wiring has no 8-bit form.
+        InputError: not on a CPU, no compiled kernels, or the encoder's wiring has no 8-bit form.
     """
     if device.type != "cpu" or not supported():
         raise InputError(
-            "--precision int8: only on a CPU with fast 8-bit products (VNNI) and PyTorch's oneDNN; take auto"
+            "--precision int8: only on a CPU, with PyTorch's oneDNN and bertune's compiled kernels; take auto"
         )
     layers, known = list(encoder.layers), calls.ACTIVATION_CODES
     if not all(isinstance(one, Layer) and one.is_plain and one.feed_forward.activation in known for one in layers):
         wiring = f"{encoder.config.family} with hidden_act {encoder.config.hidden_act}"
         raise InputError(f"--precision int8: has no form for {wiring}; take auto")
-    encoder.layers = nn.ModuleList(Int8Layer(layer) for layer in layers if isinstance(layer, Layer))
+    encoder.layers = nn.ModuleList(
+        Int8Layer(layer, is_last=layer is layers[-1]) for layer in layers if isinstance(layer, Layer)
+    )

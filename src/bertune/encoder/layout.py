@@ -96,6 +96,22 @@ class Layout:
         places = torch.arange(self.longest, device=self.lengths.device)
         return self.starts[:, None] + places.expand(len(self), -1).masked_fill(~self.mask(), 0)
 
+    def first_tokens(self, tokens: Tensor) -> Tensor:
+        """The first row of every sequence. Shape: (total, …) → (sequences, …)."""
+        return tokens[self.starts]
+
+    def places(self) -> tuple[Tensor, Tensor]:
+        """The inverse of `rows`: every row's place in the padded form, and whether the row belongs to a sequence.
+
+        Rows that belong to none have a place without meaning. For packed layouts.
+        Shape: (total,), int64, and (total,), bool.
+        """
+        row = torch.arange(self.total, device=self.lengths.device)
+        sequence = torch.searchsorted(self.starts, row, right=True) - 1
+        offset = row - self.starts[sequence]
+        is_real = offset < self.lengths[sequence]
+        return sequence * self.longest + offset.masked_fill(~is_real, 0), is_real
+
     def to_padded(self, tokens: Tensor, fill: float = 0.0) -> Tensor:
         """From the token axis to (sequences, longest, …), `fill` behind every sequence's end.
 

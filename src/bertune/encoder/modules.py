@@ -72,9 +72,14 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: any → the same."""
-        if not self.training or self.p == 0:
-            return x
-        return calls.differentiable_dropout(x, self.p) if calls.available(x) else F.dropout(x, self.p)
+        return dropout(x, self.p) if self.training else x
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Elements of x dropped with probability p, the rest scaled by 1 / (1 - p). Shape: any → the same."""
+    if p == 0:
+        return x
+    return calls.differentiable_dropout(x, p) if calls.available(x) else F.dropout(x, p)
 
 
 def activate(x: Tensor, activation: str) -> Tensor:

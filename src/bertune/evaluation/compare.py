@@ -4,22 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-
-from bertune.data.features import Features
 from bertune.data.rows import file_sha256
-from bertune.data.subsets import of_examples
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
-from bertune.evaluation.outcomes import Floats, Judge, Metric, Outcomes, judge_of, retrieved
+from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
-from bertune.hardware import fast_float32
-from bertune.inference.network import infer
+from bertune.inference.evaluation import infer
 from bertune.model.use import Model, load, read_labelled
-from bertune.tasks.answers import truth_of
-from bertune.tasks.embedding import Embedding
-from bertune.tasks.task import Logits, Prediction, Task
+from bertune.tasks.protocol import Prediction, Task
+from bertune.tasks.row_metrics import RowMetrics
 
 
 @dataclass(frozen=True)
@@ -135,46 +130,9 @@ def _answers(folder: Path, model: Model, path: Path, judge: Task[Any], how: How)
         model.check_int8(features)
         logits = infer(model.network, features, batch_size=how.batch_size).logits
     predictions = task.decode(logits, features, examples)
-    outcomes = _outcomes(judge, task, logits, features, examples, predictions)
+    rows = judge.row_metrics(examples, predictions)
+    outcomes = FromTask(task, logits, features, examples) if rows is None else rows
     return _Run(folder, judge, path, examples, predictions, outcomes)
-
-
-def _outcomes(
-    judge: Task[Any],
-    task: Task[Any],
-    logits: Logits,
-    features: Features,
-    examples: Sequence[Any],
-    predictions: list[Prediction],
-) -> Outcomes:
-    judged = judge_of(judge)
-    if judged is not None:
-        return judged(judge, examples, predictions)
-    if isinstance(cast(Any, task), Embedding):
-        return retrieved(examples, predictions)
-    return _by_the_task(task, logits, features, examples)
-
-
-def _by_the_task(task: Task[Any], logits: Logits, features: Features, examples: Sequence[Any]) -> Outcomes:
-    """Outcomes of a task that nothing here knows: its own metrics, computed anew for every resample.
-
-    Columns of its features must not count places among all examples: a resample holds others, some of them twice.
-    """
-
-    def of(metric: str) -> Metric:
-        def measure(weights: Floats) -> Floats:
-            values = []
-            for counts in weights:
-                chosen = np.repeat(np.arange(len(examples)), counts.astype(np.int64))
-                part, rows = of_examples(features, chosen)
-                values.append(
-                    task.metrics([logits[i] for i in rows], part, [examples[i] for i in chosen.tolist()])[metric]
-                )
-            return np.array(values, np.float64)
-
-        return measure
-
-    return Outcomes(len(examples), {name: of(name) for name in task.metrics(logits, features, examples)})
 
 
 def _check_rows(runs: Sequence[_Run]) -> None:
@@ -187,30 +145,27 @@ def _check_rows(runs: Sequence[_Run]) -> None:
                 f"{len(first.examples)} from {first.data}; compare on the same rows"
             )
         for one, other in zip(first.examples, run.examples, strict=True):
-            if truth_of(one) != truth_of(other):
+            here, there = first.judge.true_answer(one), run.judge.true_answer(other)
+            if here != there:
                 place = getattr(other, "where", None) or f"{run.data}, line {getattr(other, 'place', '?')}"
                 raise InputError(
-                    f"{place}: {first.folder} reads {truth_of(one)!r} there, {run.folder} {truth_of(other)!r}; were "
+                    f"{place}: {first.folder} reads {here!r} there, {run.folder} {there!r}; were "
                     "they trained with other columns?"
                 )
 
 
 def _compared(runs: Sequence[_Run], how: How) -> dict[str, Any]:
-    metrics = runs[0].outcomes.metrics
-    shared = [name for name in metrics if all(name in run.outcomes.metrics for run in runs)]
+    metrics = [run.outcomes.metrics() for run in runs]
+    shared = [name for name in metrics[0] if all(name in found for found in metrics)]
     own = runs[0].judge.metric
     metric = how.metric or (own if own in shared else next((name for name in ("rmse", *shared) if name in shared), own))
     if metric not in shared:
         raise InputError(f"--metric {metric}: compare knows {', '.join(shared)} for this task")
     values = bootstrap([run.outcomes for run in runs], metric, how.resamples, how.seed)
     described: list[dict[str, Any]] = []
-    for run, drawn in zip(runs, values, strict=True):
+    for run, drawn, found in zip(runs, values, metrics, strict=True):
         low, high = interval(drawn)
-        own_values = run.outcomes.values()
-        described.append(
-            {"run": str(run.folder), "value": own_values[metric], "low": low, "high": high, "metrics": own_values}
-        )
-    judge = judge_of(runs[0].judge)
+        described.append({"run": str(run.folder), "value": found[metric], "low": low, "high": high, "metrics": found})
     pairs = []
     for i, j in combinations(range(len(runs)), 2):
         low, high = interval(values[j] - values[i])
@@ -222,25 +177,25 @@ def _compared(runs: Sequence[_Run], how: How) -> dict[str, Any]:
             "high": high,
             "p_bootstrap": bootstrap_p(values[j] - values[i]),
         }
-        pairs.append(pair | _tests(runs[i], runs[j], judge, metric, how))
+        pairs.append(pair | _tests(runs[i], runs[j], metric, how))
     return {
         "metric": metric,
         "data": str(runs[0].data),
-        "rows": runs[0].outcomes.rows,
+        "rows": len(runs[0].outcomes),
         "resamples": how.resamples,
         "runs": described,
         "pairs": pairs,
     }
 
 
-def _tests(one: _Run, other: _Run, judge: Judge | None, metric: str, how: How) -> dict[str, Any]:
+def _tests(one: _Run, other: _Run, metric: str, how: How) -> dict[str, Any]:
     """The tests that need answers one by one."""
     found: dict[str, Any] = {}
-    if judge is not None:
-        joint = judge(one.judge, one.examples * 2, [*one.predictions, *other.predictions])
-        if metric in joint.metrics:
+    if isinstance(one.outcomes, RowMetrics) and one.outcomes.independent:
+        joint = one.judge.row_metrics(one.examples * 2, [*one.predictions, *other.predictions])
+        if joint is not None and metric in joint.metrics():
             found["p_permutation"] = permutation_p(joint, metric, how.resamples, how.seed)
-    if one.outcomes.right is not None and other.outcomes.right is not None:
-        only_one, only_other, p = mcnemar(one.outcomes.right, other.outcomes.right)
+    if one.outcomes.correct is not None and other.outcomes.correct is not None:
+        only_one, only_other, p = mcnemar(one.outcomes.correct, other.outcomes.correct)
         found |= {"only_first_right": only_one, "only_second_right": only_other, "p_mcnemar": p}
     return found

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from bertune.evaluation.outcomes import Floats, Outcomes
+from bertune.evaluation.outcomes import Outcomes
+from bertune.tasks.row_metrics import Floats
 
 _AT_ONCE = 1 << 22
 """Numbers of the largest array of weights."""
@@ -22,13 +23,13 @@ def bootstrap(several: Sequence[Outcomes], metric: str, resamples: int, seed: in
 
     Shape: (models, resamples).
     """
-    rows = several[0].rows
+    rows = len(several[0])
     chance = np.random.default_rng(seed)
     parts = []
     for count in _chunks(resamples, rows):
         drawn = [np.bincount(chance.integers(0, rows, rows), minlength=rows) for _ in range(count)]
         weights = np.stack(drawn).astype(np.float64)
-        parts.append(np.stack([one.metrics[metric](weights) for one in several]))
+        parts.append(np.stack([one.metric(metric, weights) for one in several]))
     return np.concatenate(parts, 1)
 
 
@@ -49,12 +50,12 @@ def permutation_p(joint: Outcomes, metric: str, resamples: int, seed: int) -> fl
 
     joint: the first model's rows, then the second's. Two-sided.
     """
-    rows = joint.rows // 2
+    rows = len(joint) // 2
     chance = np.random.default_rng((seed, 1))
-    measure = joint.metrics[metric]
 
     def differences(swapped: Floats) -> Floats:
-        return measure(np.concatenate([swapped, 1 - swapped], 1)) - measure(np.concatenate([1 - swapped, swapped], 1))
+        first, second = (np.concatenate(pair, 1) for pair in ((swapped, 1 - swapped), (1 - swapped, swapped)))
+        return joint.metric(metric, first) - joint.metric(metric, second)
 
     observed = abs(float(differences(np.zeros((1, rows)))[0]))
     larger = 0

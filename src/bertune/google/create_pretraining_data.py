@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertune.checkpoints.google import read_vocabulary
 from bertune.data.documents import find_files
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
@@ -20,6 +19,7 @@ from bertune.google.running import run_program
 from bertune.options import option
 from bertune.tensorflow_formats.tfrecord import write_records
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.vocabulary_files import read_vocabulary
 
 logger = logging.getLogger("bertune.google.create_pretraining_data")  # also when run by `python -m`
 

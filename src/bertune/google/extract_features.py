@@ -5,22 +5,25 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
-from bertune.data.features import Features, join_pair, pack
-from bertune.encoder.encoder import Encoder
+from bertune.data.features import Features, join_pair
+from bertune.data.packing import Batch, pack
+from bertune.encoder.encoder import Encoder, EncoderOutput
+from bertune.encoder.float32_route import fast_float32
+from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import unwritable
 from bertune.google.flags import parse_flags
 from bertune.google.running import RunFlags, run_program, set_up
 from bertune.google.starting import ModelFlags, check_positions, open_start, spared_by_source, take_over
-from bertune.hardware import fast_float32
+from bertune.inference.evaluation import run_batches
 from bertune.inference.network import Network
 from bertune.options import option
 from bertune.tensorflow_formats.tensor_bundle import beside
@@ -121,21 +124,44 @@ def read_lines(path: Path) -> Iterator[tuple[str, str | None]]:
         raise InputError(f"--input_file {path}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
 
 
+class _Layers(nn.Module):
+    """A head that gives the outputs of some layers as they are."""
+
+    needs_layers = True
+
+    def __init__(self, places: Sequence[int]) -> None:
+        super().__init__()
+        self._places = places
+
+    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
+        """Shape: (tokens, layers, hidden)."""
+        return torch.stack([output.layers[place] for place in self._places], dim=1)
+
+
 def _lines(flags: FeatureFlags, encoder: Encoder, words: Tokenizer, layers: Sequence[Layer]) -> Iterator[str]:
     """The output's lines in order, computed a batch at a time."""
+    network = Network(encoder, _Layers([place for _, place in layers]))
     rest = enumerate(read_lines(Path(flags.input_file)))
-    while batch := list(islice(rest, flags.batch_size)):
-        first = words.encode([text for _, (text, _) in batch])
-        second = words.encode([pair or "" for _, (_, pair) in batch])
-        ids, segments, cut = join_pair(first, second, words.special, flags.max_seq_length)
-        numbers = np.arange(len(batch), dtype=np.int32)
-        values = _run(encoder, Features(ids, segments, numbers, cut=cut), [place for _, place in layers])
-        for place, (number, _) in enumerate(batch):
-            tokens = words.tokens(ids[place])
+    chunks = iter(lambda: list(islice(rest, flags.batch_size)), [])
+    for output in run_batches(network, (_batch(chunk, words, flags.max_seq_length) for chunk in chunks)):
+        ids, layout = output.batch.input_ids.numpy(), output.batch.layout
+        for number, start, length in zip(
+            output.batch.rows.tolist(), layout.starts.tolist(), layout.lengths.tolist(), strict=True
+        ):
+            tokens = words.tokens(ids[start : start + length])
             if number < _SHOWN:
                 logger.info("*** Example *** unique_id: %d  tokens: %s", number, " ".join(tokens))
-            rows = values[:, ids.offsets[place] : ids.offsets[place + 1]].tolist()
+            rows = output.logits[start : start + length].swapaxes(0, 1).tolist()
             yield json.dumps({"linex_index": number, "features": _features(tokens, rows, layers)}) + "\n"
+
+
+def _batch(examples: Sequence[tuple[int, tuple[str, str | None]]], words: Tokenizer, limit: int) -> Batch:
+    """Numbered examples, packed; the batch's rows are their numbers."""
+    first = words.encode([text for _, (text, _) in examples])
+    second = words.encode([pair or "" for _, (_, pair) in examples])
+    ids, segments, cut = join_pair(first, second, words.special, limit)
+    batch = pack(Features(ids, segments, np.arange(len(examples), dtype=np.int32), cut=cut), np.arange(len(examples)))
+    return replace(batch, rows=np.array([number for number, _ in examples], np.int64))
 
 
 def _features(tokens: Sequence[str], rows: list[list[list[float]]], layers: Sequence[Layer]) -> list[dict[str, object]]:
@@ -150,17 +176,6 @@ def _features(tokens: Sequence[str], rows: list[list[list[float]]], layers: Sequ
         }
         for at, token in enumerate(tokens)
     ]
-
-
-def _run(
-    encoder: Encoder, features: Features, places: Sequence[int]
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
-    """Outputs of some layers. Shape: (layers, tokens, hidden)."""
-    batch = pack(features, np.arange(len(features))).to(encoder.pooler.weight.device)
-    with torch.inference_mode():
-        output = encoder(batch.input_ids, batch.segment_ids, batch.positions, batch.layout, keep_layers=True)
-    kept: npt.NDArray[np.float32] = torch.stack([output.layers[place] for place in places]).float().cpu().numpy()
-    return kept
 
 
 def main(argv: Sequence[str] | None = None) -> int:

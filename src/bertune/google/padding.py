@@ -3,11 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from bertune.data.features import Batch, Features
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
-from bertune.inference.network import MAX_TOKENS, Network
+from bertune.inference.evaluation import MAX_TOKENS, run_batches
+from bertune.inference.network import Network
 from bertune.progress import progress_bar
 from bertune.ragged import Ragged
 
@@ -48,14 +49,11 @@ def padded(column: Ragged, width: int) -> npt.NDArray[np.int64]:
 
 def infer_padded(network: Network, features: Features, width: int) -> npt.NDArray[np.float32]:
     """Logits of every position, padding included, in the features' order. Shape: (sequences, width, outputs)."""
-    network.eval()
     size = max(1, MAX_TOKENS // width)
-    found: list[Tensor] = []
-    with torch.inference_mode(), progress_bar("predicting", len(features)) as bar:
-        for start in range(0, len(features), size):
-            rows = np.arange(start, min(start + size, len(features)))
-            logits = network(pad(features, rows, width).to(network.device))
-            found.append(logits.view(len(rows), width, -1).float().cpu())
-            bar.advance(len(rows))
-    result: npt.NDArray[np.float32] = torch.cat(found).numpy()
-    return result
+    rows = (np.arange(start, min(start + size, len(features))) for start in range(0, len(features), size))
+    found = []
+    with progress_bar("predicting", len(features)) as bar:
+        for output in run_batches(network, (pad(features, some, width) for some in rows)):
+            found.append(output.logits.reshape(len(output.batch.rows), width, -1))
+            bar.advance(len(output.batch.rows))
+    return np.concatenate(found)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.checkpoints import write_text
 from bertune.google.flags import parse_flags
@@ -41,11 +43,12 @@ from bertune.google.starting import (
     spared_by_source,
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
-from bertune.hardware import fast_float32
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.options import option
 from bertune.progress import Curves, progress_bar
-from bertune.tasks.task import Purpose, new_task
+from bertune.tasks.protocol import Purpose
+from bertune.tasks.registry import new_task
 from bertune.tasks.text_classification import TextClassification, TextExample, softmax
 from bertune.tensorflow_formats.tfrecord import write_records
 from bertune.tokenization.tokenizer import Tokenizer
@@ -144,9 +147,8 @@ def read_job(
         data, paths = _read_parts(processor, flags, problems)
     problems.raise_if_any()
     _say_traps(name, flags)
-    task = dataclasses.replace(new_task(processor.name), labels=processor.labels)  # type: ignore[type-var]
-    if not isinstance(task, TextClassification):
-        raise TypeError(task)
+    made = cast(TextClassification, new_task(processor.name))
+    task = dataclasses.replace(made, labels=processor.labels)
     return Job(task, flags, training, epochs, data, paths, said)
 
 

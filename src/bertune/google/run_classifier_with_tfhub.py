@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bertune.checkpoints.source import open_checkpoint
+from bertune.checkpoints.source import SourceError, open_checkpoint
 from bertune.errors import InputError, Problems
 from bertune.google.flags import flags_of, parse_flags
 from bertune.google.run_classifier import TaskFlags, classify, read_job
@@ -68,7 +68,8 @@ def open_module(handle: str) -> Start:
             is_google = found.dialect != "Hugging Face"
             return Start(handle, found.config, found.tokenizer, found.tensors, found.names, found.settings, is_google)
     except InputError as error:
-        raise InputError(f"--bert_hub_module_handle: {str(error).removeprefix('--encoder ')}") from error
+        text = error.text if isinstance(error, SourceError) else str(error)
+        raise InputError(f"--bert_hub_module_handle: {text}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune.checkpoints.google import read_vocabulary
 from bertune.data.documents import find_files
-from bertune.data.features import IGNORED, Batch
+from bertune.data.features import IGNORED
+from bertune.data.packing import Batch
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.flags import Flags, parse_flags
 from bertune.google.running import (
@@ -30,18 +31,19 @@ from bertune.google.running import (
 from bertune.google.starting import ModelFlags, Start, check_positions, google_names, open_start, spared_by_source
 from bertune.google.tables import tables_of_run
 from bertune.google.training import Trainee, Training, is_finished, newest_or_start, train
-from bertune.hardware import fast_float32
+from bertune.inference.evaluation import run_batches
 from bertune.inference.network import Network
 from bertune.options import option
 from bertune.pretraining.data import FixedSequences
 from bertune.pretraining.instances import open_instances
 from bertune.pretraining.pretrain import batch_of
 from bertune.progress import progress_bar
-from bertune.tasks.masking.head import CORRECT, LOG_PROBABILITY, NEXT
+from bertune.tasks.masking.scores import CORRECT, LOG_PROBABILITY, NEXT
 from bertune.tasks.pretraining import Pretraining
 from bertune.tensorflow_formats.tfrecord import count_records, read_records
 from bertune.tokenization.casing import casing_of
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.vocabulary_files import read_vocabulary
 
 logger = logging.getLogger("bertune.google.run_pretraining")  # also when run by `python -m`
 
@@ -222,23 +224,21 @@ def evaluation(
 
     `loss` is the mean of the batches' losses, everything else a mean over masks or sequences.
     """
-    network.eval()
     steps, batch_size = size
-    masks: list[torch.Tensor] = []
-    pairs: list[torch.Tensor] = []
+    masks: list[Tensor] = []
+    pairs: list[Tensor] = []
     losses = []
-    with torch.inference_mode(), fast_float32(setting.device), progress_bar("evaluating", steps) as bar:
-        for step in range(steps):
-            rows = np.arange(step * batch_size, (step + 1) * batch_size) % len(instances)
-            batch = batch_of(instances, rows, 0).to(setting.device)
-            logits = network(batch).float()
-            masked = logits[batch.targets["labels"] != IGNORED]
-            scores, truth = logits[batch.layout.starts, NEXT], batch.targets["next_sentence"]
+    rows = (np.arange(step * batch_size, (step + 1) * batch_size) % len(instances) for step in range(steps))
+    with fast_float32(setting.device), progress_bar("evaluating", steps) as bar:
+        for output in run_batches(network, (batch_of(instances, some, 0) for some in rows)):
+            logits, targets = torch.from_numpy(output.logits), output.batch.targets
+            masked = logits[targets["labels"] != IGNORED]
+            scores, truth = logits[output.batch.layout.starts, NEXT], targets["next_sentence"]
             pair_losses = torch.nn.functional.cross_entropy(scores, truth, reduction="none")
             mean = -masked[:, LOG_PROBABILITY].sum() / (len(masked) + 1e-5)
             losses.append(float(mean + pair_losses.mean()))
-            masks.append(masked.cpu())
-            pairs.append(torch.stack([pair_losses, (scores.argmax(1) == truth).float()], 1).cpu())
+            masks.append(masked)
+            pairs.append(torch.stack([pair_losses, (scores.argmax(1) == truth).float()], 1))
             bar.advance()
     words, following = torch.cat(masks).numpy(), torch.cat(pairs).numpy()
     return {  # a mean over masks or sequences, but for the first

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
 from bertune.google.padding import infer_padded, pad, record_columns
@@ -44,11 +46,12 @@ from bertune.google.starting import (
     spared_by_source,
 )
 from bertune.google.training import Trainee, newest_or_start, steps_of, train
-from bertune.hardware import fast_float32
-from bertune.inference.network import Network, infer
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
 from bertune.options import option
 from bertune.tasks.options import QuestionOptions
-from bertune.tasks.question_answering import QuestionAnswering, span_loss
+from bertune.tasks.question_answering import QuestionAnswering
+from bertune.tasks.squad.head import span_loss
 from bertune.tasks.squad.metrics import evaluate
 from bertune.tasks.squad.reading import QuestionExample, read_questions
 from bertune.tasks.squad.windows import check_lengths

@@ -20,10 +20,10 @@ from bertune.google.checkpoints import write_text
 from bertune.google.starting import Start, head_names, take_over
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import Network
+from bertune.model.folder import save_model
 from bertune.model.provenance import Making
-from bertune.model.use import save_model
 from bertune.options import DEVICES, PRECISIONS, option
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.loop.memory import is_out_of_memory
 from bertune.training.loop.signals import watched

@@ -14,12 +14,12 @@ from torch import Tensor
 from bertune.checkpoints import google
 from bertune.checkpoints.google_config import read_bert_config
 from bertune.checkpoints.names import Rename, for_layers, to_ours
-from bertune.checkpoints.source import open_checkpoint
+from bertune.checkpoints.source import SourceError, open_checkpoint
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.inference.network import Network
 from bertune.options import option
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.tokenization.casing import casing_from_names
 from bertune.tokenization.tokenizer import Tokenizer
@@ -120,7 +120,8 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
         except InputError as error:
             if "--bert_config_file" in str(error):
                 raise
-            raise InputError(f"--init_checkpoint {str(error).removeprefix('--encoder ')}") from error
+            text = error.text if isinstance(error, SourceError) else str(error)
+            raise InputError(f"--init_checkpoint {text}") from error
     named = f"--vocab_file {files['vocab_file']}" if words is not None else start.source
     own = start.tokenizer.do_lower_case if start.tokenizer is not None and words is None else None
     if with_words and own is not None and own != flags.do_lower_case:

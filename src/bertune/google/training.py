@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bertune.checkpoints.names import Rename
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.errors import InputError, Interrupted
 from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
 from bertune.google.running import EpochFlags, Setting, TrainFlags

@@ -5,7 +5,7 @@ from typing import Any
 
 import bertune
 from bertune.model.provenance import Making
-from bertune.tasks.task import Task
+from bertune.tasks.protocol import Task
 
 PIPELINES = {
     "ForSequenceClassification": "text-classification",

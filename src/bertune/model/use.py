@@ -1,10 +1,7 @@
 """A fine-tuned model: encoder, head and task; saved, loaded, asked."""
 
 import copy
-import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -15,28 +12,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import bertune
 from bertune.checkpoints import huggingface
-from bertune.checkpoints.families import family_of
-from bertune.checkpoints.names import Rename, for_layers, to_ours, to_theirs
-from bertune.data.features import Batch, Features
+from bertune.checkpoints.names import to_ours
+from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.data.prefetch import in_chunks
 from bertune.data.rows import file_sha256
 from bertune.encoder import int8
-from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
+from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError, Problems
-from bertune.files.atomic_write import SAVED, finish_publishing, publish
+from bertune.files.atomic_write import SAVED
 from bertune.files.json_files import read_json
-from bertune.hardware import choose_device, choose_dtype, fast_float32, leaves_host_free, prepare_process
-from bertune.inference.network import Network, infer
-from bertune.model.card import model_card
-from bertune.model.provenance import Making, versions
+from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
+from bertune.inference.evaluation import infer
+from bertune.inference.network import Network
+from bertune.model.folder import MODEL_FILE, network_names
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.task import Logits, Prediction, Task, task_from_json, task_to_json
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
+from bertune.tasks.registry import task_from_json
+from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.unknown import warn_of_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +42,6 @@ CHECKED = 64
 """Sequences on which 8-bit products are checked."""
 LEAST_AGREEMENT = 0.95
 """Share of equal answers below which they are not used."""
-MODEL_FILE = "bertune.json"
-"""What a model is: task, options, hashes."""
-_LAST = ("model.safetensors", MODEL_FILE)
 CHUNK = 2048
 """Examples read, run and answered at a time: predictions stream in constant memory."""
 
@@ -92,7 +87,9 @@ class Model:
 
         ahead = leaves_host_free(self.network.device)
         with closing(in_chunks(tokenized, examples, CHUNK, ahead=ahead)) as chunks:
-            for chunk, features in chunks:
+            for index, (chunk, features) in enumerate(chunks):
+                if not index:
+                    warn_of_unknown(features.input_ids, self.tokenizer, "these texts")
                 with fast_float32(self.network.device):
                     self.check_int8(features)
                     logits = infer(self.network, features, batch_size=batch_size).logits
@@ -123,12 +120,10 @@ class Model:
         Raises:
             InputError: a text without [MASK], a model for another task, an impossible `top_k`.
         """
-        from bertune.tasks.pretraining import Pretraining
-
-        if not isinstance(self.task, Pretraining):
+        if not isinstance(self.task, FillsMasks):
             raise InputError(f"fill_mask: this model's task is {self.task.name}; it takes one of `bertune pretrain`")
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
-        return task.candidates(text, replace(self, task=task).predict([text])[0])
+        return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
     def evaluate(self, path: str | Path, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.
@@ -262,14 +257,28 @@ def load(
     network.encoder.set_compute_dtype(choose_dtype("auto" if precision == "int8" else precision, target))
     network.to(target).eval()
     model = Model(network, task, Tokenizer.from_folder(folder), max_seq_length, record)
-    if precision == "int8":
+    if precision == "int8" and _takes_int8(network, target):
         model.reference = copy.deepcopy(network)
         int8.quantize(network.encoder, target)
     elif target.type == "cpu":
-        network.encoder.pack()
+        pack_for_prediction(network.encoder, target)
     elif task_file_of(task) is None:  # what Python decides in a user's head, a recording would decide once for all
         network.record()
     return model
+
+
+def _takes_int8(network: Network, device: torch.device) -> bool:
+    """Whether `--precision int8` computes in 8 bits; said where it does not, or does without VNNI."""
+    if device.type != "cpu" or int8.has_dot_products() or not int8.supported():
+        return True  # where it cannot, `int8.quantize` says why
+    full = str(network.encoder.compute_dtype).removeprefix("torch.")
+    if int8.is_faster(network.encoder.pooler):
+        logger.info("--precision int8: this CPU has no 8-bit dot products (VNNI), but 8 bits are faster than %s", full)
+        return True
+    logger.warning(
+        "--precision int8: this CPU has no 8-bit dot products (VNNI), and 8 bits are not faster; predicting in %s", full
+    )
+    return False
 
 
 def _read_record(path: Path, trust_task_file: str | Path | None) -> tuple[dict[str, Any], Task[Any], int]:
@@ -303,83 +312,3 @@ def _check_hash(weights: Path, record: Mapping[str, Any]) -> None:
             f"{weights}: its SHA-256 is {found}, but bertune.json says {expected}; the file was damaged or replaced "
             "(to use other weights on purpose, remove weights_sha256 from bertune.json)"
         )
-
-
-def network_names(task: Task[Any], config: EncoderConfig, *, stored: bool) -> list[Rename]:
-    """Names of encoder and head together, ours (`encoder.…`, `head.…`) and Hugging Face's.
-
-    stored: as the family spells them in models of the task's kind, to write; else the plain ones that reading gives.
-    """
-    said = task.huggingface()
-    head = for_layers(said.names, config.num_hidden_layers)
-    encoder = huggingface.encoder_names(config)
-    if stored:
-        encoder, head = huggingface.stored_names(config, head, said.architecture)
-    return [replace(name, ours=f"encoder.{name.ours}") for name in encoder] + [
-        replace(name, ours=f"head.{name.ours}") for name in head
-    ]
-
-
-def save_model(
-    folder: Path,
-    network: tuple[EncoderConfig, Mapping[str, Tensor]],
-    task: Task[Any],
-    text: tuple[Tokenizer, int],
-    making: Making,
-    metrics: Mapping[str, float],
-) -> None:
-    """Write a model folder in Hugging Face's layout, with bertune.json, metrics.json and a model card.
-
-    All files are written beside, synced and moved; weights and record come last, and the record carries the weights'
-    hash. `load` finds the record that belongs to the weights even if the process is killed between the two.
-
-    Args:
-        folder: made when absent.
-        network: the encoder's numbers, and the weights of encoder and head in full precision.
-        task: as learnt.
-        text: the tokenizer and the longest sequence.
-        making: what the model was made from.
-        metrics: what metrics.json and the model card say.
-    """
-    config, weights = network
-    tokenizer, max_seq_length = text
-    head = task.huggingface()
-    settings = huggingface.config_to_json(config) | {
-        "architectures": [f"{family_of(config.family).classes}{head.architecture}"],
-        "transformers_version": "4.48.0",
-        **head.settings,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    try:
-        tensors = to_theirs(network_names(task, config, stored=True), weights)
-        huggingface.write_huggingface(beside, settings, tensors)
-        tokenizer.save(beside, max_length=config.max_position_embeddings)
-        _write_json(beside / "metrics.json", dict(metrics))
-        (beside / "README.md").write_text(model_card(task, making, metrics), encoding="utf-8")
-        record = {
-            "bertune": bertune.__version__,
-            "task": task_to_json(task),
-            "max_seq_length": max_seq_length,
-            "encoder": making.encoder,
-            "data": making.data,
-            "options": making.options,
-            "versions": versions(),
-            "weights_sha256": file_sha256(beside / "model.safetensors"),
-        }
-        for name, content in (head.files(config, max_seq_length) if head.files else {}).items():
-            (beside / name).parent.mkdir(exist_ok=True)
-            _write_json(beside / name, content)
-        _write_json(beside / MODEL_FILE, record)
-        publish(beside, folder, _LAST)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def finish_saving(folder: Path) -> None:
-    """Complete a `save_model` that was cut off while it moved its files; without one nothing happens."""
-    finish_publishing(folder, _LAST)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -4,30 +4,31 @@ import dataclasses
 import functools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from bertune.data.features import Batch, pack
+from bertune.data.packing import Batch, pack
+from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
-from bertune.hardware import choose_device, choose_dtype, fast_float32
+from bertune.hardware import choose_device, choose_dtype
+from bertune.inference.evaluation import MAX_TOKENS, run_batches
 from bertune.inference.network import Network
+from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Making, encoder_sha256, facts, files_sha256
-from bertune.model.use import save_model
 from bertune.options import AdamWOptions, keyword_problems
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.start import Start, open_start
 from bertune.progress import console, progress_bar, table_of
-from bertune.tasks.masking.head import PretrainingScores
+from bertune.tasks.masking.scores import PretrainingScores
 from bertune.tasks.options import PretrainingOptions
 from bertune.tasks.pretraining import Pretraining
 from bertune.tokenization.tokenizer import Tokenizer
@@ -39,15 +40,12 @@ from bertune.training.loop.state import Evaluation
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import finished, metrics_of, record_of, write_metrics
-from bertune.training.runs.restarts import RestartResult, Restarts
 
 logger = logging.getLogger(__name__)
 
 _NEEDED = ("train", "output")
 _EVALUATIONS = 10
 """Evaluations of a run where nothing else is said."""
-_TOKENS = 4096
-"""Tokens of a batch in evaluation."""
 METRIC = "masked_lm_loss"
 
 
@@ -114,8 +112,7 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
 
     told = finished(output) if options.resume else None
     first = {f"before_{name}": value for name, value in before.items()}
-    result = Restarts(RestartResult(state), [])
-    metrics, record, more = told or (metrics_of(state) | first, record_of(result, record), {})
+    metrics, record, more = told or (metrics_of(state) | first, record_of(state, record), {})
     write_metrics(output, metrics, record, more)
     title = f"{output}: the model of step {state.best_step}"
     console.print(table_of(title + (f", best by {METRIC}" if before else ""), metrics))
@@ -190,30 +187,32 @@ def batch_of(source: Source, rows: npt.NDArray[np.int64], epoch: int) -> Batch:
 def score(network: Network, source: Source, *, most: int) -> dict[str, float]:
     """Metrics on a source's sequences, or on `most` of them, evenly spread; always the same ones, masked the same.
 
-    Sums are gathered batch by batch, so memory does not grow with the source.
+    Sums are added up batch by batch, so memory does not grow with the source.
     """
     count = min(most, len(source))
     rows = np.linspace(0, len(source) - 1, count).round().astype(np.int64)
     scores = PretrainingScores()
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode(), progress_bar("evaluating", count) as bar, fast_float32(network.device):
-        at, width = 0, 1
-        while at < count:
-            chosen = rows[at : at + max(1, _TOKENS // width)]
-            batch = batch_of(source, chosen, epoch=0).to(network.device)
-            width = max(width, batch.layout.longest)
-            following = batch.targets.get("next_sentence")
+    with progress_bar("evaluating", count) as bar, fast_float32(network.device):
+        for output in run_batches(network, _batches_of(source, rows)):
+            batch, following = output.batch, output.batch.targets.get("next_sentence")
             scores.add(
-                network(batch).float().cpu().numpy(),
-                batch.targets["labels"].cpu().numpy(),
-                batch.layout.starts.cpu().numpy(),
-                None if following is None else following.cpu().numpy(),
+                output.logits,
+                batch.targets["labels"].numpy(),
+                batch.layout.starts.numpy(),
+                None if following is None else following.numpy(),
             )
-            at += len(chosen)
-            bar.advance(len(chosen))
-    network.train(was_training)
+            bar.advance(len(batch.layout))
     return scores.metrics()
+
+
+def _batches_of(source: Source, rows: npt.NDArray[np.int64]) -> Iterator[Batch]:
+    """The sequences at these places, as many at once as have MAX_TOKENS tokens if all are as long as those before."""
+    at, width = 0, 1
+    while at < len(rows):
+        batch = batch_of(source, rows[at : at + max(1, MAX_TOKENS // width)], epoch=0)
+        width = max(width, batch.layout.longest)
+        at += len(batch.layout)
+        yield batch
 
 
 def _next_sentence(start: Start, inputs: Inputs, options: PretrainOptions) -> bool:

@@ -8,57 +8,35 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from bertune.checkpoints.huggingface import KIND
-from bertune.checkpoints.names import Rename
+from bertune.checkpoints.names import KIND, Rename
 from bertune.data.columns import listed
 from bertune.data.features import Features
 from bertune.data.rows import open_rows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.encoder import EncoderOutput
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.tasks.defaults import complete
-from bertune.tasks.heads import is_for, mix_names
-from bertune.tasks.layers import LayerMix
-from bertune.tasks.losses import mean_of_runs
+from bertune.tasks.base import BaseTask
 from bertune.tasks.options import EmbeddingOptions, TextColumns
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.huggingface import is_for, mix_names
+from bertune.tasks.shared.texts import mean_of, shown, text_features, text_item
 from bertune.tasks.text_classification import find_columns
-from bertune.tasks.texts import mean_of, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 DEFAULTS = Defaults(batch_size=32, learning_rate=2e-5, epochs=1.0)
 NEGATIVE = ("negative", "hard_negative")
 
 Columns = Mapping[str, npt.NDArray[np.integer]]
-
-
-class PoolingHead(nn.Module):
-    """The mean of a sequence's token vectors, or its first, of length 1 if asked for; of one layer or of several."""
-
-    def __init__(self, pooling: str, *, normalize: bool = True, mix: LayerMix | None = None) -> None:
-        super().__init__()
-        self.pooling, self.normalize = pooling, normalize
-        self.needs_layers = mix is not None
-        if mix is not None:
-            self.mix = mix
-
-    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
-        """Shape: sequence_output (tokens, hidden) → (sequences, width), float32."""
-        tokens = self.mix(output) if self.needs_layers else output.sequence_output.float()
-        if self.pooling == "cls":
-            pooled = tokens[layout.starts]
-        else:
-            pooled = layout.to_padded(tokens).sum(1) / layout.lengths[:, None].to(tokens.dtype)
-        return F.normalize(pooled, dim=1) if self.normalize else pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +54,8 @@ class Pair:
         return tuple(text for text in (self.text, self.pair, self.negative) if text is not None)
 
 
-@complete
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(BaseTask[Pair]):
     """Vectors of length 1; of a batch's second texts each first text must find its own.
 
     A long text's windows are averaged, each of length 1, and the mean brought to length 1 again.
@@ -122,7 +99,7 @@ class Embedding:
         """From a string, or a pair of strings to compare."""
         return Pair(*text_item(item))
 
-    def learn(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> "Embedding":  # noqa: ARG002
+    def learn(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """Nothing, but that one pair has nothing to be told from."""
         if len(examples) < 2:
             raise InputError(f"{path}: holds {len(examples)} pair; each is told from the others, so two are needed")
@@ -151,27 +128,27 @@ class Embedding:
         targets = {} if purpose == "predict" else plain.targets
         return dataclasses.replace(plain, example_index=index, targets=targets, extras=plain.targets, together=True)
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """Pooling, whose only weights are those of a mix of layers."""
+        from bertune.tasks.shared.heads import PoolingHead
+        from bertune.tasks.shared.layers import LayerMix
+
         layers = self.options.layers
         return PoolingHead(self.options.pooling, mix=None if layers == "last" else LayerMix(config, layers))
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
         """Cross-entropy of finding one's own second text among the batch's second texts and negatives.
 
-        Texts equal to one's own second are no negatives.
+        Texts equal to one's own second are no negatives. Shape: logits (sequences, width); targets (sequences,) each.
         """
-        starts, vectors = mean_of_runs(logits, targets["place"])
-        vectors = F.normalize(vectors, dim=1)
-        role, text = targets["role"][starts], targets["text"][starts]
-        seconds = text[role == 1]
-        found = torch.cat([seconds, text[role == 2]])
-        own = torch.arange(len(seconds), device=logits.device)
-        same = seconds[:, None] == found
-        same[own, own] = False
-        candidates = torch.cat([vectors[role == 1], vectors[role == 2]])
-        cosines = (vectors[role == 0] @ candidates.t()).masked_fill(same, -torch.inf) * self.options.scale
-        return F.cross_entropy(cosines, own, reduction="sum"), torch.tensor(len(own))
+        from bertune.tasks.shared.losses import in_batch_cross_entropy
+
+        return in_batch_cross_entropy(logits, targets, self.options.scale)
 
     def _vectors(self, logits: Logits, features: Features) -> tuple[npt.NDArray[np.float32], Columns]:
         """A vector of length 1 for every text, and the columns of `extras` for it. Shape: (texts, hidden)."""
@@ -202,6 +179,20 @@ class Embedding:
             return shown(example), "", f"{prediction['score']:.3f}"
         return example.text, " ".join(f"{x:.3f}" for x in prediction["embedding"][:6]) + " …", ""
 
+    def row_metrics(self, examples: Sequence[Pair], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, row by row; what is searched stays the same however the rows are weighted."""
+        vectors = [np.array(prediction["embeddings"], np.float32) for prediction in predictions]
+        numbers: dict[str, int] = {}
+        texts = [[numbers.setdefault(text, len(numbers)) for text in example.texts[1:]] for example in examples]
+        order = [0, *range(1, max(map(len, texts)))]  # seconds of all rows, then their negatives
+        pool = np.stack([rows[1 + i] for i in order for rows in vectors if len(rows) > 1 + i])
+        text = np.array([some[i] for i in order for some in texts if len(some) > i])
+        return _rank_rows(ranks_of(np.stack([rows[0] for rows in vectors]), pool, text))
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but pooling and the loss."""
+        return self._described_without("scale", "layers", "pooling")
+
     def metrics(self, logits: Logits, features: Features, examples: Sequence[Pair]) -> dict[str, float]:  # noqa: ARG002
         """Search for every first text's own among all second texts and negatives.
 
@@ -211,12 +202,7 @@ class Embedding:
         first, second, negative = (columns["role"] == role for role in range(3))
         candidates = np.concatenate([vectors[second], vectors[negative]])
         text = np.concatenate([columns["text"][second], columns["text"][negative]])
-        ranks = ranks_of(vectors[first], candidates, text)
-        return {
-            "accuracy": float((ranks == 1).mean()),
-            "recall_at_10": float((ranks <= 10).mean()),
-            "mrr": float((1 / ranks).mean()),
-        }
+        return _rank_rows(ranks_of(vectors[first], candidates, text)).metrics()
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint is of embeddings over several layers; over the last one a head has no weights."""
@@ -247,6 +233,12 @@ class Embedding:
             }
 
         return HuggingFaceHead("Model", [], files=files)
+
+
+def _rank_rows(ranks: npt.NDArray[np.int64]) -> RowMetrics:
+    """Metrics of a search, from the place of each row's own text in it. Shape: (rows,)."""
+    found = RowMetrics.means(correct=ranks == 1, accuracy=ranks == 1, recall_at_10=ranks <= 10, mrr=1 / ranks)
+    return dataclasses.replace(found, independent=False)
 
 
 def ranks_of(

@@ -15,8 +15,8 @@ import bertune
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Features
 from bertune.data.rows import file_sha256
-from bertune.tasks.task import Purpose, Task, task_to_json
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import Purpose, Task
+from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -120,12 +120,13 @@ class _Entry:
 def _entry(
     task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source | None
 ) -> _Entry:
-    if source is None or examples < WORTH or task_file_of(task) is not None:
+    made_from = task.feature_key()
+    if source is None or examples < WORTH or made_from is None or task_file_of(task) is not None:
         return _Entry(None, "", Path())
-    return _Entry(FeatureStore(features_folder()), _key(task, examples, text, purpose, source), source.path)
+    return _Entry(FeatureStore(features_folder()), _key(made_from, examples, text, purpose, source), source.path)
 
 
-def _key(task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source) -> str:
+def _key(task: Mapping[str, Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source) -> str:
     """A hash of everything that features depend on."""
     tokenizer, max_seq_length = text
     made_from = {
@@ -134,29 +135,13 @@ def _key(task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: P
         "data": source.sha256,
         "examples": examples,
         "kind": "".join(source.path.suffixes[-2:]),
-        "task": _of_features(task_to_json(task)),
+        "task": task,
         "tokenizer": tokenizer.fingerprint,
         "special": repr(tokenizer.special),
         "max_seq_length": max_seq_length,
         "purpose": purpose,
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
-
-
-_ELSEWHERE = frozenset(
-    {
-        *("tuned_threshold", "thresholds", "weights"),  # learnt; the first two from validation data that was tokenized
-        *("null_threshold", "n_best", "top_k", "max_answer_length"),
-        *("class_weights", "label_smoothing", "focal_gamma", "scale", "layers", "pooling"),
-    }
-)
-"""Fields and options of bertune's own tasks that decide a loss, a head or an answer, but no features."""
-
-
-def _of_features(described: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's description without what no features depend on."""
-    kept = {name: value for name, value in described.items() if name not in _ELSEWHERE}
-    return kept | {"options": {name: value for name, value in kept["options"].items() if name not in _ELSEWHERE}}
 
 
 @functools.cache

@@ -4,27 +4,33 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
 
 from bertune.data.columns import label_text, listed
 from bertune.data.features import Column, Features
 from bertune.data.rows import Row, RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.files.json_files import parse_json
-from bertune.tasks.defaults import complete
-from bertune.tasks.heads import label_settings, labels_of, linear_in_folder, pooled_head
-from bertune.tasks.losses import binary_cross_entropy, class_weights
+from bertune.tasks.base import BaseTask
 from bertune.tasks.options import MultiLabelOptions, TextColumns
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.baselines import logistic_regression_each, most_common
+from bertune.tasks.shared.class_weights import class_weights
+from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
+from bertune.tasks.shared.metrics import decision_rows
+from bertune.tasks.shared.texts import by_example, shown, text_features, text_item
 from bertune.tasks.text_classification import find_columns
-from bertune.tasks.texts import by_example, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 DEFAULTS = Defaults()
 
@@ -39,9 +45,8 @@ class LabelledText:
     place: int = 0
 
 
-@complete
 @dataclass(frozen=True)
-class MultiLabelClassification:
+class MultiLabelClassification(BaseTask[LabelledText]):
     """A probability for every label; those above the label's threshold are given."""
 
     Options: ClassVar[type[Any]] = MultiLabelOptions
@@ -87,9 +92,7 @@ class MultiLabelClassification:
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
         return LabelledText(*text_item(item))
 
-    def learn(
-        self, examples: Sequence[LabelledText], *, path: Path, settings: Mapping[str, Any]
-    ) -> "MultiLabelClassification":
+    def learn(self, examples: Sequence[LabelledText], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the labels of the training data, thresholds of one half, and weights where classes are balanced."""
         found = tuple(sorted(set().union(*(example.labels for example in examples))))
         if not found:
@@ -120,11 +123,6 @@ class MultiLabelClassification:
         rows = [[label in example.labels for label in self.labels] for example in examples]
         return np.array(rows, np.bool_).reshape(len(examples), len(self.labels))
 
-    @property
-    def one_sequence_each(self) -> bool:
-        """Unless long texts are read in windows."""
-        return self.options.long_text != "window"
-
     def featurize(
         self, examples: Sequence[LabelledText], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
@@ -136,12 +134,21 @@ class MultiLabelClassification:
         """`labels`: 0 or 1 for every example and label."""
         return {"labels": self._truth(examples).astype(np.float32)}
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer on the pooled output, or on the first token of several layers."""
+        from bertune.tasks.shared.heads import pooled_head
+
         return pooled_head(config, len(self.labels), self.options.layers)
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Sigmoid cross-entropy, one term a sequence and label."""
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
+        """Sigmoid cross-entropy, one term a sequence and label. Shape: logits, targets labels (sequences, labels)."""
+        from bertune.tasks.shared.losses import binary_cross_entropy
+
         return binary_cross_entropy(logits, targets["labels"], self.options, self.weights)
 
     def _probabilities(self, logits: Logits, features: Features, examples: int) -> npt.NDArray[np.float64]:
@@ -169,17 +176,32 @@ class MultiLabelClassification:
         """f1, precision, recall over all decisions, their mean f1 by label, and texts whose labels are all right."""
         truth = self._truth(examples)
         given = self._probabilities(logits, features, len(examples)) >= self.thresholds
-        right, found, true = (truth & given).sum(0), given.sum(0), truth.sum(0)
-        by_label = 2 * right / np.maximum(found + true, 1)
-        return {
-            "f1": 2 * float(right.sum()) / max(float(found.sum() + true.sum()), 1.0),
-            "precision": float(right.sum()) / max(float(found.sum()), 1.0),
-            "recall": float(right.sum()) / max(float(true.sum()), 1.0),
-            "f1_macro": float(by_label.mean()),
-            "accuracy": float((truth == given).all(1).mean()),
-        } | {f"f1_{label}": float(value) for label, value in zip(self.labels, by_label, strict=True)}
+        return decision_rows(truth, given, self.labels).metrics()
 
-    def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> "MultiLabelClassification":
+    def row_metrics(self, examples: Sequence[LabelledText], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, row by row."""
+        given = [[label in prediction["labels"] for label in self.labels] for prediction in predictions]
+        shape = len(predictions), len(self.labels)
+        return decision_rows(self._truth(examples), np.array(given, np.bool_).reshape(shape), self.labels)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """The commonest set of labels, and logistic regression on words for every label."""
+
+        def majority(train: Sequence[LabelledText], rows: Sequence[LabelledText]) -> list[Prediction]:
+            return [{"labels": sorted(most_common(example.labels for example in train))}] * len(rows)
+
+        def logistic(train: Sequence[LabelledText], rows: Sequence[LabelledText]) -> list[Prediction]:
+            labels = [example.labels for example in train]
+            return [{"labels": some} for some in logistic_regression_each(train, labels, rows, self.labels)]
+
+        return {"majority": majority, "tfidf_logistic_regression": logistic}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head, the loss and the thresholds."""
+        loss = ("class_weights", "label_smoothing", "focal_gamma")
+        return self._described_without("thresholds", "weights", *loss, "layers")
+
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> Self:
         """With the thresholds that give every label its best f1 on these texts."""
         probabilities, truth = self._probabilities(logits, features, len(examples)), self._truth(examples)
         found = [best_threshold(p, t) for p, t in zip(probabilities.T, truth.T, strict=True)]

@@ -4,33 +4,35 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError
+from bertune.tasks.base import BaseTask
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
-from bertune.tasks.defaults import complete
-from bertune.tasks.heads import is_for, linear_in_folder, pooled_head
-from bertune.tasks.losses import grouped_cross_entropy, mean_of_runs
 from bertune.tasks.options import ChoiceOptions
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.baselines import most_common
+from bertune.tasks.shared.huggingface import is_for, linear_in_folder
+from bertune.tasks.shared.texts import mean_of, text_features
 from bertune.tasks.text_classification import TextExample, softmax
-from bertune.tasks.texts import mean_of, text_features
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 DEFAULTS = Defaults(batch_size=16)
 
 
-@complete
 @dataclass(frozen=True)
-class MultipleChoice:
+class MultipleChoice(BaseTask[ChoiceExample]):
     """A score for every choice; a softmax over the choices of a question."""
 
     Options: ClassVar[type[Any]] = ChoiceOptions
@@ -71,12 +73,26 @@ class MultipleChoice:
         choice = plain.example_index
         return dataclasses.replace(plain, example_index=question[choice], extras={"choice": choice}, together=True)
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer with one output on the pooled output, or on the first token of several layers."""
+        from bertune.tasks.shared.heads import pooled_head
+
         return pooled_head(config, 1, self.options.layers)
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Softmax cross-entropy over the choices of every question, one term a question; windows are averaged first."""
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
+        """Softmax cross-entropy over the choices of every question, one term a question; windows are averaged first.
+
+        Shape: logits (sequences, 1); targets right, question and choice (sequences,) each.
+        """
+        import torch
+
+        from bertune.tasks.shared.losses import grouped_cross_entropy, mean_of_runs
+
         first, scores = mean_of_runs(logits[:, 0], targets["choice"])
         _, group = torch.unique_consecutive(targets["question"][first], return_inverse=True)
         return grouped_cross_entropy(scores, targets["right"][first], group, self.options)
@@ -113,6 +129,24 @@ class MultipleChoice:
         rows = self._scores(logits, features, examples)
         right = [int(row.argmax()) == example.answer for example, row in zip(examples, rows, strict=True)]
         return {"accuracy": float(np.mean(right))}
+
+    def row_metrics(self, examples: Sequence[ChoiceExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metric, row by row."""
+        pairs = zip(examples, predictions, strict=True)
+        right = np.array([prediction["answer"] == example.answer for example, prediction in pairs], np.bool_)
+        return RowMetrics.means(correct=right, accuracy=right)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """The place where the right answer stands most often."""
+
+        def majority(train: Sequence[ChoiceExample], rows: Sequence[ChoiceExample]) -> list[Prediction]:
+            return [{"answer": most_common(example.answer for example in train)}] * len(rows)
+
+        return {"majority": majority}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head and the loss."""
+        return self._described_without("label_smoothing", "focal_gamma", "layers")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for multiple choice."""

@@ -42,7 +42,7 @@ class TextColumns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FocusOptions:
+class FocalLossOptions:
     """How sure the model shall be, and how easy examples count in training."""
 
     label_smoothing: float = option(0.0, help="share of the target that is spread over all classes, from 0 up to 1")
@@ -61,7 +61,7 @@ class FocusOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossOptions(FocusOptions):
+class LossOptions(FocalLossOptions):
     """How classes and easy examples count in training. From Python `class_weights` may be a mapping or numbers too."""
 
     class_weights: list[str] | None = option(  # noqa: RUF009
@@ -148,7 +148,7 @@ class EmbeddingOptions:
 
 
 @dataclass(frozen=True)
-class ChoiceOptions(FocusOptions):
+class ChoiceOptions(FocalLossOptions):
     """The number of choices, what becomes of long contexts, the loss, and what the head sees."""
 
     choices: int | None = option(None, help="how many choices every question must have; left out: two or more")

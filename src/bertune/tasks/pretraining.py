@@ -5,22 +5,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from torch import Tensor, nn
 
 from bertune.data.documents import meaning_of_lines, read_documents, read_texts
 from bertune.data.features import IGNORED, Features
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.ragged import Ragged
+from bertune.tasks.base import BaseTask
 from bertune.tasks.masking.dynamic import Masking, mask
-from bertune.tasks.masking.head import MASKED_LM, NEXT_SENTENCE, PretrainingHead, PretrainingScores, pretraining_loss
+from bertune.tasks.masking.names import MASKED_LM, NEXT_SENTENCE
+from bertune.tasks.masking.scores import PretrainingScores
 from bertune.tasks.options import CANDIDATES, PretrainingOptions
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 MASK = "[MASK]"
 """Stands for the word to find, in texts for `predict`, whatever the vocabulary calls it."""
@@ -40,7 +45,7 @@ class MaskedText:
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class Pretraining(BaseTask[MaskedText]):
     """Masked words, and next sentence where the model has learnt it."""
 
     Options: ClassVar[type[Any]] = PretrainingOptions
@@ -69,7 +74,7 @@ class Pretraining:
             raise InputError(f"predict: {item!r} is no text with {MASK} in it")
         return MaskedText(item)
 
-    def learn(self, examples: Sequence[MaskedText], *, path: Path, settings: Mapping[str, Any]) -> "Pretraining":  # noqa: ARG002
+    def learn(self, examples: Sequence[MaskedText], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """Pre-training has a command of its own."""
         raise InputError("--task pretraining: train it with `bertune pretrain`")
 
@@ -97,12 +102,24 @@ class Pretraining:
         targets = {"labels": Ragged(labels, ids.offsets)}
         return Features(Ragged(masked, ids.offsets), segments, owner, targets, np.zeros(len(ids), bool))
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """Heads for masked words and next sentence; they share the encoder's word vectors."""
+        from bertune.tasks.masking.head import PretrainingHead
+
         return PretrainingHead(config, next_sentence=self.next_sentence)
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of masked words, plus that of next sentence where pairs are told."""
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",
+    ) -> tuple["Tensor", "Tensor"]:
+        """Cross-entropy of masked words, plus that of next sentence where there are pairs.
+
+        Shape: logits (tokens, 4); targets labels (tokens,), next_sentence (sequences,).
+        """
+        from bertune.tasks.masking.head import pretraining_loss
+
         return pretraining_loss(logits, targets, layout)
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[MaskedText]) -> list[Prediction]:
@@ -142,9 +159,9 @@ class Pretraining:
             scores.add(values, labels[sequence], np.zeros(1, np.int64), None)
         return scores.metrics()
 
-    def tuned(self, logits: Logits, features: Features, examples: Sequence[MaskedText]) -> "Pretraining":  # noqa: ARG002
-        """Nothing is tuned on validation data."""
-        return self
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the number of answers."""
+        return self._described_without("top_k")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """Always: the heads mean the same in every checkpoint."""
@@ -156,7 +173,7 @@ class Pretraining:
             return HuggingFaceHead("ForPreTraining", [*MASKED_LM, *NEXT_SENTENCE], {"tie_word_embeddings": True})
         return HuggingFaceHead("ForMaskedLM", MASKED_LM, {"tie_word_embeddings": True})
 
-    def with_options(self, options: PretrainingOptions) -> "Pretraining":
+    def with_options(self, options: PretrainingOptions) -> Self:
         """With other options.
 
         Raises:
@@ -174,7 +191,7 @@ class Pretraining:
             "next_sentence": self.next_sentence,
         }
 
-    def restored(self, state: Mapping[str, Any]) -> "Pretraining":
+    def restored(self, state: Mapping[str, Any]) -> Self:
         """As `to_json` kept it."""
         return dataclasses.replace(self, next_sentence=bool(state["next_sentence"]))
 

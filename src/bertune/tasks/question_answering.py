@@ -5,76 +5,38 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.encoder import EncoderOutput
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.options import refuse_changed
 from bertune.ragged import Ragged
-from bertune.tasks.heads import is_for, linear_in_folder
-from bertune.tasks.layers import LayersHead
+from bertune.tasks.base import BaseTask
 from bertune.tasks.options import QuestionOptions
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.huggingface import is_for, linear_in_folder
 from bertune.tasks.squad.decoding import Decoded, decode_answers
-from bertune.tasks.squad.metrics import evaluate
+from bertune.tasks.squad.metrics import evaluate, question_rows
 from bertune.tasks.squad.reading import Columns, QuestionExample, read_questions, stream_questions
 from bertune.tasks.squad.windows import Windows, build_windows
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 logger = logging.getLogger(__name__)
 
 DEFAULTS = Defaults(max_seq_length=384, batch_size=16, learning_rate=5e-5, epochs=3.0)
 
 
-class SpanHead(nn.Module):
-    """A start and an end logit for every token, in float32. weight: Shape: (2, hidden)."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(2, config.hidden_size))
-        self.bias = nn.Parameter(torch.zeros(2))
-        std = config.initializer_range
-        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
-
-    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
-        """Shape: sequence_output (tokens, hidden) → (tokens, 2)."""
-        return F.linear(output.token_output.float(), self.weight, self.bias)
-
-
-def span_loss(logits: Tensor, start: Tensor, end: Tensor, layout: Layout, *, over_padding: bool = False) -> Tensor:
-    """Mean of the start's and the end's cross-entropy over the tokens of a sequence, summed over sequences.
-
-    Args:
-        logits: Shape: (tokens, 2).
-        start: token of the answer's start within its sequence. Shape: (sequences,).
-        end: likewise.
-        layout: where the sequences lie.
-        over_padding: let the padding of a padded layout take part in the softmax, as google-research/bert does.
-
-    Returns: Shape: ().
-    """
-    if over_padding:
-        padded = logits.view(len(layout), layout.stride, 2)
-    else:
-        padded = layout.to_padded(logits, fill=-torch.inf)
-    both = padded.unbind(-1)
-    return sum(
-        (F.cross_entropy(one, target, reduction="sum") / 2 for one, target in zip(both, (start, end), strict=True)),
-        start=logits.new_zeros(()),
-    )
-
-
 @dataclass(frozen=True)
-class QuestionAnswering:
+class QuestionAnswering(BaseTask[QuestionExample]):
     """A span of the context for every question; with unanswerable questions in training, perhaps none."""
 
     Options: ClassVar[type[Any]] = QuestionOptions
@@ -113,7 +75,7 @@ class QuestionAnswering:
         *,
         path: Path,  # noqa: ARG002
         settings: Mapping[str, Any],  # noqa: ARG002
-    ) -> "QuestionAnswering":
+    ) -> Self:
         """Whether some questions have no answer."""
         return dataclasses.replace(self, has_unanswerable=any(example.is_impossible for example in examples))
 
@@ -154,14 +116,26 @@ class QuestionAnswering:
             },
         )
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer on every token, of the last layer or of several."""
-        if self.options.layers == "last":
-            return SpanHead(config)
-        return LayersHead(config, self.options.layers, 2, tokens=True)
+        from bertune.tasks.squad.head import span_head
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of start and end over a window's real tokens, one term a window."""
+        return span_head(config, self.options.layers)
+
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",
+    ) -> tuple["Tensor", "Tensor"]:
+        """Cross-entropy of start and end over a window's real tokens, one term a window.
+
+        Shape: logits (tokens, 2); targets start and end (sequences,) each.
+        """
+        import torch
+
+        from bertune.tasks.squad.head import span_loss
+
         start, end = targets["start"], targets["end"]
         return span_loss(logits, start, end, layout), torch.tensor(start.numel())
 
@@ -215,7 +189,24 @@ class QuestionAnswering:
         """exact_match and f1 in per cent; with unanswerable questions HasAns_, NoAns_ and best_ parts too."""
         return _metrics(self._decoded(logits, features, examples), examples)
 
-    def tuned(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> "QuestionAnswering":
+    def row_metrics(self, examples: Sequence[QuestionExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, but for those under other thresholds (best_), row by row."""
+        return question_rows(examples, [prediction["answer"] for prediction in predictions])
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """No answer to any question, where there are unanswerable ones."""
+
+        def majority(train: Sequence[QuestionExample], rows: Sequence[QuestionExample]) -> list[Prediction]:  # noqa: ARG001
+            return [{"answer": ""}] * len(rows)
+
+        return {"majority": majority} if self.has_unanswerable else {}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head and the search for the best span."""
+        search = ("tuned_threshold", "null_threshold", "n_best", "top_k", "max_answer_length")
+        return self._described_without(*search, "layers")
+
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> Self:
         """With the null threshold that gives the best f1 on these questions."""
         if not self.has_unanswerable or self.options.null_threshold is not None:
             return self
@@ -232,17 +223,12 @@ class QuestionAnswering:
         """`AutoModelForQuestionAnswering`; with several layers `AutoModel` and a head beside it."""
         return linear_in_folder("ForQuestionAnswering", self.options.layers, tensor="qa_outputs")
 
-    def with_options(self, options: QuestionOptions) -> "QuestionAnswering":
-        """With other options. Raises InputError for one that decides the model's form."""
-        refuse_changed(self.options, options)
-        return dataclasses.replace(self, options=options)
-
     def to_json(self) -> dict[str, Any]:
         """Name, options, threshold."""
         learnt = {"has_unanswerable": self.has_unanswerable, "tuned_threshold": self.tuned_threshold}
         return {"name": self.name, "options": dataclasses.asdict(self.options), **learnt}
 
-    def restored(self, state: Mapping[str, Any]) -> "QuestionAnswering":
+    def restored(self, state: Mapping[str, Any]) -> Self:
         """With the threshold that `to_json` kept."""
         unanswerable, threshold = bool(state["has_unanswerable"]), float(state["tuned_threshold"])
         return dataclasses.replace(self, has_unanswerable=unanswerable, tuned_threshold=threshold)

@@ -6,26 +6,30 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bertune.data.features import Column, Features
 from bertune.data.rows import open_rows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.tasks.defaults import complete
-from bertune.tasks.heads import label_settings, linear_in_folder, pooled_head
+from bertune.tasks.base import BaseTask
 from bertune.tasks.options import RegressionOptions, TextColumns
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.baselines import ridge_regression
+from bertune.tasks.shared.huggingface import label_settings, linear_in_folder
+from bertune.tasks.shared.metrics import number_rows
+from bertune.tasks.shared.texts import by_example, shown, text_features, text_item
 from bertune.tasks.text_classification import examples_of, find_columns
-from bertune.tasks.texts import by_example, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +48,8 @@ class NumberExample:
     place: int = 0
 
 
-@complete
 @dataclass(frozen=True)
-class Regression:
+class Regression(BaseTask[NumberExample]):
     """A number, learnt by squared error. Predictions: `{"score": number}`."""
 
     Options: ClassVar[type[Any]] = RegressionOptions
@@ -86,7 +89,7 @@ class Regression:
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
         return NumberExample(*text_item(item))
 
-    def learn(self, examples: Sequence[NumberExample], *, path: Path, settings: Mapping[str, Any]) -> "Regression":  # noqa: ARG002
+    def learn(self, examples: Sequence[NumberExample], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """With the mean and the standard deviation of the training data."""
         values = np.array([example.value for example in examples], np.float64)
         mean, deviation = float(values.mean()), float(values.std())
@@ -104,11 +107,6 @@ class Regression:
         """What a logit of 0 stands for, and a step of 1."""
         return (self.mean, self.deviation) if self.options.standardize else (0.0, 1.0)
 
-    @property
-    def one_sequence_each(self) -> bool:
-        """Unless long texts are read in windows."""
-        return self.options.long_text != "window"
-
     def featurize(
         self, examples: Sequence[NumberExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
@@ -122,17 +120,27 @@ class Regression:
         values = np.array([example.value for example in examples], np.float64)
         return {"value": ((values - origin) / step).astype(np.float32)}
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer on the pooled output that begins at the mean."""
+        from torch import nn
+
+        from bertune.tasks.shared.heads import pooled_head
+
         head = pooled_head(config, 1, self.options.layers)
         origin, step = self._unit
         nn.init.constant_(head.bias, (self.mean - origin) / step)
         return head
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Squared error, one term a sequence."""
-        value = targets["value"]
-        return F.mse_loss(logits[:, 0], value, reduction="sum"), torch.tensor(value.numel())
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
+        """Squared error, one term a sequence. Shape: logits (sequences, 1), targets value (sequences,)."""
+        from bertune.tasks.shared.losses import squared_error
+
+        return squared_error(logits[:, 0], targets["value"])
 
     def _values(self, logits: Logits, features: Features, examples: int) -> npt.NDArray[np.float64]:
         origin, step = self._unit
@@ -150,14 +158,30 @@ class Regression:
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[NumberExample]) -> dict[str, float]:
         """Pearson's and Spearman's correlation, root mean squared and mean absolute error."""
-        found = self._values(logits, features, len(examples))
         truth = np.array([example.value for example in examples], np.float64)
-        return {
-            "pearson": pearson(truth, found),
-            "spearman": spearman(truth, found),
-            "rmse": float(np.sqrt(np.square(truth - found).mean())),
-            "mae": float(np.abs(truth - found).mean()),
-        }
+        found = number_rows(truth, self._values(logits, features, len(examples))).metrics()
+        return {name: found[name] for name in ("pearson", "spearman", "rmse", "mae")}
+
+    def row_metrics(self, examples: Sequence[NumberExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, row by row."""
+        truth = np.array([example.value for example in examples], np.float64)
+        return number_rows(truth, np.array([prediction["score"] for prediction in predictions], np.float64))
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """The mean of the training data, and ridge regression on words."""
+
+        def mean(train: Sequence[NumberExample], rows: Sequence[NumberExample]) -> list[Prediction]:  # noqa: ARG001
+            return [{"score": self.mean}] * len(rows)
+
+        def ridge(train: Sequence[NumberExample], rows: Sequence[NumberExample]) -> list[Prediction]:
+            values = [float(example.value or 0) for example in train]
+            return [{"score": value} for value in ridge_regression(train, values, rows)]
+
+        return {"mean": mean, "tfidf_ridge": ridge}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head."""
+        return self._described_without("layers")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for regression."""
@@ -175,22 +199,3 @@ def _number(label: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def pearson(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Pearson's correlation; 0 where one side does not vary."""
-    a, b = one - one.mean(), other - other.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm else 0.0
-
-
-def spearman(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Spearman's correlation: Pearson's of the ranks, equal values sharing their mean rank."""
-    return pearson(_ranks(one), _ranks(other))
-
-
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: npt.NDArray[np.float64] = ((2 * last - counts + 1) / 2)[inverse]
-    return ranks

@@ -4,28 +4,34 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
 
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text
 from bertune.data.features import Column, Features
 from bertune.data.rows import RowFile, open_rows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
-from bertune.options import refuse_changed
-from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, pooled_head
-from bertune.tasks.losses import balanced_weights, class_weights, cross_entropy
+from bertune.tasks.base import BaseTask
 
 # Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
 from bertune.tasks.options import TextColumns as TextColumns  # noqa: PLC0414
 from bertune.tasks.options import TextOptions as TextOptions  # noqa: PLC0414
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.texts import by_example, text_features
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.baselines import logistic_regression, most_common
+from bertune.tasks.shared.class_weights import balanced_weights, class_weights
+from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
+from bertune.tasks.shared.metrics import classification_metrics, classification_rows
+from bertune.tasks.shared.texts import by_example, text_features
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ DEFAULTS = Defaults()
 
 
 @dataclass(frozen=True)
-class TextClassification:
+class TextClassification(BaseTask[TextExample]):
     """One label of a fixed list for every text or pair; labels are inferred from the training data."""
 
     Options: ClassVar[type[Any]] = TextOptions
@@ -151,9 +157,7 @@ class TextClassification:
             return TextExample(item[0], item[1])
         raise InputError(f"predict: {item!r} is neither a text nor a pair of texts")
 
-    def learn(
-        self, examples: Sequence[TextExample], *, path: Path, settings: Mapping[str, Any]
-    ) -> "TextClassification":
+    def learn(self, examples: Sequence[TextExample], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the labels of the training data; a fine-tuned start that knows the same names keeps its order."""
         found = sorted({example.label for example in examples if example.label is not None}, key=_label_order)
         if len(found) < 2:
@@ -178,11 +182,6 @@ class TextClassification:
             for label, example in strange.items()
         ]
 
-    @property
-    def one_sequence_each(self) -> bool:
-        """Unless long texts are read in windows."""
-        return self.options.long_text != "window"
-
     def featurize(
         self, examples: Sequence[TextExample], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
@@ -195,12 +194,21 @@ class TextClassification:
         index = {label: i for i, label in enumerate(self.labels)}
         return {"label": np.array([index[str(example.label)] for example in examples], np.int32)}
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer on the pooled output, or on the first token of several layers."""
+        from bertune.tasks.shared.heads import pooled_head
+
         return pooled_head(config, len(self.labels), self.options.layers)
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Softmax cross-entropy, one term a sequence."""
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
+        """Softmax cross-entropy, one term a sequence. Shape: logits (sequences, labels), targets label (sequences,)."""
+        from bertune.tasks.shared.losses import cross_entropy
+
         return cross_entropy(logits, targets["label"], self.options, self.weights)
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> list[Prediction]:
@@ -229,9 +237,29 @@ class TextClassification:
         truth = np.array([index[str(example.label)] for example in examples])
         return classification_metrics(truth, by_example(logits, features, len(examples)).argmax(1), len(self.labels))
 
-    def tuned(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> "TextClassification":  # noqa: ARG002
-        """Nothing is tuned on validation data."""
-        return self
+    def row_metrics(self, examples: Sequence[TextExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """The same metrics, row by row."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        truth = np.array([index[str(example.label)] for example in examples], np.int64)
+        found = np.array([index[prediction["label"]] for prediction in predictions], np.int64)
+        return classification_rows(truth, found, len(self.labels))
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """The commonest label, and logistic regression on words."""
+
+        def majority(train: Sequence[TextExample], rows: Sequence[TextExample]) -> list[Prediction]:
+            return [{"label": most_common(example.label for example in train)}] * len(rows)
+
+        def logistic(train: Sequence[TextExample], rows: Sequence[TextExample]) -> list[Prediction]:
+            weights = "balanced" if self.options.class_weights == ["balanced"] else None
+            labels = [example.label for example in train]
+            return [{"label": str(one)} for one in logistic_regression(train, labels, rows, class_weight=weights)]
+
+        return {"majority": majority, "tfidf_logistic_regression": logistic}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head and the loss."""
+        return self._described_without("weights", "class_weights", "label_smoothing", "focal_gamma", "layers")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of whole texts."""
@@ -242,17 +270,12 @@ class TextClassification:
         settings = label_settings(self.labels, "single_label_classification")
         return linear_in_folder("ForSequenceClassification", self.options.layers, settings)
 
-    def with_options(self, options: TextOptions) -> "TextClassification":
-        """With other options. Raises InputError for one that decides the model's form."""
-        refuse_changed(self.options, options)
-        return dataclasses.replace(self, options=options)
-
     def to_json(self) -> dict[str, Any]:
         """Name, options, labels, weights."""
         learnt = {"labels": list(self.labels), "weights": list(self.weights)}
         return {"name": self.name, "options": dataclasses.asdict(self.options), **learnt}
 
-    def restored(self, state: Mapping[str, Any]) -> "TextClassification":
+    def restored(self, state: Mapping[str, Any]) -> Self:
         """With what `to_json` kept."""
         return dataclasses.replace(self, labels=tuple(state["labels"]), weights=tuple(state.get("weights", ())))
 
@@ -266,31 +289,7 @@ def _label_order(label: str) -> tuple[int, float, str]:
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Probabilities along the last axis."""
+    """Probabilities along the last axis. Shape: (…, classes) → the same."""
     exponents = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     result: npt.NDArray[np.float64] = exponents / exponents.sum(-1, keepdims=True)
     return result
-
-
-def classification_metrics(
-    truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int
-) -> dict[str, float]:
-    """Accuracy, f1, precision, recall, matthews_correlation; with two classes those of the second, else macro means.
-
-    The correlation is 0 where truth or predictions are all of one class.
-    """
-    from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support
-
-    average = "binary" if classes == 2 else "macro"
-    labels = None if classes == 2 else list(range(classes))
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        truth, predicted, average=average, labels=labels, zero_division=0
-    )
-    varied = len(np.unique(truth)) > 1 and len(np.unique(predicted)) > 1
-    return {
-        "accuracy": float((truth == predicted).mean()),
-        "f1": float(f1),
-        "precision": float(precision),
-        "recall": float(recall),
-        "matthews_correlation": float(matthews_corrcoef(truth, predicted)) if varied else 0.0,
-    }

@@ -5,31 +5,37 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
 
 from bertune.data.features import IGNORED, Features
 from bertune.data.windows import Windows, place_windows
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.options import refuse_changed
 from bertune.ragged import Ragged
-from bertune.tasks.heads import is_for, label_settings, labels_of, linear_in_folder, token_head
-from bertune.tasks.losses import balanced_weights, class_weights, cross_entropy
+from bertune.tasks.base import BaseTask
 from bertune.tasks.options import TokenOptions
+from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.class_weights import balanced_weights, class_weights
+from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
+from bertune.tasks.shared.texts import without_middles
+from bertune.tasks.shared.words import words_of
 from bertune.tasks.tagging.decoding import best_tags
-from bertune.tasks.tagging.examples import TaggedExample, chars_of, from_tokens, word_chunks, words_of
-from bertune.tasks.tagging.metrics import entity_metrics
+from bertune.tasks.tagging.examples import TaggedExample, chars_of, from_tokens, word_chunks
+from bertune.tasks.tagging.known_words import known_words
+from bertune.tasks.tagging.metrics import entity_metrics, entity_rows
 from bertune.tasks.tagging.reading import read_tagged
 from bertune.tasks.tagging.schemes import OUTSIDE, Chunk, chunks, model_labels, tags_of
-from bertune.tasks.task import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.text_classification import softmax
-from bertune.tasks.texts import without_middles
 from bertune.tokenization.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bertune.encoder.layout import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +43,7 @@ DEFAULTS = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epoch
 
 
 @dataclass(frozen=True)
-class TokenClassification:
+class TokenClassification(BaseTask[TaggedExample]):
     """Entities of a fixed list of types; a word is tagged at its first piece."""
 
     Options: ClassVar[type[Any]] = TokenOptions
@@ -65,9 +71,7 @@ class TokenClassification:
             return from_tokens(item, None, 0)
         raise InputError(f"predict: {item!r} is neither a text nor a list of tokens")
 
-    def learn(
-        self, examples: Sequence[TaggedExample], *, path: Path, settings: Mapping[str, Any]
-    ) -> "TokenClassification":
+    def learn(self, examples: Sequence[TaggedExample], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the types of the training data; a fine-tuned start that knows the same tags keeps its order."""
         types = sorted({entity.label for example in examples for entity in example.entities})
         if not types:
@@ -148,12 +152,21 @@ class TokenClassification:
             tags.append(tags_of(found, len(example.words), self.options.model_scheme))
         return tags, inexact
 
-    def new_head(self, config: EncoderConfig) -> nn.Module:
+    def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer on every token, of the last layer or of several."""
+        from bertune.tasks.shared.heads import token_head
+
         return token_head(config, len(self.labels), self.options.layers)
 
-    def loss(self, logits: Tensor, targets: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Softmax cross-entropy, one term a word."""
+    def loss(
+        self,
+        logits: "Tensor",
+        targets: Mapping[str, "Tensor"],
+        layout: "Layout",  # noqa: ARG002
+    ) -> tuple["Tensor", "Tensor"]:
+        """Softmax cross-entropy, one term a word. Shape: logits (tokens, labels), targets tag (tokens,)."""
+        from bertune.tasks.shared.losses import cross_entropy
+
         return cross_entropy(logits, targets["tag"], self.options, self.weights)
 
     def tagged(
@@ -202,9 +215,19 @@ class TokenClassification:
         true = [[(one.label, (one.start, one.end)) for one in example.entities] for example in examples]
         return {"accuracy": right / max(1, words)} | entity_metrics(true, predicted)
 
-    def tuned(self, logits: Logits, features: Features, examples: Sequence[TaggedExample]) -> "TokenClassification":  # noqa: ARG002
-        """Nothing is tuned on validation data."""
-        return self
+    def row_metrics(self, examples: Sequence[TaggedExample], predictions: Sequence[Prediction]) -> RowMetrics:
+        """Entities' f1, precision and recall, together and by type; a row is right when all its entities are."""
+        true = [[(one.label, (one.start, one.end)) for one in example.entities] for example in examples]
+        found = [[(one["label"], (one["start"], one["end"])) for one in given["entities"]] for given in predictions]
+        return entity_rows(true, found)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Entities of the training data wherever their words stand again."""
+        return {"known_words": known_words}
+
+    def feature_key(self) -> Mapping[str, Any]:
+        """All but the head and the loss."""
+        return self._described_without("weights", "class_weights", "label_smoothing", "focal_gamma", "layers")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of tokens."""
@@ -214,17 +237,12 @@ class TokenClassification:
         """`AutoModelForTokenClassification`; with several layers `AutoModel` and a head beside it."""
         return linear_in_folder("ForTokenClassification", self.options.layers, label_settings(self.labels))
 
-    def with_options(self, options: TokenOptions) -> "TokenClassification":
-        """With other options. Raises InputError for one that decides the model's form."""
-        refuse_changed(self.options, options)
-        return dataclasses.replace(self, options=options)
-
     def to_json(self) -> dict[str, Any]:
         """Name, options, labels, weights."""
         learnt = {"labels": list(self.labels), "weights": list(self.weights)}
         return {"name": self.name, "options": dataclasses.asdict(self.options), **learnt}
 
-    def restored(self, state: Mapping[str, Any]) -> "TokenClassification":
+    def restored(self, state: Mapping[str, Any]) -> Self:
         """With what `to_json` kept."""
         return dataclasses.replace(self, labels=tuple(state["labels"]), weights=tuple(state.get("weights", ())))
 

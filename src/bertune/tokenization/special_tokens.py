@@ -46,6 +46,13 @@ class SpecialTokens:
         return np.where(paired, 2 + self.separators, 2)
 
 
+def structural_tokens(config: Mapping[str, Any]) -> set[str]:
+    """Texts of the tokens that carry structure: those that the settings name, and the usual ones."""
+    usual = {name for names in _SPECIAL.values() for name in names if not name.endswith("_token")}
+    named = (config.get(name) for names in _SPECIAL.values() for name in names if name.endswith("_token"))
+    return usual | {str(token.get("content") if isinstance(token, dict) else token) for token in named if token}
+
+
 def find_special(
     backend: tokenizers.Tokenizer, config: Mapping[str, Any], file: Path, pair: tokenizers.Encoding
 ) -> SpecialTokens:

@@ -25,7 +25,8 @@ from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.files.text_files import small_file
 from bertune.ragged import IntArray, Ragged
-from bertune.tokenization.special_tokens import SpecialTokens, find_special
+from bertune.tokenization.folder_rules import add_tokens, readable_in_texts, vocabulary_rules, with_template
+from bertune.tokenization.special_tokens import SpecialTokens, find_special, structural_tokens
 from bertune.tokenization.vocabulary_files import vocabulary_lines
 
 _LONGEST_WORD = 200  # characters that Google's code still takes apart; a longer word is [UNK]
@@ -192,6 +193,9 @@ class Tokenizer:
         file, tree = _read_rules(folder, config | {"do_lower_case": casing})
         with _told(f"{file}: not a tokenizer that the tokenizers library reads"):
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
+            add_tokens(backend, folder, config)
+            tree = readable_in_texts(json.loads(backend.to_str()), structural_tokens(config))
+            backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
             backend.no_truncation()
             backend.no_padding()
             pair = backend.encode("a", "b")
@@ -206,7 +210,9 @@ class Tokenizer:
         elif do_lower_case not in {None, lower}:
             rule = f"{'lower' if lower else 'do not lower'} text, and are not BERT's: leave do_lower_case out"
             raise InputError(f"{file}: do_lower_case is {do_lower_case}, but the rules there {rule}")
-        made = cls(backend, find_special(backend, config, file, pair), lower if exact else lower or None, exact)
+        special = find_special(backend, config, file, pair)
+        with_template(backend, special.cls, special.sep, special.separators, str(file))
+        made = cls(backend, special, lower if exact else lower or None, exact)
         made._config = {key: value for key, value in config.items() if key not in _CODE}
         return made
 
@@ -316,6 +322,8 @@ def _told(what: str) -> Iterator[None]:
     """What the library raises, which is nothing more specific than Exception, and panics of its Rust code, told."""
     try:
         yield
+    except InputError:
+        raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
@@ -346,18 +354,10 @@ def _read_json(file: Path) -> _Json:
 
 
 def _read_rules(folder: Path, config: _Json) -> tuple[Path, _Json]:
-    """What tokenizer.json holds, or would hold if it were made from vocab.txt and its settings."""
+    """What tokenizer.json holds, or would hold if it were made from the vocabulary and its settings."""
     if (file := folder / "tokenizer.json").is_file():
         return file, _read_json(file)
-    if not (file := folder / "vocab.txt").is_file():
-        raise InputError(f"{folder}: holds neither tokenizer.json nor vocab.txt, one of which a tokenizer needs")
-    vocab, lower = _read_vocab(file), config["do_lower_case"] is not False
-    if beyond := _read_json(folder / "added_tokens.json").keys() - vocab.keys():
-        raise InputError(f"{folder}: added_tokens.json adds {min(beyond)!r}; save a tokenizer.json with transformers")
-    tree: _Json = json.loads(_word_pieces(vocab, lower).to_str())
-    chinese = config.get("tokenize_chinese_chars") is not False
-    tree["normalizer"] |= {"strip_accents": config.get("strip_accents"), "handle_chinese_chars": chinese}
-    return file, tree
+    return vocabulary_rules(folder, config, _read_vocab, _word_pieces)
 
 
 def _word_pieces(vocab: dict[str, int], lower: bool) -> tokenizers.Tokenizer:

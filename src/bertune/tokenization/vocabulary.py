@@ -10,11 +10,11 @@ import torch
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from bertune.checkpoints.google import read_vocabulary
 from bertune.errors import InputError, Problems
 from bertune.files.text_files import lines as text_lines
 from bertune.ragged import Ragged
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.vocabulary_files import read_vocabulary
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """What a BERT vocabulary begins with; padding is id 0."""

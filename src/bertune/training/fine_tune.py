@@ -16,17 +16,18 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.errors import InputError
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import BatchLoss, Network
 from bertune.model.build import build_network
+from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Making, facts
-from bertune.model.use import evaluate, save_model
+from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.user_files import task_file_of
 from bertune.training.config import train_config
 from bertune.training.launch import Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
@@ -113,9 +114,10 @@ def fine_tune(run: FineTuning) -> TrainResult:
         return RestartResult(state, collapse, None if collapse else late_collapse_of(state, job.config, chance))
 
     tries = train_with_restarts(output, options.seed, options.restarts, attempt, resume=options.resume)
-    state = tries.last.state
+    state, last = tries.last.state, tries.last
     before = finished(output) if options.resume else None
-    metrics, record, more = before or (metrics_of(state), record_of(tries, record), {})
+    record = record_of(state, record, collapse=last.collapse, late_collapse=last.late, given_up=tries.given_up)
+    metrics, record, more = before or (metrics_of(state), record, {})
     more = write_all(output, metrics, record, more, lambda: baselines_of(run.data) if options.baselines else {})
     title = f"{output}: the model of step {state.best_step}"
     if options.validation is not None:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
-from bertune.data.features import Batch
-from bertune.hardware import fast_float32, prepare_process
+from bertune.data.packing import Batch
+from bertune.encoder.float32_route import fast_float32, training_route
+from bertune.hardware import prepare_process
 from bertune.inference.network import BatchLoss, Network
 from bertune.options import AdamWOptions
 from bertune.training.loop.loop import fit
@@ -140,18 +141,17 @@ def launch(
     resume: bool = False,
     hooks: Hooks | None = None,
 ) -> Trained:
-    """Train a job up to its last step, from the beginning or from the newest checkpoint of its output.
+    """Train a job up to its last step, from the beginning or the newest checkpoint of its output.
 
     Args:
         job: what to train, and how.
         device: where to compute.
-        dtype: numbers that the encoder's matrices compute in; the weights keep masters in float32.
+        dtype: numbers that the encoder's matrices compute in.
         output: keeps checkpoints, the best model, curves.
-        resume: whether to go on with the run that lies there.
+        resume: go on with the run that lies there.
         hooks: of the caller.
 
-    Returns: how far it came, and the last weights. Where the checkpoint is of another seed than the job's, nothing has
-    been trained.
+    Returns: how far it came. Where the checkpoint is of another seed than the job's, nothing has been trained.
 
     Raises:
         InputError: what lies in the output is not this run's; too many updates without finite numbers.
@@ -187,7 +187,8 @@ def launch(
         order=job.order,
         graphs=batches.recorded_updates(network, config.batch_size) if job.recordable else None,
     )
-    with fast_float32(device):
+    state.float32_route = training_route(device, state.float32_route)
+    with fast_float32(device, state.float32_route):
         hooks.begun()
         state = fit(setup, config, state)
     output.close()

@@ -17,8 +17,9 @@ from bertune.errors import InputError, Problems
 from bertune.model.provenance import encoder_sha256
 from bertune.model.use import read_hashed
 from bertune.tasks.feature_cache import Source, featurized
-from bertune.tasks.task import Purpose, Task
+from bertune.tasks.protocol import Purpose, Task
 from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.unknown import warn_of_unknown
 from bertune.training.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -134,6 +135,7 @@ def _prepared(
         source = one.source if options.feature_cache else None
         features = featurized(task, one.examples, text, purpose=purpose, source=source)
         _tell_cut(paths[role], len(one.examples), length, features)
+        warn_of_unknown(features.input_ids, checkpoint.tokenizer, str(paths[role]))
         splits[role] = Split(paths[role], one.examples, features, one.source.sha256)
     encoder = encoder_sha256(checkpoint.config, checkpoint.tensors, checkpoint.tokenizer)
     return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)

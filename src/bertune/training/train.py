@@ -9,7 +9,8 @@ from typing import Any
 from bertune.files.yaml_files import write_yaml
 from bertune.options import keyword_problems
 from bertune.progress import console
-from bertune.tasks.task import Task, new_task, task_kind
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task, task_kind
 from bertune.training.config import check_run
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune
 from bertune.training.options import TrainOptions

@@ -1,4 +1,4 @@
-"""Attention's kernels equal attention computed in float64 with the same mask, on either side of 16 tokens.
+"""Attention's kernels equal attention computed in float64 with the same mask, at every instruction-set level.
 
 Longer sequences are multiplied in pairs of bfloat16 where the processor can; queries, keys and values as they come, so
 that errors stay those of rounding probabilities, gradients of scores and results once.
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertune.encoder.kernels import build, calls
+from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 
 HEADS = 2
@@ -23,12 +23,7 @@ LAYOUTS = {
     "long": Layout.packed([700, 65]),
 }
 SEED = 2**40 + 12345
-
-
-@pytest.fixture(autouse=True)
-def _compiled() -> None:
-    if build.library(torch.bfloat16) is None:
-        pytest.skip("no C compiler here, so there are no kernels to test")
+pytestmark = pytest.mark.usefixtures("level")
 
 
 def rows_of(layout: Layout) -> list[tuple[int, int, int]]:

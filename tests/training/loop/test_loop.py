@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from torch import Tensor
 
-from bertune.data.features import Batch, pack
+from bertune.data.packing import Batch, pack
 from bertune.training.loop import loop
 from bertune.training.loop.loop import fit, is_better
 from bertune.training.loop.state import TrainState

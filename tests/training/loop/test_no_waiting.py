@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.encoder.kernels import build
-from bertune.tasks.losses import binary_cross_entropy, cross_entropy, grouped_cross_entropy
 from bertune.tasks.options import LossOptions
-from bertune.tasks.question_answering import span_loss
+from bertune.tasks.shared.losses import binary_cross_entropy, cross_entropy, grouped_cross_entropy
+from bertune.tasks.squad.head import span_loss
 from bertune.training.loop.state import TrainState
 from bertune.training.loop.update import _Update
 from tests.training import small_run

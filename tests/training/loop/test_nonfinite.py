@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.errors import InputError
 from bertune.training import fine_tune
 from bertune.training.fine_tune import TrainResult

@@ -10,7 +10,8 @@ import pytest
 
 from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.features import Column, Features
-from bertune.tasks.task import Task, new_task
+from bertune.tasks.protocol import Task
+from bertune.tasks.registry import new_task
 from bertune.training.loop.schedule import Schedule
 from bertune.training.loop.state import TrainConfig, TrainState
 from bertune.training.runs.collapse import LEAST_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of

@@ -9,12 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bertune import processor
 from bertune.encoder.kernels.build import library
 from bertune.encoder.layout import Layout
 
 ACTIVATION_CODES = {"gelu": 0, "gelu_tanh": 1, "relu": 2}
 
 
+SLOWER = frozenset(("column_sums", "float32", level) for level in ("x86-64-v4-bf16", "x86-64-v4", "x86-64-v3"))
+"""Kernels, types and levels where PyTorch's operation was the faster one (`python -m benchmarks.kernels`, LOG.md)."""
 NO_MASK = (0.0, 0)
 """Dropout's probability and seed where nothing is dropped."""
 
@@ -186,8 +189,15 @@ def bias_activation_backward_(x: Tensor, bias: Tensor, activation: str, gradient
     return sums
 
 
+def pytorch_serves(kernel: str, dtype: torch.dtype) -> bool:
+    """Whether PyTorch's operation serves in a kernel's place at this level; see SLOWER."""
+    return (kernel, str(dtype).removeprefix("torch."), processor.level()) in SLOWER
+
+
 def column_sums(x: Tensor) -> Tensor:
     """Sum over rows. Shape: (T, C) → (C,), float32."""
+    if pytorch_serves("column_sums", x.dtype):
+        return x.sum(0)
     sums = x.new_empty(x.shape[1], dtype=torch.float32)
     _call(x.dtype, "bertune_column_sums", *x.shape, x, sums)
     return sums

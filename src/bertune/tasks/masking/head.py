@@ -1,40 +1,24 @@
 """The heads of pre-training: masked words over the encoder's own word vectors, and next sentence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertune.checkpoints import google
 from bertune.checkpoints.names import Rename
-from bertune.data.features import IGNORED, Batch
+from bertune.data.features import IGNORED
+from bertune.data.packing import Batch
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput, initialise
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import LayerNorm, Linear, activate
+from bertune.tasks.masking.names import MASKED_LM, NEXT_SENTENCE
+from bertune.tasks.masking.scores import LOG_PROBABILITY, NEXT
 from bertune.tasks.options import CANDIDATES
 
-LOG_PROBABILITY, CORRECT, NEXT = 0, 1, slice(2, 4)
-"""What the columns of the head's output say: of a masked token, the log-probability of its label and whether the label
-is the most probable; of a sequence, in its first token's row, the logits of next sentence."""
 _WIDTH = 4
-
-MASKED_LM: list[Rename] = [
-    Rename("masked_lm.transform.weight", ("cls.predictions.transform.dense.weight",)),
-    Rename("masked_lm.transform.bias", ("cls.predictions.transform.dense.bias",)),
-    Rename("masked_lm.norm.weight", ("cls.predictions.transform.LayerNorm.weight",)),
-    Rename("masked_lm.norm.bias", ("cls.predictions.transform.LayerNorm.bias",)),
-    Rename("masked_lm.output_bias", ("cls.predictions.bias",)),
-]
-NEXT_SENTENCE: list[Rename] = [
-    Rename("next_sentence.weight", ("cls.seq_relationship.weight",)),
-    Rename("next_sentence.bias", ("cls.seq_relationship.bias",)),
-]
-"""The heads' tensors, ours and Hugging Face's. The matrix of `cls.predictions.decoder` is the word vectors' own."""
 
 
 def head_names(dialect: str) -> tuple[list[Rename], list[Rename]]:
@@ -90,9 +74,9 @@ class PretrainingHead(nn.Module):
         if asking:
             return _scattered(most_probable(logits), rows, len(marks))
         label = marks[rows]
-        chance = -F.cross_entropy(logits, label, reduction="none")
-        correct = torch.zeros_like(chance) if self.training else (logits.argmax(1) == label).float()
-        result = _scattered(F.pad(torch.stack([chance, correct], 1), (0, 2)), rows, len(marks))
+        log_prob = -F.cross_entropy(logits, label, reduction="none")
+        correct = torch.zeros_like(log_prob) if self.training else (logits.argmax(1) == label).float()
+        result = _scattered(F.pad(torch.stack([log_prob, correct], 1), (0, 2)), rows, len(marks))
         if self.next_sentence is not None:
             scores = self.next_sentence(output.pooled_output.float())
             result = result + _scattered(F.pad(scores, (2, 0)), batch.layout.starts, len(marks))
@@ -115,6 +99,8 @@ def pretraining_loss(logits: Tensor, targets: Mapping[str, Tensor], layout: Layo
     """Mean over masked words plus mean over sequences, times the number of masked words, and that number.
 
     As run_pretraining.py adds them, but for its 1e-5 in the first denominator.
+
+    Shape: logits (tokens, 4); targets labels (tokens,), next_sentence (sequences,).
     """
     count = (targets["labels"] != IGNORED).sum().clamp(min=1)
     loss = -logits[:, LOG_PROBABILITY].sum()
@@ -122,39 +108,3 @@ def pretraining_loss(logits: Tensor, targets: Mapping[str, Tensor], layout: Layo
         scores = logits[layout.starts, NEXT]
         loss = loss + count * F.cross_entropy(scores, targets["next_sentence"])
     return loss, count
-
-
-@dataclass
-class PretrainingScores:
-    """Sums over batches of what the metrics are made of."""
-
-    sums: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(6))
-
-    def add(
-        self,
-        logits: npt.NDArray[np.float32],
-        labels: npt.NDArray[np.integer],
-        starts: npt.NDArray[np.integer],
-        next_sentence: npt.NDArray[np.integer] | None,
-    ) -> None:
-        """Take in a batch: the head's output, labels, sequences' first rows, and whether B is random, where known."""
-        masked = logits[labels != IGNORED].astype(np.float64)
-        self.sums[:3] += [len(masked), -masked[:, LOG_PROBABILITY].sum(), masked[:, CORRECT].sum()]
-        if next_sentence is not None:
-            scores = logits[starts, NEXT].astype(np.float64)
-            chance = scores - np.logaddexp(scores[:, :1], scores[:, 1:])
-            loss = -chance[np.arange(len(starts)), next_sentence].sum()
-            self.sums[3:] += [len(starts), loss, (scores.argmax(1) == next_sentence).sum()]
-
-    def metrics(self) -> dict[str, float]:
-        """masked_lm_loss, perplexity (e to that), masked_lm_accuracy; with pairs next_sentence_loss and _accuracy."""
-        masks, loss, correct, pairs, next_loss, next_correct = self.sums.tolist()
-        mean = loss / max(masks, 1)
-        found = {
-            "masked_lm_loss": mean,
-            "perplexity": float(np.exp(min(mean, 700))),
-            "masked_lm_accuracy": correct / max(masks, 1),
-        }
-        if pairs:
-            found |= {"next_sentence_loss": next_loss / pairs, "next_sentence_accuracy": next_correct / pairs}
-        return found | {"loss": mean + next_loss / max(pairs, 1)}

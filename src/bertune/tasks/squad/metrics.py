@@ -13,7 +13,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+import numpy as np
+
 from bertune.errors import InputError
+from bertune.tasks.row_metrics import Floats, RowMetrics, ratio
 from bertune.tasks.squad.reading import QuestionExample
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -114,6 +117,32 @@ def evaluate(
             odds = {example.id: null_odds[example.id] for example in examples}
             metrics[key], metrics[f"{key}_thresh"] = find_best_threshold(texts, values, odds, answerable)
     return metrics
+
+
+def question_rows(examples: Sequence[QuestionExample], answers: Sequence[str]) -> RowMetrics:
+    """exact_match and f1 of questions, row by row; where some are unanswerable also HasAns_ and NoAns_ of the same.
+
+    Args:
+        examples: labelled questions.
+        answers: one each; "" is "no answer".
+    """
+    answerable = np.array([_is_answerable(example) for example in examples], np.bool_)
+    pairs = zip(examples, answers, strict=True)
+    scores = 100 * np.array([_scores(example, {example.id: answer}) for example, answer in pairs]).reshape(-1, 2)
+    counted = np.concatenate([np.ones((len(scores), 1)), scores], 1)
+    kinds = {"HasAns_": answerable[:, None] * counted, "NoAns_": ~answerable[:, None] * counted}
+    prefixes = [""] if answerable.all() else ["", *(name for name, part in kinds.items() if part[:, 0].any())]
+
+    def aggregate(sums: Floats) -> dict[str, Floats]:
+        has, no = np.split(sums, 2, axis=-1)
+        parts = {"": has + no, "HasAns_": has, "NoAns_": no}
+        return {
+            f"{prefix}{name}": ratio(parts[prefix][..., i], parts[prefix][..., 0])
+            for prefix in prefixes
+            for i, name in ((1, "exact_match"), (2, "f1"))
+        }
+
+    return RowMetrics(np.concatenate(list(kinds.values()), 1), aggregate, scores[:, 0] > 0)
 
 
 def find_best_threshold(

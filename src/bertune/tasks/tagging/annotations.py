@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertune.errors import InputError
-from bertune.tasks.tagging.examples import Entity, TaggedExample, words_of
+from bertune.tasks.shared.words import words_of
+from bertune.tasks.tagging.examples import Entity, TaggedExample
 
 KEYS = ("entities", "ents", "spans", "label", "labels")
 """Where a record's entities may stand, best first."""

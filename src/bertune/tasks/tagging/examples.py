@@ -1,10 +1,8 @@
 """A text, its words and its entities, all by characters."""
 
 import itertools
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from bertune.tasks.parts import ExampleParts
 from bertune.tasks.tagging.schemes import Chunk, chunks
@@ -35,34 +33,6 @@ class TaggedExample:
         """For a look at the data: the text, and a label for every entity."""
         labels = tuple(entity.label for entity in self.entities)
         return ExampleParts({"text": self.text}, labels, None, ("entities", *self.entities), self.place)
-
-
-@lru_cache(maxsize=1 << 16)
-def _kind(char: str) -> int:
-    """0: space.  1: part of a word.  2: a word of its own (punctuation, a Chinese character)."""
-    if char.isspace() or unicodedata.category(char) in ("Zs", "Cc"):
-        return 0
-    if unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum()):
-        return 2
-    code = ord(char)
-    alone = (
-        0x3400 <= code <= 0x4DBF or 0x4E00 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x2FA1F
-    )
-    return 2 if alone else 1
-
-
-def words_of(text: str) -> tuple[tuple[int, int], ...]:
-    """Words of a running text as BERT's basic tokenizer splits: at spaces, punctuation and Chinese characters."""
-    found: list[tuple[int, int]] = []
-    at = 0
-    for kind, run in itertools.groupby(text, _kind):
-        length = sum(1 for _ in run)
-        if kind == 1:
-            found.append((at, at + length))
-        elif kind == 2:
-            found.extend((i, i + 1) for i in range(at, at + length))
-        at += length
-    return tuple(found)
 
 
 def from_tokens(tokens: Sequence[str], tags: Sequence[str] | None, place: int) -> TaggedExample:

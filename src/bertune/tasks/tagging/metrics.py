@@ -7,33 +7,46 @@ fractions, not per cent.
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
+import numpy as np
 
-def entity_metrics(
-    gold: Sequence[Iterable[tuple[str, Hashable]]], predicted: Sequence[Iterable[tuple[str, Hashable]]]
-) -> dict[str, float]:
+from bertune.tasks.row_metrics import Floats, RowMetrics
+from bertune.tasks.shared.metrics import f1_scores
+
+Entities = Iterable[tuple[str, Hashable]]
+"""Of one text: types and places."""
+
+
+def entity_metrics(gold: Sequence[Entities], predicted: Sequence[Entities]) -> dict[str, float]:
     """`precision`, `recall`, `f1`, and the same with `_TYPE` behind for every type.
 
     Args:
-        gold: for every text its entities, each a type and a place.
+        gold: for every text its entities.
         predicted: likewise.
     """
-    right: Counter[str] = Counter()
-    found: Counter[str] = Counter()
-    true: Counter[str] = Counter()
-    for theirs, ours in zip(gold, predicted, strict=True):
-        theirs, ours = set(theirs), set(ours)
-        true.update(label for label, _ in theirs)
-        found.update(label for label, _ in ours)
-        right.update(label for label, _ in theirs & ours)
-    metrics = _scores("", right.total(), found.total(), true.total())
-    for label in sorted(true.keys() | found.keys()):
-        metrics |= _scores(f"_{label}", right[label], found[label], true[label])
-    return metrics
+    return entity_rows(gold, predicted).metrics()
 
 
-def _scores(suffix: str, right: int, found: int, true: int) -> dict[str, float]:
-    return {
-        f"precision{suffix}": right / found if found else 0.0,
-        f"recall{suffix}": right / true if true else 0.0,
-        f"f1{suffix}": 2 * right / (found + true) if found + true else 0.0,
-    }
+def entity_rows(gold: Sequence[Entities], predicted: Sequence[Entities]) -> RowMetrics:
+    """The same text by text. A text is right when its entities are."""
+    true, found = [set(entities) for entities in gold], [set(entities) for entities in predicted]
+    shared = [one & other for one, other in zip(true, found, strict=True)]
+    labels = sorted({label for entities in (*true, *found) for label, _ in entities})
+
+    def aggregate(sums: Floats) -> dict[str, Floats]:
+        right, given, wanted = np.split(sums, 3, axis=-1)
+        metrics = f1_scores(right.sum(-1), given.sum(-1), wanted.sum(-1))
+        for i, label in enumerate(labels):
+            metrics |= f1_scores(right[..., i], given[..., i], wanted[..., i], f"_{label}")
+        return metrics
+
+    statistics = np.concatenate([_counts(some, labels) for some in (shared, found, true)], 1)
+    same = np.array([one == other for one, other in zip(true, found, strict=True)], np.bool_)
+    return RowMetrics(statistics, aggregate, same)
+
+
+def _counts(texts: Sequence[set[tuple[str, Hashable]]], labels: Sequence[str]) -> Floats:
+    """How many entities of every type each text has. Shape: (texts, labels)."""
+    counts = [Counter(label for label, _ in entities) for entities in texts]
+    return np.array([[count[label] for label in labels] for count in counts], np.float64).reshape(
+        len(texts), len(labels)
+    )

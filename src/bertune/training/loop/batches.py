@@ -9,7 +9,8 @@ import torch
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.cuda.recording import recorder_for
 from bertune.cuda.resident import ResidentFeatures, entries_of, fits
-from bertune.data.features import Batch, Features, pack
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
 from bertune.inference.network import Network
 from bertune.training.loop.memory import free_memory
 

@@ -14,7 +14,7 @@ import torch
 from bertune.data.batching import shuffled_batches
 from bertune.errors import InputError, Interrupted
 from bertune.progress import Bar, progress_bar
-from bertune.tasks.task import lower_is_better
+from bertune.tasks.protocol import lower_is_better
 from bertune.training.loop.nonfinite import StepRecord, count_update, tell_skipped
 from bertune.training.loop.randomness import bookmark
 from bertune.training.loop.signals import asked, at_once, deferred, raise_if_asked, watched

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.inference.network import BatchLoss, Network
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.schedule import Schedule
@@ -57,6 +57,7 @@ class TrainState:
     seconds, wall_seconds: of the updates alone; from the first update on, evaluations and writing included. Both over
         all sessions.
     micro_batches: parts that a batch is computed in because memory was short.
+    float32_route: how float32 products are computed (see `encoder.float32_route`); a resumed run keeps it.
     """
 
     step: int = 0
@@ -81,6 +82,7 @@ class TrainState:
     losses: int = 0
     wall_seconds: float = 0.0
     micro_batches: int = 1
+    float32_route: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.features import Batch
+from bertune.data.packing import Batch
 from bertune.encoder.transfer import ToHost
 from bertune.errors import FaultError
 from bertune.training.loop.memory import is_out_of_memory

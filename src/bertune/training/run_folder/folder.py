@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bertune.errors import FaultError
 from bertune.files.yaml_files import write_yaml
-from bertune.model.use import finish_saving
+from bertune.model.folder import finish_saving
 from bertune.progress import Curves
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.state import Evaluation, TrainState

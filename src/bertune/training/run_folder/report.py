@@ -1,7 +1,7 @@
 """What a finished run says: metrics.json, the record in run.yaml, and the closing table."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from bertune.model.provenance import RECORD_KEY
 from bertune.progress import table_of
 from bertune.training.loop.state import TrainState
 from bertune.training.run_folder.errors import disk_errors
-from bertune.training.runs.restarts import Restarts
 
 Scores = Mapping[str, float]
 
@@ -33,9 +32,23 @@ def metrics_of(state: TrainState) -> dict[str, float]:
     return metrics
 
 
-def record_of(tries: Restarts, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of the start, and what came of it."""
-    state = tries.last.state
+def record_of(
+    state: TrainState,
+    facts: Mapping[str, Any],
+    *,
+    collapse: str | None = None,
+    late_collapse: str | None = None,
+    given_up: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The record of a run in metrics.json and run.yaml.
+
+    Args:
+        state: at the end.
+        facts: known at the start (`model.provenance.facts`).
+        collapse: of the model that is kept.
+        late_collapse: of later updates.
+        given_up: attempts with other seeds before this one.
+    """
     return {
         **facts,
         "seed": state.seed,
@@ -43,9 +56,9 @@ def record_of(tries: Restarts, facts: Mapping[str, Any]) -> dict[str, Any]:
         "best_step": state.best_step,
         "skipped_updates": state.skipped,
         "wall_seconds": round(state.wall_seconds, 3),
-        "collapse": tries.last.collapse,
-        "late_collapse": tries.last.late,
-        "given_up": tries.given_up,
+        "collapse": collapse,
+        "late_collapse": late_collapse,
+        "given_up": list(given_up),
     }
 
 

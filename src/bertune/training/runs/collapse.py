@@ -14,9 +14,8 @@ import torch
 from bertune.data.features import Column, Features
 from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
-from bertune.tasks.answers import answer_of, truth_of
-from bertune.tasks.task import Logits, Task
-from bertune.tasks.task_files import task_file_of
+from bertune.tasks.protocol import Logits, Task
+from bertune.tasks.user_files import task_file_of
 from bertune.training.loop.state import TrainConfig, TrainState
 
 LOOKED_AT = 256
@@ -38,17 +37,17 @@ def constant_answer(task: Task[Any], logits: Logits, features: Features, example
 
     Also None where the true answers are all the same, or the task's predictions have no answer of a known kind.
     """
-    if len(examples) < 2 or not _vary([truth_of(example) for example in examples]):
+    if len(examples) < 2 or not _vary([task.true_answer(example) for example in examples]):
         return None
     for count in (LOOKED_AT, len(examples)):
         some = examples[:count]
         part, rows = of_examples(features, np.arange(len(some)))
         predictions = task.decode([logits[row] for row in rows], part, some)
-        answers: list[Any] = [answer_of(prediction) for prediction in predictions]
+        answers: list[Any] = [task.predicted_answer(prediction) for prediction in predictions]
         if any(answer is None for answer in answers):
             return None
         if isinstance(answers[0], float):
-            numbers, truths = answers, [truth_of(example) for example in some]
+            numbers, truths = answers, [task.true_answer(example) for example in some]
             if not all(isinstance(truth, int | float) for truth in truths):
                 return None
             spread, true = float(np.std(numbers)), float(np.std(truths))

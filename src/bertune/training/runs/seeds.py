@@ -20,7 +20,7 @@ from rich.table import Table
 from bertune.errors import InputError
 from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
-from bertune.model.use import MODEL_FILE
+from bertune.model.folder import MODEL_FILE
 from bertune.training.loop.loop import is_better
 from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.report import finished

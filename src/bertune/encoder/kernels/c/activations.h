@@ -77,8 +77,8 @@ static inline __attribute__((always_inline)) vec activate(vec x, int kind) {
 static inline __attribute__((always_inline)) vec activation_slope(vec x, int kind) {
     if (kind == GELU_ERF) return gelu_slope(x);
     if (kind == GELU_TANH) {
-        vec s = sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x));
-        return s + x * s * (1.0f - s) * 1.5957691216057308f * (1.0f + 0.134145f * x * x);
+        vec e = exponential(-1.5957691216057308f * (x + 0.044715f * x * x * x)), s = 1.0f / (1.0f + e);
+        return s + x * s * (s * e) * 1.5957691216057308f * (1.0f + 0.134145f * x * x); /* s e = 1 - s, but exact */
     }
     return choose((bits_vec)(x > spread(0.0f)), spread(1.0f), (vec){0});
 }

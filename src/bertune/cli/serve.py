@@ -1,0 +1,57 @@
+"""`bertune serve`."""
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from bertune.cli.arguments import parse
+from bertune.errors import InputError, Problems
+from bertune.serving.options import ServeOptions, environment_arguments, limits_of, named_folders
+
+_ABOUT = """Fine-tuned models behind HTTP, with a page to try them on.
+
+Example: bertune serve --model out/demo, then open http://127.0.0.1:8000 or
+curl -s http://127.0.0.1:8000/v1/models/demo/predict -d '{"inputs": ["where is my card?"]}'
+Every option can come from the environment: BERTUNE_SERVE_PORT=8080 is --port 8080; the command line wins."""
+_NEEDED = ("starlette", "uvicorn", "prometheus_client", "orjson")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Load the models, then serve until a signal."""
+    options = ServeOptions(**parse("bertune serve", _ABOUT, [ServeOptions], [*environment_arguments(), *argv]))
+    problems = Problems()
+    problems.extend(options.problems())
+    if not 0 <= options.port <= 65535:
+        problems.add(f"--port {options.port}: must lie between 0 and 65535")
+    absent = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if absent:
+        problems.add(f"bertune serve needs {', '.join(absent)}: pip install 'bertune[serve]'")
+    problems.raise_if_any()
+    folders = named_folders(options.model)
+    keys = () if options.api_key_file is None else read_keys(Path(options.api_key_file))
+
+    from bertune.serving.app import app
+    from bertune.serving.run import serve
+    from bertune.serving.served import Loading
+
+    logging.getLogger("bertune.serving.access").setLevel(logging.INFO if options.access_log else logging.ERROR)
+    loading = Loading(options.precision, options.device, options.trust_task_file)
+    made = app(folders, limits=limits_of(options), loading=loading, api_keys=keys, access_log=options.access_log)
+    serve(made, options.host, options.port)
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """API keys of a file, one a line; blank lines and lines that begin with # are passed over.
+
+    Raises:
+        InputError: an unreadable file, or one without keys.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--api-key-file {path}: cannot be read: {error}") from None
+    keys = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    if not keys:
+        raise InputError(f"--api-key-file {path}: holds no key; write one a line")
+    return keys

@@ -1,0 +1,112 @@
+"""Batches: some of the features on one token axis, as tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertune.data.features import IGNORED, Column, Features
+from bertune.encoder.layout import Layout
+from bertune.encoder.transfer import to_device
+from bertune.ragged import Ragged
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several sequences on one token axis.
+
+    input_ids, segment_ids, positions: Shape: (tokens,), int64.
+    layout: where the sequences lie.
+    targets: Shape: (sequences, …) or (tokens,) each.
+    rows: index of every sequence among the features. Shape: (sequences,).
+    """
+
+    input_ids: Tensor
+    segment_ids: Tensor
+    positions: Tensor
+    layout: Layout
+    targets: Mapping[str, Tensor]
+    rows: npt.NDArray[np.int64]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device; the copy does not wait."""
+        if device.type == "cpu":
+            return self
+        return Batch(
+            to_device(self.input_ids, device),
+            to_device(self.segment_ids, device),
+            to_device(self.positions, device),
+            self.layout.to(device),
+            {name: to_device(target, device) for name, target in self.targets.items()},
+            self.rows,
+        )
+
+
+ROUND_TOKENS = 32
+"""The token axis is rounded up to a multiple of this: the matrix library prepares its kernels once a shape."""
+
+
+def pack(features: Features, units: npt.NDArray[np.integer]) -> Batch:
+    """The units (sequences, or whole examples) at these places, end to end, with a tail that belongs to no sequence.
+
+    Shape: tokens is the sum of lengths, rounded up to a multiple of ROUND_TOKENS.
+    """
+    rows = features.rows_of(units)
+    ids = features.input_ids.take(rows)
+    lengths = ids.lengths
+    real = len(ids.values)
+    total = -(-real // ROUND_TOKENS) * ROUND_TOKENS
+    positions = np.arange(real) - np.repeat(ids.offsets[:-1], lengths)
+    return Batch(
+        _on_token_axis(ids.values, total, 0),
+        _on_token_axis(features.segment_ids.take(rows).values, total, 0),
+        _on_token_axis(positions, total, 0),
+        Layout.packed(lengths.tolist(), total=total),
+        {name: _target(column, rows, total) for name, column in features.targets.items()},
+        rows,
+    )
+
+
+def pack_with_companion(features: Features, units: npt.NDArray[np.integer]) -> Batch:
+    """The same, but never a single sequence: that gets a companion behind it, its own first two tokens again.
+
+    Matrix libraries multiply one row by another routine, whose sums are rounded otherwise. With a companion, what a
+    model answers to a text does not depend on whether others share its batch. The head's output for the companion,
+    which is last, must be dropped; `rows` does not list it.
+    """
+    rows = features.rows_of(units)
+    if len(rows) != 1:
+        return pack(features, units)
+    row = int(rows[0])
+    two = np.array([row, row])
+
+    def with_companion(column: Column) -> Column:
+        if isinstance(column, Ragged):
+            return Ragged.from_lists([column[row], column[row][:2]])
+        taken: Column = column[two]
+        return taken
+
+    targets = {name: with_companion(column) for name, column in features.targets.items()}
+    pair = Features(
+        Ragged.from_lists([features.input_ids[row], features.input_ids[row][:2]]),
+        Ragged.from_lists([features.segment_ids[row], features.segment_ids[row][:2]]),
+        np.zeros(2, np.int32),
+        targets,
+    )
+    return replace(pack(pair, np.arange(2)), rows=rows)
+
+
+def _on_token_axis(values: npt.NDArray[np.integer], total: int, fill: int) -> Tensor:
+    tokens = torch.full((total,), fill, dtype=torch.int64)
+    tokens[: len(values)] = torch.from_numpy(values)
+    return tokens
+
+
+def _target(column: Column, rows: npt.NDArray[np.integer], total: int) -> Tensor:
+    if isinstance(column, Ragged):
+        return _on_token_axis(column.take(rows).values, total, IGNORED)
+    chosen = torch.from_numpy(column[rows])
+    return chosen.float() if chosen.is_floating_point() else chosen.long()

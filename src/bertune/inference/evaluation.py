@@ -1,0 +1,138 @@
+"""The one evaluation: batches through a network without gradients, in constant memory.
+
+Validation, `evaluate`, `predict`, the scores of pre-training, the drop-in programs and feature extraction all read from
+`run_batches`. It knows no task: it yields what the head gives, and losses where they are asked for.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertune.data.batching import sorted_batches
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack, pack_with_companion
+from bertune.encoder.transfer import ToHost
+from bertune.inference.network import BatchLoss, Network
+
+MAX_TOKENS = 4096
+"""Tokens of a batch outside training; more gain nothing on a CPU and cost memory."""
+CUDA_TOKENS = 32768
+"""The same on CUDA, where a batch must be long enough to keep the device busy while the host prepares the next."""
+BEHIND = 2
+"""Batches that CUDA may be ahead of the host's reading."""
+
+
+@dataclass(frozen=True)
+class BatchOutput:
+    """What a network gave for a batch.
+
+    batch: as it was given.
+    logits: the head's output. Shape: (sequences, outputs) or (tokens, outputs), float32.
+    loss: sum of losses and number of terms, on the network's device, where they were asked for. Shape: () each.
+    """
+
+    batch: Batch
+    logits: npt.NDArray[np.float32]
+    loss: tuple[Tensor, Tensor] | None
+
+
+def run_batches(
+    network: Network, batches: Iterable[Batch], *, loss: BatchLoss | None = None
+) -> Generator[BatchOutput, None, None]:
+    """Run batches through a network, in order; on CUDA the device is a few batches ahead of what is yielded.
+
+    Args:
+        network: left in evaluation mode.
+        batches: on the host; read one at a time.
+        loss: also compute this of every batch.
+    """
+    device, recorded = network.device, network.recorded
+    modules = list(network.modules())
+    if any(module.training for module in modules):  # to ask is quicker than to set
+        network.eval()
+    if recorded is not None:
+        recorded.bind(modules, device)
+
+    def forward(packed: Batch) -> tuple[ToHost, tuple[Tensor, Tensor] | None]:
+        """Logits, on their way to the host, and the loss. Nothing here waits for the device."""
+        result = None if recorded is None else recorded.replayed(network, packed)
+        if result is not None and loss is None:
+            return ToHost(result.float()), None
+        batch = packed.to(device)
+        if result is None:
+            result = network(batch) if recorded is None else recorded.run_eager(network, batch)
+        return ToHost(result.float()), None if loss is None else loss(result, batch)
+
+    ahead = BEHIND if device.type == "cuda" else 0
+    computed: deque[tuple[Batch, ToHost, tuple[Tensor, Tensor] | None]] = deque()
+    for batch in batches:
+        with torch.inference_mode():
+            computed.append((batch, *forward(batch)))
+        while len(computed) > ahead:
+            done, logits, sums = computed.popleft()
+            yield BatchOutput(done, logits.read().numpy(), sums)
+    for done, logits, sums in computed:
+        yield BatchOutput(done, logits.read().numpy(), sums)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """logits: one array a sequence, in the features' order.  loss: their mean, where it was asked for."""
+
+    logits: list[npt.NDArray[np.float32]]
+    loss: float | None
+    seconds: float
+
+
+def infer(
+    network: Network,
+    features: Features,
+    *,
+    batch_size: int = 256,
+    loss: BatchLoss | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Inference:
+    """Run all sequences through the network without gradients, similar lengths together.
+
+    Args:
+        network: left in evaluation mode.
+        features: what to run.
+        batch_size: most sequences at a time; batches are also held to MAX_TOKENS tokens, on CUDA to CUDA_TOKENS.
+        loss: also compute the mean loss.
+        advance: told of every finished batch's number of sequences.
+    """
+    device = network.device
+    logits: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(features)
+    sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+    lengths = features.input_ids.lengths
+    tokens = CUDA_TOKENS if device.type == "cuda" else MAX_TOKENS
+    start = time.perf_counter()
+    units = sorted_batches(features.unit_lengths, max_tokens=tokens, max_sequences=batch_size)
+    batches = ((pack if loss is not None else pack_with_companion)(features, some) for some in units)
+    for output in run_batches(network, batches, loss=loss):
+        rows = output.batch.rows
+        for row, values in zip(rows, _one_each(output, lengths[rows]), strict=True):
+            logits[row] = values
+        for i, part in enumerate(output.loss or ()):
+            sums[i] += part
+        if advance is not None:
+            advance(len(rows))
+    total, count = (0.0, 0.0) if loss is None else sums.tolist()
+    return Inference(logits, total / count if count else None, time.perf_counter() - start)
+
+
+def _one_each(output: BatchOutput, lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float32]]:
+    """The head's rows, or runs of rows, that belong to each sequence; those of a companion are dropped.
+
+    lengths: tokens of every sequence. Shape: (sequences,).
+    """
+    if len(output.logits) == len(output.batch.layout):
+        return list(output.logits[: len(lengths)])
+    ends = np.cumsum(lengths)
+    return [output.logits[end - length : end].copy() for end, length in zip(ends, lengths, strict=True)]

@@ -1,0 +1,113 @@
+"""The service as an ASGI app."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from bertune.model.use import Model
+from bertune.serving.errors import RequestError
+from bertune.serving.metrics import ServiceMetrics
+from bertune.serving.middleware import Gate
+from bertune.serving.options import ServeLimits
+from bertune.serving.routes import huggingface, native, open_inference, openai, pages, tei
+from bertune.serving.routes.bodies import json_response, service_of
+from bertune.serving.served import Loading, Models
+from bertune.serving.service import ClientGoneError, Service
+
+
+def app(
+    models: Mapping[str, str | Path | Model],
+    *,
+    limits: ServeLimits | None = None,
+    loading: Loading | None = None,
+    api_keys: Sequence[str] = (),
+    access_log: bool = False,
+) -> Starlette:
+    """The service, to run under any ASGI server or to mount in an app of one's own.
+
+    Models are loaded, and have answered a sample item, when this returns. Its lifespan ends their threads; an app that
+    mounts it and does not pass lifespans on calls `app.state.service.models.close(seconds)` itself.
+
+    Args:
+        models: by name, folders that `bertune train` wrote, or models that `bertune.load` gave. The first one answers
+            for the protocols that know one model only.
+        limits: batch, queue, body and time.
+        loading: precision, device and task file for the folders.
+        api_keys: keys of which requests must bring one; none: no key is asked for.
+        access_log: log every request to the logger `bertune.serving.access`.
+
+    Raises:
+        InputError: no models, a folder without one, a model that does not answer.
+    """
+    limits = limits or ServeLimits()
+    metrics = ServiceMetrics()
+    service = Service(Models(limits, loading or Loading(), metrics.observe), limits, metrics)
+    for name, source in models.items():
+        service.models.add(name, source)
+    return starlette_app(service, api_keys, access_log=access_log)
+
+
+def starlette_app(service: Service, api_keys: Sequence[str] = (), *, access_log: bool = False) -> Starlette:
+    """Routes and the gate around them, for a service that is set up already."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
+        yield
+        service.models.close(service.limits.drain_seconds)
+
+    modules = (native, tei, openai, open_inference, huggingface, pages)
+    made = Starlette(
+        routes=[route for module in modules for route in module.ROUTES],
+        exception_handlers={
+            RequestError: _refused,
+            HTTPException: _refused_by_routing,
+            ClientGoneError: _gone,
+            Exception: _failed,
+        },
+        lifespan=lifespan,
+    )
+    made.state.service, made.state.keys = service, tuple(api_keys)
+
+    def gate(inner: ASGIApp) -> ASGIApp:
+        return Gate(inner, service, api_keys, access_log=access_log)
+
+    build = made.build_middleware_stack
+    made.build_middleware_stack = lambda: gate(build())  # type: ignore[method-assign]
+    return made
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """An error of the request, in the service's form."""
+    assert isinstance(error, RequestError)
+    service_of(request).metrics.errors.labels(error.kind).inc()
+    answer = json_response(error.body(), error.status)
+    answer.headers.update(error.headers)
+    return answer
+
+
+def _refused_by_routing(request: Request, error: Exception) -> Response:
+    """Starlette's own errors: no such path, wrong method."""
+    assert isinstance(error, HTTPException)
+    address = f"{request.method} {request.url.path[:200]}"
+    known = {
+        404: ("not_found", f"{address}: nothing here; /docs lists the addresses"),
+        405: ("bad_method", f"{address}: not with this method; /docs lists the addresses"),
+    }
+    kind, text = known.get(error.status_code, ("bad_request", f"{address}: {error.detail}"))
+    return _refused(request, RequestError(error.status_code, kind, text, error.headers))
+
+
+def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """Nobody reads this answer; 499 is what nginx logs for it."""
+    return Response(status_code=499)
+
+
+def _failed(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """A fault of the service; the gate logs it under the request's id, which the answer's header has."""
+    return _refused(request, RequestError(500, "internal", "an internal error; the log has it under this x-request-id"))

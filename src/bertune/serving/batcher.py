@@ -1,0 +1,357 @@
+"""Requests of all clients share the batches of one model: tokenize, compute, decode, each in a thread of its own.
+
+    submit → [waiting] → tokenize → [tokenized] → compute → [computed] → decode → on_done
+
+There is no timer: when the compute thread is free, it takes what has been tokenized, oldest first, up to a number of
+tokens. A request of many items is cut into pieces which take turns with other requests, so it cannot hold them up.
+A batch that fails is run again request by request, so that one bad item fails alone.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bertune.data.features import Features
+from bertune.errors import InputError
+from bertune.serving.engine import Engine, Logits
+from bertune.serving.errors import ItemsError, RequestError
+
+logger = logging.getLogger(__name__)
+
+Prediction = dict[str, Any]
+
+COMPUTE_LOCK = threading.Lock()
+"""Held by the model that computes: all cores serve one batch at a time, whatever the number of models."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One request in the batcher.
+
+    items: what to answer.  estimates: tokens expected of each, before it is tokenized.
+    answers: one an item, once it is done.  error: why there are none.
+    """
+
+    items: Sequence[Any]
+    estimates: Sequence[int]
+    done: Callable[[], None]
+    submitted: float = field(default_factory=time.perf_counter)
+    started: float | None = None
+    computed: float = 0.0
+    answers: list[Prediction | None] = field(default_factory=list)
+    problems: dict[int, str] = field(default_factory=dict)
+    error: RequestError | None = None
+    cancelled: bool = False
+    remaining: int = 0
+    next_item: int = 0
+
+    def __post_init__(self) -> None:
+        self.remaining = len(self.items)
+        self.answers = [None] * len(self.items)
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some consecutive items of one request."""
+
+    ticket: Ticket
+    start: int
+    stop: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens expected."""
+        return sum(self.ticket.estimates[self.start : self.stop])
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Pieces that were tokenized together. places: the piece, and the item in it, of every example."""
+
+    places: list[tuple[Ticket, int]]
+    examples: list[Any]
+    features: Features
+
+
+class Batcher:
+    """The queue and the three threads of one model."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_batch_tokens: int,
+        max_queue_tokens: int,
+        observe: Callable[[str, float], object],
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            engine: the model.
+            max_batch_tokens: most tokens computed at a time; a longer single item is computed alone.
+            max_queue_tokens: tokens that may wait; more are refused.
+            observe: receives measurements by name (`batch_tokens`, `batch_items`, `tokenize_seconds`, …).
+        """
+        self.engine, self.max_batch_tokens, self.max_queue_tokens = engine, max_batch_tokens, max_queue_tokens
+        self._observe = observe
+        self._changed = threading.Condition()
+        self._waiting: deque[Ticket] = deque()
+        self._tokenized: deque[Group] = deque()
+        self._computed: deque[tuple[Group, Logits]] = deque()
+        self.queued_tokens = 0
+        self._closing = self._tokenizing = self._computing = False
+        steps = (self._tokenize_step, self._compute_step, self._decode_step)
+        self._threads = [
+            threading.Thread(target=self._run, args=(step,), name=f"bertune{step.__name__}", daemon=True)
+            for step in steps
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all threads run."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queue a request; `ticket.done` is called from another thread when it is answered.
+
+        Raises:
+            RequestError: 413 more than can ever wait, 429 the queue is full, 503 closing.
+        """
+        tokens = sum(ticket.estimates)
+        if tokens > self.max_queue_tokens:
+            raise RequestError(
+                413, "too_large", f"about {tokens} tokens in one request; at most {self.max_queue_tokens}: split it"
+            )
+        with self._changed:
+            if self._closing:
+                raise RequestError(503, "unavailable", "the model is being replaced or stopped; try again")
+            if self.queued_tokens and self.queued_tokens + tokens > self.max_queue_tokens:
+                raise RequestError(
+                    429, "overloaded", f"{self.queued_tokens} tokens wait already; try again", {"Retry-After": "1"}
+                )
+            self.queued_tokens += tokens
+            self._waiting.append(ticket)
+            self._changed.notify_all()
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Nobody waits for this request any more: what has not been computed of it is left out."""
+        with self._changed:
+            ticket.cancelled = True
+            self._changed.notify_all()
+
+    def close(self, seconds: float = 30.0) -> bool:
+        """Answer what waits, take nothing new, end the threads. Returns whether that was done within the time."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    # The threads
+
+    def _run(self, step: Callable[[], bool]) -> None:
+        """Run a step until it says that nothing will come any more; an error in it ends no thread."""
+        while True:
+            try:
+                if not step():
+                    return
+            except Exception:
+                logger.exception("serving: an unexpected error; the service goes on")
+
+    def _tokenize_step(self) -> bool:
+        with self._changed:
+            while not self._waiting or sum(g.features.tokens for g in self._tokenized) >= self.max_batch_tokens:
+                if self._closing and not self._waiting:
+                    return False
+                self._changed.wait()
+            pieces = self._take_pieces()
+            self._tokenizing = True
+        groups: list[Group] = []
+        try:
+            groups = self._tokenize(pieces)
+        finally:
+            with self._changed:
+                self._tokenized.extend(groups)
+                self._tokenizing = False
+                self._changed.notify_all()
+        return True
+
+    def _compute_step(self) -> bool:
+        with self._changed:
+            while not self._tokenized:
+                if self._closing and not self._waiting and not self._tokenizing:
+                    return False
+                self._changed.wait()
+            groups, tokens = [self._tokenized.popleft()], 0
+            tokens = groups[0].features.tokens
+            while self._tokenized and tokens + self._tokenized[0].features.tokens <= self.max_batch_tokens:
+                groups.append(self._tokenized.popleft())
+                tokens += groups[-1].features.tokens
+            self._computing = True
+            self._changed.notify_all()
+        results: list[tuple[Group, Logits]] = []
+        try:
+            results = self._compute(groups)
+        finally:
+            with self._changed:
+                self._computed.extend(results)
+                self._computing = False
+                self._changed.notify_all()
+        return True
+
+    def _decode_step(self) -> bool:
+        with self._changed:
+            while not self._computed:
+                if self._closing and not (self._waiting or self._tokenizing or self._tokenized or self._computing):
+                    return False
+                self._changed.wait()
+            group, logits = self._computed.popleft()
+        self._decode(group, logits)
+        return True
+
+    # What they do
+
+    def _take_pieces(self) -> list[Piece]:
+        """Pieces of the waiting requests in turn, oldest first, up to a batch's tokens. The lock is held."""
+        pieces: list[Piece] = []
+        tokens = 0
+        while self._waiting:
+            ticket = self._waiting[0]
+            if ticket.cancelled:
+                self._waiting.popleft()
+                self._release(ticket, ticket.next_item, len(ticket.items))
+                continue
+            piece = self._next_piece(ticket)
+            if pieces and tokens + piece.tokens > self.max_batch_tokens:
+                break
+            ticket.started = ticket.started or time.perf_counter()
+            self._waiting.popleft()
+            ticket.next_item = piece.stop
+            pieces.append(piece)
+            tokens += piece.tokens
+            if piece.stop < len(ticket.items):
+                self._waiting.append(ticket)  # behind those who came meanwhile
+        return pieces
+
+    def _next_piece(self, ticket: Ticket) -> Piece:
+        """At most a quarter of a batch's tokens, and at least one item."""
+        start = stop = ticket.next_item
+        tokens = 0
+        while stop < len(ticket.items):
+            tokens += ticket.estimates[stop]
+            if stop > start and tokens > self.max_batch_tokens // 4:
+                break
+            stop += 1
+        return Piece(ticket, start, stop)
+
+    def _tokenize(self, pieces: list[Piece]) -> list[Group]:
+        began = time.perf_counter()
+        places: list[tuple[Ticket, int]] = []
+        examples: list[Any] = []
+        for piece in pieces:
+            for index in range(piece.start, piece.stop):
+                try:
+                    examples.append(self.engine.example(piece.ticket.items[index]))
+                    places.append((piece.ticket, index))
+                except InputError as error:
+                    self._fail_item(piece.ticket, index, str(error))
+                except Exception as error:  # a user's task may raise anything
+                    logger.exception("serving: the task failed on an item")
+                    self._fail_item(piece.ticket, index, f"the task failed on it: {type(error).__name__}: {error}")
+        groups = self._featurize(places, examples) if examples else []
+        self._observe("tokenize_seconds", time.perf_counter() - began)
+        return groups
+
+    def _featurize(self, places: list[tuple[Ticket, int]], examples: list[Any]) -> list[Group]:
+        try:
+            return [Group(places, examples, self.engine.featurize(examples))]
+        except Exception as error:
+            if len(examples) > 1:
+                singles = zip(places, examples, strict=True)
+                return [group for place, example in singles for group in self._featurize([place], [example])]
+            if not isinstance(error, InputError):
+                logger.exception("serving: an item could not be tokenized")
+            self._fail_item(*places[0], str(error) or type(error).__name__)
+            return []
+
+    def _compute(self, groups: list[Group]) -> list[tuple[Group, Logits]]:
+        began = time.perf_counter()
+        with COMPUTE_LOCK:
+            began_alone = time.perf_counter()
+            try:
+                results = list(zip(groups, self.engine.compute([group.features for group in groups]), strict=True))
+            except Exception as error:
+                results = self._compute_apart(groups, error)
+        self._observe("wait_for_other_models_seconds", began_alone - began)
+        self._observe("compute_seconds", time.perf_counter() - began_alone)
+        self._observe("batch_tokens", sum(group.features.tokens for group in groups))
+        self._observe("batch_items", sum(len(group.examples) for group in groups))
+        return results
+
+    def _compute_apart(self, groups: list[Group], error: Exception) -> list[tuple[Group, Logits]]:
+        """A failed batch again, item by item, so that one bad item fails alone. The compute lock is held."""
+        if len(groups) == 1 and len(groups[0].examples) == 1:
+            logger.error("serving: an item could not be computed", exc_info=error)
+            self._fail_item(*groups[0].places[0], f"{type(error).__name__}: {error}", kind="failed")
+            return []
+        logger.warning("serving: a batch failed (%s: %s); its items are run one by one", type(error).__name__, error)
+        results = []
+        for group in groups:
+            for place, example in zip(group.places, group.examples, strict=True):
+                for single in self._featurize([place], [example]):
+                    try:
+                        results += list(zip([single], self.engine.compute([single.features]), strict=True))
+                    except Exception as own:
+                        results += self._compute_apart([single], own)
+        return results
+
+    def _decode(self, group: Group, logits: Logits) -> None:
+        began = time.perf_counter()
+        try:
+            answers = self.engine.decode(group.examples, group.features, logits)
+        except Exception as error:
+            logger.exception("serving: answers could not be decoded")
+            for ticket, index in group.places:
+                self._fail_item(ticket, index, f"{type(error).__name__}: {error}", kind="failed")
+            return
+        self._observe("decode_seconds", time.perf_counter() - began)
+        now = time.perf_counter()
+        finished: list[Ticket] = []
+        for (ticket, index), answer in zip(group.places, answers, strict=True):
+            ticket.answers[index] = answer
+            ticket.computed = now
+            self._count_down(ticket, index, finished)
+        for ticket in finished:
+            ticket.done()
+
+    def _fail_item(self, ticket: Ticket, index: int, message: str, kind: str = "bad_item") -> None:
+        """An item that the task cannot take refuses its request; one whose computing failed has an error for answer."""
+        finished: list[Ticket] = []
+        if kind == "bad_item":
+            ticket.problems[index] = message
+        else:
+            ticket.answers[index] = {"error": message, "error_type": kind}
+        self._count_down(ticket, index, finished)
+        for done in finished:
+            done.done()
+
+    def _count_down(self, ticket: Ticket, index: int, finished: list[Ticket]) -> None:
+        with self._changed:
+            self._release(ticket, index, index + 1)
+            ticket.remaining -= 1
+            if ticket.remaining == 0:
+                if ticket.problems:
+                    ticket.error = ItemsError(dict(sorted(ticket.problems.items())))
+                finished.append(ticket)
+
+    def _release(self, ticket: Ticket, start: int, stop: int) -> None:
+        """Tokens of these items no longer wait. The lock is held."""
+        self.queued_tokens -= sum(ticket.estimates[start:stop])

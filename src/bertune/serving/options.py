@@ -1,0 +1,96 @@
+"""Options of `bertune serve`; each can also come from the environment, as BERTUNE_SERVE_ and its name in capitals."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bertune.errors import Problems
+from bertune.options import DEVICES, PRECISIONS, option
+
+PREFIX = "BERTUNE_SERVE_"
+
+
+@dataclass(frozen=True)
+class ServeLimits:
+    """How much a service takes at a time."""
+
+    max_batch_tokens: int = option(4096, help="most tokens computed at a time, padding not counted")
+    max_queue_tokens: int = option(262144, help="tokens that may wait for one model; more are refused (status 429)")
+    max_body_bytes: int = option(2_000_000, help="largest request in bytes (status 413 above)")
+    request_seconds: float = option(60.0, help="longest that a request waits for its answer (status 504 after)")
+    drain_seconds: float = option(30.0, help="after SIGTERM: longest that unfinished requests are waited for")
+
+    def problems(self) -> list[str]:
+        """Illegal values, a message each."""
+        return [
+            f"--{name.replace('_', '-')} {value}: must be above 0"
+            for name, value in vars(self).items()
+            if name in {field.name for field in fields(ServeLimits)} and not value > 0
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(ServeLimits):
+    """What to serve, where, and how."""
+
+    model: list[str] = option(  # noqa: RUF009
+        help="folders that bertune train wrote, each as DIR or NAME=DIR; several are served side by side"
+    )
+    host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0: from everywhere")
+    port: int = option(8000, help="port to listen on; 0: a free one, printed at the start")
+    precision: str = option("auto", help="numbers to compute in", choices=(*PRECISIONS, "int8"))
+    device: str = option("auto", help="where to compute", choices=DEVICES)
+    api_key_file: str | None = option(
+        None, help="file with accepted API keys, one a line; left out: no key is asked for"
+    )
+    trust_task_file: str | None = option(
+        None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
+    )
+    access_log: bool = option(True, help="log every request to stderr")
+
+
+def environment_arguments(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Options named in the environment, as command line arguments; `BERTUNE_SERVE_MODEL` holds several by spaces."""
+    found: list[str] = []
+    for field in fields(ServeOptions):
+        value = (os.environ if environment is None else environment).get(PREFIX + field.name.upper())
+        if value is None:
+            continue
+        name = "--" + field.name.replace("_", "-")
+        if field.name == "model":
+            found += [name, *value.split()]
+        elif isinstance(field.default, bool):
+            found.append(f"{name}={value}")
+        else:
+            found += [name, value]
+    return found
+
+
+def named_folders(models: list[str]) -> dict[str, str]:
+    """Folders by the names they are served under: `NAME=DIR`, or the folder's own name.
+
+    Raises:
+        InputError: two models of one name, a name that cannot stand in an address.
+    """
+    problems = Problems()
+    found: dict[str, str] = {}
+    for given in models:
+        name, equals, folder = given.partition("=")
+        if not equals:
+            name, folder = Path(given).resolve().name, given
+        if not name or not all(letter.isalnum() or letter in "-_." for letter in name):
+            problems.add(
+                f"--model {given}: the name {name!r} may hold letters, digits, - _ . only; write NAME={folder}"
+            )
+        elif name in found:
+            problems.add(f"--model {given}: another model is named {name!r} already; write OTHER_NAME={folder}")
+        found[name] = folder
+    problems.raise_if_any()
+    return found
+
+
+def limits_of(options: Any) -> ServeLimits:
+    """The limits among some options."""
+    return ServeLimits(**{field.name: getattr(options, field.name) for field in fields(ServeLimits)})

@@ -1,0 +1,82 @@
+"""Reading JSON bodies, and what an `inputs` field may hold."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bertune.serving.errors import RequestError
+from bertune.serving.service import Service
+
+
+def service_of(request: Request) -> Service:
+    """The service that the app belongs to."""
+    service: Service = request.app.state.service
+    return service
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """An answer."""
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """The JSON object of a request.
+
+    Raises:
+        RequestError: 400, not JSON or not an object.
+    """
+    try:
+        body = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise RequestError(400, "bad_json", f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise RequestError(400, "bad_json", f"the body must be a JSON object, not {_kind(body)}")
+    return body
+
+
+def required(body: Mapping[str, Any], name: str, example: str) -> Any:
+    """A field that must be there.
+
+    Raises:
+        RequestError: 422, with an example.
+    """
+    if body.get(name) is None:
+        raise RequestError(422, "bad_request", f"the field {name!r} is missing; send for example {example}")
+    return body[name]
+
+
+def flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
+    """A field that is true or false; null counts as absent.
+
+    Raises:
+        RequestError: 422 for anything else.
+    """
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise RequestError(422, "bad_request", f"{name} is {str(value)[:40]!r}; must be true or false")
+    return value
+
+
+def texts(value: Any, name: str) -> list[str]:
+    """A text, or a list of texts, as a list.
+
+    Raises:
+        RequestError: 422, with the place of what is no text.
+    """
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list):
+        raise RequestError(422, "bad_request", f"{name} must be a text or a list of texts, not {_kind(value)}")
+    for index, text in enumerate(found):
+        if not isinstance(text, str):
+            raise RequestError(422, "bad_item", f"item {index}: {name} holds {_kind(text)}; only texts can be read")
+    return found
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,71 @@
+"""bertune's own protocol: `/v1/models/…`, health, metrics."""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bertune.serving.errors import RequestError
+from bertune.serving.routes.bodies import flag, json_body, json_response, required, service_of
+
+
+async def predict(request: Request) -> Response:
+    """Answers to `{"inputs": [item, …]}`; a list of strings is a batch of texts, a pair is a list of two inside it."""
+    service = service_of(request)
+    served = service.models.get(request.path_params["name"])
+    body = await json_body(request)
+    inputs = required(body, "inputs", '{"inputs": ["a text", ["a", "pair"]]}')
+    if not isinstance(inputs, list):
+        inputs = [inputs]
+    answers = await service.answer(request, served, inputs, strict=not flag(body, "truncate", True))
+    return json_response({"model": served.name, "version": served.version, "predictions": answers})
+
+
+async def list_models(request: Request) -> Response:
+    """All models, described."""
+    return json_response({"models": [served.describe() for served in service_of(request).models]})
+
+
+async def describe(request: Request) -> Response:
+    """One model: task, labels, metrics, limits, what an item looks like."""
+    return json_response(service_of(request).models.get(request.path_params["name"]).describe())
+
+
+async def reload(request: Request) -> Response:
+    """Load a model's folder again and switch to it; only where API keys are set."""
+    if not request.app.state.keys:
+        raise RequestError(401, "unauthorized", "reloading needs a service that was started with --api-key-file")
+    service = service_of(request)
+    served = await asyncio.to_thread(service.models.reload, request.path_params["name"])
+    return json_response(served.describe())
+
+
+async def health(request: Request) -> Response:  # noqa: ARG001
+    """The process is alive. Touches nothing else."""
+    return json_response({"status": "alive"})
+
+
+async def ready(request: Request) -> Response:
+    """Every model answered a sample item within the last seconds."""
+    problem = await service_of(request).not_ready()
+    if problem is not None:
+        raise RequestError(503, "not_ready", problem, {"Retry-After": "5"})
+    return json_response({"status": "ready"})
+
+
+async def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    service = service_of(request)
+    return Response(service.metrics.render(service.models), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+ROUTES = [
+    Route("/v1/models/{name}/predict", predict, methods=["POST"]),
+    Route("/v1/models/{name}/reload", reload, methods=["POST"]),
+    Route("/v1/models/{name}", describe),
+    Route("/v1/models", list_models),
+    Route("/health", health),
+    Route("/ready", ready),
+    Route("/metrics", metrics),
+]

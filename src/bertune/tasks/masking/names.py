@@ -1,0 +1,16 @@
+"""Names of the pre-training heads' tensors in Hugging Face's folders."""
+
+from bertune.checkpoints.names import Rename
+
+MASKED_LM: list[Rename] = [
+    Rename("masked_lm.transform.weight", ("cls.predictions.transform.dense.weight",)),
+    Rename("masked_lm.transform.bias", ("cls.predictions.transform.dense.bias",)),
+    Rename("masked_lm.norm.weight", ("cls.predictions.transform.LayerNorm.weight",)),
+    Rename("masked_lm.norm.bias", ("cls.predictions.transform.LayerNorm.bias",)),
+    Rename("masked_lm.output_bias", ("cls.predictions.bias",)),
+]
+NEXT_SENTENCE: list[Rename] = [
+    Rename("next_sentence.weight", ("cls.seq_relationship.weight",)),
+    Rename("next_sentence.bias", ("cls.seq_relationship.bias",)),
+]
+"""The heads' tensors, ours and Hugging Face's. The matrix of `cls.predictions.decoder` is the word vectors' own."""

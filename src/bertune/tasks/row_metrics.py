@@ -1,0 +1,80 @@
+"""Numbers of every row from which the metrics of a file follow, whichever of its rows are counted and how often.
+
+Most metrics (F1, Matthews' correlation, Pearson's) are no means over rows, but they follow from sums over rows: of
+right, found and true entities, of products. So a task gives a few numbers a row and a function from their sums to
+metrics. Intervals draw rows again and again, slices choose some, ranks add their sums up, without the model.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RowMetrics:
+    """How good the predictions for some rows are.
+
+    statistics: a few numbers of every row. Shape: (rows, numbers).
+    aggregate: from sums of the statistics to metrics by name. Shape: (…, numbers) → (…,) each.
+    correct: whether a row's answer is wholly right, where there is such a thing. Shape: (rows,).
+    by_rows: metrics that follow from no sums (rank correlation), from the statistics of the rows that count.
+        Shape: (rows, numbers) → a number.
+    independent: whether a row's numbers are the same whatever the other rows are.
+    """
+
+    statistics: Floats
+    aggregate: Callable[[Floats], Mapping[str, Floats]]
+    correct: npt.NDArray[np.bool_] | None = None
+    by_rows: Mapping[str, Callable[[Floats], float]] = field(default_factory=dict)
+    independent: bool = True
+
+    def __len__(self) -> int:
+        return len(self.statistics)
+
+    @classmethod
+    def means(cls, *, correct: npt.NDArray[np.bool_] | None = None, **columns: npt.ArrayLike) -> "RowMetrics":
+        """Metrics that are plain means over rows.
+
+        Args:
+            correct: as above.
+            columns: by the metric's name one number, or true and false, a row. Shape: (rows,) each.
+        """
+        values = [np.asarray(column, np.float64) for column in columns.values()]
+        statistics = np.stack([np.ones_like(values[0]), *values], 1)
+
+        def aggregate(sums: Floats) -> dict[str, Floats]:
+            return {name: ratio(sums[..., i], sums[..., 0]) for i, name in enumerate(columns, 1)}
+
+        return cls(statistics, aggregate, correct)
+
+    def metrics(self) -> dict[str, float]:
+        """Every metric, each row counted once."""
+        found = {name: float(value) for name, value in self.aggregate(self.statistics.sum(0)).items()}
+        return found | {name: measure(self.statistics) for name, measure in self.by_rows.items()}
+
+    def metric(self, name: str, weights: Floats) -> Floats:
+        """One metric under several weightings of the rows.
+
+        Args:
+            name: of the metric.
+            weights: how often each row counts; whole numbers for metrics of `by_rows`. Shape: (weightings, rows).
+
+        Returns: Shape: (weightings,).
+        """
+        if name not in self.by_rows:
+            return self.aggregate(weights @ self.statistics)[name]
+        drawn = (np.repeat(self.statistics, counts.astype(np.int64), axis=0) for counts in weights)
+        return np.array([self.by_rows[name](rows) for rows in drawn], np.float64)
+
+
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """Part / whole, 0 where whole is 0. Shape: any two that broadcast."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    result: Floats = np.divide(
+        part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole != 0
+    )
+    return result
