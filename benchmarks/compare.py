@@ -39,13 +39,13 @@ class Peer:
 
 @dataclass(frozen=True)
 class Comparison:
-    """job: train or predict.  own: bertune's precision.  units: steps or batches a turn, bertune's and the peers'."""
+    """job: train or predict.  own: bertune's precisions.  units: steps or batches a turn."""
 
     job: str
     encoder: str
-    own: str
+    own: tuple[str, ...]
     peers: tuple[Peer, ...]
-    units: tuple[int, int]
+    units: int
     rounds: int = 3
 
 
@@ -86,25 +86,24 @@ def native_precisions(isa: str | None) -> list[str]:
 
 
 def run(comparisons: Sequence[Comparison], isa: str | None) -> None:
-    """Measure all, save a result for each comparison, print the table."""
-    table = Table("job", "encoder", "bertune", "examples/s", "of the limit", "peer", "examples/s", "ratio")
+    """Measure all; of each comparison save the result and print a table."""
     for comparison in comparisons:
         result = measure(comparison, isa)
         save_result(comparison.job, result)
-        table.title = describe(result["machine"])
-        for peer in result["peers"]:
+        ratios = [f"bertune {precision} to it" for precision in comparison.own]
+        table = Table("side", "examples/s", "of the limit", *ratios)
+        table.title = f"{comparison.job} {comparison.encoder}: {describe(result['machine'])}"
+        for side in [*result["bertune"], *result["peers"]]:
+            limit = ""
+            if "share_of_limit" in side:
+                limit = f"{side['share_of_limit']:.0%} of {side['matrix_rate']['gflops']:.0f} GFLOP/s"
             table.add_row(
-                comparison.job,
-                comparison.encoder,
-                comparison.own,
-                f"{result['bertune_examples_per_second']:.1f}",
-                f"{result['share_of_limit']:.0%} of {result['matrix_rate']['gflops']:.0f} GFLOP/s",
-                peer["peer"],
-                f"{peer['examples_per_second']:.1f}",
-                f"{peer['ratio']:.2f}",
+                side["side"],
+                f"{side['examples_per_second']:.1f}",
+                limit,
+                *(f"{own['examples_per_second'] / side['examples_per_second']:.2f}" for own in result["bertune"]),
             )
-    if comparisons:
-        Console(width=120).print(table)
+        Console(width=110).print(table)
 
 
 def measure(comparison: Comparison, isa: str | None) -> dict[str, Any]:
@@ -113,34 +112,33 @@ def measure(comparison: Comparison, isa: str | None) -> dict[str, Any]:
     The limit is the rate at which this machine multiplies in bertune's precision, by the fastest route that there is,
     spent on nothing but the products that the answers need (`own.operations_per_sequence`; in training three times).
     """
-    folder, variables = str(mrpc_folder()), environment(isa)
-    own = Worker("bertune", ["benchmarks.own", comparison.job, comparison.encoder, folder, comparison.own], variables)
-    peers = [
-        Worker(peer.name, peer.arguments(comparison.job, comparison.encoder, folder), variables)
-        for peer in comparison.peers
+    job, encoder, folder, variables = comparison.job, comparison.encoder, str(mrpc_folder()), environment(isa)
+    own = [
+        Worker(f"bertune {one}", ["benchmarks.own", job, encoder, folder, one], variables, measures_at_start=True)
+        for one in comparison.own
     ]
-    units = {worker.name: comparison.units[1] for worker in peers} | {"bertune": comparison.units[0]}
-    facts = take_turns([own, *peers], units, comparison.rounds)["bertune"]
-    mean = facts["mean_tokens"]
-    rate = own.median("tokens_per_second")
-    limit = 1e9 * facts["matrix_rate"]["gflops"] / facts["operations_per_sequence"]
+    peers = [Worker(peer.name, peer.arguments(job, encoder, folder), variables) for peer in comparison.peers]
+    units = {worker.name: comparison.units for worker in [*own, *peers]}
+    facts = take_turns([*own, *peers], units, comparison.rounds)
+    mean = facts[own[0].name]["mean_tokens"]
+
+    def rates(worker: Worker) -> dict[str, Any]:
+        return {
+            "side": worker.name,
+            "examples_per_second": worker.median("tokens_per_second") / mean,
+            "rounds": [report["tokens_per_second"] / mean for report in worker.reports],
+        }
+
+    def with_limit(worker: Worker) -> dict[str, Any]:
+        found, rate = rates(worker), facts[worker.name]["matrix_rate"]
+        limit = 1e9 * rate["gflops"] / facts[worker.name]["operations_per_sequence"]
+        return found | {"share_of_limit": found["examples_per_second"] / limit, "matrix_rate": rate}
+
     return {
-        "job": comparison.job,
-        "encoder": comparison.encoder,
+        "job": job,
+        "encoder": encoder,
         "isa": isa or "native",
-        "bertune": comparison.own,
-        "bertune_examples_per_second": rate / mean,
-        "bertune_rounds": [report["tokens_per_second"] / mean for report in own.reports],
-        "share_of_limit": rate / mean / limit,
-        "matrix_rate": facts["matrix_rate"],
-        "peers": [
-            {
-                "peer": peer.name,
-                "examples_per_second": peer.median("tokens_per_second") / mean,
-                "rounds": [report["tokens_per_second"] / mean for report in peer.reports],
-                "ratio": rate / peer.median("tokens_per_second"),
-            }
-            for peer in peers
-        ],
-        "machine": facts["machine"],
+        "bertune": [with_limit(worker) for worker in own],
+        "peers": [rates(worker) for worker in peers],
+        "machine": facts[own[0].name]["machine"],
     }

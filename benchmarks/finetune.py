@@ -8,22 +8,22 @@ sides to an instruction set (PyTorch, oneDNN, MKL and bertune by their variables
 
 from benchmarks.compare import Choice, Comparison, Peer, choose, run
 
-STEPS = {"minilm": {"bf16": (20, 10), "fp32": (10, 10)}, "bert-base": {"bf16": (3, 3), "fp32": (3, 3)}}
-"""bertune's and the peer's steps a turn: whole epochs of `workloads.TRAINING_ROWS`."""
+STEPS = {"minilm": 10, "bert-base": 3}
+"""Steps a turn: one epoch of `workloads.TRAINING_ROWS`."""
 
 
 def comparisons(choice: Choice) -> list[Comparison]:
-    """What is measured."""
+    """What is measured: a comparison for each encoder and floating-point precision."""
     chosen = []
     for encoder in choice.encoders:
         for precision in choice.precisions:
-            if precision == "int8":
+            if precision == "int8":  # prediction only
                 continue
-            rounds = 5 if precision == "bf16" else 3
             peers = [Peer("Trainer", precision)]
             if choice.full:
                 peers.append(Peer("Trainer", "fp32", "max"))
-            chosen.append(Comparison("train", encoder, precision, tuple(peers), STEPS[encoder][precision], rounds))
+            rounds = 5 if precision == "bf16" else 3
+            chosen.append(Comparison("train", encoder, (precision,), tuple(peers), STEPS[encoder], rounds))
     return chosen
 
 

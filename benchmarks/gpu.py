@@ -64,7 +64,14 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
     large products that bertune's process measured.
     """
     common = [case.job, case.encoder, str(case.batch)]
-    workers = [Worker("bertune", ["benchmarks.gpu_own", *common], {"BERTUNE_CUDA_GRAPHS": case.graphs})]
+    workers = [
+        Worker(
+            "bertune",
+            ["benchmarks.gpu_own", *common],
+            {"BERTUNE_CUDA_GRAPHS": case.graphs},
+            measures_at_start=True,
+        )
+    ]
     if case.peer:
         workers.append(Worker("peer", ["benchmarks.gpu_peer", *common]))
     facts = take_turns(workers, {worker.name: 1 for worker in workers}, rounds)["bertune"]

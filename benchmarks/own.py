@@ -21,7 +21,7 @@ from bertune.data.packing import Batch, pack
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
-from bertune.encoder.float32_route import fast_float32
+from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
@@ -100,7 +100,7 @@ def main() -> None:
             if precision == "int8":
                 int8.quantize(network.encoder, device)
             elif device.type == "cpu":
-                network.encoder.pack()
+                pack_for_prediction(network.encoder, device)
             _predict(network, features, facts)
 
 

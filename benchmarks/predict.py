@@ -10,24 +10,18 @@ reads none and keeps the processor's full set; so does OpenVINO. --full adds run
 
 from benchmarks.compare import Choice, Comparison, Peer, choose, native_precisions, run
 
-BATCHES = {"minilm": (12, 12), "bert-base": (4, 4)}
+BATCHES = {"minilm": 12, "bert-base": 3}
 
 
 def comparisons(choice: Choice) -> list[Comparison]:
-    """What is measured."""
-    chosen = []
-    floating = native_precisions(choice.isa)[0]
-    for encoder in choice.encoders:
-        for precision in choice.precisions:
-            theirs = floating if precision == "int8" else precision
-            peers = [Peer("Trainer", theirs), Peer("transformers", theirs), Peer("openvino", precision)]
-            if precision != "bf16":
-                peers.append(Peer("onnxruntime", precision))
-            if choice.full:
-                peers.append(Peer("Trainer", "fp32", "max"))
-            rounds = 5 if encoder == "minilm" else 3
-            chosen.append(Comparison("predict", encoder, precision, tuple(peers), BATCHES[encoder], rounds))
-    return chosen
+    """What is measured: a comparison for each encoder."""
+    own = choice.precisions
+    floating = [one for one in own if one != "int8"] or native_precisions(choice.isa)[:1]
+    peers = [Peer(engine, one) for one in floating for engine in ("Trainer", "transformers")]
+    peers += [Peer("openvino", one) for one in own] + [Peer("onnxruntime", one) for one in own if one != "bf16"]
+    if choice.full:
+        peers.append(Peer("Trainer", "fp32", "max"))
+    return [Comparison("predict", encoder, own, tuple(peers), BATCHES[encoder]) for encoder in choice.encoders]
 
 
 if __name__ == "__main__":

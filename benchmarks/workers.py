@@ -14,15 +14,19 @@ from benchmarks.machine import ROOT
 
 @dataclass
 class Worker:
-    """A process that answers every line on its stdin with a JSON line on its stdout."""
+    """A process that answers every line on its stdin with a JSON line on its stdout.
+
+    measures_at_start: to be started when all others are warm and at rest.
+    """
 
     name: str
     arguments: Sequence[str]
     environment: dict[str, str] = field(default_factory=dict)
+    measures_at_start: bool = False
     reports: list[dict[str, float]] = field(default_factory=list)
 
-    def start(self) -> dict[str, Any]:
-        """Start it and wait until it is warm; returns what it says of itself."""
+    def launch(self) -> None:
+        """Start it; `ready` waits for it."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", *self.arguments],
             cwd=ROOT,
@@ -31,6 +35,9 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
+
+    def ready(self) -> dict[str, Any]:
+        """Wait until it is warm; returns what it says of itself."""
         return self._answer()
 
     def go(self, units: int) -> None:
@@ -77,12 +84,21 @@ def say(**facts: Any) -> None:
 
 def take_turns(workers: Sequence[Worker], units: dict[str, int], rounds: int) -> dict[str, dict[str, Any]]:
     """Start all, then let each work in turn, `rounds` times. Returns what each said of itself."""
-    facts = {worker.name: worker.start() for worker in workers}
+    facts: dict[str, dict[str, Any]] = {}
+    launched: list[Worker] = []
     try:
+        for alone in (False, True):
+            some = [worker for worker in workers if worker.measures_at_start == alone]
+            for group in [[worker] for worker in some] if alone else [some]:
+                for worker in group:
+                    worker.launch()
+                    launched.append(worker)
+                for worker in group:
+                    facts[worker.name] = worker.ready()
         for _ in range(rounds):
             for worker in workers:
                 worker.go(units[worker.name])
     finally:
-        for worker in workers:
+        for worker in launched:
             worker.stop()
     return facts

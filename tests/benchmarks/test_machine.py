@@ -70,7 +70,7 @@ def test_the_work_is_what_an_answer_from_the_first_token_needs() -> None:
 def test_each_precision_meets_the_peers_that_compute_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["predict", "--isa", "avx2", "--encoder", "minilm"])
     (only,) = predict.comparisons(compare.choose(""))
-    assert only.own == "fp32"
+    assert only.own == ("fp32",)
     assert [peer.name for peer in only.peers] == [
         "Trainer fp32",
         "transformers fp32",
@@ -79,5 +79,5 @@ def test_each_precision_meets_the_peers_that_compute_in_it(monkeypatch: pytest.M
     ]
     monkeypatch.setattr(sys, "argv", ["finetune", "--precision", "fp32", "--precision", "int8", "--full"])
     both = finetune.comparisons(compare.choose(""))
-    assert [(one.encoder, one.own) for one in both] == [("minilm", "fp32"), ("bert-base", "fp32")]
+    assert [(one.encoder, one.own) for one in both] == [("minilm", ("fp32",)), ("bert-base", ("fp32",))]
     assert both[0].peers[1].name == "Trainer fp32, padded to 128"
