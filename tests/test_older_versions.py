@@ -66,7 +66,8 @@ def test_models_load_and_give_the_metrics_that_they_were_saved_with(old: Path, t
     model = bertune.load(folder, device="cpu", precision="fp32")
     found = model.evaluate(old / f"data/{task}/validation.{SUFFIX.get(task, 'csv')}")
     expected = json.loads((folder / "metrics.json").read_text())
-    assert {name for name in expected if name not in ("record", "train_seconds")} <= {*found, *SPEEDS}
+    names_then = {name.replace("/", "_", 1) for name in found}  # 0.1.0 wrote the f1/PER of now as f1_PER
+    assert {name for name in expected if name not in ("record", "train_seconds")} <= {*names_then, *SPEEDS}
     assert found["loss"] == pytest.approx(expected["loss"], abs=1e-3)  # others are of few rows, so a tie may turn them
 
 
