@@ -144,11 +144,11 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
                         continue
                 elif type(raw) is str and label is not None and len(known) < _KEPT:
                     known[raw] = label
-        if type(text) is str and (single or type(pair) is str) and (label is not None or not labelled):
-            if not drop_unlabelled or text.strip():
-                if not problems:
-                    yield text, pair, label, row.line  # type: ignore[misc]
-                continue
+        whole = type(text) is str and (single or type(pair) is str) and (label is not None or not labelled)
+        if whole and (not drop_unlabelled or str(text).strip()):
+            if not problems:
+                yield text, pair, label, row.line  # type: ignore[misc]
+            continue
         if not drop_unlabelled:
             problems.extend(_wrong(file, row, columns, (text, pair, label), labelled=labelled))
             continue
