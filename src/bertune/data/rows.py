@@ -153,13 +153,14 @@ class RowFile:
         # A file that was joined from several may hold its header again.
         again = names[0] if self._lenient and self._header and width > 1 else None
         for line, fields in records:
-            if self._lenient and len(fields) > width and not any(fields[width:]):
-                fields = fields[:width]
-            if again is not None and fields and fields[0] == again and tuple(fields) == names:
+            if len(fields) != width:
+                if self._lenient and len(fields) > width and not any(fields[width:]):
+                    fields = fields[:width]
+                elif _is_blank(fields):
+                    blank_from = blank_from or line
+                    continue
+            elif fields[0] == again and tuple(fields) == names:
                 logger.info("%s: the header again; passed over", self.where(line))
-                continue
-            if len(fields) != width and _is_blank(fields):
-                blank_from = blank_from or line
                 continue
             if blank_from:
                 for blank in range(blank_from, line):

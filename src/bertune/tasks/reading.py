@@ -17,6 +17,8 @@ _UNDECIDED = "-"
 """SNLI's, MultiNLI's and OCNLI's label of a pair on which annotators did not agree."""
 _INFERENCE = {"entailment", "neutral", "contradiction", "not_entailment", "entailed", "contradictory"}
 _LOOKED_AT = 1000
+_KEPT = 100_000
+"""Labels that are kept with their canonical names: most of them recur."""
 _FLAGS = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"0.0", "1.0"})
 
 Found = tuple[str, str | None, str | None]
@@ -117,39 +119,37 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
     text_column, pair_column, label_column = columns
     problems = Problems()
     dropped, undecided = _LeftOut("without a text or a label"), _LeftOut("labelled '-': annotators did not agree")
-    known: dict[object, str | None] = {}
+    known: dict[str, str] = {}
     inference: bool | None = None if labelled and pair_column is not None else False
+    single = pair_column is None
     wants_label = labelled and label_column is not None
     for row in file:
         values = row.values
         text = values.get(text_column)
-        pair = None if pair_column is None else values.get(pair_column)
+        pair = None if single else values.get(pair_column)  # type: ignore[arg-type]
         label = None
         if wants_label:
             raw = values.get(label_column)  # type: ignore[arg-type]
-            if type(raw) is str and raw in known:
-                label = known[raw]
-            else:
+            label = known.get(raw) if type(raw) is str else None
+            if label is None:
                 try:
                     label = _label(raw)
                 except InputError as error:
                     problems.add(f"{file.where(row, label_column)}: {error}")
                     continue
-                if type(raw) is str and len(known) < 100_000:
+                if label == _UNDECIDED and inference is not False:
+                    inference = _is_inference(file, str(label_column)) if inference is None else inference
+                    if inference:
+                        undecided.add(row.line)
+                        continue
+                elif type(raw) is str and label is not None and len(known) < _KEPT:
                     known[raw] = label
-            if label == _UNDECIDED and inference is not False:
-                inference = _is_inference(file, str(label_column)) if inference is None else inference
-                if inference:
-                    undecided.add(row.line)
-                    continue
-        if type(text) is str and (pair is None) == (pair_column is None) and (label is not None or not labelled):
-            if not drop_unlabelled or text.strip():
-                if pair is not None and type(pair) is not str:
-                    problems.add(f"{file.where(row, pair_column)}: expected text, found {pair!r}")
-                elif not problems:
-                    yield text, pair, label, row.line
-                continue
-        elif not drop_unlabelled:
+        whole = type(text) is str and (single or type(pair) is str) and (label is not None or not labelled)
+        if whole and (not drop_unlabelled or str(text).strip()):
+            if not problems:
+                yield text, pair, label, row.line  # type: ignore[misc]
+            continue
+        if not drop_unlabelled:
             problems.extend(_wrong(file, row, columns, (text, pair, label), labelled=labelled))
             continue
         dropped.add(row.line)
