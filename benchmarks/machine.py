@@ -35,7 +35,7 @@ ISAS = {"avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 def environment(isa: str | None) -> dict[str, str]:
     """Variables that hold a new process's PyTorch, oneDNN, MKL and bertune to an instruction set; none for None.
 
-    OpenVINO's copy of oneDNN and ONNX Runtime's own kernels read no such variable: they use all that the processor has.
+    Whether OpenVINO's copy of oneDNN and ONNX Runtime's own kernels obey any of them was not checked.
     """
     return {} if isa is None else processor.held_to(ISAS.get(isa, isa))
 
