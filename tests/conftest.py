@@ -10,6 +10,9 @@ import pytest
 if TYPE_CHECKING:
     from tests.nursery import Nursery
 
+# Worker processes that each measured the fastest float32 route on a busy machine could choose differently.
+os.environ.setdefault("BERTUNE_FLOAT32", "default")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

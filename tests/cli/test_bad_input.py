@@ -128,7 +128,8 @@ def test_data_to_predict(tmp_path: Path, capsys: Capture) -> None:
     good = write_rows(tmp_path / "good.csv", [{"text": "so so"}])
     predict = ["predict", "--model", model, "--output", tmp_path / "answers.jsonl", "--input"]
     refused(capsys, tmp_path, [*predict, tmp_path / "none.csv"], "none.csv")
-    refused(capsys, tmp_path, [*predict, tmp_path], str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    refused(capsys, tmp_path, [*predict, tmp_path / "empty"], str(tmp_path / "empty"))
     ragged = tmp_path / "ragged.tsv"
     ragged.write_text("text\tother\n" + "a\tb\n" * 5000 + "a\n")
     refused(capsys, tmp_path, [*predict, ragged], "ragged.tsv, line 5002", "1 found")

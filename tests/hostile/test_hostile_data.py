@@ -56,7 +56,7 @@ HOSTILE: dict[str, tuple[str, str, Write]] = {
     "nested objects": ("text-classification", "a.jsonl", _bytes(DEEP.encode() + b"\n")),
     "a number of a million digits": ("text-classification", "a.jsonl", _bytes(b'{"text": 1' + b"0" * 10**6 + b"}\n")),
     "NUL bytes": ("text-classification", "a.csv", _bytes(ROW + b"a\0b,good\n")),
-    "bytes that are not UTF-8": ("text-classification", "a.csv", _bytes(ROW + b"\xff\xfe\xfd,good\n")),
+    "bytes that are not UTF-8": ("text-classification", "a.csv", _bytes(ROW + b"\xff\x98\x81\x8d\x90,good\n")),
     "no text at all": ("text-classification", "a.csv", _bytes(bytes(range(256)) * 4096)),
     "Parquet that is none": (
         "text-classification",

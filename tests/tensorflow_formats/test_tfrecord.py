@@ -90,5 +90,5 @@ def test_a_length_beyond_the_file_is_not_believed(tmp_path: Path) -> None:
         list(read_records(tmp_path / "bomb"))
     with pytest.raises(InputError, match="cannot be read"):
         list(read_records(tmp_path / "absent"))
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="there is no folder"):
         write_records(tmp_path / "no folder" / "file", [])

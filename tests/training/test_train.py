@@ -117,7 +117,7 @@ def test_resume_under_other_options_is_refused(run: Run, tmp_path: Path, capsys:
     with pytest.raises(InputError) as error:
         run("one", epochs=2, batch_size=4, resume=True)
     told = str(error.value)
-    assert "--epochs is 2, but the run to resume has 1" in told
+    assert "--epochs is 2.0, but the run to resume has 1.0" in told
     assert "--batch-size is 4, but the run to resume has 8" in told
     again = ["train", "--config", tmp_path / "one" / "run.yaml", "--resume"]
     refused(capsys, tmp_path, [*again, "--epochs", "2"], "--epochs is 2.0, but the run to resume has 1")

@@ -13,6 +13,10 @@ MAY_DIFFER = frozenset(
 """Options that a resumed run need not repeat, and the record, which is none."""
 
 
+_AS_BEFORE: tuple[object, ...] = (None, False, "auto", [])
+"""Values of options under which bertune does what it did before it had them."""
+
+
 def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> list[str]:
     """Why a run cannot begin, or go on, in this folder.
 
@@ -35,8 +39,13 @@ def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> l
     return [
         f"--{name.replace('_', '-')} is {tree.get(name)!r}, but the run to resume has {before.get(name)!r}"
         for name in sorted(set(tree) | set(before))
-        if name not in MAY_DIFFER and tree.get(name) != before.get(name)
+        if name not in MAY_DIFFER and tree.get(name) != before.get(name) and not _is_new(name, tree, before)
     ]
+
+
+def _is_new(name: str, tree: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether an older bertune, which wrote run.yaml, lacked the option, and it leaves everything as it was then."""
+    return name not in before and tree[name] in _AS_BEFORE
 
 
 def _holds_run(folder: Path) -> bool:
