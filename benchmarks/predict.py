@@ -5,7 +5,8 @@ python -m benchmarks.predict [--isa avx2] [--encoder minilm|bert-base] [--precis
 Peers: transformers through its Trainer and called directly, in bertune's precision (for int8, in bfloat16 or float32),
 and OpenVINO and ONNX Runtime in the same precision as bertune; ONNX Runtime has no bfloat16 on a CPU, and takes part in
 float32 and int8. --isa holds PyTorch, oneDNN, MKL and bertune to an instruction set by their variables. Whether
-ONNX Runtime and OpenVINO obey any of them was not checked; they may keep the processor's full set. --full adds run_glue's defaults.
+ONNX Runtime and OpenVINO obey any of them was not checked; they may keep the processor's full set.
+--full adds run_glue's defaults.
 """
 
 from benchmarks.compare import Choice, Comparison, Peer, choose, native_precisions, run
