@@ -106,7 +106,7 @@ class Embedder:
         """
         batch_size = whole_number("embed: batch_size", batch_size)
         table = as_table(texts)
-        texts = list(as_items(texts, "embed")) if table is None else texts_of(table, "embed")
+        texts = list(as_items(texts, "embed", "text")) if table is None else texts_of(table, "embed")
         before = self._prompt(prompt, prompt_name)
         self._skip(before)
         pairs = [Pair(self._lowered(before + text) if isinstance(text, str) else text) for text in texts]

@@ -187,7 +187,7 @@ def test_vectors_of_frames(tmp_path: Path) -> None:
         bertune.embed(pd.DataFrame(PAIR_ROWS), encoder)
     with pytest.raises(InputError, match=r"data\['NAME'\]"):
         bertune.embed(pd.DataFrame({"a": TEXTS, "b": TEXTS}), encoder)
-    with pytest.raises(InputError, match=r"write \[item\]"):
+    with pytest.raises(InputError, match=r"write \[text\]"):
         bertune.embed("a text", encoder)
 
 

@@ -67,19 +67,20 @@ def as_table(data: object) -> MemoryTable | None:
     return table
 
 
-def as_items(data: object, function: str) -> Iterable[Any]:
+def as_items(data: object, function: str, item: str = "item") -> Iterable[Any]:
     """Items in their order from a list, an array, a series or anything that can be iterated over.
 
     Args:
         data: what a caller handed over; no table.
         function: that was called, for messages.
+        item: what it takes, for messages.
 
     Raises:
         InputError: a single text or mapping, a set, numbers, something that cannot be iterated over.
     """
     kind = type(data).__name__
     if isinstance(data, str | bytes | Mapping):
-        raise InputError(f"{function} takes a list of items, not a single {kind}; write [item]")
+        raise InputError(f"{function} takes a list of {item}s, not a single {kind}; write [{item}]")
     if isinstance(data, AbstractSet) and not hasattr(data, "mapping"):  # views of a dictionary have its order
         raise InputError(f"{function}: a {kind} has no order in which answers could come; write sorted(texts)")
     for convert in ("to_pylist", "to_list", "tolist"):  # Arrow, pandas and polars, NumPy and PyTorch

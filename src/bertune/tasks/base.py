@@ -54,6 +54,10 @@ class BaseTask(_Protocol[ExampleT]):
         """The task itself: nothing is learnt from the training data."""
         return self
 
+    def least_batch_size(self) -> int:
+        """One."""
+        return 1
+
     def problems(self, examples: Sequence[ExampleT], path: Path) -> list[str]:  # noqa: ARG002
         """None."""
         return []
