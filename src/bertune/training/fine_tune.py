@@ -63,6 +63,7 @@ class FineTuning:
     loss: instead of the task's.
     further: runs of the same size that are to follow on the same disk.
     begin: done before the run's first file is written.
+    evaluated: called with every evaluation on the validation data.
     """
 
     data: PreparedData
@@ -71,6 +72,7 @@ class FineTuning:
     loss: BatchLoss | None = None
     further: int = 0
     begin: Callable[[], None] = lambda: None
+    evaluated: Callable[[Evaluation], None] | None = None
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         run.loss or loss,
         lambda device: TrainingBatches(train.features, device),
         _config(options, data, seed),
-        functools.partial(_validate, network, data) if data.validation is not None else None,
+        functools.partial(_validate, network, run) if data.validation is not None else None,
         AdamWOptions(weight_decay=options.weight_decay, max_grad_norm=options.max_grad_norm),
         layer_rates(len(network.encoder.layers), options.layer_decay),
         activation_checkpointing=options.activation_checkpointing,
@@ -210,14 +212,17 @@ def _config(options: TrainOptions, data: PreparedData, seed: int) -> TrainConfig
     )
 
 
-def _validate(network: Network, data: PreparedData) -> Evaluation:
+def _validate(network: Network, run: FineTuning) -> Evaluation:
     """Metrics on the validation split; thresholds are tuned on it."""
-    split = data.validation
+    data, split = run.data, run.data.validation
     assert split is not None
     found = evaluate(network, data.task, split.features, split.examples, tune=True)
-    return Evaluation(
+    evaluation = Evaluation(
         found.metrics,
         constant_answer(found.task, found.logits, split.features, split.examples),
         found.metrics.get("matthews_correlation"),
         found.task,
     )
+    if run.evaluated is not None:
+        run.evaluated(evaluation)
+    return evaluation
