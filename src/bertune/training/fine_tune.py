@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
@@ -29,7 +30,7 @@ from bertune.options import AdamWOptions
 from bertune.progress import console
 from bertune.tasks.user_files import task_file_of
 from bertune.training.config import train_config
-from bertune.training.launch import Hooks, TrainingJob, launch
+from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.randomness import seed_all
@@ -64,6 +65,7 @@ class FineTuning:
     further: runs of the same size that are to follow on the same disk.
     begin: done before the run's first file is written.
     evaluated: called with every evaluation on the validation data.
+    batches: makes the batches, on a device; None: of the training data's features.
     """
 
     data: PreparedData
@@ -73,6 +75,7 @@ class FineTuning:
     further: int = 0
     begin: Callable[[], None] = lambda: None
     evaluated: Callable[[Evaluation], None] | None = None
+    batches: Callable[[torch.device], Batches] | None = None
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -145,7 +148,7 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         network,
         train.units,
         run.loss or loss,
-        lambda device: TrainingBatches(train.features, device),
+        run.batches or (lambda device: TrainingBatches(train.features, device)),
         _config(options, data, seed),
         functools.partial(_validate, network, run) if data.validation is not None else None,
         AdamWOptions(weight_decay=options.weight_decay, max_grad_norm=options.max_grad_norm),
