@@ -76,6 +76,7 @@ def test_several_teachers_and_the_command_line(
     told = json.loads(answer.out)
     assert told["models"][str(tmp_path / "out")]["layers"] == 1
     assert "student from labels" in answer.err
+    assert "distilling" in answer.err
 
 
 @pytest.mark.parametrize(

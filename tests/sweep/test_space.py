@@ -72,7 +72,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
 
 def test_first_come_the_defaults_then_the_readme_moved_into_the_space() -> None:
     options = TrainOptions(task="t", encoder="e", train="t", output="o")
-    space = {
+    space: dict[str, Range | Choices] = {
         "learning_rate": Range(1e-5, 1e-4, log=True),
         "epochs": Choices((2.0, 3.0)),
         "batch_size": Choices((8, 32)),

@@ -80,12 +80,12 @@ class DistillResult:
         rows = []
         for run in self.comparison["runs"]:
             facts = self.models[run["run"]]
-            interval = f"{run['low']:.4f} to {run['high']:.4f}"
+            interval = f"{run['low']:.3f} to {run['high']:.3f}"
             rows.append(
                 (_name(run["run"], self.output), f"{run['value']:.4f}", interval, f"{facts['agreement']:.1%}",
                  f"{facts['layers']:.0f}", f"{facts['weights'] / 1e6:.1f} M", f"{facts['rows_per_second']:.0f}")
             )  # fmt: skip
-        heads = ("", metric, "95 % interval", "as the teacher", "layers", "weights", "rows/s")
+        heads = ("", metric, "95 % interval", "agrees", "layers", "weights", "rows/s")
         return plain_table(f"on {self.comparison['rows']} rows of {self.comparison['data']}", heads, rows)
 
     def verdict(self) -> str:
@@ -105,7 +105,7 @@ class DistillResult:
 
 
 def _name(run: str, output: Path) -> str:
-    return {str(output): "student", str(output / LABELS_ONLY): "student from labels"}.get(run, f"teacher {run}")
+    return {str(output): "student", str(output / LABELS_ONLY): "student from labels"}.get(run, "teacher")
 
 
 def distill(**options: Any) -> DistillResult:

@@ -61,10 +61,11 @@ def choices(student: Tensor, teacher: Tensor, batch: Batch, temperature: float) 
     _, group, sizes = torch.unique_consecutive(batch.targets[QUESTION][first], return_inverse=True, return_counts=True)
     starts = sizes.cumsum(0) - sizes
     place = torch.arange(len(ours), device=ours.device) - starts[group]
-    padded = [
-        part.new_full((len(sizes), int(sizes.max())), -1e4).index_put((group, place), part) for part in (ours, theirs)
-    ]
-    return _divergence(*padded, temperature), first[starts]
+
+    def padded(scores: Tensor) -> Tensor:
+        return scores.new_full((len(sizes), int(sizes.max())), -1e4).index_put((group, place), scores)
+
+    return _divergence(padded(ours), padded(theirs), temperature), first[starts]
 
 
 def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

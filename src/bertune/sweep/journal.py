@@ -98,4 +98,5 @@ def finished_trials(study: "Study") -> list["FrozenTrial"]:
     """Trials with a value, in the order in which they were begun."""
     from optuna.trial import TrialState
 
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    found: list[FrozenTrial] = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return found

@@ -146,8 +146,10 @@ def write_results(folder: Path, result: SweepResult, options: TrainOptions) -> N
         write_text(folder / "sweep.json", json.dumps(result.to_json(), indent=2) + "\n")
         write_text(folder / "trials.csv", _csv(result))
         write_text(folder / "sweep.svg", svg(result))
-        chosen = {"seeds": ",".join(map(str, seeds.metrics))} if seeds is not None else {}
-        write_yaml(folder / "run.yaml", dataclasses.asdict(dataclasses.replace(options, **chosen)))
+        tree = dataclasses.asdict(options)
+        if seeds is not None:
+            tree["seeds"] = ",".join(map(str, seeds.metrics))
+        write_yaml(folder / "run.yaml", tree)
     if seeds is None:
         found = finished(folder)
         assert found is not None, "the trial's model folder has its metrics"
