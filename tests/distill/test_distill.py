@@ -75,7 +75,7 @@ def test_several_teachers_and_the_command_line(
     )  # fmt: skip
     told = json.loads(answer.out)
     assert told["models"][str(tmp_path / "out")]["layers"] == 1
-    assert "student from labels" in answer.err
+    assert "labels only" in answer.err
     assert "distilling" in answer.err
 
 

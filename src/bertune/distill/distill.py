@@ -91,11 +91,11 @@ class DistillResult:
     def verdict(self) -> str:
         """Whether distilling helped, in words; empty where no student learnt from labels alone."""
         values = {_name(run["run"], self.output): run["value"] for run in self.comparison["runs"]}
-        if "student from labels" not in values:
+        if "labels only" not in values:
             return ""
         from bertune.tasks.protocol import lower_is_better
 
-        gain = values["student"] - values["student from labels"]
+        gain = values["student"] - values["labels only"]
         gain = -gain if lower_is_better(self.comparison["metric"]) else gain
         pair = self.comparison["pairs"][-1]
         if gain <= 0:
@@ -105,7 +105,7 @@ class DistillResult:
 
 
 def _name(run: str, output: Path) -> str:
-    return {str(output): "student", str(output / LABELS_ONLY): "student from labels"}.get(run, "teacher")
+    return {str(output): "student", str(output / LABELS_ONLY): "labels only"}.get(run, "teacher")
 
 
 def distill(**options: Any) -> DistillResult:
