@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 ORDER = """
     __main__ google cli serving sweep distill pretraining training export report
-    conversion embedding conformance checking evaluation model tasks inference cuda checkpoints data tokenization
+    prediction conversion embedding conformance checking evaluation model tasks inference cuda checkpoints data tokenization
     encoder tensorflow_formats fastest files hardware processor ragged options option_values progress tables errors
     samples
 """.split()
