@@ -5,14 +5,16 @@ every one of them would import PyTorch for seconds.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +88,12 @@ class Nursery:
         return json.loads(self._process.stdout.readline())
 
     def start(
-        self, *arguments: object, largest_file: int | None = None, ignored: Sequence[signal.Signals] = ()
+        self,
+        *arguments: object,
+        largest_file: int | None = None,
+        ignored: Sequence[signal.Signals] = (),
+        environment: Mapping[str, str] | None = None,
+        call: str | None = None,
     ) -> Child:
         """A process `bertune ARGUMENTS…`.
 
@@ -94,12 +101,35 @@ class Nursery:
             arguments: of the command line.
             largest_file: limit to what it may write into one file, in bytes.
             ignored: signals that it ignores from the start, as after nohup.
+            environment: variables that it has besides.
+            call: `module:function`, called with the arguments instead of bertune's command line.
         """
         self._count += 1
         err = self._folder / f"{self._count}.err"
         err.touch()
-        command = {"argv": [str(one) for one in arguments], "err": str(err), "largest_file": largest_file}
-        return Child(self.ask(command | {"ignored": [int(one) for one in ignored]}), err, self)
+        command: dict[str, Any] = {
+            "argv": [str(one) for one in arguments],
+            "err": str(err),
+            "largest_file": largest_file,
+        }
+        command |= {"ignored": [int(one) for one in ignored], "environment": dict(environment or {}), "call": call}
+        return Child(self.ask(command), err, self)
+
+    def ranks(self, count: int, *arguments: object, restart: int = 0, call: str | None = None) -> list[Child]:
+        """As many processes as torchrun would start, of the same command."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        shared["TORCHELASTIC_RESTART_COUNT"] = restart
+        return [
+            self.start(
+                *arguments,
+                call=call,
+                environment={name: str(value) for name, value in (shared | {"RANK": i, "LOCAL_RANK": i}).items()},
+            )
+            for i in range(count)
+        ]
 
     def close(self) -> None:
         """End it."""
@@ -158,11 +188,16 @@ def _child(command: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_IGN)
     if command["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (command["largest_file"],) * 2)
+    os.environ.update(command["environment"])
     from bertune.cli.main import main
 
     status = 1
     try:
-        status = main(command["argv"])
+        if command["call"]:
+            module, _, function = command["call"].partition(":")
+            status = getattr(importlib.import_module(module), function)(*command["argv"])
+        else:
+            status = main(command["argv"])
     except BaseException:
         import traceback
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -197,7 +198,7 @@ def test_bad_rows_are_left_out(tmp_path: Path, capsys: Capture, model: Path, row
         lines.insert(at, line)
     data.write_bytes("\n".join(lines).encode("latin-1"))
     options = ["predict", "--model", model, "--input", data, "--output"]
-    refused(capsys, tmp_path, [*options, tmp_path / "out.jsonl"], "5 problems")
+    refused(capsys, tmp_path, [*options, tmp_path / "out.jsonl"], "3 problems")
     told = done(capsys, *options, tmp_path / "out.jsonl", "--skip-bad").err
     assert "5 rows could not be read" in told
     assert (tmp_path / "out.jsonl").read_bytes() == whole
@@ -247,7 +248,7 @@ def test_embed(tmp_path: Path, capsys: Capture, rows: list[Row], data: Path) -> 
     done(capsys, "embed", *options, "--output", tmp_path / "all.jsonl")
     found = [json.loads(line)["embedding"] for line in (tmp_path / "all.jsonl").read_text("utf-8").splitlines()]
     expected = embed([str(row["text"]) for row in rows], encoder)
-    assert found == pytest.approx(expected.tolist(), abs=1e-6)
+    assert np.allclose(found, expected, atol=1e-6)
     for i in range(2):
         done(capsys, "embed", *options, "--output", tmp_path / f"{i}.jsonl", "--shard", f"{i}/2")
     joined = b"".join((tmp_path / f"{i}.jsonl").read_bytes() for i in range(2))

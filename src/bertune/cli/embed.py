@@ -1,7 +1,9 @@
 """`bertune embed`."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bertune.cli.arguments import parse
 from bertune.cli.predict import SHOWN, show
@@ -39,9 +41,12 @@ class EmbedColumns(TableOptions):
 
 def main(argv: Sequence[str]) -> None:
     """A vector for every text of the input, as a stream."""
-    trees = [EmbedOptions, BulkOptions, EmbedColumns]
+    trees: list[type[Any]] = [EmbedOptions, BulkOptions, EmbedColumns]
     values = parse("bertune embed", "A vector for every text of files of any size.", trees, argv)
-    fields = {tree: {name: values[name] for name in tree.__dataclass_fields__ if name in values} for tree in trees}
+    fields = {
+        tree: {name: values[name] for name in (one.name for one in dataclasses.fields(tree)) if name in values}
+        for tree in trees
+    }
     own, options = EmbedOptions(**fields[EmbedOptions]), BulkOptions(**fields[BulkOptions])
     if own.model is not None and "encoder" in values:
         raise InputError(f"--model {own.model}, --encoder {own.encoder}: are the same option; give one of them")

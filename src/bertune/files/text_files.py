@@ -7,7 +7,7 @@ import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from bertune.errors import InputError, Problems
 
@@ -64,15 +64,14 @@ class _Unpacked(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         self._path, self._total = path, 0
         self._packed = path.open("rb")
-        self._file: IO[bytes] = (
-            _zstd(self._packed) if path.suffix.lower() == ".zst" else gzip.GzipFile(fileobj=self._packed)
-        )  # type: ignore[assignment]
+        zstd = path.suffix.lower() == ".zst"
+        self._file: Any = _zstd(self._packed) if zstd else gzip.GzipFile(fileobj=self._packed)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        count: int = self._file.readinto(buffer)
         self._total += count
         if self._total > max(_FREE_OF_RATIO, _RATIO * self._packed.tell()):
             raise InputError(

@@ -10,26 +10,29 @@ import contextlib
 import itertools
 import json
 import logging
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from bertune.distributed.world import World, current
 from bertune.errors import InputError, Interrupted
-from bertune.files.atomic_write import is_special
 from bertune.files.outputs import check_output, open_output
 from bertune.prediction.examples import BadRow, ExampleStream, Item, count
 from bertune.prediction.formats import KINDS, Format
-from bertune.prediction.inputs import InputFile
+from bertune.prediction.inputs import InputFile, is_stream
 from bertune.prediction.options import BulkOptions
 from bertune.prediction.parts import OpenPart, Parts
 from bertune.prediction.shards import ROWS_PER_PART, Shard, Share
 
 logger = logging.getLogger(__name__)
 
+PARTS_A_RANK = 4
+"""Parts of a rank where a file is shared: rows of many tokens are spread over ranks."""
 LOOKED_AT = 64
 """Examples of the beginning that an `Answerer` may look at first, the same in every process."""
 
@@ -101,33 +104,47 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         FaultError: the disk is full; finished parts are kept.
         Interrupted: finished parts are kept.
     """
-    target = _target(options)
+    world, target = current(), _target(options)
+    if world.size > 1 and is_stream(options.input):
+        raise InputError(f"--input {options.input}: a stream has one reader; name a file to share it among ranks")
     bad: deque[BadRow] = deque()
     stream = ExampleStream(files, answerer.read, options.keep_columns, options.skip_bad, bad.append)
-    shard = Shard.parse(options.shard)
-    share = _share(stream, shard, options, joined=target.joined)
-    if target.parts is None:
+    share = _share(stream, options, world, target)
+    if target.parts is None and world.size == 1:
         return _to_stream(answerer, stream, share, target, bad)
-    parts = target.parts
-    described = [file.described() for file in files]
-    what = {**answerer.described(), "inputs": described, "rows_per_part": share.rows}
+    with contextlib.ExitStack() as stack:
+        if target.parts is None:  # ranks write parts, which rank 0 puts out in order
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bertune-")) if world.is_first else ""
+            target = replace(target, parts=Parts(Path(world.agree(folder)) / "parts", target.format, header="first"))
+        # Of the shards of one file the first alone has the header, so that `cat` joins them.
+        parts = replace(target.parts, header="none") if share.begin and target.parts is not None else target.parts
+        assert parts is not None
+        what = _described(answerer, files, options, share, target)
+        began = not parts.folder.exists()
+        if world.is_first:
+            parts.start(what, resume=options.resume)
+        world.wait()
+        try:
+            with _interruptible():
+                numbers = _to_parts(answerer, stream, share, parts, bad)
+        except BaseException as error:
+            ours = began and world.is_first and (target.joined or options.shard is None)
+            if ours and (isinstance(error, InputError) or not parts.numbers()):
+                parts.remove()
+            raise
+        everyone = sorted(number for mine in world.gather(numbers) for number in mine)
+        result = _close(target, parts, everyone) if world.is_first else BulkResult(0, 0)
+        world.wait()
+        return result
+
+
+def _described(
+    answerer: Answerer, files: Sequence[InputFile], options: BulkOptions, share: Share, target: _Target
+) -> dict[str, Any]:
+    """All that parts depend on: those of another run are not taken up."""
+    what = {**answerer.described(), "inputs": [file.described() for file in files], "rows_per_part": share.rows}
     what |= {"keep_columns": options.keep_columns, "skip_bad": options.skip_bad, "format": target.format.suffix}
-    if target.joined:
-        what["shard"] = [share.begin, share.end]
-    began = not parts.folder.exists()
-    parts.start(what, resume=options.resume)
-    try:
-        with _interruptible():
-            numbers = _to_parts(answerer, stream, share, parts, bad)
-    except InputError:
-        if began:
-            parts.remove()
-        raise
-    except BaseException:
-        if began and target.joined and not parts.numbers():
-            parts.remove()
-        raise
-    return _close(target, parts, numbers)
+    return what | ({"rows": [share.begin, share.end]} if target.joined else {})
 
 
 def first_answers(answerer: Answerer, files: Sequence[InputFile], number: int) -> tuple[list[Any], list[Any]]:
@@ -145,13 +162,11 @@ def _target(options: BulkOptions) -> _Target:
         return _Target(path, form, Parts(path, form), joined=False)
     check_output(name)
     form = Format() if name == "-" else Format.of_name(path)
-    if name == "-" or is_special(path):
+    if is_stream(name):
         if form.kind == "parquet":
             raise InputError(f"--output {name}: Parquet cannot be written to a pipe; name a file")
         return _Target(path, form, None, joined=False)
-    # Of the shards of one file the first alone has the header, so that `cat` joins them.
-    header = "first" if Shard.parse(options.shard).index == 0 else "none"
-    return _Target(path, form, Parts(Path(f"{name}.parts"), form, header), joined=True)
+    return _Target(path, form, Parts(Path(f"{name}.parts"), form, header="first"), joined=True)
 
 
 def _named_format(name: str) -> tuple[str, str]:
@@ -161,15 +176,24 @@ def _named_format(name: str) -> tuple[str, str]:
     return kind, dot + packing
 
 
-def _share(stream: ExampleStream, shard: Shard, options: BulkOptions, *, joined: bool) -> Share:
-    """A folder's parts are dealt out in turn, without counting; a file's or stream's share is one stretch of rows."""
-    rows = options.rows_per_part or ROWS_PER_PART
-    if shard.count == 1:
+def _share(stream: ExampleStream, options: BulkOptions, world: World, target: _Target) -> Share:
+    """The parts of this process.
+
+    A folder's parts are dealt out in turn, without counting rows. A file's or a stream's shard is one stretch of rows,
+    in parts that are small enough for every rank to have some.
+    """
+    shard, rows = Shard.parse(options.shard), options.rows_per_part or ROWS_PER_PART
+    if not target.joined and target.parts is not None:
+        return Share(rows=rows, index=shard.index * world.size + world.rank, count=shard.count * world.size)
+    if shard.count == world.size == 1:
         return Share(rows=rows)
-    if not joined and str(options.output) != "-" and not is_special(Path(str(options.output))):
-        return Share(rows=rows, index=shard.index, count=shard.count)
     mine = shard.slice_of(count(stream))
-    return Share(mine.start, mine.stop, rows)
+    before = target.parts.rows_per_part() if target.parts is not None and options.resume else None
+    if before is not None:  # by another number of ranks, perhaps
+        rows = before
+    elif options.rows_per_part is None:
+        rows = min(rows, max(1, -(-len(mine) // (PARTS_A_RANK * world.size))))
+    return Share(mine.start, mine.stop, rows, world.rank, world.size)
 
 
 class _Answered(NamedTuple):
@@ -188,9 +212,9 @@ def _answered(
     def examples() -> Iterator[Any]:
         needed: tuple[int, bool] = (-1, False)
         for item in stream:
-            if share.end is not None and item.index >= share.end:
+            if share.end is not None and item.number >= share.end:
                 return
-            part = share.part(item.index)
+            part = share.part(item.number)
             if part is None:
                 continue
             if part != needed[0]:

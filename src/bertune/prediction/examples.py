@@ -14,9 +14,9 @@ ReadFile = Callable[[Path], Iterator[Any]]
 
 
 class Item(NamedTuple):
-    """An example. index: among the examples of all files, from 0.  values: of its row, where they are kept."""
+    """An example. number: among the examples of all files, from 0.  values: of its row, where they are kept."""
 
-    index: int
+    number: int
     example: Any
     values: Mapping[str, object]
 

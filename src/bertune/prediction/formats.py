@@ -47,12 +47,13 @@ class Format:
         return f".{self.kind}{self.compression}"
 
     @contextmanager
-    def writer(self, stream: IO[bytes], *, header: bool = True) -> Iterator["Writer"]:
+    def writer(self, stream: "IO[bytes] | Sink", *, header: bool = True) -> Iterator["Writer"]:
         """What writes answers into a binary stream. header: whether a CSV or TSV file begins with its columns."""
         with ExitStack() as stack:
             if self.compression == ".gz":
                 # Without a name and a time the same answers give the same bytes.
-                stream = stack.enter_context(gzip.GzipFile("", "wb", fileobj=stream, mtime=0))
+                packed: Any = gzip.GzipFile("", "wb", fileobj=stream, mtime=0)  # type: ignore[arg-type]
+                stream = stack.enter_context(packed)
             elif self.compression == ".zst":
                 import pyarrow as pa
 
@@ -84,6 +85,14 @@ class Format:
                         writer.write_table(pa.Table.from_batches([batch]).cast(schema))
 
 
+class Sink(Protocol):
+    """What bytes are written to."""
+
+    def write(self, data: Any, /) -> int:
+        """All of the data."""
+        ...
+
+
 class Writer(Protocol):
     """Writes answers."""
 
@@ -93,7 +102,7 @@ class Writer(Protocol):
 
 
 class _JsonWriter:
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: "IO[bytes] | Sink") -> None:
         self._stream = stream
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -103,7 +112,7 @@ class _JsonWriter:
 class _TableWriter:
     """CSV and TSV: texts and numbers as they are, lists and objects as JSON."""
 
-    def __init__(self, stream: IO[bytes], separator: str, *, header: bool) -> None:
+    def __init__(self, stream: "IO[bytes] | Sink", separator: str, *, header: bool) -> None:
         self._stream, self._header = stream, header
         self._text = io.StringIO(newline="")
         self._writer = csv.writer(self._text, delimiter=separator, lineterminator="\n")
@@ -125,7 +134,7 @@ def _cell(value: object) -> object:
 class _ParquetWriter:
     """Parquet, _ROWS rows a group. The types of the first group hold for the whole file."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: "IO[bytes] | Sink") -> None:
         self._stream, self._rows = stream, list[Mapping[str, Any]]()
         self._writer: Any = None
         self._schema: pa.Schema | None = None
@@ -188,7 +197,7 @@ def _settled(name: str, found: "pa.DataType") -> "pa.DataType":
 class _NeverClosed(io.RawIOBase):
     """A stream that stays open when what writes into it is closed."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: "IO[bytes] | Sink") -> None:
         self._stream = stream
 
     def writable(self) -> bool:

@@ -82,6 +82,11 @@ class Parts:
         except OSError as error:
             raise unwritable(error, f"{self.folder}: cannot be written: {error.strerror or error}") from None
 
+    def rows_per_part(self) -> int | None:
+        """Rows of a part of the run that lies here; None without one."""
+        file = self._records / "run.json"
+        return int(read_json(file)["rows_per_part"]) if file.is_file() else None
+
     def finished(self, number: int) -> bool:
         """Whether a part is there as its record says."""
         try:

@@ -42,6 +42,7 @@ class BaseTask(_Protocol[ExampleT]):
     """
 
     Options: ClassVar[type[Any]] = NoOptions
+    compares_rows: ClassVar[bool] = False
 
     if not TYPE_CHECKING:
         defaults = Defaults()

@@ -62,6 +62,7 @@ class Embedding(BaseTask[Pair]):
     """
 
     Options: ClassVar[type[Any]] = EmbeddingOptions
+    compares_rows: ClassVar[bool] = True
 
     name: str = "embedding"
     options: EmbeddingOptions = EmbeddingOptions()  # noqa: RUF009 (frozen)
