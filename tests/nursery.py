@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -78,6 +77,7 @@ class Nursery:
             text=True,
         )
         self._folder, self._count = folder, 0
+        self._store: Any = None
 
     def ask(self, command: dict[str, Any]) -> Any:
         """Its answer to a command."""
@@ -117,11 +117,18 @@ class Nursery:
 
     def ranks(self, count: int, *arguments: object, restart: int = 0, call: str | None = None) -> list[Child]:
         """As many processes as torchrun would start, of the same command."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        shared["TORCHELASTIC_RESTART_COUNT"] = restart
+        import torch
+
+        # torchrun's agent holds the store, so that it outlives every rank.
+        self._store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        port = self._store.port
+        shared: dict[str, object] = {
+            "WORLD_SIZE": count,
+            "LOCAL_WORLD_SIZE": count,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        shared |= {"TORCHELASTIC_RESTART_COUNT": restart, "TORCHELASTIC_USE_AGENT_STORE": "True"}
         return [
             self.start(
                 *arguments,

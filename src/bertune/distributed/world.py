@@ -9,7 +9,8 @@ import datetime
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,6 +118,17 @@ def current() -> World:
     return _current
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, this process works for itself alone, as if torchrun had not started the others."""
+    global _current  # noqa: PLW0603
+    before, _current = _current, ALONE
+    try:
+        yield
+    finally:
+        _current = before
+
+
 def is_launched() -> bool:
     """Whether torchrun started this process together with others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
@@ -150,7 +162,8 @@ def start() -> World:
     backend = "cpu:gloo,cuda:nccl" if gpus and torch.distributed.is_nccl_available() else "gloo"
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
-        torch.distributed.init_process_group(backend, timeout=TIMEOUT)
+        if not torch.distributed.is_initialized():  # as it is under Ray Train
+            torch.distributed.init_process_group(backend, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise FaultError(f"rank {rank} of {size}: cannot reach the others ({_short(error)})") from None
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import logging
+import os
 import tempfile
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from bertune.distributed.world import World, current
+from bertune.distributed.world import World, current, is_launched
 from bertune.errors import InputError, Interrupted
 from bertune.files.outputs import check_output, open_output
 from bertune.prediction.examples import BadRow, ExampleStream, Item, count
@@ -85,6 +86,12 @@ def check(options: BulkOptions) -> None:
         InputError: naming the option.
     """
     Shard.parse(options.shard)
+    if options.engine == "ray" and is_launched():
+        raise InputError("--engine ray: Ray has processes of its own; start the command without torchrun")
+    if options.engine == "ray" and options.output is None:
+        raise InputError("--engine ray: needs --output")
+    if options.engine != "ray" and (options.ray_address is not None or options.ray_actors is not None):
+        raise InputError("--ray-address, --ray-actors: are for --engine ray")
     if options.output is None:
         if options.resume or options.shard or options.output_format:
             raise InputError("--resume, --shard and --output-format need --output")
@@ -110,7 +117,7 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
     bad: deque[BadRow] = deque()
     stream = ExampleStream(files, answerer.read, options.keep_columns, options.skip_bad, bad.append)
     share = _share(stream, options, world, target)
-    if target.parts is None and world.size == 1:
+    if target.parts is None and world.size == 1 and options.engine == "local":
         return _to_stream(answerer, stream, share, target, bad)
     with contextlib.ExitStack() as stack:
         if target.parts is None:  # ranks write parts, which rank 0 puts out in order
@@ -126,7 +133,7 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         world.wait()
         try:
             with _interruptible():
-                numbers = _to_parts(answerer, stream, share, parts, bad)
+                numbers = _make(answerer, stream, share, parts, options, bad)
         except BaseException as error:
             ours = began and world.is_first and (target.joined or options.shard is None)
             if ours and (isinstance(error, InputError) or not parts.numbers()):
@@ -136,6 +143,18 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         result = _close(target, parts, everyone) if world.is_first else BulkResult(0, 0)
         world.wait()
         return result
+
+
+def _make(
+    answerer: Answerer, stream: ExampleStream, share: Share, parts: Parts, options: BulkOptions, bad: deque[BadRow]
+) -> list[int]:
+    """Make the parts of a share, by the engine that was asked for."""
+    if options.engine != "ray":
+        return _to_parts(answerer, stream, share, parts, bad)
+    from bertune.prediction.ray_engine import RayOptions, to_parts
+
+    answerer.prepare([item.example for item in islice(replace(stream, report=None), LOOKED_AT)])
+    return to_parts(answerer, stream, share, parts, RayOptions(options.ray_address, options.ray_actors))
 
 
 def _described(
@@ -185,14 +204,15 @@ def _share(stream: ExampleStream, options: BulkOptions, world: World, target: _T
     shard, rows = Shard.parse(options.shard), options.rows_per_part or ROWS_PER_PART
     if not target.joined and target.parts is not None:
         return Share(rows=rows, index=shard.index * world.size + world.rank, count=shard.count * world.size)
-    if shard.count == world.size == 1:
+    if shard.count == world.size == 1 and options.engine == "local":
         return Share(rows=rows)
     mine = shard.slice_of(count(stream))
     before = target.parts.rows_per_part() if target.parts is not None and options.resume else None
     if before is not None:  # by another number of ranks, perhaps
         rows = before
     elif options.rows_per_part is None:
-        rows = min(rows, max(1, -(-len(mine) // (PARTS_A_RANK * world.size))))
+        shares = world.size if options.engine == "local" else os.cpu_count() or 1
+        rows = min(rows, max(1, -(-len(mine) // (PARTS_A_RANK * shares))))
     return Share(mine.start, mine.stop, rows, world.rank, world.size)
 
 

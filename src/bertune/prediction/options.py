@@ -29,6 +29,9 @@ class BulkOptions:
     rows_per_part: int | None = option(
         None, help="rows of a part, the unit that is finished or not (default: 100000)", minimum=1
     )
+    engine: str = option("local", help="local: this process, or torchrun's; ray: Ray Data", choices=("local", "ray"))
+    ray_address: str | None = option(None, help="of a Ray cluster, or auto (default: Ray on this machine alone)")
+    ray_actors: int | None = option(None, help="models at work (default: one a core, or one a GPU)", minimum=1)
     output_format: str | None = option(
         None, help="format of the parts in an output folder, such as csv or jsonl.zst (default: jsonl)"
     )
