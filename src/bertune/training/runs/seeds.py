@@ -157,7 +157,7 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
     made = Seeds(plain, best, metric, updates, {} if told is None else told[1])
     if world.is_first:
         with disk_errors(folder / FILE, 0):
-            _put_on_top(folder, folder / f"seed-{best}")
+            put_on_top(folder, folder / f"seed-{best}")
             write_text(folder / FILE, json.dumps(made.to_json(), indent=2) + "\n")
     return made
 
@@ -169,7 +169,7 @@ def _clear_away(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _put_on_top(folder: Path, best: Path) -> None:
+def put_on_top(folder: Path, best: Path) -> None:
     beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
         hidden = {path.name for path in best.iterdir() if path.name.startswith(".")}
