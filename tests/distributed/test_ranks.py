@@ -207,3 +207,22 @@ def test_seeds_side_by_side(nursery: Nursery, tmp_path: Path, options: dict[str,
         assert same_weights(tmp_path / "alone" / f"seed-{seed}", tmp_path / "ranks" / f"seed-{seed}")
     assert same_weights(tmp_path / "alone", tmp_path / "ranks")
     assert "side by side" in children[0].told
+
+
+def test_a_program_of_google(nursery: Nursery, tmp_path: Path, shared: Path) -> None:
+    """Ranks train together; rank 0 evaluates and writes."""
+    tiny = shared / "golden/tiny"
+    config = json.loads((tiny / "bert_config.json").read_text("utf-8")) | NO_DROPOUT
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    flags = ["--task_name=mrpc", f"--data_dir={shared / 'golden/finetuned'}", "--do_train", "--do_eval", "--device=cpu"]
+    flags += [f"--vocab_file={tiny / 'vocab.txt'}", f"--bert_config_file={tmp_path / 'config.json'}"]
+    flags += [f"--init_checkpoint={tiny / 'bert_model.ckpt'}", "--max_seq_length=32", "--train_batch_size=6"]
+    work = "tests.distributed.work:google_program"
+    finished([nursery.start("run_classifier", *flags, f"--output_dir={tmp_path / 'alone'}", call=work)])
+    finished(nursery.ranks(2, "run_classifier", *flags, f"--output_dir={tmp_path / 'ranks'}", call=work))
+    results = []
+    for name in ("alone", "ranks"):
+        lines = (tmp_path / name / "eval_results.txt").read_text("utf-8").splitlines()
+        results.append({key: float(value) for key, value in (line.split(" = ") for line in lines)})
+    assert results[1] == pytest.approx(results[0], rel=1e-5)
+    assert results[0]["global_step"] > 0

@@ -1,5 +1,6 @@
 """What ranks do in tests: called in real processes by `Nursery.ranks`."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def without_dropout(*arguments: str) -> int:
     """A command of bertune whose heads drop nothing either; their rate is fixed."""
     from bertune.cli.main import main
 
-    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign]
+    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
     return main(list(arguments))
 
 
@@ -62,3 +63,10 @@ def add_gradients(output: str) -> int:
     leave()
     assert current().size == 1
     return 0
+
+
+def google_program(name: str, *arguments: str) -> int:
+    """A program of google-research/bert, whose head drops nothing."""
+    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
+    status: int = importlib.import_module(f"bertune.google.{name}").main(list(arguments))
+    return status

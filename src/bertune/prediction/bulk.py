@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from bertune.distributed.world import World, current, is_launched
 from bertune.errors import InputError, Interrupted
 from bertune.files.outputs import check_output, open_output
-from bertune.prediction.examples import BadRow, ExampleStream, Item, count
+from bertune.prediction.examples import BadRow, ExampleStream, Item, count, merged
 from bertune.prediction.formats import KINDS, Format
 from bertune.prediction.inputs import InputFile, is_stream
 from bertune.prediction.options import BulkOptions
@@ -251,11 +251,6 @@ def _answered(
 
 def _generator(source: Iterable[Mapping[str, Any]]) -> Generator[Mapping[str, Any], None, None]:
     yield from source
-
-
-def merged(values: Mapping[str, object], answer: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's own columns, then the answer; columns that an answer has too are called input_…"""
-    return {(f"input_{name}" if name in answer else name): value for name, value in values.items()} | dict(answer)
 
 
 def _prepared(answerer: Answerer, stream: ExampleStream) -> Iterator[Item]:

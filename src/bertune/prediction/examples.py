@@ -97,6 +97,11 @@ class ExampleStream:
 _END = object()
 
 
+def merged(values: Mapping[str, object], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's own columns, then the answer; columns that an answer has too are called input_…"""
+    return {(f"input_{name}" if name in answer else name): value for name, value in values.items()} | dict(answer)
+
+
 def count(stream: ExampleStream) -> int:
     """How many examples there are; reads everything."""
     return sum(1 for _ in ExampleStream(stream.files, stream.read, skip_bad=stream.skip_bad))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bertune.errors import FaultError, InputError
-from bertune.prediction.examples import BadRow, ExampleStream, Item
+from bertune.prediction.examples import BadRow, ExampleStream, Item, merged
 from bertune.prediction.parts import Parts
 from bertune.prediction.shards import Share
 
@@ -167,8 +167,6 @@ class _Actor:
     def __call__(self, batch: "pa.Table") -> "pa.Table":
         """Chunks of examples → chunks of answers."""
         import pyarrow as pa
-
-        from bertune.prediction.bulk import merged
 
         payloads = []
         for payload in batch.column("payload").to_pylist():
