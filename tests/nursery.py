@@ -120,7 +120,7 @@ class Nursery:
         import torch
 
         # torchrun's agent holds the store, so that it outlives every rank.
-        self._store = torch.distributed.distributed_c10d.TCPStore(
+        self._store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
             "127.0.0.1", 0, is_master=True, wait_for_workers=False
         )
         port = self._store.port
