@@ -62,6 +62,8 @@ class Embedding(BaseTask[Pair]):
     """
 
     Options: ClassVar[type[Any]] = EmbeddingOptions
+    compares_rows: ClassVar[bool] = True
+    logit_kind: ClassVar[str] = "vector"
 
     name: str = "embedding"
     options: EmbeddingOptions = EmbeddingOptions()  # noqa: RUF009 (frozen)
