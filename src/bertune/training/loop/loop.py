@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from bertune.progress import Bar, progress_bar
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.loop.nonfinite import StepRecord, count_update, tell_skipped
 from bertune.training.loop.randomness import bookmark
-from bertune.training.loop.signals import asked, at_once, deferred, raise_if_asked, watched
+from bertune.training.loop.signals import ask, asked, at_once, deferred, raise_if_asked, watched
 from bertune.training.loop.state import Checkpointer, Evaluation, TrainConfig, TrainingSetup, TrainState
 from bertune.training.loop.update import StepMetrics, update
 
@@ -61,6 +62,8 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
             at_end = state.batch == len(batches)
             state.evaluation_due = at_end if config.check_every is None else state.step % config.check_every == 0
             state.evaluation_due = state.evaluation_due or state.step == config.steps
+            if setup.world.any(asked()) and not asked():  # a signal to one rank stops all of them
+                ask(signal.SIGTERM)
             keep = asked() or (config.checkpoint_every is not None and state.step % config.checkpoint_every == 0)
             reader.add(StepRecord(state.step, state.epoch, rows), numbers)
             began = time.perf_counter()
@@ -112,9 +115,7 @@ def batches_of_epoch(setup: TrainingSetup, config: TrainConfig, epoch: int) -> l
     """The batches of an epoch in order, as indices of training sequences."""
     if setup.order is not None:
         return setup.order(epoch)
-    return shuffled_batches(
-        setup.sequences, config.batch_size, seed=config.seed, epoch=epoch, rank=config.rank, world=config.world
-    )
+    return shuffled_batches(setup.sequences, config.batch_size, seed=config.seed, epoch=epoch)
 
 
 def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:

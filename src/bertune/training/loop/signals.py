@@ -91,6 +91,11 @@ def asked() -> bool:
     return _watch.asked is not None
 
 
+def ask(number: signal.Signals) -> None:
+    """Note a signal that came to another process of the same run."""
+    _watch.asked = number
+
+
 def raise_if_asked(told: str = "") -> None:
     """Raise the signal that was noted, if there is one.
 
