@@ -20,6 +20,7 @@ from bertune.checkpoints.inspection import describe
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.options import option
+from bertune.tasks.base import BaseTask
 from bertune.tasks.old_paths import HOMES
 from bertune.tasks.protocol import Defaults
 from bertune.tasks.registry import new_task

@@ -108,7 +108,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple[float, float
         found.setdefault(step, []).append((loss, norm))
         tell(checkpointer, bar, progress, plan, step, loss, norm)
 
-    monkeypatch.setattr(loop, "_tell", told)
+    monkeypatch.setattr(loop, "_log_update", told)
     return found
 
 
