@@ -29,8 +29,11 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
             f"{page.name}: {command[0]} in a bash block; use ```sh to only show it"
         )
         arguments = ["-m", *command] if command[0] == "bertune" else command[1:]
-        if command[:2] in (["bertune", "train"], ["bertune", "pretrain"]):
+        if command[:2] in (["bertune", "train"], ["bertune", "pretrain"], ["bertune", "distill"]):
             arguments += ["--max-steps", "2"]
+        if command[:2] == ["bertune", "sweep"]:
+            (tmp_path / "short.yaml").write_text("epochs: [0.05]")
+            arguments += ["--space", "short.yaml", "--trials", "1", "--final-seeds", "2", "--time-limit", "1h"]
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=tmp_path,

@@ -12,6 +12,8 @@ from bertune.files.atomic_write import is_disk_fault
 
 VERBS = {
     "train": "fine-tune an encoder on labelled data",
+    "sweep": "find hyper-parameters in the time there is",
+    "distill": "train a small model from the outputs of a large one",
     "pretrain": "go on pre-training an encoder on text, or start from scratch",
     "vocab": "train a WordPiece vocabulary on text",
     "check": "what is wrong with data, before training on it",

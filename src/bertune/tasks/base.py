@@ -44,6 +44,9 @@ class BaseTask(_Protocol[ExampleT]):
     """
 
     Options: ClassVar[type[Any]] = NoOptions
+    logit_kind: ClassVar[str | None] = None
+    """What the head's logits stand for, for distillation: classes, labels (independent of one another), number, vector,
+    tags (of tokens), span (start and end among tokens), choices; None: it is not known."""
 
     if not TYPE_CHECKING:
         defaults = Defaults()

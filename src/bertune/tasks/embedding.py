@@ -62,6 +62,7 @@ class Embedding(BaseTask[Pair]):
     """
 
     Options: ClassVar[type[Any]] = EmbeddingOptions
+    logit_kind: ClassVar[str] = "vector"
 
     name: str = "embedding"
     options: EmbeddingOptions = EmbeddingOptions()  # noqa: RUF009 (frozen)

@@ -54,6 +54,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
     """A probability for every label; those above the label's threshold are given."""
 
     Options: ClassVar[type[Any]] = MultiLabelOptions
+    logit_kind: ClassVar[str] = "labels"
 
     name: str = "multi-label-classification"
     options: MultiLabelOptions = MultiLabelOptions()  # noqa: RUF009 (frozen)

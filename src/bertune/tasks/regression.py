@@ -53,6 +53,7 @@ class Regression(BaseTask[NumberExample]):
     """A number, learnt by squared error. Predictions: `{"score": number}`."""
 
     Options: ClassVar[type[Any]] = RegressionOptions
+    logit_kind: ClassVar[str] = "number"
 
     name: str = "regression"
     options: RegressionOptions = RegressionOptions()  # noqa: RUF009 (frozen)

@@ -80,6 +80,7 @@ class TextClassification(BaseTask[TextExample]):
     """One label of a fixed list for every text or pair; labels are inferred from the training data."""
 
     Options: ClassVar[type[Any]] = TextOptions
+    logit_kind: ClassVar[str] = "classes"
 
     name: str = "text-classification"
     options: TextOptions = TextOptions()  # noqa: RUF009 (frozen)

@@ -48,6 +48,7 @@ class TokenClassification(BaseTask[TaggedExample]):
     """Entities of a fixed list of types; a word is tagged at its first piece."""
 
     Options: ClassVar[type[Any]] = TokenOptions
+    logit_kind: ClassVar[str] = "tags"
 
     name: str = "token-classification"
     options: TokenOptions = TokenOptions()  # noqa: RUF009 (frozen)

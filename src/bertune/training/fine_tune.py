@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
@@ -29,7 +30,7 @@ from bertune.options import AdamWOptions
 from bertune.progress import console
 from bertune.tasks.user_files import task_file_of
 from bertune.training.config import train_config
-from bertune.training.launch import Hooks, TrainingJob, launch
+from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.randomness import seed_all
@@ -63,6 +64,8 @@ class FineTuning:
     loss: instead of the task's.
     further: runs of the same size that are to follow on the same disk.
     begin: done before the run's first file is written.
+    evaluated: called with every evaluation on the validation data.
+    batches: makes the batches, on a device; None: of the training data's features.
     """
 
     data: PreparedData
@@ -71,6 +74,8 @@ class FineTuning:
     loss: BatchLoss | None = None
     further: int = 0
     begin: Callable[[], None] = lambda: None
+    evaluated: Callable[[Evaluation], None] | None = None
+    batches: Callable[[torch.device], Batches] | None = None
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -143,9 +148,9 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         network,
         train.units,
         run.loss or loss,
-        lambda device: TrainingBatches(train.features, device),
+        run.batches or (lambda device: TrainingBatches(train.features, device)),
         _config(options, data, seed),
-        functools.partial(_validate, network, data) if data.validation is not None else None,
+        functools.partial(_validate, network, run) if data.validation is not None else None,
         AdamWOptions(weight_decay=options.weight_decay, max_grad_norm=options.max_grad_norm),
         layer_rates(len(network.encoder.layers), options.layer_decay),
         activation_checkpointing=options.activation_checkpointing,
@@ -212,14 +217,17 @@ def _config(options: TrainOptions, data: PreparedData, seed: int) -> TrainConfig
     )
 
 
-def _validate(network: Network, data: PreparedData) -> Evaluation:
+def _validate(network: Network, run: FineTuning) -> Evaluation:
     """Metrics on the validation split; thresholds are tuned on it."""
-    split = data.validation
+    data, split = run.data, run.data.validation
     assert split is not None
     found = evaluate(network, data.task, split.features, split.examples, tune=True)
-    return Evaluation(
+    evaluation = Evaluation(
         found.metrics,
         constant_answer(found.task, found.logits, split.features, split.examples),
         found.metrics.get("matthews_correlation"),
         found.task,
     )
+    if run.evaluated is not None:
+        run.evaluated(evaluation)
+    return evaluation

@@ -145,7 +145,7 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
     stored = finished(folder / f"seed-{best}")
     made = Seeds(plain, best, metric, updates, {} if stored is None else stored[1])
     with disk_errors(folder / FILE, 0):
-        _put_on_top(folder, folder / f"seed-{best}")
+        put_on_top(folder, folder / f"seed-{best}")
         write_text(folder / FILE, json.dumps(made.to_json(), indent=2) + "\n")
     return made
 
@@ -157,7 +157,7 @@ def _clear_away(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _put_on_top(folder: Path, best: Path) -> None:
+def put_on_top(folder: Path, best: Path) -> None:
     beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
         hidden = {path.name for path in best.iterdir() if path.name.startswith(".")}
