@@ -2,7 +2,9 @@
 
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
@@ -45,6 +47,20 @@ class Interrupted(KeyboardInterrupt):
 _PLACE = re.compile(r"^(?P<before>.*?, (?:line|row)) (?P<number>\d+)(?P<after>[:,].*)$", re.DOTALL)
 _EXAMPLES = 3
 
+BadRow = Callable[[str, int], None]
+"""Takes what is wrong with a row, and the row's line."""
+_tolerated: ContextVar[BadRow | None] = ContextVar("bertune_bad_rows", default=None)
+
+
+@contextmanager
+def tolerating(report: BadRow | None) -> Iterator[None]:
+    """Inside, problems that name a line go to `report` and are not counted by `Problems`; None: as outside."""
+    token = _tolerated.set(report)
+    try:
+        yield
+    finally:
+        _tolerated.reset(token)
+
 
 class Problems:
     """Collects what is wrong, so that everything is reported at once, before any long work.
@@ -64,8 +80,12 @@ class Problems:
 
     def add(self, message: str) -> None:
         """Note one problem."""
-        self._count += 1
         place = _PLACE.match(message)
+        report = _tolerated.get()
+        if place and report is not None:
+            report(message, int(place["number"]))
+            return
+        self._count += 1
         key = (place["before"], place["after"]) if place else (message, "")
         similar = self._kinds.get(key)
         if similar is None:

@@ -184,7 +184,7 @@ def _features(tokens: Sequence[str], rows: list[list[list[float]]], layers: Sequ
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; the exit status."""
-    return run_program(program, argv)
+    return run_program(program, argv, shared=False)
 
 
 if __name__ == "__main__":

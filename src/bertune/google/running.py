@@ -1,5 +1,6 @@
 """What the programs of google-research/bert share: their common flags, files of results, exit status."""
 
+import contextlib
 import logging
 import secrets
 import sys
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from bertune.cli.logs import start_logging
 from bertune.data.rows import file_sha256
+from bertune.distributed.world import current, is_first_to_tell, is_launched, leave, start
 from bertune.encoder.encoder import Encoder
 from bertune.errors import FaultError, InputError, Interrupted
 from bertune.files.atomic_write import is_disk_fault, unwritable
@@ -128,6 +130,7 @@ def set_up(flags: RunFlags) -> Runtime:
         seed = secrets.randbelow(2**31) if flags.strict_original else DEFAULT_SEED
     if seed < 0:
         raise InputError(f"--seed={seed}: must be at least 0")
+    seed = current().agree(seed)
     torch.manual_seed(seed)
     return Runtime(device, choose_dtype(flags.precision, device), seed, flags.strict_original)
 
@@ -196,23 +199,49 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{beside}: is not a model folder of bertune, which this run would put there; move it away")
 
 
-def run_program(program: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Run a program's work.
+class TrainedAlong(BaseException):
+    """Ends the program on ranks other than 0: they have done their share of the training, and rank 0 does the rest."""
+
+
+def leave_to_first() -> None:
+    """Go on as rank 0 alone.
+
+    Raises:
+        TrainedAlong: on the other ranks.
+    """
+    if not current().is_first:
+        raise TrainedAlong
+
+
+def _tell(message: str) -> None:
+    if is_first_to_tell():
+        print(message, file=sys.stderr, flush=True)
+
+
+def run_program(
+    program: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None, *, shared: bool = True
+) -> int:
+    """Run a program's work. shared: whether the processes of torchrun may share it.
 
     Returns: the exit status: 0 done, 2 bad input, 1 a fault of the machine, 130 and 143 interrupted.
     """
     start_logging()
     try:
-        with signals_handled():
+        if shared:
+            start()
+        elif is_launched():
+            raise InputError("this program computes in one process; start it without torchrun")
+        with signals_handled(), contextlib.suppress(TrainedAlong):
             program(list(sys.argv[1:] if argv is None else argv))
+        leave(wait=False)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return 2
     except FaultError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return 1
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        _tell(str(error))
         return error.status
     except OSError as error:
         if not is_disk_fault(error):

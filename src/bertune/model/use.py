@@ -18,6 +18,7 @@ from bertune.data.features import Features
 from bertune.data.packing import Batch
 from bertune.data.prefetch import in_chunks
 from bertune.data.rows import file_sha256
+from bertune.distributed.world import current
 from bertune.encoder import int8
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
@@ -208,7 +209,7 @@ def evaluate(
         return task.loss(logits, batch.targets, batch.layout)
 
     with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
-        result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance)
+        result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance, world=current())
     used = task.tuned(result.logits, features, examples) if tune else task
     metrics = used.metrics(result.logits, features, examples)
     if result.loss is not None:

@@ -137,13 +137,13 @@ def open_data(
     cache = Path(options.cache) if options.cache else corpora_folder()
     lines = _lines(inputs.train, options)
     held = 0.0 if inputs.validation else options.validation_share
-    corpus = tokenized(inputs.train, tokenizer, _form(options, lines, held), cache)
+    corpus = tokenized(inputs.train, tokenizer, _form(options, lines, held), cache, workers=options.workers)
     _layout = _Layout(tokenizer, options, next_sentence)
     train = _layout.over(corpus, corpus.train, "train")
     described = inputs.describe()
     if inputs.validation:
         form = _form(options, _lines(inputs.validation, options), 0.0)
-        other = tokenized(inputs.validation, tokenizer, form, cache)
+        other = tokenized(inputs.validation, tokenizer, form, cache, workers=options.workers)
         validation: Source | None = _layout.over(other, other.train, "validation")
     elif held:
         if not corpus.held.total:

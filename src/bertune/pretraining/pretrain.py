@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bertune.data.packing import Batch, pack
+from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
@@ -34,7 +36,7 @@ from bertune.tasks.masking.scores import PretrainingScores
 from bertune.tasks.options import PretrainingOptions
 from bertune.tasks.pretraining import Pretraining
 from bertune.tokenization.tokenizer import Tokenizer
-from bertune.training.config import check_run, train_config
+from bertune.training.config import check_run, resumes, train_config
 from bertune.training.fine_tune import TrainResult
 from bertune.training.launch import Hooks, HostBatches, TrainingJob, launch
 from bertune.training.loop.randomness import seed_all
@@ -77,6 +79,7 @@ def run(options: PretrainOptions) -> TrainResult:
     """
     with run_errors(Path(options.output), "pretrain"):
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False))
+        options = dataclasses.replace(options, resume=resumes(options))
         inputs = check_run(options, tree, {"inputs": lambda: find_inputs(options)})["inputs"]
         return _run(options, tree, inputs)
 
@@ -131,7 +134,8 @@ def _prepare(options: PretrainOptions, inputs: Inputs) -> tuple[_Prepared, Netwo
         pairs = _next_sentence(start, inputs, options)
         if inputs.kind != "tfrecord":  # told before any long work
             _check_length(options.max_seq_length, start, options)
-        data = open_data(inputs, start.tokenizer, options, next_sentence=pairs)
+        # Rank 0 tokenizes; the others find the corpus in the cache.
+        data = current().first_then_others(lambda: open_data(inputs, start.tokenizer, options, next_sentence=pairs))
         _check_length(data.length, start, options)
         network = start.network(next_sentence=pairs)
         tensors = start.checkpoint.tensors if start.checkpoint is not None else {}
@@ -189,13 +193,16 @@ def batch_of(source: Source, rows: npt.NDArray[np.int64], epoch: int) -> Batch:
 def score(network: Network, source: Source, *, most: int) -> dict[str, float]:
     """Metrics on a source's sequences, or on `most` of them, evenly spread; always the same ones, masked the same.
 
-    Sums are added up batch by batch, so memory does not grow with the source.
+    Sums are added up batch by batch, so memory does not grow with the source. Ranks take the batches in turn; what each
+    batch came to is added in the order of the batches, so the figures are those of one process.
     """
     count = min(most, len(source))
     rows = np.linspace(0, len(source) - 1, count).round().astype(np.int64)
-    scores = PretrainingScores()
+    world, mine = current(), list[npt.NDArray[np.float64]]()
+    batches = islice(_batches_of(source, rows), world.rank, None, world.size)
     with progress_bar("evaluating", count) as bar, fast_float32(network.device):
-        for output in run_batches(network, _batches_of(source, rows)):
+        for output in run_batches(network, batches):
+            scores = PretrainingScores()
             batch, following = output.batch, output.batch.targets.get("next_sentence")
             scores.add(
                 output.logits,
@@ -203,8 +210,13 @@ def score(network: Network, source: Source, *, most: int) -> dict[str, float]:
                 batch.layout.starts.numpy(),
                 None if following is None else following.numpy(),
             )
-            bar.advance(len(batch.layout))
-    return scores.metrics()
+            mine.append(scores.sums)
+            bar.advance(len(batch.layout) * world.size)
+    shares = world.gather(mine)
+    total = PretrainingScores()
+    for number in range(sum(map(len, shares))):
+        total.sums += shares[number % world.size][number // world.size]
+    return total.metrics()
 
 
 def _batches_of(source: Source, rows: npt.NDArray[np.int64]) -> Iterator[Batch]:
@@ -241,10 +253,11 @@ def _check_length(length: int, start: InitialModel, options: PretrainOptions) ->
 
 def _before(path: Path, job: TrainingJob) -> dict[str, float]:
     """The metrics before the first update, kept in a file for a run that is resumed."""
-    if path.is_file():
-        return {name: float(value) for name, value in read_json(path).items()}
+    world = current()
+    if world.agree(path.is_file()):
+        return {name: float(value) for name, value in read_json(path).items()} if world.is_first else {}
     metrics = job.evaluate().metrics if job.evaluate is not None else {}
-    if metrics:
+    if metrics and world.is_first:
         logger.info("before: %s", "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         with disk_errors(path, 0):
             write_text(path, json.dumps(metrics, indent=2) + "\n")

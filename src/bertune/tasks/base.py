@@ -44,6 +44,7 @@ class BaseTask(_Protocol[ExampleT]):
     """
 
     Options: ClassVar[type[Any]] = NoOptions
+    compares_rows: ClassVar[bool] = False
     logit_kind: ClassVar[str | None] = None
     """What the head's logits stand for, for distillation: classes, labels (independent of one another), number, vector,
     tags (of tokens), span (start and end among tokens), choices; None: it is not known."""

@@ -62,6 +62,7 @@ class Embedding(BaseTask[Pair]):
     """
 
     Options: ClassVar[type[Any]] = EmbeddingOptions
+    compares_rows: ClassVar[bool] = True
     logit_kind: ClassVar[str] = "vector"
 
     name: str = "embedding"

@@ -157,6 +157,8 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         longest=int(train.features.unit_lengths.max(initial=1)) if options.batch_size == "auto" else None,
         recordable=task_file_of(task) is None,  # a recording fixes for good what Python decides in a user's loss
         name_rows=named,
+        lengths=train.features.unit_lengths,
+        divisible=not task.compares_rows,
         announcement=f"training {train.units} sequences {where}",
     )
 

@@ -11,6 +11,7 @@ from bertune.data.formats.registry import form_of_row, open_any, recognised
 from bertune.data.json_rows import items
 from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
+from bertune.files.text_files import plain_suffix
 from bertune.tasks.options import READ_AS, ReadingOptions
 from bertune.tasks.tagging.annotations import KEYS, from_record
 from bertune.tasks.tagging.conll import Sentence, read_conll
@@ -157,7 +158,7 @@ def _check(sentences: Sequence[Sentence], path: Path, scheme: str) -> None:
     used: Mapping[str, None] = dict.fromkeys(tag for one in sentences for tag in one.tags if tag != "O")
     prefixed = [tag for tag in used if has_prefix(tag)]
     problems = Problems()
-    in_conll = Path(path.name.lower().removesuffix(".gz")).suffix not in ROWS
+    in_conll = plain_suffix(path) not in ROWS
     if scheme == "auto":
         scheme = guess_scheme(one.tags for one in sentences)
     mixed = len(prefixed) not in (0, len(used))

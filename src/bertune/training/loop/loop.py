@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from bertune.training.loop.nonfinite import StepRecord, count_update, log_skippe
 from bertune.training.loop.randomness import save_generators
 from bertune.training.loop.signals import (
     raise_if_requested,
+    request_stop,
     signals_deferred,
     signals_handled,
     signals_immediate,
@@ -67,9 +69,10 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
             at_end = state.batch == len(batches)
             state.evaluation_due = at_end if config.check_every is None else state.step % config.check_every == 0
             state.evaluation_due = state.evaluation_due or state.step == config.steps
-            keep = stop_requested() or (
-                config.checkpoint_every is not None and state.step % config.checkpoint_every == 0
-            )
+            if setup.world.any(stop_requested()) and not stop_requested():  # a signal to one rank stops all of them
+                request_stop(signal.SIGTERM)
+            due = config.checkpoint_every is not None and state.step % config.checkpoint_every == 0
+            keep = stop_requested() or due
             reader.add(StepRecord(state.step, state.epoch, rows), numbers)
             began = time.perf_counter()
             state.seconds += began - start  # before anything is told of it
@@ -120,9 +123,7 @@ def batches_of_epoch(setup: TrainingSetup, config: TrainConfig, epoch: int) -> l
     """The batches of an epoch in order, as indices of training sequences."""
     if setup.order is not None:
         return setup.order(epoch)
-    return shuffled_batches(
-        setup.sequences, config.batch_size, seed=config.seed, epoch=epoch, rank=config.rank, world=config.world
-    )
+    return shuffled_batches(setup.sequences, config.batch_size, seed=config.seed, epoch=epoch)
 
 
 def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bertune.cuda.fused_adamw import FusedAdamW, Weights, in_float32, works
+from bertune.distributed.gradients import sum_gradients
+from bertune.distributed.world import World
 from bertune.encoder.kernels import calls
 from bertune.options import AdamWOptions
 
@@ -24,6 +26,7 @@ class _Slot:
     """What the optimizer keeps of one weight.
 
     rate: multiplies the learning rate.  seen: rows of a sparse table that ever had a gradient.
+    summed: this update's gradient, summed over ranks.
     """
 
     name: str
@@ -35,6 +38,7 @@ class _Slot:
     rate: float = 1.0
     grad_accum: Tensor | None = None
     seen: Tensor | None = None
+    summed: Tensor | None = None
 
 
 class AdamW:
@@ -97,10 +101,17 @@ class AdamW:
             slot.grad_accum.add_(dense)
             slot.parameter.grad = None
 
+    def sum_over(self, world: World) -> None:
+        """Replace the gradients of this rank's share of a batch by the whole batch's; all ranks call this together."""
+        own = [self._take_gradient(slot) for slot in self._slots]
+        sums = sum_gradients(world, own, [slot.master for slot in self._slots])
+        for slot, total in zip(self._slots, sums, strict=True):
+            slot.summed = total
+
     def clear(self) -> None:
         """Forget the gradients of an update that is not to be made."""
         for slot in self._slots:
-            slot.parameter.grad = slot.grad_accum = None
+            slot.parameter.grad = slot.grad_accum = slot.summed = None
 
     def step(self, learning_rate: float | Tensor, scale: float | Tensor = 1.0) -> float | Tensor:
         """Update all weights and clear the gradients.
@@ -152,6 +163,9 @@ class AdamW:
         return norm
 
     def _take_gradient(self, slot: _Slot) -> Tensor | None:
+        if slot.summed is not None:
+            summed, slot.summed = slot.summed, None
+            return summed
         if slot.grad_accum is not None:
             self.accumulate()
             grad_accum, slot.grad_accum = slot.grad_accum, None

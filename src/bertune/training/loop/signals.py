@@ -91,6 +91,11 @@ def stop_requested() -> bool:
     return _watch.stop_requested is not None
 
 
+def request_stop(number: signal.Signals) -> None:
+    """Note a signal that came to another process of the same run."""
+    _watch.stop_requested = number
+
+
 def raise_if_requested(details: str = "") -> None:
     """Raise the signal that was noted, if there is one.
 

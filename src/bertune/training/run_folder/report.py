@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from bertune.distributed.world import current
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
@@ -64,6 +65,8 @@ def record_of(
 
 def write_metrics(folder: Path, metrics: Scores, record: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     """metrics.json: figures at its top, beside them `record`, and what `more` holds; the record in run.yaml too."""
+    if not current().is_first:
+        return
     with disk_errors(folder / "metrics.json", 0):
         write_text(folder / "metrics.json", json.dumps({**metrics, **more, RECORD_KEY: record}, indent=2) + "\n")
         write_yaml(folder / "run.yaml", read_yaml(folder / "run.yaml") | {RECORD_KEY: dict(record)})
