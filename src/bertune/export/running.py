@@ -110,7 +110,7 @@ def for_task(head: nn.Module, rows: Sequence[FloatArray], features: Features) ->
 
 
 def _masked(row: FloatArray, marks: npt.NDArray[np.int32], *, asking: bool) -> FloatArray:
-    """See `PretrainingHead.with_words`. Shape: (tokens, vocabulary) → (tokens, columns)."""
+    """See `PretrainingHead.with_embeddings`. Shape: (tokens, vocabulary) → (tokens, columns)."""
     import torch
 
     at = np.flatnonzero(marks != IGNORED)
