@@ -77,6 +77,8 @@ class Embedding(BaseTask[Pair]):
     """
 
     Options: ClassVar[type[Any]] = EmbeddingOptions
+    compares_rows: ClassVar[bool] = True
+    logit_kind: ClassVar[str] = "vector"
 
     name: str = "embedding"
     options: EmbeddingOptions = EmbeddingOptions()  # noqa: RUF009 (frozen)
@@ -149,7 +151,7 @@ class Embedding(BaseTask[Pair]):
         """From a string, or a pair of strings to compare."""
         return Pair(*text_item(item))
 
-    def learn(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
+    def fit(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """The loss that the labels ask for."""
         try:
             loss, highest = loss_for([example.label for example in examples], self.options.pair_loss)

@@ -55,7 +55,7 @@ def test_losses_are_those_of_sentence_transformers() -> None:
 def test_the_task_s_loss_is_the_loss_of_its_pairs(tmp_path: Path, labels: tuple[float, ...], loss: str) -> None:
     _, tokenizer = tiny_encoder(tmp_path)
     pairs = [Pair(text, text[::-1], None, 1, label) for text, label in zip("ab cd efg".split(), labels, strict=True)]
-    task = new_task("embedding").learn(pairs, path=tmp_path, settings={})
+    task = new_task("embedding").fit(pairs, path=tmp_path, settings={})
     assert task.to_json()["pair_loss"] == loss
     features = task.featurize(pairs, tokenizer, 16, purpose="train")
     one, two = vectors(3)
