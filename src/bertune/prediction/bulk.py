@@ -53,6 +53,11 @@ class Answerer(Protocol):
         """Look at the first examples of the input, before any is answered."""
         ...
 
+    @property
+    def looks_first(self) -> bool:
+        """Whether `prepare` is to be called."""
+        ...
+
     def described(self) -> Mapping[str, Any]:
         """All that the answers depend on, besides the input."""
         ...
@@ -153,7 +158,8 @@ def _make(
         return _to_parts(answerer, stream, share, parts, bad)
     from bertune.prediction.ray_engine import RayOptions, to_parts
 
-    answerer.prepare([item.example for item in islice(replace(stream, report=None), LOOKED_AT)])
+    if answerer.looks_first:
+        answerer.prepare([item.example for item in islice(replace(stream, report=None), LOOKED_AT)])
     return to_parts(answerer, stream, share, parts, RayOptions(options.ray_address, options.ray_actors))
 
 
@@ -256,6 +262,9 @@ def _generator(source: Iterable[Mapping[str, Any]]) -> Generator[Mapping[str, An
 def _prepared(answerer: Answerer, stream: ExampleStream) -> Iterator[Item]:
     """The stream, whose beginning the answerer has looked at."""
     items = iter(stream)
+    if not answerer.looks_first:
+        yield from items
+        return
     head = list(islice(items, LOOKED_AT))
     answerer.prepare([item.example for item in head])
     yield from head
