@@ -21,6 +21,7 @@ VERBS = {
     "serve": "models behind HTTP, with a page to try them on",
     "compare": "metrics of several models on the same rows, with intervals and paired tests",
     "predict": "a model's answers for a file, one JSON object a line",
+    "export": "a model as ONNX for machines without torch, compared with PyTorch first",
     "embed": "a vector for every text of files, for search and clustering",
     "inspect": "what a checkpoint or model folder holds",
     "convert": "any readable encoder as a Hugging Face folder",

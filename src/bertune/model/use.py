@@ -108,12 +108,12 @@ class Model:
         here, full = infer(self.network, some).logits, infer(self.reference, some).logits
         agreeing = float(np.mean([(a.argmax(-1) == b.argmax(-1)).mean() for a, b in zip(here, full, strict=True)]))
         largest = max(float(np.abs(a - b).max()) for a, b in zip(here, full, strict=True))
-        told = f"int8: {agreeing:.1%} of the first {len(some)} sequences' answers agree, logits within {largest:.3f}"
+        message = f"int8: {agreeing:.1%} of the first {len(some)} sequences' answers agree, logits within {largest:.3f}"
         if agreeing < LEAST_AGREEMENT:
-            logger.warning("%s; going back to full products", told)
+            logger.warning("%s; going back to full products", message)
             self.network = self.reference
         else:
-            logger.info("%s", told)
+            logger.info("%s", message)
         self.reference = None
 
     def fill_mask(self, text: str, *, top_k: int = 5) -> list[Prediction]:

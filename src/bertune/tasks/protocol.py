@@ -122,7 +122,7 @@ class Task(Protocol[ExampleT]):
         """An example from what a Python caller hands to `predict`."""
         ...
 
-    def learn(self, examples: Sequence[ExampleT], *, path: Path, settings: Mapping[str, Any]) -> "Task[ExampleT]":
+    def fit(self, examples: Sequence[ExampleT], *, path: Path, settings: Mapping[str, Any]) -> "Task[ExampleT]":
         """The task with what the training data teaches (its labels); `settings`: the starting checkpoint's config."""
         ...
 

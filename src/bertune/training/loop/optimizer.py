@@ -36,7 +36,7 @@ class _Slot:
     v: Tensor
     decays: bool
     rate: float = 1.0
-    gathered: Tensor | None = None
+    grad_accum: Tensor | None = None
     seen: Tensor | None = None
     summed: Tensor | None = None
 
@@ -96,9 +96,9 @@ class AdamW:
             if gradient is None:
                 continue
             dense = gradient.to_dense() if gradient.is_sparse else gradient
-            if slot.gathered is None:
-                slot.gathered = torch.zeros_like(slot.master)
-            slot.gathered.add_(dense)
+            if slot.grad_accum is None:
+                slot.grad_accum = torch.zeros_like(slot.master)
+            slot.grad_accum.add_(dense)
             slot.parameter.grad = None
 
     def sum_over(self, world: World) -> None:
@@ -111,7 +111,7 @@ class AdamW:
     def clear(self) -> None:
         """Forget the gradients of an update that is not to be made."""
         for slot in self._slots:
-            slot.parameter.grad = slot.gathered = slot.summed = None
+            slot.parameter.grad = slot.grad_accum = slot.summed = None
 
     def step(self, learning_rate: float | Tensor, scale: float | Tensor = 1.0) -> float | Tensor:
         """Update all weights and clear the gradients.
@@ -166,10 +166,10 @@ class AdamW:
         if slot.summed is not None:
             summed, slot.summed = slot.summed, None
             return summed
-        if slot.gathered is not None:
+        if slot.grad_accum is not None:
             self.accumulate()
-            gathered, slot.gathered = slot.gathered, None
-            return gathered
+            grad_accum, slot.grad_accum = slot.grad_accum, None
+            return grad_accum
         gradient = slot.parameter.grad
         slot.parameter.grad = None
         if gradient is not None and gradient.is_sparse:
@@ -223,8 +223,8 @@ class AdamW:
         state = {"step": torch.tensor(self.step_count)}
         for slot in self._slots:
             state |= {f"master.{slot.name}": slot.master, f"m.{slot.name}": slot.m, f"v.{slot.name}": slot.v}
-            if slot.gathered is not None:
-                state[f"gathered.{slot.name}"] = slot.gathered
+            if slot.grad_accum is not None:
+                state[f"gathered.{slot.name}"] = slot.grad_accum
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -237,8 +237,8 @@ class AdamW:
             slot.m.copy_(state[f"m.{slot.name}"])
             slot.v.copy_(state[f"v.{slot.name}"])
             slot.seen = None
-            gathered = state.get(f"gathered.{slot.name}")
-            slot.gathered = None if gathered is None else gathered.clone()
+            grad_accum = state.get(f"gathered.{slot.name}")
+            slot.grad_accum = None if grad_accum is None else grad_accum.clone()
             if slot.parameter.data is not slot.master:
                 slot.parameter.data.copy_(slot.master)
 

@@ -13,7 +13,7 @@ from bertune.data.packing import Batch
 from bertune.encoder.transfer import ToHost
 from bertune.errors import FaultError
 from bertune.training.loop.memory import is_out_of_memory
-from bertune.training.loop.randomness import bookmark
+from bertune.training.loop.randomness import save_generators
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class _Update:
 
     def snapshot(self) -> Callable[[], None]:
         """Remember the random generators. Returns: what restores them and clears all gradients."""
-        rewind = bookmark()
+        rewind = save_generators()
 
         def restore() -> None:
             self.setup.optimizer.clear()

@@ -153,8 +153,8 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
             best = seed
     updates = {seed: int(done[seed][_STEPS]) for seed in seeds}
     plain = {seed: {name: x for name, x in done[seed].items() if name != _STEPS} for seed in seeds}
-    told = finished(folder / f"seed-{best}")
-    made = Seeds(plain, best, metric, updates, {} if told is None else told[1])
+    stored = finished(folder / f"seed-{best}")
+    made = Seeds(plain, best, metric, updates, {} if stored is None else stored[1])
     if world.is_first:
         with disk_errors(folder / FILE, 0):
             put_on_top(folder, folder / f"seed-{best}")
