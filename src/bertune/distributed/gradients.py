@@ -63,7 +63,7 @@ def _dense_sums(
 
 def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     sizes = [one.numel() for one in like]
-    return [part.view_as(one) for part, one in zip(flat.split(sizes), like, strict=True)]
+    return [part.view_as(one) for part, one in zip(torch.split(flat, sizes), like, strict=True)]
 
 
 def _sparse_sum(world: World, gradient: Tensor | None, like: Tensor) -> Tensor:

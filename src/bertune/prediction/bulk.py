@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from bertune.distributed.world import World, current, is_launched
+from bertune.distributed.world import World, current, is_launched, is_restart
 from bertune.errors import InputError, Interrupted
 from bertune.files.outputs import check_output, open_output
 from bertune.prediction.examples import BadRow, ExampleStream, Item, count, merged
@@ -116,6 +116,7 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         FaultError: the disk is full; finished parts are kept.
         Interrupted: finished parts are kept.
     """
+    options = replace(options, resume=options.resume or is_restart())
     world, target = current(), _target(options)
     if world.size > 1 and is_stream(options.input):
         raise InputError(f"--input {options.input}: a stream has one reader; name a file to share it among ranks")
