@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bertune.checkpoints.source import open_encoder
     from bertune.embedding import embed
     from bertune.errors import InputError
+    from bertune.model.explain import explain
     from bertune.model.use import Model, load
     from bertune.pretraining.pretrain import pretrain
     from bertune.training.train import train
@@ -24,13 +25,14 @@ _HOMES = {
     "InputError": "bertune.errors",
     "Model": "bertune.model.use",
     "embed": "bertune.embedding",
+    "explain": "bertune.model.explain",
     "load": "bertune.model.use",
     "open_encoder": "bertune.checkpoints.source",
     "pretrain": "bertune.pretraining.pretrain",
     "train": "bertune.training.train",
 }
 
-__all__ = ["InputError", "Model", "embed", "load", "open_encoder", "pretrain", "train"]
+__all__ = ["InputError", "Model", "embed", "explain", "load", "open_encoder", "pretrain", "train"]
 
 
 def __getattr__(name: str) -> Any:

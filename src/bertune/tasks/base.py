@@ -16,6 +16,8 @@ from bertune.tasks.protocol import Baseline, Defaults, ExampleT, HuggingFaceHead
 from bertune.tasks.row_metrics import RowMetrics
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bertune.tasks.protocol import Task as _Protocol
 else:  # a protocol's properties would be taken for the default values of a dataclass's fields
 
@@ -108,6 +110,10 @@ class BaseTask(_Protocol[ExampleT]):
                 return getattr(example, name)
         answers = getattr(example, "answers", None)
         return None if answers is None else tuple(answer.text for answer in answers)
+
+    def evidence(self, logits: "Tensor", label: str | None) -> "Tensor":  # noqa: ARG002
+        """Refused: only tasks with a label or a number for a whole text can be explained by its words."""
+        raise InputError(f"explain: models for {self.name} cannot be explained; classification and regression can")
 
     def predicted_answer(self, prediction: Prediction) -> str | int | float | frozenset[Any] | None:
         """What stands under entities, labels, label or answer, or the score of a prediction that has nothing else."""

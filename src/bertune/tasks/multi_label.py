@@ -26,7 +26,7 @@ from bertune.tasks.shared.baselines import logistic_regression_each, most_common
 from bertune.tasks.shared.class_weights import class_weights
 from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import decision_rows
-from bertune.tasks.shared.texts import by_example, shown, text_features, text_item
+from bertune.tasks.shared.texts import by_example, label_index, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -221,6 +221,10 @@ class MultiLabelClassification(BaseTask[LabelledText]):
             return [{"labels": some} for some in logistic_regression_each(train, labels, rows, self.labels)]
 
         return {"majority": majority, "tfidf_logistic_regression": logistic}
+
+    def evidence(self, logits: "Tensor", label: str | None) -> "Tensor":
+        """Log-odds of the label. Shape: (sequences, labels) → (sequences,)."""
+        return logits[:, label_index(self.labels, label)]
 
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head, the loss and the thresholds."""

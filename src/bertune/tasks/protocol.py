@@ -179,6 +179,13 @@ class Task(Protocol[ExampleT]):
         """The true answer that an example has; None where it has none of a known kind."""
         ...
 
+    def evidence(self, logits: "Tensor", label: str | None) -> "Tensor":
+        """How much the head's output speaks for a label, to explain it; InputError where nothing can be explained.
+
+        Shape: logits as the head gives them → (sequences,).
+        """
+        ...
+
     def predicted_answer(self, prediction: Prediction) -> str | int | float | frozenset[Any] | None:
         """The part of a prediction that is compared with `true_answer`; None where there is none."""
         ...

@@ -181,6 +181,13 @@ class Regression(BaseTask[NumberExample]):
 
         return {"mean": mean, "tfidf_ridge": ridge}
 
+    def evidence(self, logits: "Tensor", label: str | None) -> "Tensor":
+        """The number itself. Shape: (sequences, 1) → (sequences,)."""
+        if label is not None:
+            raise InputError(f"explain: the label {label!r} of a model that answers with a number; leave it out")
+        origin, step = self._unit
+        return logits[:, 0] * step + origin
+
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head."""
         return self._described_without("layers")

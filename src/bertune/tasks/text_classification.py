@@ -29,7 +29,7 @@ from bertune.tasks.shared.baselines import logistic_regression, most_common
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import classification_metrics, classification_rows
-from bertune.tasks.shared.texts import by_example, text_features, text_item
+from bertune.tasks.shared.texts import by_example, label_index, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -200,6 +200,12 @@ class TextClassification(BaseTask[TextExample]):
             return [{"label": str(one)} for one in logistic_regression(train, labels, rows, class_weight=weights)]
 
         return {"majority": majority, "tfidf_logistic_regression": logistic}
+
+    def evidence(self, logits: "Tensor", label: str | None) -> "Tensor":
+        """Log-odds of the label against all others. Shape: (sequences, labels) → (sequences,)."""
+        index = label_index(self.labels, label)
+        others = [i for i in range(len(self.labels)) if i != index]
+        return logits[:, index] - logits[:, others].logsumexp(1)
 
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head and the loss."""

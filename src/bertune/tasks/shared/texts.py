@@ -174,6 +174,17 @@ def _by_customary_names(item: Mapping[str, object]) -> tuple[object, object]:
     return item[text], None if pair is None else item[pair]
 
 
+def label_index(labels: Sequence[str], label: str | None) -> int:
+    """The place of a label among a task's.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if label not in labels:
+        raise InputError(f"the label {label!r} is none of the model's: {', '.join(labels)}")
+    return list(labels).index(str(label))
+
+
 def shown(example: Texts) -> str:
     """A text, or a pair, in one line."""
     return example.text if example.pair is None else f"{example.text} | {example.pair}"

@@ -1,0 +1,288 @@
+"""Which words carry a model's decision: integrated gradients over the word embeddings.
+
+Source: Sundararajan, Taly & Yan, 2017, "Axiomatic attribution for deep networks". Attributions of all words add up to
+the difference between the evidence for a label in the text and in the same text with every word masked (completeness);
+how far the numerical integral misses that is measured and returned.
+"""
+
+import copy
+import html
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from bertune.data.features import Features, cut_pair
+from bertune.data.packing import pack
+from bertune.encoder.int8 import Int8Layer
+from bertune.errors import InputError
+from bertune.inference.network import Network
+from bertune.model.use import Model
+from bertune.ragged import Ragged
+from bertune.tasks.protocol import Task
+from bertune.tasks.shared.words import words_of
+
+logger = logging.getLogger(__name__)
+
+STEPS = (16, 32, 64, 128, 256)
+"""Points of the numerical integral; more are taken until it is as exact as TOLERANCE asks."""
+TOLERANCE = 0.01
+"""Largest completeness error, as a share of the difference that is attributed."""
+SMALLEST = 1e-3
+"""Differences below this count as this much where the error is judged."""
+MAX_TOKENS = 4096
+"""Tokens of a batch of interpolated texts."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class WordWeight:
+    """A word, `text[start:end]` of the field (`text` or `pair`), and how much it adds to the evidence for the label."""
+
+    field: str
+    word: str
+    start: int
+    end: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a model answers as it does.
+
+    texts: by field, `text` and perhaps `pair`.
+    label: that is explained; None for a number.
+    score: the model's probability of the label, or its number.
+    evidence: log-odds of the label, or the number, for the text; `masked_evidence` with every word masked.
+    words: in the order of the text; their weights and `special_weight` (of parts of no word) add up to
+        `evidence - masked_evidence`, but for `completeness_error`.
+    steps: points of the numerical integral.
+    truncated: whether the end of the text was cut off, and is not explained.
+    """
+
+    texts: Mapping[str, str]
+    label: str | None
+    score: float
+    evidence: float
+    masked_evidence: float
+    words: tuple[WordWeight, ...]
+    special_weight: float
+    completeness_error: float
+    steps: int
+    truncated: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {**asdict(self), "texts": dict(self.texts), "words": [asdict(word) for word in self.words]}
+
+    def _repr_html_(self) -> str:
+        """The texts with every word coloured by its weight, for notebooks: green speaks for the label, red against."""
+        most = max((abs(word.weight) for word in self.words), default=0.0) or 1.0
+        parts = [f"<p><b>{html.escape(self.label or 'score')}</b> {self.score:.3f}</p>"]
+        for field, text in self.texts.items():
+            parts.append(f'<p style="white-space:pre-wrap">{self._coloured(field, text, most)}</p>')
+        return "<div>" + "".join(parts) + "</div>"
+
+    def _coloured(self, field: str, text: str, most: float) -> str:
+        at, parts = 0, []
+        for word in (word for word in self.words if word.field == field):
+            colour = "0,140,60" if word.weight > 0 else "200,40,40"
+            style = f"background:rgba({colour},{abs(word.weight) / most:.2f})"
+            shown = html.escape(text[word.start : word.end])
+            parts.append(
+                f'{html.escape(text[at : word.start])}<span style="{style}" title="{word.weight:+.3f}">{shown}'
+            )
+            parts.append("</span>")
+            at = word.end
+        return "".join([*parts, html.escape(text[at:])])
+
+
+def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation:
+    """Words that carry a model's answer to a text or a pair of texts.
+
+    Args:
+        model: for classification (one label or several) or regression of texts.
+        item: as `model.predict` takes one.
+        label: to explain; None: the most probable one.
+
+    Raises:
+        InputError: another task, an unknown label, a text that is read in windows or without its middle, a model
+            loaded with int8.
+    """
+    if any(isinstance(layer, Int8Layer) for layer in model.network.encoder.layers):
+        raise InputError("explain: needs gradients, which 8-bit products have not; load the model without int8")
+    example, prediction = model.task.example(item), model.predict([item])[0]
+    texts = {name: text for name in ("text", "pair") if (text := getattr(example, name, None))}
+    scores = prediction.get("scores")
+    if label is None and isinstance(scores, Mapping):
+        label = str(max(scores, key=lambda name: scores[name]))
+    # On zeros first, so that a task or a label that cannot be explained is refused before the network is copied.
+    model.task.evidence(torch.zeros(1, max(1, len(getattr(model.task, "labels", ())))), label)
+    features, places, offsets, truncated = _aligned(model, example, list(texts.values()))
+    network = _in_float32(model.network)
+    weights, ends, error, steps = _integrated(network, model.task, features, places, label, _neutral(model))
+    words, special = _by_word(texts, offsets, weights)
+    score = scores[label] if label is not None and isinstance(scores, Mapping) else prediction["score"]
+    if error > TOLERANCE * max(SMALLEST, abs(ends[1] - ends[0])):
+        logger.warning("explain: weights of words miss their sum by %.4f after %d steps", error, steps)
+    return Explanation(texts, label, float(score), ends[1], ends[0], words, special, error, steps, truncated)
+
+
+def _in_float32(network: Network) -> Network:
+    """A copy for gradients in full precision; the original goes on serving."""
+    made = copy.deepcopy(network)
+    made.recorded = None
+    made.encoder.set_compute_dtype(torch.float32)
+    return made.eval().requires_grad_(requires_grad=False)
+
+
+def _neutral(model: Model) -> int:
+    """The token that stands for a word that is not known: [MASK], or [PAD] where the vocabulary lacks it."""
+    special = model.tokenizer.special
+    return special.pad if special.mask is None else special.mask
+
+
+def _aligned(
+    model: Model, example: Any, texts: list[str]
+) -> tuple[Features, npt.NDArray[np.int64], list[npt.NDArray[np.int64]], bool]:
+    """The one sequence of an example; where the texts' pieces stand in it; where each piece begins in its text."""
+    features = model.task.featurize([example], model.tokenizer, model.max_seq_length, purpose="predict")
+    ids, starts, _ = model.tokenizer.encode_with_offsets(texts)
+    special, lengths = model.tokenizer.special, [int(length) for length in ids.lengths] + [0]
+    paired = np.array([lengths[1] > 0])
+    room = np.maximum(0, model.max_seq_length - special.around(paired))
+    first, second = (int(side[0]) for side in cut_pair(np.array(lengths[:1]), np.array(lengths[1:2]), room))
+    places = np.concatenate([1 + np.arange(first), 1 + first + special.separators + np.arange(second)])
+    counts = [first, second][: len(texts)]
+    expected = np.concatenate([ids[i][:count] for i, count in enumerate(counts)]) if texts else np.zeros(0, np.int32)
+    found = features.input_ids[0]
+    if len(features) != 1 or places.max(initial=0) >= len(found) or not np.array_equal(found[places], expected):
+        raise InputError(
+            f"explain: the text is longer than {model.max_seq_length} tokens, and the model reads it in windows or "
+            "without its middle; explain a shorter part of it"
+        )
+    begin = [starts[i][:count].astype(np.int64) for i, count in enumerate(counts)]
+    return features, places, begin, bool(np.any(features.cut))
+
+
+def _integrated(
+    network: Network,
+    task: Task[Any],
+    features: Features,
+    places: npt.NDArray[np.int64],
+    label: str | None,
+    neutral: int,
+) -> tuple[Floats, tuple[float, float], float, int]:
+    """Weights of the pieces, evidence of the masked and of the whole text, the completeness error, points taken."""
+    ends = tuple(_run(network, task, features, places, label, neutral, np.array([0.0, 1.0]))[0])
+    weights, error, steps = np.zeros(len(places)), float("inf"), STEPS[0]
+    for steps in STEPS:
+        nodes, shares = np.polynomial.legendre.leggauss(steps)
+        _, products = _run(network, task, features, places, label, neutral, (nodes + 1) / 2)
+        weights = (shares / 2) @ products
+        error = abs(float(weights.sum()) - (ends[1] - ends[0]))
+        if error <= TOLERANCE * max(SMALLEST, abs(ends[1] - ends[0])):
+            break
+    return weights, (ends[0], ends[1]), error, steps
+
+
+def _run(
+    network: Network,
+    task: Task[Any],
+    features: Features,
+    places: npt.NDArray[np.int64],
+    label: str | None,
+    neutral: int,
+    alphas: Floats,
+) -> tuple[list[float], Floats]:
+    """Evidence, and gradient times difference of every piece, for texts between masked (0) and whole (1).
+
+    Shape: alphas (points,) → points numbers, (points, pieces).
+    """
+    evidence: list[float] = []
+    products: list[Floats] = []
+    length = len(features.input_ids[0])
+    at_once = max(1, MAX_TOKENS // length)
+    for begin in range(0, len(alphas), at_once):
+        some = alphas[begin : begin + at_once]
+        copies = _copies(features, len(some))
+        batch = pack(copies, np.arange(len(some))).to(network.device)
+        embedder = _Interpolated(network.encoder.embeddings.word, places, length, some, neutral)
+        with torch.enable_grad(), embedder:
+            value = task.evidence(network(batch).float(), label)
+            assert embedder.vectors is not None
+            gradient = torch.autograd.grad(value.sum(), embedder.vectors)[0]
+        evidence += value.detach().cpu().double().tolist()
+        products.append((gradient * embedder.difference).sum(-1).detach().cpu().double().numpy())
+    return evidence, np.concatenate(products)
+
+
+def _copies(features: Features, count: int) -> Features:
+    rows = np.zeros(count, np.int64)
+    columns: list[Ragged] = [column.take(rows) for column in (features.input_ids, features.segment_ids)]
+    return Features(*columns, np.arange(count, dtype=np.int32))
+
+
+class _Interpolated:
+    """While it is open, word vectors at some places lie between those of a neutral token and the text's own.
+
+    vectors: what was put there. Shape: (points, pieces, width).  difference: text's minus neutral. (pieces, width).
+    """
+
+    def __init__(
+        self, word: nn.Module, places: npt.NDArray[np.int64], length: int, alphas: Floats, neutral: int
+    ) -> None:
+        self._word, self._places, self._length, self._alphas = word, torch.from_numpy(places), length, alphas
+        self._neutral, self._asking = neutral, False
+        self.vectors: Tensor | None = None
+        self.difference = torch.zeros(0)
+
+    def __enter__(self) -> "_Interpolated":
+        self._handle = self._word.register_forward_hook(self._replace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _replace(self, word: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if self._asking:
+            return output
+        self._asking = True  # the same table is asked for the neutral token's vector
+        neutral = word(torch.full_like(inputs[0][:1], self._neutral)).detach()
+        self._asking = False
+        points, output = len(self._alphas), output.detach()
+        places = self._places.to(output.device)
+        alphas = torch.from_numpy(self._alphas).to(output)
+        self.difference = output[places] - neutral
+        self.vectors = (neutral + alphas[:, None, None] * self.difference).requires_grad_()
+        begins = torch.arange(points, device=output.device)[:, None] * self._length
+        return output.index_put(((begins + places).flatten(),), self.vectors.flatten(0, 1))
+
+
+def _by_word(
+    texts: Mapping[str, str], starts: list[npt.NDArray[np.int64]], weights: Floats
+) -> tuple[tuple[WordWeight, ...], float]:
+    """The pieces' weights added up by word, and those of pieces in no word. Words that were cut off are left out."""
+    found: list[WordWeight] = []
+    at, special = 0, 0.0
+    for (field, text), begins in zip(texts.items(), starts, strict=True):
+        spans = words_of(text)
+        owner = np.searchsorted([start for start, _ in spans], begins, side="right") - 1
+        inside = np.array([own >= 0 and at_ < spans[own][1] for own, at_ in zip(owner, begins, strict=True)], np.bool_)
+        own_weights = weights[at : at + len(begins)]
+        sums = np.bincount(owner[inside], weights=own_weights[inside], minlength=len(spans))
+        seen = np.bincount(owner[inside], minlength=len(spans)) > 0
+        special += float(own_weights[~inside].sum())
+        found += [
+            WordWeight(field, text[start:end], start, end, round(float(sums[i]), 6))
+            for i, (start, end) in enumerate(spans)
+            if seen[i]
+        ]
+        at += len(begins)
+    return tuple(found), round(special, 6)
