@@ -7,7 +7,7 @@ annotations in a file of their own.
 import hashlib
 from pathlib import Path
 
-from bertune.data.formats.labels_beside import labels_file
+from bertune.data.formats.label_files import labels_file
 from bertune.data.rows import check_file, file_sha256
 from bertune.errors import InputError
 
