@@ -39,6 +39,11 @@ USUAL: dict[str, Any] = {
 }
 ROBERTA: dict[str, Any] = {**USUAL, "max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}
 MODERN: dict[str, Any] = {**USUAL, "num_hidden_layers": 4, "pad_token_id": 0, "local_attention": 8}
+DEBERTA: dict[str, Any] = {
+    **USUAL,
+    **{"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    **{"position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm", "max_relative_positions": -1},
+}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", USUAL),
     "roberta": ("roberta", ROBERTA),
@@ -54,6 +59,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "albert-wide": ("albert", {**USUAL, "embedding_size": 48, "hidden_act": "gelu"}),
     "modernbert": ("modernbert", MODERN),
     "modernbert-mean": ("modernbert", {**MODERN, "classifier_pooling": "mean", "classifier_activation": "relu"}),
+    "mpnet": ("mpnet", {**USUAL, "max_position_embeddings": 66}),
+    "deberta-v3": ("deberta-v2", DEBERTA),
+    "deberta-v2": (
+        "deberta-v2",
+        {**DEBERTA, "share_att_key": False, "position_buckets": -1, "norm_rel_ebd": "none", "type_vocab_size": 2},
+    ),
+    "deberta-c2p": ("deberta-v2", {**DEBERTA, "pos_att_type": "c2p", "position_biased_input": True}),
+    "deberta-p2c": ("deberta-v2", {**DEBERTA, "pos_att_type": ["p2c"], "share_att_key": False}),
 }
 SPECIAL = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 2)
 

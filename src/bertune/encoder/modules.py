@@ -75,6 +75,19 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x.float(), self.weight.shape, self.weight, self.bias, self.eps).to(x.dtype)
 
 
+class RMSNorm(nn.Module):
+    """Divide every row by its root mean square, then scale. Computed in float32, returned in x's type."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: (…, width) → (…, width)."""
+        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
+
+
 class Dropout(nn.Module):
     """Dropout whose masks cost little on the CPU too; governed by PyTorch's generator."""
 
@@ -102,4 +115,6 @@ def activate(x: Tensor, activation: str) -> Tensor:
         return F.gelu(x, approximate="tanh")
     if activation == "relu":
         return F.relu(x)
+    if activation == "silu":
+        return F.silu(x)
     return torch.tanh(x) if activation == "tanh" else x
