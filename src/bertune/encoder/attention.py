@@ -65,7 +65,6 @@ class Attention(nn.Module):
         result: Tensor = self.output(context)
         return result
 
-
     def _with_distances(
         self, x: Tensor, layout: Layout, relative: Tensor | None, dropout: float, *, first_only: bool
     ) -> Tensor:
@@ -101,7 +100,7 @@ def repeated_heads(qkv: Tensor, heads: int, key_value_heads: int) -> Tensor:
     Shape: (tokens, (heads + 2 * key_value_heads) * head size) → (tokens, 3 * heads * head size).
     """
     tokens, size = len(qkv), qkv.shape[1] // (heads + 2 * key_value_heads)
-    q, k, v = qkv.view(tokens, -1, size).split([heads, key_value_heads, key_value_heads], dim=1)
+    q, k, v = torch.split_with_sizes(qkv.view(tokens, -1, size), [heads, key_value_heads, key_value_heads], dim=1)
     times = heads // key_value_heads
     return torch.cat([q, k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)], dim=1).view(tokens, -1)
 

@@ -115,7 +115,7 @@ class EncoderConfig:
     relative_norm: bool = False
     """Whether the vectors of distances are normalised."""
     pooling: str = "first"
-    """What the pooler takes: the first token's vector or the `mean` of all; `late`: all, and the mean is taken after."""
+    """What the pooler takes: the first token's vector or the `mean` of all; `late`: all, the mean comes after."""
     pooler_act: str = "tanh"
     """The pooler's activation."""
     pooler_norm: bool = False

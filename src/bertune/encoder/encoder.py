@@ -245,7 +245,9 @@ class Encoder(nn.Module):
         for index in range(last + 1):
             layer = self.layers[index % len(self.layers)]
             rotation = turns[self.config.is_local(index)]
-            run = partial(layer, **shared, first_only=True) if first_only and index == last else partial(layer, **shared)
+            run = (
+                partial(layer, **shared, first_only=True) if first_only and index == last else partial(layer, **shared)
+            )
             if self.activation_checkpointing and self.training:
                 x = checkpoint(run, x, layout, *rotation, use_reentrant=False)
             else:

@@ -78,9 +78,13 @@ class LayerNorm(nn.Module):
 class RMSNorm(nn.Module):
     """Divide every row by its root mean square, then scale. Computed in float32, returned in x's type."""
 
+    bias: Tensor
+    """Always absent (None); annotated for what reads the norms of layers that have one."""
+
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
+        self.register_parameter("bias", None)
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:

@@ -118,7 +118,8 @@ class RelativeScores(nn.Module):
         """Scaled scores of the distances.
 
         Args:
-            q: queries, and k: keys, padded. Shape: (sequences, heads, longest, head size).
+            q: queries, padded. Shape: (sequences, heads, longest, head size).
+            k: keys, likewise.
             qkv: the layer's projection, whose rows for keys and queries also project distances in DeBERTa-v3.
             shared: the vectors of `RelativeTable`; None where the layer has its own.
 

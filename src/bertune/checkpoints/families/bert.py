@@ -55,7 +55,11 @@ def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
         raise InputError(
             f"{where}: position_embedding_type is {kind!r}; known: 'absolute', {', '.join(map(repr, _RELATIVE))}"
         )
-    more = {"relative": "layer", "relative_terms": _RELATIVE[kind], "relative_reach": numbers["max_position_embeddings"]}
+    more = {
+        "relative": "layer",
+        "relative_terms": _RELATIVE[kind],
+        "relative_reach": numbers["max_position_embeddings"],
+    }
     return numbers | more | {"absolute_positions": False}
 
 
