@@ -18,7 +18,7 @@ from bertune.distill.options import DistillOptions
 from bertune.distill.student import every, layers_of, network_from_source, network_of_layers
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
-from bertune.evaluation.compare import How, compare
+from bertune.evaluation.compare import CompareSettings, compare
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.model.provenance import encoder_sha256
@@ -321,7 +321,7 @@ def _labels_only(data: PreparedData, options: TrainOptions, student: Student) ->
 
 def _compared(options: DistillOptions, output: Path, trained: TrainResult, folders: list[str]) -> DistillResult:
     """Teacher and students on the validation rows."""
-    how = How(metric=options.metric, precision=options.precision, device=options.device,
+    how = CompareSettings(metric=options.metric, precision=options.precision, device=options.device,
               trust_task_file=options.trust_task_file)  # fmt: skip
     comparison = compare(folders, options.validation, how)
     models: dict[str, dict[str, float]] = {}

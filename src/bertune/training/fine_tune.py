@@ -24,7 +24,7 @@ from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import BatchLoss, Network
 from bertune.model.build import build_network
 from bertune.model.folder import save_model
-from bertune.model.provenance import RECORD_KEY, Making, facts
+from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
@@ -96,7 +96,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     dtype = choose_dtype(options.precision, device)
     inputs = {f"--{role} {split.path}": split.sha256 for role, split in run.data.splits.items()}
     inputs[f"--encoder {options.encoder}"] = run.data.encoder
-    record = facts(device, dtype, inputs)
+    record = run_provenance(device, dtype, inputs)
     fitted = {name: value for name, value in run.data.task.to_json().items() if name not in ("name", "options")}
 
     def attempt(seed: int, resume: bool) -> RestartResult:
@@ -157,6 +157,8 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         longest=int(train.features.unit_lengths.max(initial=1)) if options.batch_size == "auto" else None,
         recordable=task_file_of(task) is None,  # a recording fixes for good what Python decides in a user's loss
         name_rows=named,
+        lengths=train.features.unit_lengths,
+        divisible=not task.compares_rows,
         announcement=f"training {train.units} sequences {where}",
     )
 
@@ -164,13 +166,15 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
 def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
     """Write the model folder at the top of the run's."""
     data = run.data
-    making = Making(run.options.encoder, {role: split.facts() for role, split in data.splits.items()}, run.tree)
+    provenance = Provenance(
+        run.options.encoder, {role: split.describe() for role, split in data.splits.items()}, run.tree
+    )
     save_model(
         Path(run.options.output),
         (network.encoder.config, weights),
         evaluation.task or data.task,
         (data.tokenizer, data.max_seq_length),
-        making,
+        provenance,
         evaluation.metrics,
     )
 
