@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bertune.data.in_memory import data_path
 from bertune.errors import InputError
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.option_values import checked_values
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 def train(**options: Any) -> TrainResult:
     """Fine-tune an encoder; the keywords are the options of `bertune train`, the task's own among them.
 
+    `train` and `validation` may also be tables in memory (frames of pandas or polars, Arrow tables, a Dataset, lists of
+    mappings); they are kept as files in the cache folder, which run.yaml names.
+
     Raises:
         InputError: bad options or data; nothing has been written then.
     """
@@ -40,6 +44,9 @@ def train(**options: Any) -> TrainResult:
     if isinstance(seeds := options.get("seeds"), list | tuple):
         options["seeds"] = ",".join(map(str, seeds))
     paths = {"train", "validation", "output", "encoder"}
+    for name in ("train", "validation"):
+        if options.get(name) is not None:
+            options[name] = _data(options[name], name)
     general: dict[str, Any] = {
         name: _as_text(value) if name in paths and value is not None else value
         for name, value in options.items()
@@ -49,6 +56,13 @@ def train(**options: Any) -> TrainResult:
         TrainOptions(**checked_values(TrainOptions, general)),
         {name: value for name, value in options.items() if name in own},
     )
+
+
+def _data(data: Any, role: str) -> Any:
+    """What names the data of a role: paths as they are, tables in memory by their files; of a list each."""
+    if isinstance(data, list | tuple) and data and not any(isinstance(one, Mapping) for one in data):
+        return [data_path(one, role) for one in data]
+    return data_path(data, role)
 
 
 def _as_text(path: Any) -> str | list[str]:
