@@ -168,6 +168,7 @@ class Encoder(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.stored_layers))
+        self._is_local = [config.is_local(i) for i in range(config.num_hidden_layers)]
         if config.pre_norm:
             self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
         self.pooler = Linear(config.hidden_size, config.hidden_size, bias=config.biases)
@@ -223,7 +224,7 @@ class Encoder(nn.Module):
         first_only = only_pooled and self.config.pooling == "first" and not keep_layers
         for index in range(last + 1):
             layer = self.layers[index % len(self.layers)]
-            rotation = turns[self.config.is_local(index)]
+            rotation = turns[self._is_local[index]]
             run = partial(layer, first_only=True) if first_only and index == last else layer
             if self.activation_checkpointing and self.training:
                 x = checkpoint(run, x, layout, *rotation, use_reentrant=False)

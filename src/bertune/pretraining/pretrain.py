@@ -22,7 +22,7 @@ from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
-from bertune.inference.network import Network
+from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, encoder_sha256, files_sha256, run_provenance
 from bertune.option_values import checked_values
@@ -155,16 +155,13 @@ def _job(options: PretrainOptions, prepared: _Prepared, network: Network, where:
     def make_batch(rows: npt.NDArray[np.int64], epoch: int) -> Batch:
         return batch_of(data.train, rows, epoch)
 
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
     def validate(held_out: Source) -> Evaluation:
         return Evaluation(score(network, held_out, most=options.max_validation_sequences))
 
     return TrainingJob(
         network,
         len(data.train),
-        loss,
+        batch_loss(task.loss),
         lambda _: HostBatches(make_batch),
         train_config(
             options,

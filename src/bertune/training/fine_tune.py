@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
-from bertune.data.packing import Batch
 from bertune.errors import InputError
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
-from bertune.inference.network import BatchLoss, Network
+from bertune.inference.network import BatchLoss, Network, batch_loss
 from bertune.model.build import build_network
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
@@ -32,9 +31,9 @@ from bertune.tasks.user_files import task_file_of
 from bertune.training.config import train_config
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation, TrainConfig
+from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData
 from bertune.training.rows import name_rows
@@ -138,16 +137,13 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
     options, data, task, train = run.options, run.data, run.data.task, run.data.train
     network = network_from(data, options) if run.new_network is None else run.new_network()
 
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
     def named(rows: npt.NDArray[np.int64]) -> str:
         return name_rows(train.path, train.examples, train.examples_of(rows))
 
     return TrainingJob(
         network,
         train.units,
-        run.loss or loss,
+        run.loss or batch_loss(task.loss),
         run.batches or (lambda device: TrainingBatches(train.features, device)),
         _config(options, data, seed),
         functools.partial(_validate, network, run) if data.validation is not None else None,
