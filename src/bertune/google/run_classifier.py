@@ -50,6 +50,7 @@ from bertune.tasks.protocol import Purpose
 from bertune.tasks.registry import new_task
 from bertune.tasks.text_classification import TextClassification, TextExample, softmax
 from bertune.tensorflow_formats.tfrecord import write_records
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.rows import name_rows
 
@@ -236,7 +237,9 @@ def _train(job: Job, network: Network, words: Tokenizer, source: str, runtime: R
         runtime, TrainingTarget(network, names, len(features), make_batch, batch_loss(job.task.loss), named), training
     )
     provenance = {"encoder": source, "train": job.paths["train"], "rows": len(features), "flags": job.provided}
-    save_model_folder(job.output / "bertune", network, job.task, (words, job.flags.max_seq_length), provenance)
+    save_model_folder(
+        job.output / "bertune", network, job.task, TextEncoding(words, job.flags.max_seq_length), provenance
+    )
     return step
 
 

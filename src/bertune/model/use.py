@@ -34,6 +34,7 @@ from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
 from bertune.tasks.registry import task_from_json
 from bertune.tasks.user_files import task_file_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.unknown import warn_of_unknown
 
@@ -145,7 +146,7 @@ class Model:
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        text = (self.tokenizer, self.max_seq_length)
+        text = TextEncoding(self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
         return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics

@@ -35,6 +35,7 @@ from bertune.tables import table_of
 from bertune.tasks.masking.scores import PretrainingScores
 from bertune.tasks.options import PretrainingOptions
 from bertune.tasks.pretraining import Pretraining
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.config import check_run, resumes, train_config
 from bertune.training.fine_tune import TrainResult
@@ -105,7 +106,8 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
     output = Path(options.output)
 
     def save(weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
-        model, text = (network.encoder.config, weights), (prepared.tokenizer, prepared.data.length)
+        model = (network.encoder.config, weights)
+        text = TextEncoding(prepared.tokenizer, prepared.data.length)
         provenance = Provenance(prepared.name, prepared.data.described, tree)
         save_model(output, model, prepared.task, text, provenance, evaluation.metrics)
 

@@ -28,6 +28,7 @@ from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
 from bertune.tasks.user_files import task_file_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.config import train_config
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
@@ -169,7 +170,7 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
         Path(run.options.output),
         (network.encoder.config, weights),
         evaluation.task or data.task,
-        (data.tokenizer, data.max_seq_length),
+        TextEncoding(data.tokenizer, data.max_seq_length),
         provenance,
         evaluation.metrics,
     )

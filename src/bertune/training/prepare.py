@@ -18,6 +18,7 @@ from bertune.model.provenance import encoder_sha256
 from bertune.model.use import read_hashed
 from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.protocol import Purpose, Task
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.unknown import warn_of_unknown
 from bertune.training.options import TrainOptions
@@ -131,7 +132,7 @@ def _prepared(
     problems.raise_if_any()
     log_findings(task, {role: one.examples for role, one in read.items()}, paths)
     splits = {}
-    text = (checkpoint.tokenizer, length)
+    text = TextEncoding(checkpoint.tokenizer, length)
     for role, one in read.items():
         purpose: Purpose = "train" if role == "train" else "evaluate"
         source = one.source if options.feature_cache else None
