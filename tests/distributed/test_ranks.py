@@ -74,7 +74,7 @@ def differing(one: Path, other: Path) -> list[str]:
 def test_gradients_are_added(nursery: Nursery, tmp_path: Path) -> None:
     finished(nursery.ranks(3, tmp_path / "out.json", call="tests.distributed.work:add_gradients"))
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert found["kinds"] == [False, True, False, None, False, True]
+    assert found["kinds"] == [False, True, False, None, False, True, False]
     rows = [[6.0, 6.0], [2.0, 2.0], [4.0, 4.0], [6.0, 6.0], [0.0, 0.0], [0.0, 0.0]]
     assert found["values"] == [
         [[6.0] * 3] * 2,
@@ -83,6 +83,7 @@ def test_gradients_are_added(nursery: Nursery, tmp_path: Path) -> None:
         None,
         [[1.0] * 3] * 2,
         [[1.0, 1.0], [2.0, 2.0], *[[0.0, 0.0]] * 4],
+        [[6.0] * 3] * 2,  # in bfloat16
     ]
     assert found["parts"] == [[], [0], [0, 1]]
 

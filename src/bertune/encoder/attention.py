@@ -11,6 +11,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.first_token import Projection, first_query_attention, first_token_attention
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
+from bertune.encoder.relative import RelativeScores
 
 logger = logging.getLogger(__name__)
 
@@ -26,25 +27,82 @@ class Attention(nn.Module):
         self.heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
         self.window = config.local_window if is_local else 0
-        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=config.biases)
-        self.output = Linear(config.hidden_size, config.hidden_size, bias=config.biases)
+        self.key_value_heads, self.relative = config.key_value_heads or self.heads, config.relative
+        width, bias = config.head_size * (self.heads + 2 * self.key_value_heads), config.has_bias("attention")
+        self.qkv = Linear(config.hidden_size, width, bias=bias)
+        self.output = Linear(config.hidden_size, config.hidden_size, bias=bias)
+        if config.relative in {"layer", "projected"}:
+            self.distances = RelativeScores(config)
 
     def forward(
-        self, x: Tensor, layout: Layout, rotation: Rotation | None = None, *, first_only: bool = False
+        self,
+        x: Tensor,
+        layout: Layout,
+        rotation: Rotation | None = None,
+        *,
+        relative: Tensor | None = None,
+        first_only: bool = False,
     ) -> Tensor:
-        """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens."""
+        """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens.
+
+        rotation: angles of rotary positions.
+        relative: what `RelativeTable` gives, where the layers share one.
+        """
         p = self.dropout if self.training else 0.0
+        if self.relative:
+            return self._with_distances(x, layout, relative, p, first_only=first_only)
         if first_only and rotation is None:
             projection = Projection(self.qkv.weight, self.qkv.bias)
             first: Tensor = self.output(first_token_attention(x, projection, layout, self.heads, p, self.window))
             return first
         qkv = self.qkv(x)
+        if self.key_value_heads < self.heads:
+            qkv = repeated_heads(qkv, self.heads, self.key_value_heads)
         if rotation is not None:
             qkv = rotated(qkv, self.heads, rotation)
         attention = first_query_attention if first_only else attend
         context: Tensor = attention(qkv, layout, self.heads, p, self.window)
         result: Tensor = self.output(context)
         return result
+
+    def _with_distances(
+        self, x: Tensor, layout: Layout, relative: Tensor | None, dropout: float, *, first_only: bool
+    ) -> Tensor:
+        """`forward` where distances between tokens count; the first tokens' rows are cut out of all."""
+        q, k, v = padded_heads(self.qkv(x), layout, self.heads)
+        if hasattr(self, "distances"):
+            scores, scale = self.distances(q, k, self.qkv, relative), self.distances.scale
+        else:
+            scores, scale = relative, None
+        if layout.real < len(layout) * layout.longest:
+            scores = torch.where(layout.mask()[:, None, None, :], scores, -torch.inf)
+        context = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=scores.to(q.dtype), dropout_p=dropout, scale=scale
+        ).transpose(1, 2)
+        if first_only:
+            found = context[:, 0]
+        else:
+            found = layout.from_padded(context) if layout.is_packed else context
+        result: Tensor = self.output(found.reshape(-1, x.shape[1]))
+        return result
+
+
+def padded_heads(qkv: Tensor, layout: Layout, heads: int) -> Tensor:
+    """Queries, keys and values, padded. Shape: (tokens, 3 * hidden) → (3, sequences, heads, longest, head size)."""
+    split = qkv.view(len(qkv), 3, heads, -1)
+    padded = layout.to_padded(split) if layout.is_packed else split.view(len(layout), layout.stride, *split.shape[1:])
+    return padded.permute(2, 0, 3, 1, 4)
+
+
+def repeated_heads(qkv: Tensor, heads: int, key_value_heads: int) -> Tensor:
+    """Every head of keys and values as often as heads of queries share it (Ainslie et al., 2023).
+
+    Shape: (tokens, (heads + 2 * key_value_heads) * head size) → (tokens, 3 * heads * head size).
+    """
+    tokens, size = len(qkv), qkv.shape[1] // (heads + 2 * key_value_heads)
+    q, k, v = torch.split_with_sizes(qkv.view(tokens, -1, size), [heads, key_value_heads, key_value_heads], dim=1)
+    times = heads // key_value_heads
+    return torch.cat([q, k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)], dim=1).view(tokens, -1)
 
 
 def rotation_of(positions: Tensor, head_size: int, base: float) -> Rotation:
@@ -84,8 +142,7 @@ def attend(qkv: Tensor, layout: Layout, heads: int, dropout: float, window: int 
     split = qkv.view(tokens, 3, heads, width // heads)
     if layout.is_packed and qkv.is_cuda and flash_works(qkv.device, qkv.dtype, width // heads):
         return _flash(split, layout.bounds, layout.longest, dropout, window).reshape(tokens, width)
-    padded = layout.to_padded(split) if layout.is_packed else split.view(len(layout), layout.stride, *split.shape[1:])
-    q, k, v = padded.permute(2, 0, 3, 1, 4)
+    q, k, v = padded_heads(qkv, layout, heads)
     mask = _mask(layout, window)
     context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
     if layout.is_packed:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.names import to_ours
+from bertune.data import in_memory
 from bertune.data.features import Features
 from bertune.data.packing import Batch
 from bertune.data.prefetch import in_chunks
@@ -62,20 +63,26 @@ class Model:
     reference: Network | None = None
     """The same network before its products were turned into 8 bits; the first answers are checked against it."""
 
-    def predict(self, items: Iterable[Any], *, batch_size: int = 256) -> list[Prediction]:
+    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
         """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
 
         Args:
-            items: for text classification strings or pairs of strings.
+            items: for text classification strings or pairs of strings, from any iterable; or a table (a frame of
+                pandas or polars, an Arrow table, a Dataset, a mapping of columns), read as a file of these columns is;
+                or the path of a file, as a `Path`.
             batch_size: most sequences computed at a time.
 
         Raises:
             InputError: an item that the task cannot take.
         """
         batch_size = whole_number("predict: batch_size", batch_size)
-        if isinstance(items, str | Mapping):
-            raise InputError(f"predict takes a list of items, not a single {type(items).__name__}; write [item]")
-        examples: Iterable[Any] = map(self.task.example, items)
+        if isinstance(items, Path):
+            return list(self.predict_examples(self.task.read(items, labelled=False), batch_size=batch_size))
+        table = in_memory.as_table(items)
+        if table is not None:
+            with in_memory.as_file(table) as path:
+                return self.predict(path, batch_size=batch_size)
+        examples: Iterable[Any] = map(self.task.example, in_memory.as_items(items, "predict"))
         if leaves_host_free(self.network.device):
             examples = list(examples)  # what the items come from may belong to the caller's thread
         return list(self.predict_examples(examples, batch_size=batch_size))
@@ -131,18 +138,22 @@ class Model:
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
         return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
-    def evaluate(self, path: str | Path, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
+    def evaluate(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.
 
         Args:
-            path: the data.
+            path: the file of the data; or a table in memory, as for `predict`.
             batch_size: most sequences computed at a time.
             feature_cache: keep the tokens of a large file for the next time.
 
         Raises:
             InputError: unreadable data, or labels that the model does not know.
         """
-        path, batch_size = Path(path), whole_number("evaluate: batch_size", batch_size)
+        batch_size = whole_number("evaluate: batch_size", batch_size)
+        if not isinstance(path, str | Path):
+            with in_memory.as_file(in_memory.labelled_table(path, "evaluate")) as file:
+                return self.evaluate(file, batch_size=batch_size, feature_cache=False)
+        path = Path(path)
         source, examples = read_hashed(self.task, path) if feature_cache else (None, read_labelled(self.task, path))
         problems = Problems()
         problems.extend(self.task.problems(examples, path))

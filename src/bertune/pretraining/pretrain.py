@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from bertune.data.in_memory import as_table, kept_file
 from bertune.data.packing import Batch, pack
 from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
@@ -62,10 +63,11 @@ def pretrain(**options: Any) -> TrainResult:
     keyword_problems("pretrain", options, [field.name for field in dataclasses.fields(PretrainOptions)], _NEEDED)
     values: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     for name in ("train", "validation"):
-        if isinstance(given := values.get(name), str):
-            values[name] = [given]
-        elif given is not None:
-            values[name] = [str(path) for path in given]
+        if (given := values.get(name)) is None:
+            continue
+        table = None if isinstance(given, str) else as_table(given)
+        several = [given] if isinstance(given, str) else given if table is None else [kept_file(table, name)]
+        values[name] = [str(path) for path in several]
     return run(PretrainOptions(**checked_values(PretrainOptions, values)))
 
 

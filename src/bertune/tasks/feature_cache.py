@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import bertune
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Features
 from bertune.data.rows import file_sha256
+from bertune.files.cache import cache_folder
 from bertune.tasks.protocol import Purpose, Task
 from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.tokenizer import Tokenizer
@@ -61,10 +61,8 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def features_folder() -> Path:
-    """Where features lie: in BERTUNE_CACHE, else in the user's cache folder."""
-    if "BERTUNE_CACHE" in os.environ:
-        return Path(os.environ["BERTUNE_CACHE"]) / "features"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bertune" / "features"
+    """Where features lie."""
+    return cache_folder("features")
 
 
 def featurized(

@@ -6,6 +6,7 @@ Prepared data are a value, so that seeds, sweeps, folds or a distillation's stud
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.runs.restarts import RestartResult, train_with_restarts
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -208,15 +211,39 @@ def baselines_of(data: PreparedData) -> dict[str, dict[str, float]]:
 
 def _config(options: TrainOptions, data: PreparedData, seed: int) -> TrainConfig:
     defaults = data.task.defaults
+    batch_size = defaults.batch_size if options.batch_size in (None, "auto") else int(options.batch_size)
+    _check_batch_size(options, data, batch_size)
     return train_config(
         options,
         sequences=data.train.units,
-        batch_size=defaults.batch_size if options.batch_size in (None, "auto") else int(options.batch_size),
+        batch_size=batch_size,
         epochs=options.epochs or defaults.epochs,
         learning_rate=options.learning_rate or defaults.learning_rate,
         metric=options.metric if data.validation is not None else None,
         seed=seed,
     )
+
+
+def _check_batch_size(options: TrainOptions, data: PreparedData, batch_size: int) -> None:
+    """Refuse batches of which the task's loss learns nothing; tell of a last one like that.
+
+    Raises:
+        InputError: too small a batch, or one that is computed in too small parts.
+    """
+    least, parts = data.task.least_batch_size(), options.gradient_accumulation
+    if least == 1:
+        return
+    if batch_size < least * parts:
+        divided = f" in --gradient-accumulation {parts} parts" if parts > 1 else ""
+        raise InputError(
+            f"--batch-size {batch_size}{divided}: the loss compares the examples that are computed together, at least "
+            f"{least}; with fewer nothing is learnt. Choose --batch-size {least * parts} or more"
+        )
+    if 0 < (left := data.train.units % batch_size) < least:
+        logger.warning(
+            "the last batch of every epoch holds %d of %d examples, from which this loss learns nothing; another "
+            "--batch-size, such as %d, wastes none", left, data.train.units, batch_size + 1,
+        )  # fmt: skip
 
 
 def _validate(network: Network, run: FineTuning) -> Evaluation:

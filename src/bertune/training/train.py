@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bertune.data.in_memory import data_path
 from bertune.files.yaml_files import write_yaml
 from bertune.option_values import checked_values
 from bertune.options import keyword_problems
@@ -24,6 +25,9 @@ from bertune.training.runs.seeds import run_seeds
 def train(**options: Any) -> TrainResult:
     """Fine-tune an encoder; the keywords are the options of `bertune train`, the task's own among them.
 
+    `train` and `validation` may also be tables in memory (frames of pandas or polars, Arrow tables, a Dataset, lists of
+    mappings); they are kept as files in the cache folder, which run.yaml names.
+
     Raises:
         InputError: bad options or data; nothing has been written then.
     """
@@ -34,6 +38,9 @@ def train(**options: Any) -> TrainResult:
     if isinstance(seeds := options.get("seeds"), list | tuple):
         options["seeds"] = ",".join(map(str, seeds))
     texts = {"train", "validation", "output", "encoder"}
+    for name in ("train", "validation"):
+        if options.get(name) is not None:
+            options[name] = data_path(options[name], name)
     general: dict[str, Any] = {
         name: str(value) if name in texts and value is not None else value
         for name, value in options.items()
