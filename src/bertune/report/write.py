@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bertune.errors import InputError
-from bertune.files.atomic_write import write_text
+from bertune.files.atomic_write import unwritable, write_text
 from bertune.report.collect import collect
 from bertune.report.options import ReportOptions
 from bertune.report.page import page
-from bertune.training.run_folder.errors import disk_errors
 
 _COLUMNS = ("row", "place", "text", "truth", "answer", "score", "kind")
 
@@ -59,11 +58,13 @@ def write_report(folder: str | Path, options: ReportOptions | None = None) -> Re
         report = _without_texts(report)
         wrong = [{**one, "text": ""} for one in wrong]
     html = page(report, language=options.language, texts=options.texts, errors_file=errors.name)
-    with disk_errors(target, len(html)):
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(errors, _csv(wrong))
         write_text(json_file, json.dumps(report, ensure_ascii=False, indent=1) + "\n")
         write_text(target, html)
+    except OSError as error:
+        raise unwritable(error, f"--output {target}: cannot be written: {error.strerror}") from error
     return Report(target, json_file, errors, report)
 
 
