@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.names import to_ours
 from bertune.data import in_memory
 from bertune.data.features import Features
-from bertune.data.packing import Batch
 from bertune.data.prefetch import in_chunks
 from bertune.data.rows import file_sha256
 from bertune.distributed.world import current
@@ -28,7 +26,7 @@ from bertune.files.atomic_write import SAVED
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import MODEL_FILE, network_names
 from bertune.option_values import whole_number
 from bertune.progress import progress_bar
@@ -37,6 +35,7 @@ from bertune.tasks.labelled import read_hashed, read_labelled
 from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
 from bertune.tasks.registry import task_from_json
 from bertune.tasks.user_files import task_file_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.unknown import warn_of_unknown
 
@@ -158,7 +157,7 @@ class Model:
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        text = (self.tokenizer, self.max_seq_length)
+        text = TextEncoding(self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
         return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics
@@ -185,12 +184,10 @@ def evaluate(
 
     tune: let the task tune its thresholds on these examples first.
     """
-
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
     with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
-        result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance, world=current())
+        result = infer(
+            network, features, batch_size=batch_size, loss=batch_loss(task.loss), advance=bar.advance, world=current()
+        )
     used = task.tuned(result.logits, features, examples) if tune else task
     metrics = used.metrics(result.logits, features, examples)
     if result.loss is not None:

@@ -17,7 +17,7 @@ from bertune.data.features import Features
 from bertune.files.cache import cache_folder
 from bertune.tasks.protocol import Purpose, Task
 from bertune.tasks.user_files import task_file_of
-from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.text_encoding import TextEncoding
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def features_folder() -> Path:
 def featurized(
     task: Task[Any],
     examples: Sequence[Any],
-    text: tuple[Tokenizer, int],
+    text: TextEncoding,
     *,
     purpose: Purpose,
     source: Source | None,
@@ -107,16 +107,14 @@ class _Entry:
             self.store.put(self.key, features)
 
 
-def _entry(
-    task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source | None
-) -> _Entry:
+def _entry(task: Task[Any], examples: int, text: TextEncoding, purpose: Purpose, source: Source | None) -> _Entry:
     made_from = task.feature_key()
     if source is None or examples < WORTH or made_from is None or task_file_of(task) is not None:
         return _Entry(None, "", Path())
     return _Entry(FeatureStore(features_folder()), _key(made_from, examples, text, purpose, source), source.path)
 
 
-def _key(task: Mapping[str, Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source) -> str:
+def _key(task: Mapping[str, Any], examples: int, text: TextEncoding, purpose: Purpose, source: Source) -> str:
     """A hash of everything that features depend on."""
     tokenizer, max_seq_length = text
     made_from = {

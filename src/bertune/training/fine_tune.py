@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
-from bertune.data.packing import Batch
 from bertune.errors import InputError
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
-from bertune.inference.network import BatchLoss, Network
+from bertune.inference.network import BatchLoss, Network, batch_loss
 from bertune.model.build import build_network
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
@@ -28,12 +27,13 @@ from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
 from bertune.tasks.user_files import task_file_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.config import train_config
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation, TrainConfig
+from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData
 from bertune.training.run_folder.folder import RunFolder
@@ -138,13 +138,10 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
     options, data, task, train = run.options, run.data, run.data.task, run.data.train
     network = network_from(data, options) if run.new_network is None else run.new_network()
 
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
     return TrainingJob(
         network,
         train.units,
-        run.loss or loss,
+        run.loss or batch_loss(task.loss),
         run.batches or (lambda device: TrainingBatches(train.features, device)),
         _config(options, data, seed),
         functools.partial(_validate, network, run) if data.validation is not None else None,
@@ -170,7 +167,7 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
         Path(run.options.output),
         (network.encoder.config, weights),
         evaluation.task or data.task,
-        (data.tokenizer, data.max_seq_length),
+        TextEncoding(data.tokenizer, data.max_seq_length),
         provenance,
         evaluation.metrics,
     )

@@ -18,6 +18,7 @@ from bertune.model.provenance import encoder_sha256
 from bertune.tasks.feature_cache import featurized
 from bertune.tasks.labelled import Labelled as Labelled  # noqa: PLC0414 (its home before)
 from bertune.tasks.protocol import Purpose, Task
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.unknown import warn_of_unknown
 from bertune.training.options import TrainOptions
@@ -135,7 +136,7 @@ def _prepared(
     problems.raise_if_any()
     log_findings(task, {role: one.examples for role, one in read.items()}, paths)
     splits = {}
-    text = (checkpoint.tokenizer, length)
+    text = TextEncoding(checkpoint.tokenizer, length)
     for role, one in read.items():
         purpose: Purpose = "train" if role == "train" else "evaluate"
         source = one.source if options.feature_cache else None
