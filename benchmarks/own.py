@@ -66,7 +66,7 @@ def network_and_features(encoder: str, folder: Path, job: str) -> tuple[Task[obj
     examples = list(task.read(path, labelled=True))
     if job == "train":
         examples = examples[: TRAINING_ROWS[encoder]]
-    task = task.learn(examples, path=path, settings={})
+    task = task.fit(examples, path=path, settings={})
     with open_checkpoint("minilm") as checkpoint:
         features = task.featurize(examples, checkpoint.tokenizer, 128, purpose="train")
         network = build_network(task, checkpoint)

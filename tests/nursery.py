@@ -5,6 +5,7 @@ every one of them would import PyTorch for seconds.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ class Nursery:
             text=True,
         )
         self._folder, self._count = folder, 0
+        self._store: Any = None
 
     def ask(self, command: dict[str, Any]) -> Any:
         """Its answer to a command."""
@@ -86,7 +88,12 @@ class Nursery:
         return json.loads(self._process.stdout.readline())
 
     def start(
-        self, *arguments: object, largest_file: int | None = None, ignored: Sequence[signal.Signals] = ()
+        self,
+        *arguments: object,
+        largest_file: int | None = None,
+        ignored: Sequence[signal.Signals] = (),
+        environment: Mapping[str, str] | None = None,
+        call: str | None = None,
     ) -> Child:
         """A process `bertune ARGUMENTS…`.
 
@@ -94,12 +101,44 @@ class Nursery:
             arguments: of the command line.
             largest_file: limit to what it may write into one file, in bytes.
             ignored: signals that it ignores from the start, as after nohup.
+            environment: variables that it has besides.
+            call: `module:function`, called with the arguments instead of bertune's command line.
         """
         self._count += 1
         err = self._folder / f"{self._count}.err"
         err.touch()
-        command = {"argv": [str(one) for one in arguments], "err": str(err), "largest_file": largest_file}
-        return Child(self.ask(command | {"ignored": [int(one) for one in ignored]}), err, self)
+        command: dict[str, Any] = {
+            "argv": [str(one) for one in arguments],
+            "err": str(err),
+            "largest_file": largest_file,
+        }
+        command |= {"ignored": [int(one) for one in ignored], "environment": dict(environment or {}), "call": call}
+        return Child(self.ask(command), err, self)
+
+    def ranks(self, count: int, *arguments: object, restart: int = 0, call: str | None = None) -> list[Child]:
+        """As many processes as torchrun would start, of the same command."""
+        import torch
+
+        # torchrun's agent holds the store, so that it outlives every rank.
+        self._store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            "127.0.0.1", 0, is_master=True, wait_for_workers=False
+        )
+        port = self._store.port
+        shared: dict[str, object] = {
+            "WORLD_SIZE": count,
+            "LOCAL_WORLD_SIZE": count,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        shared |= {"TORCHELASTIC_RESTART_COUNT": restart, "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        return [
+            self.start(
+                *arguments,
+                call=call,
+                environment={name: str(value) for name, value in (shared | {"RANK": i, "LOCAL_RANK": i}).items()},
+            )
+            for i in range(count)
+        ]
 
     def close(self) -> None:
         """End it."""
@@ -158,11 +197,16 @@ def _child(command: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_IGN)
     if command["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (command["largest_file"],) * 2)
+    os.environ.update(command["environment"])
     from bertune.cli.main import main
 
     status = 1
     try:
-        status = main(command["argv"])
+        if command["call"]:
+            module, _, function = command["call"].partition(":")
+            status = getattr(importlib.import_module(module), function)(*command["argv"])
+        else:
+            status = main(command["argv"])
     except BaseException:
         import traceback
 

@@ -2,7 +2,9 @@
 
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
@@ -25,13 +27,13 @@ class FaultError(Exception):
 class Interrupted(KeyboardInterrupt):
     """A signal ended a run, which keeps what it has. The command shows the message and ends with `status`.
 
-    told: what is kept, and how to go on.
+    details: what is kept, and how to go on.
     """
 
-    def __init__(self, number: signal.Signals, told: str = "") -> None:
+    def __init__(self, number: signal.Signals, details: str = "") -> None:
         super().__init__(number)
         self.number = number
-        self.told = [told] if told else []
+        self.details = [details] if details else []
 
     @property
     def status(self) -> int:
@@ -39,11 +41,25 @@ class Interrupted(KeyboardInterrupt):
         return 128 + int(self.number)
 
     def __str__(self) -> str:
-        return "; ".join([f"interrupted by {self.number.name}", *self.told])
+        return "; ".join([f"interrupted by {self.number.name}", *self.details])
 
 
 _PLACE = re.compile(r"^(?P<before>.*?, (?:line|row)) (?P<number>\d+)(?P<after>[:,].*)$", re.DOTALL)
 _EXAMPLES = 3
+
+BadRow = Callable[[str, int], None]
+"""Takes what is wrong with a row, and the row's line."""
+_tolerated: ContextVar[BadRow | None] = ContextVar("bertune_bad_rows", default=None)
+
+
+@contextmanager
+def tolerating(report: BadRow | None) -> Iterator[None]:
+    """Inside, problems that name a line go to `report` and are not counted by `Problems`; None: as outside."""
+    token = _tolerated.set(report)
+    try:
+        yield
+    finally:
+        _tolerated.reset(token)
 
 
 class Problems:
@@ -55,7 +71,7 @@ class Problems:
 
     def __init__(self, limit: int = 20) -> None:
         self._limit = limit
-        self._kinds: dict[tuple[str, str], _Alike] = {}
+        self._kinds: dict[tuple[str, str], _Similar] = {}
         self._unnamed = 0
         self._count = 0
 
@@ -64,18 +80,22 @@ class Problems:
 
     def add(self, message: str) -> None:
         """Note one problem."""
-        self._count += 1
         place = _PLACE.match(message)
+        report = _tolerated.get()
+        if place and report is not None:
+            report(message, int(place["number"]))
+            return
+        self._count += 1
         key = (place["before"], place["after"]) if place else (message, "")
-        alike = self._kinds.get(key)
-        if alike is None:
+        similar = self._kinds.get(key)
+        if similar is None:
             if len(self._kinds) >= self._limit:
                 self._unnamed += 1
                 return
-            alike = self._kinds[key] = _Alike()
-        alike.count += 1
-        if len(alike.lines) < _EXAMPLES:
-            alike.lines.append(place["number"] if place else "")
+            similar = self._kinds[key] = _Similar()
+        similar.count += 1
+        if len(similar.lines) < _EXAMPLES:
+            similar.lines.append(place["number"] if place else "")
 
     def extend(self, messages: Iterable[str]) -> None:
         """Note several problems."""
@@ -90,7 +110,7 @@ class Problems:
         """
         if not self._count:
             return
-        messages = [message for key, alike in self._kinds.items() for message in alike.messages(key)]
+        messages = [message for key, similar in self._kinds.items() for message in similar.messages(key)]
         if len(messages) == 1:
             raise InputError(messages[0])
         shown = messages[: self._limit]
@@ -102,7 +122,7 @@ class Problems:
 
 
 @dataclass
-class _Alike:
+class _Similar:
     """Problems that differ in their line alone."""
 
     count: int = 0

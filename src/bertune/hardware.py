@@ -6,6 +6,7 @@ import sys
 import torch
 
 from bertune import processor
+from bertune.distributed.world import is_launched, local_rank
 from bertune.errors import InputError
 from bertune.options import DEVICES, PRECISIONS
 
@@ -22,12 +23,17 @@ def choose_device(name: str) -> torch.device:
     """
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
+        return _own(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
     if name not in present:
         raise InputError(f"--device {name}: known are {', '.join(DEVICES)}")
     if not present[name]:
         raise InputError(f"--device {name}: this machine has none that PyTorch can use; take --device auto")
-    return torch.device(name)
+    return _own(name)
+
+
+def _own(kind: str) -> torch.device:
+    """The device of a kind; of several GPUs the one of this rank."""
+    return torch.device(kind, local_rank()) if kind == "cuda" and is_launched() else torch.device(kind)
 
 
 def leaves_host_free(device: torch.device) -> bool:

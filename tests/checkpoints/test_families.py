@@ -22,7 +22,7 @@ from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.inference.network import Network
 from bertune.model.folder import save_model
-from bertune.model.provenance import Making
+from bertune.model.provenance import Provenance
 from bertune.tasks.masking.names import MASKED_LM
 from bertune.tasks.text_classification import TextClassification
 from tests.tiny import VOCABULARY, done, refused
@@ -218,7 +218,9 @@ def test_a_new_classifier_trains_and_loads_there(case: str, tmp_path: Path) -> N
             output, layout = inputs.ours(encoder, "packed")
             ours = network.head(output, layout)
         text = (checkpoint.tokenizer, 40)
-        save_model(tmp_path / "model", (encoder.config, network.state_dict()), task, text, Making("theirs", {}, {}), {})
+        save_model(
+            tmp_path / "model", (encoder.config, network.state_dict()), task, text, Provenance("theirs", {}, {}), {}
+        )
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
     with torch.no_grad():
         torch.testing.assert_close(theirs(**inputs.theirs(config)).logits, ours, atol=1e-4, rtol=0)

@@ -141,8 +141,10 @@ def test_data_to_predict(tmp_path: Path, capsys: Capture) -> None:
 
 def test_predictions_into_a_folder(tmp_path: Path, capsys: Capture) -> None:
     model = train(capsys, tmp_path, opinions(8))
-    predict = ["predict", "--model", model, "--input", tmp_path / "train.jsonl", "--output", tmp_path]
-    refused(capsys, tmp_path, predict, f"--output {tmp_path}", "folder")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "part-00000.jsonl").write_text("a part of somebody else's", encoding="utf-8")
+    predict = ["predict", "--model", model, "--input", tmp_path / "train.jsonl", "--output", tmp_path / "out"]
+    refused(capsys, tmp_path, predict, str(tmp_path / "out"), "not of this command")
 
 
 def test_labels_do_not_matter_to_predictions(tmp_path: Path, capsys: Capture) -> None:

@@ -41,16 +41,6 @@ def test_nothing_else_decides_it() -> None:
     assert order(seed=1, epoch=0) == before
 
 
-@given(counts, sizes, st.integers(1, 4))
-def test_ranks_share_every_batch(count: int, size: int, world: int) -> None:
-    whole = shuffled_batches(count, size, seed=3, epoch=1)
-    parts = [shuffled_batches(count, size, seed=3, epoch=1, rank=rank, world=world) for rank in range(world)]
-    for index, batch in enumerate(whole):
-        shares = [part[index].tolist() for part in parts]
-        assert sorted(row for share in shares for row in share) == sorted(batch.tolist())
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 100), sizes)
 def test_similar_lengths_together(lengths: list[int], max_tokens: int, max_sequences: int) -> None:
     batches = [

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,6 +192,28 @@ def test_a_stopped_build_goes_on_where_it_was(
     assert len(calls) - 5 == len(whole.train.tokens) - total, "shards that were whole are not tokenized again"
     for stream, ids in zip((resumed.train, resumed.held), expected, strict=True):
         np.testing.assert_array_equal(np.concatenate(stream.tokens), ids)
+
+
+def test_any_number_of_workers_builds_the_same_files(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a build with others was stopped and left a later shard, but not the ones before it."""
+    files = [
+        write(tmp_path / f"{i}.txt", "\n\n".join(f"film {'good ' * j}\nthe bad film" for j in range(20)))
+        for i in (1, 2)
+    ]
+    files[1].write_text(files[1].read_text("utf-8") + "\n\nanother", encoding="utf-8")
+    monkeypatch.setattr(shards, "SHARD_CHARACTERS", 150)
+    form = CorpusForm(held_out=0.2)
+    one = tokenized(files, tokenizer, form, tmp_path / "one")
+    many = tokenized(files, tokenizer, form, tmp_path / "many", workers=2)
+    assert len(many.train.tokens) > 8
+    assert tiny.files(many.folder) == tiny.files(one.folder)
+    for name in ("shard-000002", "shard-000003"):
+        shutil.rmtree(many.folder / name)
+    (many.folder / "corpus.json").unlink()
+    again = tokenized(files, tokenizer, form, tmp_path / "many", workers=2)
+    assert tiny.files(again.folder) == tiny.files(one.folder)
 
 
 @pytest.mark.parametrize("length", [8, 16, 33])

@@ -25,12 +25,18 @@ def commands(page: Path) -> list[list[str]]:
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     (tmp_path / "src").symlink_to(ROOT / "src")
     for command in commands(page):
-        assert command[0] in ("bertune", "python"), (
+        assert command[0] in ("bertune", "python", "torchrun"), (
             f"{page.name}: {command[0]} in a bash block; use ```sh to only show it"
         )
         arguments = ["-m", *command] if command[0] == "bertune" else command[1:]
-        if command[:2] in (["bertune", "train"], ["bertune", "pretrain"]):
+        if command[0] == "torchrun":
+            arguments = ["-m", "torch.distributed.run", *command[1:]]
+        verbs = {"train", "pretrain", "distill"}
+        if "bertune" in command and command[command.index("bertune") + 1] in verbs:
             arguments += ["--max-steps", "2"]
+        if command[:2] == ["bertune", "sweep"]:
+            (tmp_path / "short.yaml").write_text("epochs: [0.05]")
+            arguments += ["--space", "short.yaml", "--trials", "1", "--final-seeds", "2", "--time-limit", "1h"]
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=tmp_path,

@@ -37,5 +37,7 @@ def test_on_random_neighbours() -> None:
     indic = [char for char in every if 0x900 <= ord(char) < 0xE00]
     chance = random.Random(0)
     for _ in range(20_000):
-        text = "".join(chance.choice(chance.choice((every, marks, indic, "\u200d\u094d\u0915\u0930 "))) for _ in range(5))
+        text = "".join(
+            chance.choice(chance.choice((every, marks, indic, "\u200d\u094d\u0915\u0930 "))) for _ in range(5)
+        )
         assert starts_without_regex(text) == by_regex(text), [hex(ord(char)) for char in text]

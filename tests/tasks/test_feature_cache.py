@@ -60,7 +60,7 @@ def test_what_makes_other_features(tmp_path: Path, made: list[str]) -> None:
     path = write_rows(tmp_path / "data.csv", opinions(8))
     task = new_task("text-classification")
     examples = list(task.read(path, labelled=True))
-    task = task.learn(examples, path=path, settings={})
+    task = task.fit(examples, path=path, settings={})
     tokenizer = tiny_encoder(tmp_path)[1]
 
     def ask(own: Any = task, length: int = 16, purpose: Purpose = "train", count: int = 8) -> Features:

@@ -93,7 +93,7 @@ def check(task: Task[Any], paths: Mapping[str, Path], text: Text | None, max_seq
     return Report(task, source, surveys, samples, _worst_first(findings), max_seq_length, length, batch, seconds)
 
 
-def tell_briefly(task: Task[Any], examples: Mapping[str, Sequence[Any]], paths: Mapping[str, Path]) -> None:
+def log_findings(task: Task[Any], examples: Mapping[str, Sequence[Any]], paths: Mapping[str, Path]) -> None:
     """Log the worst findings on examples that are read already; lengths are not looked at."""
     surveys = {role: take_survey(paths[role], some) for role, some in examples.items()}
     worst = [finding for finding in _worst_first(_findings(task, surveys)) if finding.severity != "note"]
@@ -137,7 +137,7 @@ def _refused(task: Task[Any], train: Survey, validation: Survey | None) -> tuple
         return None, []
     with quiet():
         try:
-            learnt = task.learn(train.kept, path=train.path, settings={})
+            learnt = task.fit(train.kept, path=train.path, settings={})
         except InputError as error:
             return str(error), []
         return None, [] if validation is None else learnt.problems(validation.kept, validation.path)

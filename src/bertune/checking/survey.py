@@ -121,7 +121,7 @@ class _Pass:
         self.first: dict[str, int] = {}
         self.odd: defaultdict[str, Seen] = defaultdict(Seen)
         self.kept: list[Any] = []
-        self.lines, self.told = array("q"), list[int | str]()
+        self.lines, self.described = array("q"), list[int | str]()
         self.lowest, self.highest = float("inf"), -float("inf")
 
     def add(self, examples: list[Any]) -> None:
@@ -142,11 +142,11 @@ class _Pass:
 
     def _places(self, parts: list[ExampleParts]) -> None:
         for one in parts:
-            if isinstance(one.place, int) and not self.told:
+            if isinstance(one.place, int) and not self.described:
                 self.lines.append(one.place)
             else:
-                self.told = self.told or list(self.lines)
-                self.told.append(one.place)
+                self.described = self.described or list(self.lines)
+                self.described.append(one.place)
 
     def _labels(self, parts: list[ExampleParts], examples: list[Any], start: int) -> None:
         for row, (one, example) in enumerate(zip(parts, examples, strict=True), start):
@@ -186,7 +186,7 @@ class _Pass:
             np.array(self.numbers, np.float64),
             dict(self.odd),
             self.kept,
-            self.told or self.lines,
+            self.described or self.lines,
         )
 
 

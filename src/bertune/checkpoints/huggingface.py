@@ -88,11 +88,11 @@ def config_from_json(settings: Mapping[str, Any], where: str) -> EncoderConfig:
         must_be(settings, "position_embedding_type", "absolute", where)
     if "vocab_size" not in settings:
         raise InputError(f"{where}: lacks vocab_size; is this the config of a {family.classes} encoder?")
-    said = {**family.defaults, **{key: value for key, value in settings.items() if value is not None}}
-    activation = activation_of(said, family.activation, where)
-    numbers = {ours: said[key] for ours, key in family.keys.items() if key in said}
+    merged = {**family.defaults, **{key: value for key, value in settings.items() if value is not None}}
+    activation = activation_of(merged, family.activation, where)
+    numbers = {ours: merged[key] for ours, key in family.keys.items() if key in merged}
     try:
-        numbers = family.read({**_NUMBERS, **numbers, **family.wiring}, said, where)
+        numbers = family.read({**_NUMBERS, **numbers, **family.wiring}, merged, where)
         return EncoderConfig(family=family.name, hidden_act=activation, **numbers)
     except InputError as error:
         raise InputError(str(error) if where in str(error) else f"{where}: {error}") from None
@@ -341,6 +341,6 @@ def heads_in(names: Collection[str], settings: Mapping[str, Any]) -> list[str]:
         kind = str(settings[KIND])
         return [_KINDS.get(kind, kind)]  # of a task in a file of the user's, its name
     found = [kind for kind, starts in _HEADS.items() if any(name.startswith(starts) for name in names)]
-    told = str((settings.get("architectures") or [""])[0])
-    kind = next((kind for ending, kind in _KINDS.items() if told.endswith(ending)), "text-classification")
+    architecture = str((settings.get("architectures") or [""])[0])
+    kind = next((kind for ending, kind in _KINDS.items() if architecture.endswith(ending)), "text-classification")
     return [kind if name == "text-classification" else name for name in found]

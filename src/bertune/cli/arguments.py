@@ -55,8 +55,8 @@ def parse(
     for name, field in fields.items():
         _add(parser, field, _kind(hints[name]))
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options; the command line wins")
-    said, rest = parser.parse_known_args(_normal(argv, fields, hints))
-    values = {name: value for name, value in vars(said).items() if value is not None}
+    parsed, rest = parser.parse_known_args(_normal(argv, fields, hints))
+    values = {name: value for name, value in vars(parsed).items() if value is not None}
     problems = Problems()
     config = values.pop("config", None)
     if config is not None:

@@ -41,13 +41,13 @@ def main(argv: Sequence[str]) -> int:
     prog, about = "bertune check", "What is wrong with data, before a model learns it."
     name = parse(prog, about, [_First], argv, partial=True).get("task")
     own = [options_of(name)] if name else []
-    said = parse(prog, about, [CheckOptions, *own], argv)
+    parsed = parse(prog, about, [CheckOptions, *own], argv)
     general = {field.name for field in fields(CheckOptions)}
-    options = CheckOptions(**{name: value for name, value in said.items() if name in general})
+    options = CheckOptions(**{name: value for name, value in parsed.items() if name in general})
 
     from bertune.tasks.registry import new_task
 
-    task = new_task(options.task, {name: value for name, value in said.items() if name not in general})
+    task = new_task(options.task, {name: value for name, value in parsed.items() if name not in general})
     length = options.max_seq_length or task.defaults.max_seq_length
     if length < 3:
         raise InputError(f"--max-seq-length {length}: must be at least 3")

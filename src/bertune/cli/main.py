@@ -12,6 +12,8 @@ from bertune.files.atomic_write import is_disk_fault
 
 VERBS = {
     "train": "fine-tune an encoder on labelled data",
+    "sweep": "find hyper-parameters in the time there is",
+    "distill": "train a small model from the outputs of a large one",
     "pretrain": "go on pre-training an encoder on text, or start from scratch",
     "vocab": "train a WordPiece vocabulary on text",
     "check": "what is wrong with data, before training on it",
@@ -19,9 +21,14 @@ VERBS = {
     "serve": "models behind HTTP, with a page to try them on",
     "compare": "metrics of several models on the same rows, with intervals and paired tests",
     "predict": "a model's answers for a file, one JSON object a line",
+    "export": "a model as ONNX for machines without torch, compared with PyTorch first",
+    "embed": "a vector for every text of files, for search and clustering",
     "inspect": "what a checkpoint or model folder holds",
     "convert": "any readable encoder as a Hugging Face folder",
 }
+
+SHARED = ("train", "pretrain", "evaluate", "predict", "embed")
+"""Verbs whose work the processes share that torchrun started."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,14 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bertune.cli.logs import start_logging
 
         start_logging()
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _join_ranks(verb)
         status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
         sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return 2
     except FaultError as error:
         _drop_output()
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return 1
     except BrokenPipeError:  # nobody reads on
         _drop_output()
@@ -61,12 +70,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or 'standard output'}: cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        _tell(str(error))
         return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    if verb in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from bertune.distributed.world import leave
+
+        leave()
     return status or 0
+
+
+def _join_ranks(verb: str) -> None:
+    """Join the processes that torchrun started.
+
+    Raises:
+        InputError: a verb that they cannot share.
+    """
+    from bertune.distributed.world import is_launched, start
+
+    if verb in SHARED:
+        start()
+    elif is_launched():
+        raise InputError(f"bertune {verb}: computes in one process; start it without torchrun")
+
+
+def _tell(message: str) -> None:
+    """Show an error; of several ranks that fail together one does."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from bertune.distributed.world import is_first_to_tell
+
+        if not is_first_to_tell():
+            return
+    print(message, file=sys.stderr, flush=True)
 
 
 def _drop_output() -> None:

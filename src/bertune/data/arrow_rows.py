@@ -42,8 +42,8 @@ def open_arrow(path: Path) -> tuple[list[str], Callable[[], Iterator[Row]]]:
 def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
     """By column the names of classes that a schema's metadata holds."""
     try:
-        told = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-        features = told["info"]["features"]
+        dataset_info = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        features = dataset_info["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
     found = {}

@@ -8,13 +8,10 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.int64]
 
 
-def shuffled_batches(
-    sequences: int, batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
-) -> list[Rows]:
+def shuffled_batches(sequences: int, batch_size: int, *, seed: int, epoch: int) -> list[Rows]:
     """One epoch in an order that `seed` and `epoch` alone decide; every sequence once, the last batch may be smaller.
 
     Packed batches carry no padding, so sequences need no sorting by length and every batch is a fair sample.
-    With several ranks each takes its share of every batch.
 
     Raises:
         ValueError: a batch of no sequence.
@@ -22,8 +19,7 @@ def shuffled_batches(
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: must be at least 1")
     order = np.random.default_rng((seed, epoch)).permutation(sequences)
-    batches = [order[start : start + batch_size] for start in range(0, sequences, batch_size)]
-    return [batch[rank::world] for batch in batches]
+    return [order[start : start + batch_size] for start in range(0, sequences, batch_size)]
 
 
 def sorted_batches(lengths: npt.NDArray[np.int64], *, max_tokens: int, max_sequences: int) -> Iterator[Rows]:

@@ -11,6 +11,7 @@ from typing import Literal
 from bertune.data.tables import open_table
 from bertune.errors import InputError, Problems
 from bertune.files.text_files import lines as text_lines
+from bertune.files.text_files import plain_suffix
 
 Lines = Literal["auto", "sentences", "documents"]
 """What a line of plain text is: a sentence, with blank lines between documents; or a whole document."""
@@ -60,7 +61,9 @@ def corpus_kind(files: Sequence[Path]) -> Kind:
     Raises:
         InputError: TFRecord files beside others.
     """
-    from bertune.tensorflow_formats.tfrecord import is_tfrecord  # needs google_crc32c, which bertune-runtime does without
+    from bertune.tensorflow_formats.tfrecord import (
+        is_tfrecord,  # needs google_crc32c, which bertune-runtime does without
+    )
 
     records = [path for path in files if is_tfrecord(path) or path.suffix in {".tf_record", ".tfrecord", ".tfrecords"}]
     if not records:
@@ -73,7 +76,7 @@ def corpus_kind(files: Sequence[Path]) -> Kind:
 
 def is_table(path: Path) -> bool:
     """Whether a file's suffix says that it holds rows with columns."""
-    return Path(path.name.removesuffix(".gz")).suffix.lower() in _TABLES
+    return plain_suffix(path) in _TABLES
 
 
 def meaning_of_lines(files: Sequence[Path]) -> Lines:
@@ -167,7 +170,7 @@ def _checked_lines(path: Path) -> Iterator[tuple[int, str]]:
     problems = Problems(limit=3)
     with path.open("rb") as file:
         start = file.read(4)
-    gzipped = start.startswith(b"\x1f\x8b")
+    gzipped = start.startswith(b"\x1f\x8b") or path.suffix.lower() == ".zst"
     for item in text_lines(path, gzipped, problems):
         problems.raise_if_any()
         yield item

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, cast
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text, listed, repeated, unknown_column
 from bertune.errors import InputError, Problems
 from bertune.files.inputs import refuse_pipe
-from bertune.files.text_files import MAX_RECORD, blocks, chunks, lines, unreadable
+from bertune.files.text_files import MAX_RECORD, blocks, chunks, is_compressed, lines, plain_suffix, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,7 @@ __all__ = ["Row", "RowFile", "file_sha256", "guess_label_column", "guess_text_co
 
 _PARQUET_ROWS = 1024  # rows decoded at a time
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-_LEGAL = ".csv, .tsv, .jsonl, .ndjson (each also with .gz) and .parquet"
+_LEGAL = ".csv, .tsv, .jsonl, .ndjson (each also with .gz or .zst) and .parquet"
 _CSV_ERRORS = {
     "unexpected end of data": f"a quote opened in this record is not closed (within {MAX_RECORD >> 20} MiB)",
     "expected after": 'text follows a closing quote; inside a quoted text write a quote twice ("")',
@@ -234,7 +234,7 @@ def open_rows(
     kind: str | None = None,
     encoding: str = "utf-8",
 ) -> RowFile:
-    """Open a file of rows by its suffix: .csv, .tsv, .jsonl, .ndjson (each also with .gz) or .parquet.
+    """Open a file of rows by its suffix: .csv, .tsv, .jsonl, .ndjson (each also with .gz or .zst) or .parquet.
 
     Takes the file as its name says; `data.tables.open_table` recognises what people have.
 
@@ -251,8 +251,8 @@ def open_rows(
             twice, or has no such column. What is wrong further on is told when the rows are read.
     """
     check_file(path)
-    gzipped = path.name.lower().endswith(".gz")
-    kind = kind or _SUFFIXES.get(Path(path.name.lower().removesuffix(".gz")).suffix)
+    gzipped = is_compressed(path)
+    kind = kind or _SUFFIXES.get(plain_suffix(path))
     if kind is None or (gzipped and kind == "parquet"):
         raise InputError(f"{path}: cannot tell the format from the name; legal suffixes are {_LEGAL}")
     quoted = kind == "csv" if quoting is None else quoting
@@ -339,8 +339,8 @@ def _quoted_records(file: RowFile, separator: str, problems: Problems) -> Iterat
                 start = reader.line_num + 1
             return
         except csv.Error as error:
-            told = next((told for known, told in _CSV_ERRORS.items() if known in str(error)), str(error))
-            problems.add(f"{file.path}, line {start}: {told}")
+            text = next((text for known, text in _CSV_ERRORS.items() if known in str(error)), str(error))
+            problems.add(f"{file.path}, line {start}: {text}")
             start = reader.line_num + 1
 
 
@@ -356,5 +356,5 @@ def _json_problem(error: ValueError | RecursionError) -> str:
         return f", column {error.colno}: not valid JSON ({error.msg}); one object is expected on every line"
     if isinstance(error, UnicodeEncodeError):
         return f": half of a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character"
-    told = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return ": " + told.partition("; use sys.")[0]  # Python's advice on numbers of more than 4300 digits
+    text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return ": " + text.partition("; use sys.")[0]  # Python's advice on numbers of more than 4300 digits

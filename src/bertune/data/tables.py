@@ -3,7 +3,7 @@
 Bytes → encoding (`data.encodings`) → separator, quotes, header (`data.dialects`) → rows (`data.rows`), as a stream in
 constant memory. What was recognised, and is not what the file's name promises, is logged in one line.
 
-* .csv, .tsv, .txt and names without a known suffix (each also with .gz): text.
+* .csv, .tsv, .txt and names without a known suffix (each also with .gz or .zst): text.
 * .jsonl, .ndjson, and .json that holds an array, an object of columns, or lines (`data.json_rows`).
 * .parquet, .arrow and .feather, with the names of classes that `datasets` keeps there (`data.arrow_rows`).
 * .xlsx (`data.excel`).
@@ -19,14 +19,15 @@ from typing import Protocol
 from bertune.data import arrow_rows, dialects, excel, json_rows
 from bertune.data.columns import is_customary, listed, repeated, unknown_column
 from bertune.data.encodings import encoding_of, named_encoding
+from bertune.data.row_tap import observed
 from bertune.data.rows import Row, RowFile, check_file, open_rows
 from bertune.data.table_options import TableOptions
 from bertune.errors import InputError, Problems
-from bertune.files.text_files import blocks
+from bertune.files.text_files import blocks, is_compressed, plain_suffix
 
 logger = logging.getLogger(__name__)
 
-KNOWN = ".csv, .tsv, .txt, .jsonl, .ndjson, .json (each also with .gz), .parquet, .arrow, .feather and .xlsx"
+KNOWN = ".csv, .tsv, .txt, .jsonl, .ndjson, .json (each also with .gz or .zst), .parquet, .arrow, .feather and .xlsx"
 _OWN = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 _JSON = (".jsonl", ".ndjson", ".json")
 _REFUSED = {
@@ -102,9 +103,8 @@ def open_table(path: Path, options: TableOptions = DEFAULT, *, columns: Sequence
             What is wrong further on is reported when the rows are read.
     """
     check_file(path)
-    name = path.name.lower()
-    gzipped = name.endswith(".gz")
-    suffix = Path(name.removesuffix(".gz")).suffix
+    gzipped = is_compressed(path)
+    suffix = plain_suffix(path)
     if suffix in _REFUSED:
         raise InputError(f"{path} is {_REFUSED[suffix]}. Files that are read: {KNOWN}")
     rows: Rows
@@ -120,7 +120,7 @@ def open_table(path: Path, options: TableOptions = DEFAULT, *, columns: Sequence
         problems = Problems()
         problems.extend(f"{path}: {unknown_column(name, rows.columns)}" for name in columns if name not in rows.columns)
         problems.raise_if_any()
-    return rows
+    return observed(rows)
 
 
 def head_of(path: Path, gzipped: bool, encoding: str) -> str:
@@ -132,7 +132,7 @@ def chosen_encoding(path: Path, options: TableOptions, gzipped: bool | None = No
     """The codec of a text file: as named, or recognised and then logged."""
     if options.encoding is not None:
         return named_encoding(options.encoding)
-    found = encoding_of(path, path.name.lower().endswith(".gz") if gzipped is None else gzipped)
+    found = encoding_of(path, is_compressed(path) if gzipped is None else gzipped)
     if found.recognised:
         logger.info("%s: read as %s (another one: --encoding)", path, found.name)
     return found.codec
@@ -140,7 +140,7 @@ def chosen_encoding(path: Path, options: TableOptions, gzipped: bool | None = No
 
 def open_text(path: Path, options: TableOptions, own: str | None) -> Rows:
     """A table of text. own: The separator that the name promises; None: lines of text, unless it looks like a table."""
-    gzipped = path.name.lower().endswith(".gz")
+    gzipped = is_compressed(path)
     encoding = chosen_encoding(path, options, gzipped)
     head = head_of(path, gzipped, encoding)
     _refuse_other_kinds(path, head)

@@ -174,7 +174,7 @@ class Encoder(nn.Module):
         if config.pooler_norm:
             self.pooler_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
         self.activation_checkpointing = False
-        """In training keep only each layer's input and compute the rest again on the way back: less memory."""
+        """In training keep only each layer's input and compute the rest again in the backward pass: less memory."""
         initialise(self, config.initializer_range)
 
     @property

@@ -144,8 +144,8 @@ class Int8Layer(nn.Module):
         rows, scale = calls.quantize_rows(context)
         middle, _ = calls.add_norm(self.output(rows, x.dtype), self.output_bias, x, self.norm1, row_scale=scale)
         rows, scale = calls.quantize_rows(middle)
-        raised = self.up(rows, x.dtype)
-        rows, scale = calls.bias_activation_quantized(raised, scale, self.up_bias, self.activation)
+        hidden = self.up(rows, x.dtype)
+        rows, scale = calls.bias_activation_quantized(hidden, scale, self.up_bias, self.activation)
         out, _ = calls.add_norm(self.down(rows, x.dtype), self.down_bias, middle, self.norm2, row_scale=scale)
         return out
 

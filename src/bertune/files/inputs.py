@@ -93,6 +93,11 @@ def _suffix(beginning: bytes) -> str:
 
         unpacked = zlib.decompressobj(31).decompress(beginning, _SNIFFED)
         return _suffix(unpacked) + ".gz"
+    if beginning.startswith(b"\x28\xb5\x2f\xfd"):
+        import pyarrow as pa
+
+        with pa.CompressedInputStream(pa.BufferReader(beginning), "zstd") as stream:
+            return _suffix(stream.read(_SNIFFED // 4)) + ".zst"
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"["):
         return ".json"

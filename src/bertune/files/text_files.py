@@ -1,4 +1,4 @@
-"""Text files, plain or gzipped, as streams in bounded memory; bytes that are no text are reported with their place."""
+"""Text files, plain or compressed (gzip, zstd), as streams in bounded memory; bytes that are no text are reported."""
 
 import codecs
 import gzip
@@ -7,7 +7,7 @@ import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from bertune.errors import InputError, Problems
 
@@ -22,6 +22,7 @@ _MAGIC = {
     codecs.BOM_UTF16_BE: "it is UTF-16; save it as UTF-8",
     codecs.BOM_UTF32_BE: "it is UTF-32; save it as UTF-8",
     b"\x1f\x8b": "it is gzipped; add .gz to its name",
+    b"\x28\xb5\x2f\xfd": "it is compressed with zstd; add .zst to its name",
     b"PK\x03\x04": "it is a ZIP archive or a spreadsheet; export it as CSV in UTF-8",
 }
 
@@ -42,19 +43,35 @@ def small_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
+COMPRESSED = (".gz", ".zst")
+"""Suffixes of compressed files that are read in place."""
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file's name says that it is compressed with gzip or zstd."""
+    return path.name.lower().endswith(COMPRESSED)
+
+
+def plain_suffix(path: Path) -> str:
+    """The suffix of a file's name in lower case, without .gz or .zst."""
+    name = path.name.lower()
+    return Path(name.removesuffix(".gz").removesuffix(".zst")).suffix
+
+
 class _Unpacked(io.RawIOBase):
-    """The bytes of a gzipped file, up to a bound that no text reaches."""
+    """The bytes of a compressed file, up to a bound that no text reaches."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._total = path, 0
         self._packed = path.open("rb")
-        self._file = gzip.GzipFile(fileobj=self._packed)
+        zstd = path.suffix.lower() == ".zst"
+        self._file: Any = _zstd(self._packed) if zstd else gzip.GzipFile(fileobj=self._packed)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count = self._file.readinto(buffer)
+        count: int = self._file.readinto(buffer)
         self._total += count
         if self._total > max(_FREE_OF_RATIO, _RATIO * self._packed.tell()):
             raise InputError(
@@ -69,8 +86,15 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
+def _zstd(packed: IO[bytes]) -> IO[bytes]:
+    import pyarrow as pa
+
+    file: IO[bytes] = pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd")
+    return file
+
+
 def open_bytes(path: Path, gzipped: bool) -> IO[bytes]:
-    """A file's bytes to read, unpacked.
+    """A file's bytes to read, unpacked: with zstd where its name ends in .zst, else with gzip.
 
     Raises:
         OSError: it cannot be opened.
@@ -104,8 +128,8 @@ def blocks(path: Path, gzipped: bool, problems: Problems, encoding: str = "utf-8
     line, offset, size = 1, 0, 0
     held: list[bytes] = []  # the beginning of a line that goes on in the next chunk
     for chunk in chunks(path, gzipped):
-        if offset == 0 and not held and (told := [_MAGIC[magic] for magic in _MAGIC if chunk.startswith(magic)]):
-            raise InputError(f"{path} is no text in UTF-8: {told[0]}")
+        if offset == 0 and not held and (text := [_MAGIC[magic] for magic in _MAGIC if chunk.startswith(magic)]):
+            raise InputError(f"{path} is no text in UTF-8: {text[0]}")
         size += len(chunk)
         cut = chunk.rfind(b"\n") + 1
         if not cut:

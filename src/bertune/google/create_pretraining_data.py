@@ -147,7 +147,7 @@ def _show(instance: Instance) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; the exit status."""
-    return run_program(program, argv)
+    return run_program(program, argv, shared=False)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the programs of google-research/bert share: their common flags, files of results, exit status."""
 
+import contextlib
 import logging
 import secrets
 import sys
@@ -13,20 +14,21 @@ from torch import Tensor
 
 from bertune.cli.logs import start_logging
 from bertune.data.rows import file_sha256
+from bertune.distributed.world import current, is_first_to_tell, is_launched, leave, start
 from bertune.encoder.encoder import Encoder
 from bertune.errors import FaultError, InputError, Interrupted
 from bertune.files.atomic_write import is_disk_fault, unwritable
 from bertune.google.checkpoints import write_text
-from bertune.google.starting import Start, head_names, take_over
+from bertune.google.initial_checkpoint import InitialCheckpoint, head_names, load_initial_weights
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import Network
 from bertune.model.folder import save_model
-from bertune.model.provenance import Making
+from bertune.model.provenance import Provenance
 from bertune.options import DEVICES, PRECISIONS, option
 from bertune.tasks.protocol import Task
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.loop.memory import is_out_of_memory
-from bertune.training.loop.signals import watched
+from bertune.training.loop.signals import signals_handled
 from bertune.training.run_folder.errors import disk_errors
 
 logger = logging.getLogger(__name__)
@@ -98,7 +100,7 @@ class EpochFlags:
 
 
 @dataclass(frozen=True)
-class Setting:
+class Runtime:
     """Where and how a program computes."""
 
     device: torch.device
@@ -112,7 +114,7 @@ class Setting:
         network.encoder.embeddings.word.sparse = sparse and self.device.type == "cpu"
 
 
-def set_up(flags: RunFlags) -> Setting:
+def set_up(flags: RunFlags) -> Runtime:
     """Choose device and numbers, seed what is random, and say what became of TPU flags.
 
     Raises:
@@ -128,21 +130,24 @@ def set_up(flags: RunFlags) -> Setting:
         seed = secrets.randbelow(2**31) if flags.strict_original else DEFAULT_SEED
     if seed < 0:
         raise InputError(f"--seed={seed}: must be at least 0")
+    seed = current().agree(seed)
     torch.manual_seed(seed)
-    return Setting(device, choose_dtype(flags.precision, device), seed, flags.strict_original)
+    return Runtime(device, choose_dtype(flags.precision, device), seed, flags.strict_original)
 
 
-def build(start: Start, heads: Sequence[str], task: Task[Any], setting: Setting, *, sparse: bool = True) -> Network:
+def build(
+    start: InitialCheckpoint, heads: Sequence[str], task: Task[Any], runtime: Runtime, *, sparse: bool = True
+) -> Network:
     """A network with the task's head, its weights taken over from the start as far as they are there.
 
-    heads: keys of `google.HEADS`.  sparse: as `Setting.place` takes it.
+    heads: keys of `google.HEADS`.  sparse: as `Runtime.place` takes it.
 
     Raises:
         InputError: tensors of another shape; nothing fits.
     """
     network = Network(Encoder(start.config), task.new_head(start.config))
-    take_over(network, start, head_names(start, heads, task), strict=setting.strict)
-    setting.place(network, sparse=sparse)
+    load_initial_weights(network, start, head_names(start, heads, task), strict=runtime.strict)
+    runtime.place(network, sparse=sparse)
     return network
 
 
@@ -155,26 +160,26 @@ def write_results(path: Path, results: Mapping[str, object]) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def save_beside(
+def save_model_folder(
     folder: Path,
     network: Network,
     task: Task[Any],
     text: tuple[Tokenizer, int],
-    facts: Mapping[str, Any],
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write the trained network as a model folder of bertune, for `bertune predict` and Hugging Face.
 
-    facts: `encoder`, where it started; `train`, the file; `rows`; `flags`.
+    provenance: `encoder`, where it started; `train`, the file; `rows`; `flags`.
 
     Raises:
         FaultError: it cannot be written.
     """
-    path = Path(facts["train"])
-    data = {"train": {"file": str(path), "rows": facts["rows"], "sha256": file_sha256(path)}}
-    making = Making(str(facts["encoder"]), data, dict(facts["flags"]))
+    path = Path(provenance["train"])
+    data = {"train": {"file": str(path), "rows": provenance["rows"], "sha256": file_sha256(path)}}
+    made_from = Provenance(str(provenance["encoder"]), data, dict(provenance["flags"]))
     weights: dict[str, Tensor] = {name: tensor.float().cpu() for name, tensor in network.state_dict().items()}
     with disk_errors(folder, 0):
-        save_model(folder, (network.encoder.config, weights), task, text, making, {})
+        save_model(folder, (network.encoder.config, weights), task, text, made_from, {})
     logger.info("%s: the model for `bertune predict --model %s` and transformers", folder, folder)
 
 
@@ -194,23 +199,49 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{beside}: is not a model folder of bertune, which this run would put there; move it away")
 
 
-def run_program(program: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Run a program's work.
+class TrainedAlong(BaseException):
+    """Ends the program on ranks other than 0: they have done their share of the training, and rank 0 does the rest."""
+
+
+def leave_to_first() -> None:
+    """Go on as rank 0 alone.
+
+    Raises:
+        TrainedAlong: on the other ranks.
+    """
+    if not current().is_first:
+        raise TrainedAlong
+
+
+def _tell(message: str) -> None:
+    if is_first_to_tell():
+        print(message, file=sys.stderr, flush=True)
+
+
+def run_program(
+    program: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None, *, shared: bool = True
+) -> int:
+    """Run a program's work. shared: whether the processes of torchrun may share it.
 
     Returns: the exit status: 0 done, 2 bad input, 1 a fault of the machine, 130 and 143 interrupted.
     """
     start_logging()
     try:
-        with watched():
+        if shared:
+            start()
+        elif is_launched():
+            raise InputError("this program computes in one process; start it without torchrun")
+        with signals_handled(), contextlib.suppress(TrainedAlong):
             program(list(sys.argv[1:] if argv is None else argv))
+        leave(wait=False)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return 2
     except FaultError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return 1
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        _tell(str(error))
         return error.status
     except OSError as error:
         if not is_disk_fault(error):

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from torch import Tensor
 from bertune.data.batching import sorted_batches
 from bertune.data.features import Features
 from bertune.data.packing import Batch, pack, pack_with_companion
+from bertune.distributed.shares import shares_by_cost
+from bertune.distributed.world import ALONE, World
 from bertune.encoder.transfer import ToHost
 from bertune.inference.network import BatchLoss, Network
 
@@ -97,6 +100,7 @@ def infer(
     batch_size: int = 256,
     loss: BatchLoss | None = None,
     advance: Callable[[int], None] | None = None,
+    world: World = ALONE,
 ) -> Inference:
     """Run all sequences through the network without gradients, similar lengths together.
 
@@ -106,25 +110,47 @@ def infer(
         batch_size: most sequences at a time; batches are also held to MAX_TOKENS tokens, on CUDA to CUDA_TOKENS.
         loss: also compute the mean loss.
         advance: told of every finished batch's number of sequences.
+        world: ranks that share the batches, by their tokens; all of them get all results, which are those of one
+            process to the last bit, because the batches are.
     """
     device = network.device
-    logits: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(features)
-    sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+    found: list[_Rows] = []
+    sums: list[Tensor] = []
     lengths = features.input_ids.lengths
     tokens = CUDA_TOKENS if device.type == "cuda" else MAX_TOKENS
     start = time.perf_counter()
-    units = sorted_batches(features.unit_lengths, max_tokens=tokens, max_sequences=batch_size)
-    batches = ((pack if loss is not None else pack_with_companion)(features, some) for some in units)
+    units = list(sorted_batches(features.unit_lengths, max_tokens=tokens, max_sequences=batch_size))
+    costs = [int(features.unit_lengths[some].sum()) for some in units] if world.size > 1 else [0] * len(units)
+    mine = shares_by_cost(costs, world.size)[world.rank].tolist()
+    batches = ((pack if loss is not None else pack_with_companion)(features, units[i]) for i in mine)
     for output in run_batches(network, batches, loss=loss):
         rows = output.batch.rows
-        for row, values in zip(rows, _one_each(output, lengths[rows]), strict=True):
-            logits[row] = values
-        for i, part in enumerate(output.loss or ()):
-            sums[i] += part
+        found.append(_Rows(rows, _one_each(output, lengths[rows])))
+        if output.loss is not None:
+            sums.append(torch.stack([part.double() if device.type != "mps" else part for part in output.loss]))
         if advance is not None:
             advance(len(rows))
-    total, count = (0.0, 0.0) if loss is None else sums.tolist()
+    numbers = torch.stack(sums).tolist() if sums else []
+    logits: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(features)
+    by_batch: dict[int, list[float]] = {}
+    for batches_of_rank, rows_of_rank, numbers_of_rank in world.gather((mine, found, numbers)):
+        by_batch |= dict(zip(batches_of_rank, numbers_of_rank, strict=False))
+        for rows, values in rows_of_rank:
+            for row, one in zip(rows, values, strict=True):
+                logits[row] = one
+    total, count = (
+        (sum(column) for column in zip(*(by_batch[i] for i in sorted(by_batch)), strict=True))
+        if by_batch
+        else (0.0, 0.0)
+    )
     return Inference(logits, total / count if count else None, time.perf_counter() - start)
+
+
+class _Rows(NamedTuple):
+    """Logits of a batch's sequences, by their places among the features."""
+
+    rows: npt.NDArray[np.int64]
+    logits: list[npt.NDArray[np.float32]]
 
 
 def _one_each(output: BatchOutput, lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float32]]:

@@ -17,6 +17,7 @@ from bertune.checkpoints.names import to_ours
 from bertune.data.features import Features
 from bertune.data.packing import Batch
 from bertune.data.rows import file_sha256
+from bertune.distributed.world import current
 from bertune.encoder import int8
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
@@ -109,12 +110,12 @@ class Model:
         here, full = infer(self.network, some).logits, infer(self.reference, some).logits
         agreeing = float(np.mean([(a.argmax(-1) == b.argmax(-1)).mean() for a, b in zip(here, full, strict=True)]))
         largest = max(float(np.abs(a - b).max()) for a, b in zip(here, full, strict=True))
-        told = f"int8: {agreeing:.1%} of the first {len(some)} sequences' answers agree, logits within {largest:.3f}"
+        message = f"int8: {agreeing:.1%} of the first {len(some)} sequences' answers agree, logits within {largest:.3f}"
         if agreeing < LEAST_AGREEMENT:
-            logger.warning("%s; going back to full products", told)
+            logger.warning("%s; going back to full products", message)
             self.network = self.reference
         else:
-            logger.info("%s", told)
+            logger.info("%s", message)
         self.reference = None
 
     def fill_mask(self, text: str, *, top_k: int = 5) -> list[Prediction]:
@@ -210,7 +211,7 @@ def evaluate(
         return task.loss(logits, batch.targets, batch.layout)
 
     with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
-        result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance)
+        result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance, world=current())
     used = task.tuned(result.logits, features, examples) if tune else task
     metrics = used.metrics(result.logits, features, examples)
     if result.loss is not None:

@@ -64,6 +64,7 @@ class PretrainOptions:
     checkpoint_every: int | None = option(
         None, help="updates between checkpoints for --resume, besides those after evaluations"
     )
+    workers: int = option(1, help="processes that tokenize; any number gives the same corpus", minimum=1)
     keep_checkpoints: int = option(2, help="newest checkpoints that stay; the one before the last is for emergencies")
 
     def problems(self) -> list[str]:
@@ -85,6 +86,7 @@ class PretrainOptions:
             "patience": 1,
             "checkpoint_every": 1,
             "keep_checkpoints": 1,
+            "workers": 1,
             "seed": 0,
             "max_skipped": 1,
             "weight_decay": 0,

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bertune.data.packing import Batch, pack
+from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
@@ -22,19 +24,19 @@ from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
 from bertune.inference.network import Network
 from bertune.model.folder import save_model
-from bertune.model.provenance import RECORD_KEY, Making, encoder_sha256, facts, files_sha256
+from bertune.model.provenance import RECORD_KEY, Provenance, encoder_sha256, files_sha256, run_provenance
 from bertune.option_values import checked_values
 from bertune.options import AdamWOptions, keyword_problems
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data
+from bertune.pretraining.initial_model import InitialModel, open_initial_model
 from bertune.pretraining.options import PretrainOptions
-from bertune.pretraining.start import Start, open_start
 from bertune.progress import console, progress_bar
 from bertune.tables import table_of
 from bertune.tasks.masking.scores import PretrainingScores
 from bertune.tasks.options import PretrainingOptions
 from bertune.tasks.pretraining import Pretraining
 from bertune.tokenization.tokenizer import Tokenizer
-from bertune.training.config import check_run, train_config
+from bertune.training.config import check_run, resumes, train_config
 from bertune.training.fine_tune import TrainResult
 from bertune.training.launch import Hooks, HostBatches, TrainingJob, launch
 from bertune.training.loop.randomness import seed_all
@@ -77,6 +79,7 @@ def run(options: PretrainOptions) -> TrainResult:
     """
     with run_errors(Path(options.output), "pretrain"):
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False))
+        options = dataclasses.replace(options, resume=resumes(options))
         inputs = check_run(options, tree, {"inputs": lambda: find_inputs(options)})["inputs"]
         return _run(options, tree, inputs)
 
@@ -98,23 +101,23 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
     seed_all(options.seed)
     prepared, network = _prepare(options, inputs)
     job = _job(options, prepared, network, f"on {device} in {str(dtype)[6:]}")
-    record = facts(device, dtype, prepared.hashes)
+    record = run_provenance(device, dtype, prepared.hashes)
     output = Path(options.output)
 
     def save(weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
         model, text = (network.encoder.config, weights), (prepared.tokenizer, prepared.data.length)
-        making = Making(prepared.name, prepared.data.facts, tree)
-        save_model(output, model, prepared.task, text, making, evaluation.metrics)
+        provenance = Provenance(prepared.name, prepared.data.described, tree)
+        save_model(output, model, prepared.task, text, provenance, evaluation.metrics)
 
     before: dict[str, float] = {}
-    hooks = Hooks(begun=lambda: before.update(_before(output / "before.json", job)))
+    hooks = Hooks(on_start=lambda: before.update(_before(output / "before.json", job)))
     stated = tree | {RECORD_KEY: record}
     folder = RunFolder(output, save, stated, keep=options.keep_checkpoints, inputs=prepared.hashes)
     state = launch(job, device, dtype, folder, resume=options.resume, hooks=hooks).state
 
-    told = finished(output) if options.resume else None
+    stored = finished(output) if options.resume else None
     first = {f"before_{name}": value for name, value in before.items()}
-    metrics, record, more = told or (metrics_of(state) | first, record_of(state, record), {})
+    metrics, record, more = stored or (metrics_of(state) | first, record_of(state, record), {})
     write_metrics(output, metrics, record, more)
     title = f"{output}: the model of step {state.best_step}"
     console.print(table_of(title + (f", best by {METRIC}" if before else ""), metrics))
@@ -127,11 +130,12 @@ def _prepare(options: PretrainOptions, inputs: Inputs) -> tuple[_Prepared, Netwo
     hashes = {"--train": files_sha256(inputs.train)}
     if inputs.validation:
         hashes["--validation"] = files_sha256(inputs.validation)
-    with open_start(options) as start:
+    with open_initial_model(options) as start:
         pairs = _next_sentence(start, inputs, options)
         if inputs.kind != "tfrecord":  # told before any long work
             _check_length(options.max_seq_length, start, options)
-        data = open_data(inputs, start.tokenizer, options, next_sentence=pairs)
+        # Rank 0 tokenizes; the others find the corpus in the cache.
+        data = current().first_then_others(lambda: open_data(inputs, start.tokenizer, options, next_sentence=pairs))
         _check_length(data.length, start, options)
         network = start.network(next_sentence=pairs)
         tensors = start.checkpoint.tensors if start.checkpoint is not None else {}
@@ -189,13 +193,16 @@ def batch_of(source: Source, rows: npt.NDArray[np.int64], epoch: int) -> Batch:
 def score(network: Network, source: Source, *, most: int) -> dict[str, float]:
     """Metrics on a source's sequences, or on `most` of them, evenly spread; always the same ones, masked the same.
 
-    Sums are added up batch by batch, so memory does not grow with the source.
+    Sums are added up batch by batch, so memory does not grow with the source. Ranks take the batches in turn; what each
+    batch came to is added in the order of the batches, so the figures are those of one process.
     """
     count = min(most, len(source))
     rows = np.linspace(0, len(source) - 1, count).round().astype(np.int64)
-    scores = PretrainingScores()
+    world, mine = current(), list[npt.NDArray[np.float64]]()
+    batches = islice(_batches_of(source, rows), world.rank, None, world.size)
     with progress_bar("evaluating", count) as bar, fast_float32(network.device):
-        for output in run_batches(network, _batches_of(source, rows)):
+        for output in run_batches(network, batches):
+            scores = PretrainingScores()
             batch, following = output.batch, output.batch.targets.get("next_sentence")
             scores.add(
                 output.logits,
@@ -203,8 +210,13 @@ def score(network: Network, source: Source, *, most: int) -> dict[str, float]:
                 batch.layout.starts.numpy(),
                 None if following is None else following.numpy(),
             )
-            bar.advance(len(batch.layout))
-    return scores.metrics()
+            mine.append(scores.sums)
+            bar.advance(len(batch.layout) * world.size)
+    shares = world.gather(mine)
+    total = PretrainingScores()
+    for number in range(sum(map(len, shares))):
+        total.sums += shares[number % world.size][number // world.size]
+    return total.metrics()
 
 
 def _batches_of(source: Source, rows: npt.NDArray[np.int64]) -> Iterator[Batch]:
@@ -217,7 +229,7 @@ def _batches_of(source: Source, rows: npt.NDArray[np.int64]) -> Iterator[Batch]:
         yield batch
 
 
-def _next_sentence(start: Start, inputs: Inputs, options: PretrainOptions) -> bool:
+def _next_sentence(start: InitialModel, inputs: Inputs, options: PretrainOptions) -> bool:
     """Whether next sentence is learnt: as said, else where the checkpoint has a head for it, or instances tell it.
 
     Raises:
@@ -231,7 +243,7 @@ def _next_sentence(start: Start, inputs: Inputs, options: PretrainOptions) -> bo
     return pairs
 
 
-def _check_length(length: int, start: Start, options: PretrainOptions) -> None:
+def _check_length(length: int, start: InitialModel, options: PretrainOptions) -> None:
     """Raises InputError for sequences that are longer than the encoder's positions."""
     positions = start.config.max_position_embeddings
     if length > positions:
@@ -241,10 +253,11 @@ def _check_length(length: int, start: Start, options: PretrainOptions) -> None:
 
 def _before(path: Path, job: TrainingJob) -> dict[str, float]:
     """The metrics before the first update, kept in a file for a run that is resumed."""
-    if path.is_file():
-        return {name: float(value) for name, value in read_json(path).items()}
+    world = current()
+    if world.agree(path.is_file()):
+        return {name: float(value) for name, value in read_json(path).items()} if world.is_first else {}
     metrics = job.evaluate().metrics if job.evaluate is not None else {}
-    if metrics:
+    if metrics and world.is_first:
         logger.info("before: %s", "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         with disk_errors(path, 0):
             write_text(path, json.dumps(metrics, indent=2) + "\n")

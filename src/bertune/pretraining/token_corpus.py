@@ -30,6 +30,7 @@ import numpy.typing as npt
 from bertune.data.documents import Document, Lines, read_documents
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError
+from bertune.pretraining.shard_writers import shard_writers
 from bertune.progress import progress_bar
 from bertune.ragged import IntArray, Offsets, Ragged
 from bertune.tokenization.tokenizer import Tokenizer
@@ -135,7 +136,9 @@ def corpora_folder() -> Path:
     return Path(base) / "bertune" / "corpora"
 
 
-def tokenized(files: Sequence[Path], tokenizer: Tokenizer, form: CorpusForm, cache: Path | None = None) -> TokenCorpus:
+def tokenized(
+    files: Sequence[Path], tokenizer: Tokenizer, form: CorpusForm, cache: Path | None = None, *, workers: int = 1
+) -> TokenCorpus:
     """The tokenized form of some files: found again, or built, or built on from where a stopped build was.
 
     Args:
@@ -143,6 +146,7 @@ def tokenized(files: Sequence[Path], tokenizer: Tokenizer, form: CorpusForm, cac
         tokenizer: makes the pieces.
         form: how texts become tokens.
         cache: folder of tokenized corpora; None: `corpora_folder()`.
+        workers: processes that tokenize; any number of them gives the same files.
 
     Raises:
         InputError: unreadable files, or no text in them; a cache that cannot be written.
@@ -161,7 +165,7 @@ def tokenized(files: Sequence[Path], tokenizer: Tokenizer, form: CorpusForm, cac
             logger.info("corpus: found tokenized in %s", folder)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            _build(folder, files, tokenizer, form)
+            _build(folder, files, _Encoding(tokenizer, form), workers)
         return _opened(folder)
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written or read: {error.strerror or error}") from None
@@ -173,12 +177,16 @@ class _DamagedError(Exception):
     """A shard, or the list of them, that is not as it was written."""
 
 
-def _build(folder: Path, files: Sequence[Path], tokenizer: Tokenizer, form: CorpusForm) -> None:
-    encoding = _Encoding(tokenizer, form)
+def _build(folder: Path, files: Sequence[Path], encoding: "_Encoding", workers: int) -> None:
+    """Write all shards that are not there. This process reads and cuts, whoever tokenizes, so the cuts are the same."""
+    form = encoding.form
     shards = _whole_shards(folder)
     if shards:
         logger.info("corpus: %d shards of a stopped build are whole; going on after them", len(shards))
-    with progress_bar("tokenizing (bytes)", sum(path.stat().st_size for path in files)) as bar:
+    with (
+        progress_bar("tokenizing (bytes)", sum(path.stat().st_size for path in files)) as bar,
+        shard_writers(encoding.write, workers) as write,
+    ):
         for index, path in enumerate(files):
             done = sum(shard["documents"] for shard in shards if shard["file"] == index)
             documents = islice(read_documents(path, form.lines, form.text_column), done, None)
@@ -189,7 +197,7 @@ def _build(folder: Path, files: Sequence[Path], tokenizer: Tokenizer, form: Corp
                     "short": sum(len(document.sentences) == 1 for document in chunk),
                     "places": [f"{path}, line {d.line}" for d in chunk if len(d.sentences) == 1][:_SHORT_SHOWN],
                 }
-                _write_shard(folder / f"shard-{len(shards):06d}", encoding.sides(chunk), described)
+                write(folder / f"shard-{len(shards):06d}", chunk, described)
                 shards.append(described)
                 bar.advance(sum(_size(document) for document in chunk))
     count = sum(shard["documents"] for shard in shards)
@@ -221,6 +229,10 @@ class _Encoding:
         self.tokenizer, self.form = tokenizer, form
         self.continues = np.array([token.startswith("##") for token in tokens])
         self.alone = np.array([len(token) == 1 and not token.isalnum() for token in tokens])
+
+    def write(self, target: Path, documents: Sequence[Document], described: Mapping[str, Any]) -> None:
+        """Tokenize a shard's documents and write it, whole or not at all."""
+        _write_shard(target, self.sides(documents), described)
 
     def sides(self, documents: Sequence[Document]) -> Mapping[str, npt.NDArray[np.integer]]:
         """The arrays of a shard by file name."""

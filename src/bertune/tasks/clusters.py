@@ -47,7 +47,9 @@ def cluster_starts(text: str) -> list[int]:
 def starts_without_regex(text: str) -> list[int]:
     """The same, without the `regex` package."""
     spans = [span for _, span in _splitter().pre_tokenize_str(text)]
-    return [start for i, (start, _) in enumerate(spans) if not (i and _links(text[spans[i - 1][0] : start], text[start]))]
+    return [
+        start for i, (start, _) in enumerate(spans) if not (i and _links(text[spans[i - 1][0] : start], text[start]))
+    ]
 
 
 @cache

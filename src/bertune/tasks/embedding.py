@@ -62,6 +62,8 @@ class Embedding(BaseTask[Pair]):
     """
 
     Options: ClassVar[type[Any]] = EmbeddingOptions
+    compares_rows: ClassVar[bool] = True
+    logit_kind: ClassVar[str] = "vector"
 
     name: str = "embedding"
     options: EmbeddingOptions = EmbeddingOptions()  # noqa: RUF009 (frozen)
@@ -99,7 +101,7 @@ class Embedding(BaseTask[Pair]):
         """From a string, or a pair of strings to compare."""
         return Pair(*text_item(item))
 
-    def learn(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
+    def fit(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """Nothing, but that one pair has nothing to be told from."""
         if len(examples) < 2:
             raise InputError(f"{path}: holds {len(examples)} pair; each is told from the others, so two are needed")

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bertune.data.row_tap import observed
 from bertune.data.rows import RowFile, open_rows
 from bertune.errors import InputError
-from bertune.files.text_files import open_bytes
+from bertune.files.text_files import is_compressed, open_bytes
 from bertune.tasks.options import GlueOptions, TextOptions
 from bertune.tasks.text_classification import TextClassification, TextExample, examples_of
 
@@ -84,7 +85,7 @@ def _torn_records_joined(path: Path) -> Iterator[Path]:
     Yields: the file itself, or a mended copy for as long as the context lasts.
     """
     try:
-        with open_bytes(path, path.suffix == ".gz") as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="\n") as file:
+        with open_bytes(path, is_compressed(path)) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="\n") as file:
             header = file.readline(_LONGEST).rstrip("\r\n")
             tabs, joined, records, part = header.count("\t"), 0, [header], ""
             while line := file.readline(_LONGEST):
@@ -125,7 +126,7 @@ def _from_columns(name: str, path: Path, options: TextOptions, labelled: bool, *
             f"{', '.join(map(repr, missing))}; it has: {', '.join(file.columns)}. For a table of your own use "
             "--task text-classification"
         )
-    examples = examples_of(file, (text, pair, label if label in file.columns else None), labelled=labelled)
+    examples = examples_of(observed(file), (text, pair, label if label in file.columns else None), labelled=labelled)
     if name != "xnli":
         return examples
     return _xnli(file, examples, options)
@@ -133,7 +134,7 @@ def _from_columns(name: str, path: Path, options: TextOptions, labelled: bool, *
 
 def _open(name: str, path: Path) -> RowFile:
     """CoLA's training and development files have no header; everything else has one."""
-    if name == "cola" and path.suffix in (".tsv", ".gz"):
+    if name == "cola" and path.suffix in (".tsv", ".gz", ".zst"):
         bare = open_rows(path, header=False)
         if len(bare.columns) == 4:
             return bare

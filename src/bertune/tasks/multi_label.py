@@ -54,6 +54,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
     """A probability for every label; those above the label's threshold are given."""
 
     Options: ClassVar[type[Any]] = MultiLabelOptions
+    logit_kind: ClassVar[str] = "labels"
 
     name: str = "multi-label-classification"
     options: MultiLabelOptions = MultiLabelOptions()  # noqa: RUF009 (frozen)
@@ -117,7 +118,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
         return LabelledText(*text_item(item))
 
-    def learn(self, examples: Sequence[LabelledText], *, path: Path, settings: Mapping[str, Any]) -> Self:
+    def fit(self, examples: Sequence[LabelledText], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the labels of the training data, thresholds of one half, and weights where classes are balanced."""
         found = tuple(sorted(set().union(*(example.labels for example in examples))))
         if not found:

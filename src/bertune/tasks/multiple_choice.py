@@ -36,6 +36,7 @@ class MultipleChoice(BaseTask[ChoiceExample]):
     """A score for every choice; a softmax over the choices of a question."""
 
     Options: ClassVar[type[Any]] = ChoiceOptions
+    logit_kind: ClassVar[str] = "choices"
 
     name: str = "multiple-choice"
     options: ChoiceOptions = ChoiceOptions()  # noqa: RUF009 (frozen)

@@ -21,15 +21,15 @@ CANDIDATES = 32
 
 def layers_option() -> str:
     """The option `--layers`, for a task's dataclass of options."""
-    told = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
-    made: str = option("last", help=told, choices=LAYERS, fixed=True)
+    description = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
+    made: str = option("last", help=description, choices=LAYERS, fixed=True)
     return made
 
 
 def long_text_option(default: str = "truncate") -> str:
     """The option `--long-text`, for a task's dataclass of options."""
-    told = "texts over --max-seq-length: cut their end, cut their middle, or read them in overlapping windows"
-    made: str = option(default, help=told, choices=LONG_TEXT)
+    description = "texts over --max-seq-length: cut their end, cut their middle, or read them in overlapping windows"
+    made: str = option(default, help=description, choices=LONG_TEXT)
     return made
 
 
@@ -78,14 +78,14 @@ class LossOptions(FocalLossOptions):
             InputError: naming the option.
         """
         super().__post_init__()
-        said: object = self.class_weights
-        if isinstance(said, Mapping):
-            said = [f"{label}={weight}" for label, weight in said.items()]
-        elif isinstance(said, str):
-            said = [said]
-        elif said is not None:
-            said = [str(part) for part in self.class_weights or ()]
-        object.__setattr__(self, "class_weights", said or None)
+        weights: object = self.class_weights
+        if isinstance(weights, Mapping):
+            weights = [f"{label}={weight}" for label, weight in weights.items()]
+        elif isinstance(weights, str):
+            weights = [weights]
+        elif weights is not None:
+            weights = [str(part) for part in self.class_weights or ()]
+        object.__setattr__(self, "class_weights", weights or None)
 
 
 @dataclass(frozen=True)

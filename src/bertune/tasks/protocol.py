@@ -91,6 +91,9 @@ class Task(Protocol[ExampleT]):
     Options: ClassVar[type[Any]]
     """A dataclass of the task's own options (columns, windows)."""
 
+    compares_rows: ClassVar[bool]
+    """Whether the loss compares a batch's rows with each other, so that a batch cannot be shared among processes."""
+
     @property
     def name(self) -> str:
         """The name it goes by on the command line."""
@@ -119,7 +122,7 @@ class Task(Protocol[ExampleT]):
         """An example from what a Python caller hands to `predict`."""
         ...
 
-    def learn(self, examples: Sequence[ExampleT], *, path: Path, settings: Mapping[str, Any]) -> "Task[ExampleT]":
+    def fit(self, examples: Sequence[ExampleT], *, path: Path, settings: Mapping[str, Any]) -> "Task[ExampleT]":
         """The task with what the training data teaches (its labels); `settings`: the starting checkpoint's config."""
         ...
 

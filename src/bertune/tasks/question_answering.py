@@ -42,6 +42,7 @@ class QuestionAnswering(BaseTask[QuestionExample]):
     """A span of the context for every question; with unanswerable questions in training, perhaps none."""
 
     Options: ClassVar[type[Any]] = QuestionOptions
+    logit_kind: ClassVar[str] = "span"
 
     name: str = "question-answering"
     options: QuestionOptions = QuestionOptions()  # noqa: RUF009 (frozen)
@@ -78,7 +79,7 @@ class QuestionAnswering(BaseTask[QuestionExample]):
                 raise InputError(f"predict: the {name} is empty in {item!r}")
         return QuestionExample(str(item.get("id", "")), item["question"], item["context"], (), False, None, "predict")
 
-    def learn(
+    def fit(
         self,
         examples: Sequence[QuestionExample],
         *,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
+class TaskEntry:
     """A task of bertune's own.
 
     options: its dataclass of options, which it has as `Options`.
@@ -30,19 +30,19 @@ class Known:
     home: str
 
 
-_REGRESSION = Known(options.RegressionOptions, "bertune.tasks.regression:Regression")
-_GLUE = Known(options.GlueOptions, "bertune.tasks.glue:GLUE")
+_REGRESSION = TaskEntry(options.RegressionOptions, "bertune.tasks.regression:Regression")
+_GLUE = TaskEntry(options.GlueOptions, "bertune.tasks.glue:GLUE")
 TASKS = {
-    "text-classification": Known(options.TextOptions, "bertune.tasks.text_classification:TextClassification"),
-    "question-answering": Known(options.QuestionOptions, "bertune.tasks.question_answering:QuestionAnswering"),
-    "pretraining": Known(options.PretrainingOptions, "bertune.tasks.pretraining:Pretraining"),
-    "token-classification": Known(options.TokenOptions, "bertune.tasks.token_classification:TokenClassification"),
-    "multiple-choice": Known(options.ChoiceOptions, "bertune.tasks.multiple_choice:MultipleChoice"),
-    "multi-label-classification": Known(
+    "text-classification": TaskEntry(options.TextOptions, "bertune.tasks.text_classification:TextClassification"),
+    "question-answering": TaskEntry(options.QuestionOptions, "bertune.tasks.question_answering:QuestionAnswering"),
+    "pretraining": TaskEntry(options.PretrainingOptions, "bertune.tasks.pretraining:Pretraining"),
+    "token-classification": TaskEntry(options.TokenOptions, "bertune.tasks.token_classification:TokenClassification"),
+    "multiple-choice": TaskEntry(options.ChoiceOptions, "bertune.tasks.multiple_choice:MultipleChoice"),
+    "multi-label-classification": TaskEntry(
         options.MultiLabelOptions, "bertune.tasks.multi_label:MultiLabelClassification"
     ),
     **dict.fromkeys(("regression", "stsb"), _REGRESSION),
-    "embedding": Known(options.EmbeddingOptions, "bertune.tasks.embedding:Embedding"),
+    "embedding": TaskEntry(options.EmbeddingOptions, "bertune.tasks.embedding:Embedding"),
     **dict.fromkeys(("mrpc", "cola", "sst2", "rte", "mnli", "qnli", "qqp", "wnli", "xnli"), _GLUE),
 }
 """What `--task` knows beside users' own files."""

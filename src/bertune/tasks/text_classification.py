@@ -80,6 +80,7 @@ class TextClassification(BaseTask[TextExample]):
     """One label of a fixed list for every text or pair; labels are inferred from the training data."""
 
     Options: ClassVar[type[Any]] = TextOptions
+    logit_kind: ClassVar[str] = "classes"
 
     name: str = "text-classification"
     options: TextOptions = TextOptions()  # noqa: RUF009 (frozen)
@@ -106,7 +107,7 @@ class TextClassification(BaseTask[TextExample]):
             return TextExample(item[0], item[1])
         raise InputError(f"predict: {item!r} is neither a text nor a pair of texts")
 
-    def learn(self, examples: Sequence[TextExample], *, path: Path, settings: Mapping[str, Any]) -> Self:
+    def fit(self, examples: Sequence[TextExample], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the labels of the training data; a fine-tuned start that knows the same names keeps its order."""
         found = sorted({example.label for example in examples if example.label is not None}, key=_label_order)
         if len(found) < 2:
@@ -212,7 +213,7 @@ class TextClassification(BaseTask[TextExample]):
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of whole texts."""
-        return labels_of(settings) == self.labels and is_for(settings, "ForSequenceClassification", unsaid=True)
+        return labels_of(settings) == self.labels and is_for(settings, "ForSequenceClassification", default=True)
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForSequenceClassification`; with several layers `AutoModel` and a head beside it."""

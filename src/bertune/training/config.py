@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from bertune.distributed.world import current, is_restart
 from bertune.errors import InputError, Problems
 from bertune.training.loop.loop import steps_per_epoch
 from bertune.training.loop.schedule import Schedule
@@ -83,6 +84,11 @@ def train_config(  # noqa: PLR0913 (named numbers that only the caller knows)
     )
 
 
+def resumes(options: RunOptions) -> bool:
+    """Whether the run in the output folder is to be gone on with: as asked for, or because torchrun restarted it."""
+    return options.resume or (is_restart() and (Path(options.output) / "run.yaml").is_file())
+
+
 def check_run(
     options: RunOptions,
     tree: Mapping[str, Any],
@@ -102,7 +108,8 @@ def check_run(
     """
     problems = Problems()
     problems.extend([*options.problems(), *(more or [])])
-    problems.extend(output_problems(Path(options.output), tree, resume=options.resume))
+    if current().is_first:
+        problems.extend(output_problems(Path(options.output), tree, resume=options.resume))
     found = {}
     for name, make in read.items():
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
@@ -23,13 +24,13 @@ from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import BatchLoss, Network
 from bertune.model.build import build_network
 from bertune.model.folder import save_model
-from bertune.model.provenance import RECORD_KEY, Making, facts
+from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
 from bertune.tasks.user_files import task_file_of
 from bertune.training.config import train_config
-from bertune.training.launch import Hooks, TrainingJob, launch
+from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.randomness import seed_all
@@ -63,6 +64,8 @@ class FineTuning:
     loss: instead of the task's.
     further: runs of the same size that are to follow on the same disk.
     begin: done before the run's first file is written.
+    evaluated: called with every evaluation on the validation data.
+    batches: makes the batches, on a device; None: of the training data's features.
     """
 
     data: PreparedData
@@ -71,6 +74,8 @@ class FineTuning:
     loss: BatchLoss | None = None
     further: int = 0
     begin: Callable[[], None] = lambda: None
+    evaluated: Callable[[Evaluation], None] | None = None
+    batches: Callable[[torch.device], Batches] | None = None
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -91,7 +96,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     dtype = choose_dtype(options.precision, device)
     inputs = {f"--{role} {split.path}": split.sha256 for role, split in run.data.splits.items()}
     inputs[f"--encoder {options.encoder}"] = run.data.encoder
-    record = facts(device, dtype, inputs)
+    record = run_provenance(device, dtype, inputs)
     fitted = {name: value for name, value in run.data.task.to_json().items() if name not in ("name", "options")}
 
     def attempt(seed: int, resume: bool) -> RestartResult:
@@ -143,15 +148,17 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         network,
         train.units,
         run.loss or loss,
-        lambda device: TrainingBatches(train.features, device),
+        run.batches or (lambda device: TrainingBatches(train.features, device)),
         _config(options, data, seed),
-        functools.partial(_validate, network, data) if data.validation is not None else None,
+        functools.partial(_validate, network, run) if data.validation is not None else None,
         AdamWOptions(weight_decay=options.weight_decay, max_grad_norm=options.max_grad_norm),
         layer_rates(len(network.encoder.layers), options.layer_decay),
         activation_checkpointing=options.activation_checkpointing,
         longest=int(train.features.unit_lengths.max(initial=1)) if options.batch_size == "auto" else None,
         recordable=task_file_of(task) is None,  # a recording fixes for good what Python decides in a user's loss
         name_rows=named,
+        lengths=train.features.unit_lengths,
+        divisible=not task.compares_rows,
         announcement=f"training {train.units} sequences {where}",
     )
 
@@ -159,13 +166,15 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
 def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
     """Write the model folder at the top of the run's."""
     data = run.data
-    making = Making(run.options.encoder, {role: split.facts() for role, split in data.splits.items()}, run.tree)
+    provenance = Provenance(
+        run.options.encoder, {role: split.describe() for role, split in data.splits.items()}, run.tree
+    )
     save_model(
         Path(run.options.output),
         (network.encoder.config, weights),
         evaluation.task or data.task,
         (data.tokenizer, data.max_seq_length),
-        making,
+        provenance,
         evaluation.metrics,
     )
 
@@ -210,14 +219,17 @@ def _config(options: TrainOptions, data: PreparedData, seed: int) -> TrainConfig
     )
 
 
-def _validate(network: Network, data: PreparedData) -> Evaluation:
+def _validate(network: Network, run: FineTuning) -> Evaluation:
     """Metrics on the validation split; thresholds are tuned on it."""
-    split = data.validation
+    data, split = run.data, run.data.validation
     assert split is not None
     found = evaluate(network, data.task, split.features, split.examples, tune=True)
-    return Evaluation(
+    evaluation = Evaluation(
         found.metrics,
         constant_answer(found.task, found.logits, split.features, split.examples),
         found.metrics.get("matthews_correlation"),
         found.task,
     )
+    if run.evaluated is not None:
+        run.evaluated(evaluation)
+    return evaluation

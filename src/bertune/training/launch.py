@@ -6,7 +6,7 @@ but what the caller shares: prepared data are values, and every call gets a netw
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.data.packing import Batch
+from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32, training_route
 from bertune.hardware import prepare_process
 from bertune.inference.network import BatchLoss, Network
@@ -26,6 +27,7 @@ from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.state import (
     Checkpointer,
     Evaluate,
+    Evaluation,
     MakeBatch,
     NameRows,
     Order,
@@ -77,6 +79,26 @@ class Output(Checkpointer, Protocol):
         ...
 
 
+class Follower:
+    """The output of ranks other than 0: they keep nothing."""
+
+    def start(self, optimizer: AdamW, *, resume: bool) -> TrainState:  # noqa: ARG002
+        """A new run."""
+        return TrainState()
+
+    def save_checkpoint(self, optimizer: AdamW, state: TrainState) -> None:
+        """Nothing."""
+
+    def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
+        """Nothing."""
+
+    def curves(self, values: Mapping[str, float], step: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingJob:
     """What differs from one kind of run to another.
@@ -92,7 +114,7 @@ class TrainingJob:
     activation_checkpointing: compute activations twice, to save memory.
     longest: tokens of the longest training sequence, where batches are to be divided as memory asks for.
     recordable: whether an update does the same every time, so that a recording may replace it.
-    name_rows, order: as `TrainingSetup` takes them.
+    name_rows, order, lengths, divisible: as `TrainingSetup` takes them.
     announcement: logged before the first update.
     """
 
@@ -110,6 +132,8 @@ class TrainingJob:
     recordable: bool = False
     name_rows: NameRows = sequence_numbers
     order: Order | None = None
+    lengths: npt.NDArray[np.integer] | None = None
+    divisible: bool = True
     announcement: str = ""
 
 
@@ -118,11 +142,11 @@ class Hooks:
     """What a caller does between the launcher's steps.
 
     check: once the network is ready and before anything is written.
-    begun: once the run has begun or been taken up, before its first update.
+    on_start: once the run has begun or been taken up, before its first update.
     """
 
     check: Callable[[], None] = lambda: None
-    begun: Callable[[], None] = lambda: None
+    on_start: Callable[[], None] = lambda: None
 
 
 class Trained(NamedTuple):
@@ -158,7 +182,7 @@ def launch(
         FaultError: disk or memory gave out; the last checkpoint is kept.
         Interrupted: by a signal; a checkpoint is kept.
     """
-    network, config, hooks = job.network, job.config, hooks or Hooks()
+    network, config, hooks, world = job.network, job.config, hooks or Hooks(), current()
     prepare_process(device)
     network.to(device)
     network.encoder.embeddings.word.sparse = job.sparse_embeddings and device.type == "cpu"
@@ -166,7 +190,12 @@ def launch(
     optimizer = AdamW(network.named_parameters(), job.adamw, job.rates)  # its masters are the float32 weights of now
     network.encoder.set_compute_dtype(dtype)
     hooks.check()
-    state = output.start(optimizer, resume=resume)
+    state = world.agree(output.start(optimizer, resume=resume) if world.is_first else TrainState())
+    if world.size > 1:
+        optimizer.restore({name: world.copy_from_first(tensor) for name, tensor in optimizer.state().items()})
+        output = output if world.is_first else Follower()
+    if world.size > 1 and not job.divisible:
+        logger.warning("this task's loss compares all rows of a batch, so rank 0 computes it alone")
     state.seed = state.seed if state.step and state.seed is not None else config.seed
     if state.seed != config.seed:
         return Trained(state, optimizer.masters())
@@ -185,11 +214,14 @@ def launch(
         output,
         name_rows=job.name_rows,
         order=job.order,
-        graphs=batches.recorded_updates(network, config.batch_size) if job.recordable else None,
+        graphs=batches.recorded_updates(network, config.batch_size) if job.recordable and world.size == 1 else None,
+        world=world,
+        lengths=job.lengths,
+        divisible=job.divisible,
     )
-    state.float32_route = training_route(device, state.float32_route)
+    state.float32_route = world.agree(training_route(device, state.float32_route))
     with fast_float32(device, state.float32_route):
-        hooks.begun()
+        hooks.on_start()
         state = fit(setup, config, state)
     output.close()
     return Trained(state, optimizer.masters())

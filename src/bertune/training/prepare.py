@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertune.checking.doctor import tell_briefly
+from bertune.checking.doctor import log_findings
 from bertune.checkpoints.source import Checkpoint, open_checkpoint
 from bertune.data.features import Features
 from bertune.errors import InputError, Problems
@@ -62,7 +62,7 @@ class Split:
         """The examples that some units come from. Shape: (sequences of the units,)."""
         return self.features.example_index[self.features.rows_of(units)]
 
-    def facts(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """For the record: file, rows, hash."""
         return {"file": str(self.path), "rows": len(self.examples), "sha256": self.sha256}
 
@@ -123,20 +123,20 @@ def _prepared(
     own = dataclasses.asdict(task.options)
     paths = {role: one.source.path for role, one in read.items()}
     try:
-        task = task.learn(read["train"].examples, path=paths["train"], settings=checkpoint.settings)
+        task = task.fit(read["train"].examples, path=paths["train"], settings=checkpoint.settings)
         for role, one in read.items():
             problems.extend(task.problems(one.examples, paths[role]))
     except InputError as error:
         problems.add(str(error))
     problems.raise_if_any()
-    tell_briefly(task, {role: one.examples for role, one in read.items()}, paths)
+    log_findings(task, {role: one.examples for role, one in read.items()}, paths)
     splits = {}
     text = (checkpoint.tokenizer, length)
     for role, one in read.items():
         purpose: Purpose = "train" if role == "train" else "evaluate"
         source = one.source if options.feature_cache else None
         features = featurized(task, one.examples, text, purpose=purpose, source=source)
-        _tell_cut(paths[role], len(one.examples), length, features)
+        _log_truncation(paths[role], len(one.examples), length, features)
         if not len(features):
             raise InputError(
                 f"--{role} {paths[role]}: none of its {len(one.examples)} examples gives a sequence to {_WORK[role]}; "
@@ -148,7 +148,7 @@ def _prepared(
     return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)
 
 
-def _tell_cut(path: Path, rows: int, length: int, features: Features) -> None:
+def _log_truncation(path: Path, rows: int, length: int, features: Features) -> None:
     """One line: how many rows there are and how many lose text to the length limit."""
     cut = int(features.cut.sum())
     share = f"{cut} ({100 * cut / max(1, len(features)):.1f} %) are cut" if cut else "none is cut"

@@ -12,7 +12,7 @@ from bertune.options import keyword_problems
 from bertune.progress import console
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
-from bertune.training.config import check_run
+from bertune.training.config import check_run, resumes
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import Labelled, PreparedData, prepare
@@ -55,7 +55,7 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     """
     with run_errors(Path(options.output), "train"):
         task = new_task(options.task, task_options)
-        options = with_defaults(options, task)
+        options = dataclasses.replace(with_defaults(options, task), resume=resumes(options))
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
         read = _read(options, task, tree)
         data = functools.cache(lambda: prepare(task, read, options))

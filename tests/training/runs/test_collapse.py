@@ -34,7 +34,7 @@ def made(name: str, folder: Path, options: dict[str, Any] | None = None) -> tupl
     path = SAMPLES / FILES[name]
     task = new_task(name, options)
     examples = list(task.read(path, labelled=True))
-    task = task.learn(examples, path=path, settings={})
+    task = task.fit(examples, path=path, settings={})
     _, tokenizer = tiny_encoder(folder)
     return task, task.featurize(examples, tokenizer, LENGTH, purpose="evaluate"), examples
 
@@ -102,7 +102,7 @@ def classes(tmp_path: Path, **options: Any) -> tuple[Task[Any], Mapping[str, Col
     path = write_rows(tmp_path / "rows.csv", [row | {"label": int(i % 4 == 0)} for i, row in enumerate(opinions(40))])
     task = new_task("text-classification", options)
     examples = list(task.read(path, labelled=True))
-    task = task.learn(examples, path=path, settings={})
+    task = task.fit(examples, path=path, settings={})
     _, tokenizer = tiny_encoder(tmp_path)
     return task, task.featurize(examples, tokenizer, LENGTH, purpose="train").targets
 

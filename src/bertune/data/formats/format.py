@@ -13,6 +13,7 @@ from bertune.data.rows import Row
 from bertune.data.table_options import TableOptions
 from bertune.data.tables import Rows, Table, chosen_encoding, head_of
 from bertune.errors import InputError, Problems
+from bertune.files.text_files import is_compressed, plain_suffix
 
 Kind = Literal["labels", "tags", "choices"]
 """What rows are for: `text`, `label` or `labels`; `tokens` and `tags` or `text` and `entities`; `context`, `question`,
@@ -31,12 +32,12 @@ class Sample:
     @property
     def gzipped(self) -> bool:
         """Whether its name says so."""
-        return self.path.name.lower().endswith(".gz")
+        return is_compressed(self.path)
 
     @property
     def suffix(self) -> str:
-        """Of its name, without .gz."""
-        return Path(self.path.name.lower().removesuffix(".gz")).suffix
+        """Of its name, without .gz or .zst."""
+        return plain_suffix(self.path)
 
     @functools.cached_property
     def encoding(self) -> str:

@@ -33,7 +33,7 @@ def new_seed() -> int:
 
 
 class Norm(NamedTuple):
-    """What the way back through LayerNorm(residual + dropout(x + bias)) needs.
+    """What the backward pass through LayerNorm(residual + dropout(x + bias)) needs.
 
     z: the sum before normalisation. Shape: (T, H).  mean, rstd: its row statistics. Shape: (T,), float32.
     """
@@ -71,7 +71,7 @@ def _call(dtype: torch.dtype, name: str, *arguments: Tensor | int | float | None
 
 
 def dropout(x: Tensor, p: float, seed: int) -> Tensor:
-    """Elements of `x` dropped with probability `p`, the rest scaled by 1 / (1 - p); on a gradient, its own way back."""
+    """Elements of `x` dropped with probability `p`, the rest scaled by 1 / (1 - p); on a gradient, its own backward."""
     x = x.contiguous()
     out = torch.empty_like(x)
     _call(x.dtype, "bertune_dropout", x.numel(), x, float(p), seed, out)
@@ -113,7 +113,7 @@ def add_norm(
         residual: Shape: (T, H).
         norm: weight and bias, Shape: (H,), float32, and epsilon.
         mask: dropout's probability and seed.
-        keep: whether to return what the way back needs.
+        keep: whether to return what the backward pass needs.
         row_scale: multiplies the rows of x first, where they come from quantized ones. Shape: (T,), float32.
     """
     rows, width = x.shape
@@ -149,7 +149,7 @@ def add_norm(
 def add_norm_backward(
     gradient: Tensor, kept: Norm, weight: Tensor, mask: tuple[float, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The way back through `add_norm`.
+    """The backward pass of `add_norm`.
 
     Returns: the residual's gradient and x's, Shape: (T, H) (one tensor when nothing was dropped); gradients of the
     norm's weight and bias and of x's bias, Shape: (3, H), float32.
@@ -221,7 +221,7 @@ def attention(
         layout: where the sequences lie.
         heads: attention heads.
         mask: dropout's probability and seed.
-        keep: whether to return the logarithms of the softmax denominators, (T, heads), for the way back.
+        keep: whether to return the logarithms of the softmax denominators, (T, heads), for the backward pass.
         row_scale: multiplies the rows of qkv first, where they come from quantized ones. Shape: (T,), float32.
     """
     width = qkv.shape[1] // 3

@@ -35,7 +35,7 @@ def cross_entropy(
         return loss, counted.sum()
     # What counts nowhere is zeroed, not left out: for that the host would have to wait for the device to count.
     label = target.masked_fill(~counted, 0)
-    by_class = _beside(weights or [1.0] * logits.shape[1], logits)
+    by_class = _like(weights or [1.0] * logits.shape[1], logits)
     weight = by_class[label].masked_fill(~counted, 0)
     logs = F.log_softmax(logits, 1)
     own = logs.gather(1, label[:, None])[:, 0]
@@ -43,7 +43,7 @@ def cross_entropy(
     return (terms * _focus(own, options)).sum(), weight.sum()
 
 
-def _beside(numbers: Sequence[float], tensor: Tensor) -> Tensor:
+def _like(numbers: Sequence[float], tensor: Tensor) -> Tensor:
     """Numbers as a tensor of another's type and device; filled in there, for a copy from the host would wait.
 
     Shape: (numbers,).
@@ -85,7 +85,7 @@ def binary_cross_entropy(
         options: smoothing (towards one half) and focus.
         positive_weights: how much a label's presence counts beside its absence; none: all 1.
     """
-    weights = _beside(positive_weights, logits) if positive_weights else None
+    weights = _like(positive_weights, logits) if positive_weights else None
     smooth = target * (1 - options.label_smoothing) + options.label_smoothing / 2
     terms = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none", pos_weight=weights)
     own = F.logsigmoid(torch.where(target > 0.5, logits, -logits))

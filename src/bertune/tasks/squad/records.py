@@ -14,7 +14,7 @@ from bertune.data.columns import unknown_column
 from bertune.data.table_options import TableOptions
 from bertune.data.tables import DEFAULT, open_table
 from bertune.errors import InputError, Problems
-from bertune.files.text_files import open_bytes
+from bertune.files.text_files import is_compressed, open_bytes, plain_suffix
 
 _SHAPE = "SQuAD's form is data[].paragraphs[], each with context and qas[]"
 _Items = Iterator[tuple[Mapping[str, object] | InputError, str]]
@@ -54,7 +54,7 @@ def read_records(
     Raises:
         InputError: the file cannot be read on: absent, of an unknown format, broken.
     """
-    if path.name.lower().endswith((".json", ".json.gz")):
+    if plain_suffix(path) == ".json":
         yield from _json_records(path)
         return
     rows = open_table(path, table)
@@ -109,7 +109,7 @@ def _listed_record(item: object, where: str) -> Iterator[Record | InputError]:
 
 def _read(path: Path) -> str:
     try:
-        with open_bytes(path, path.suffix.lower() == ".gz") as file:
+        with open_bytes(path, is_compressed(path)) as file:
             content = file.read()
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error

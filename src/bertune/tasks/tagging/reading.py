@@ -11,13 +11,14 @@ from bertune.data.formats.registry import form_of_row, open_any, recognised
 from bertune.data.json_rows import items
 from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
+from bertune.files.text_files import plain_suffix
 from bertune.tasks.options import READ_AS, ReadingOptions
 from bertune.tasks.tagging.annotations import KEYS, from_record
 from bertune.tasks.tagging.conll import Sentence, read_conll
 from bertune.tasks.tagging.examples import TaggedExample, from_tokens
 from bertune.tasks.tagging.offsets import in_characters, warn_of_inexact
 from bertune.tasks.tagging.schemes import guess_scheme, has_prefix, violations
-from bertune.tasks.tagging.spelling import normal_spelling, told
+from bertune.tasks.tagging.spelling import described, normal_spelling
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def _of_sentences(sentences: Iterator[Sentence], path: Path, scheme: str, *, lab
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     if spelling:
-        logger.info("%s: tags are read in the usual spelling: %s", path, told(spelling))
+        logger.info("%s: tags are read in the usual spelling: %s", path, described(spelling))
         held = [replace(one, tags=tuple(spelling[tag] for tag in one.tags)) for one in held]
     _check(held, path, scheme)
     yield from (from_tokens(one.tokens, one.tags, one.line) for one in held)
@@ -157,7 +158,7 @@ def _check(sentences: Sequence[Sentence], path: Path, scheme: str) -> None:
     used: Mapping[str, None] = dict.fromkeys(tag for one in sentences for tag in one.tags if tag != "O")
     prefixed = [tag for tag in used if has_prefix(tag)]
     problems = Problems()
-    in_conll = Path(path.name.lower().removesuffix(".gz")).suffix not in ROWS
+    in_conll = plain_suffix(path) not in ROWS
     if scheme == "auto":
         scheme = guess_scheme(one.tags for one in sentences)
     mixed = len(prefixed) not in (0, len(used))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bertune.cuda.fused_adamw import FusedAdamW, Weights, in_float32, works
+from bertune.distributed.gradients import sum_gradients
+from bertune.distributed.world import World
 from bertune.encoder.kernels import calls
 from bertune.options import AdamWOptions
 
@@ -24,6 +26,7 @@ class _Slot:
     """What the optimizer keeps of one weight.
 
     rate: multiplies the learning rate.  seen: rows of a sparse table that ever had a gradient.
+    summed: this update's gradient, summed over ranks.
     """
 
     name: str
@@ -33,8 +36,9 @@ class _Slot:
     v: Tensor
     decays: bool
     rate: float = 1.0
-    gathered: Tensor | None = None
+    grad_accum: Tensor | None = None
     seen: Tensor | None = None
+    summed: Tensor | None = None
 
 
 class AdamW:
@@ -92,15 +96,22 @@ class AdamW:
             if gradient is None:
                 continue
             dense = gradient.to_dense() if gradient.is_sparse else gradient
-            if slot.gathered is None:
-                slot.gathered = torch.zeros_like(slot.master)
-            slot.gathered.add_(dense)
+            if slot.grad_accum is None:
+                slot.grad_accum = torch.zeros_like(slot.master)
+            slot.grad_accum.add_(dense)
             slot.parameter.grad = None
+
+    def sum_over(self, world: World) -> None:
+        """Replace the gradients of this rank's share of a batch by the whole batch's; all ranks call this together."""
+        own = [self._take_gradient(slot) for slot in self._slots]
+        sums = sum_gradients(world, own, [slot.master for slot in self._slots])
+        for slot, total in zip(self._slots, sums, strict=True):
+            slot.summed = total
 
     def clear(self) -> None:
         """Forget the gradients of an update that is not to be made."""
         for slot in self._slots:
-            slot.parameter.grad = slot.gathered = None
+            slot.parameter.grad = slot.grad_accum = slot.summed = None
 
     def step(self, learning_rate: float | Tensor, scale: float | Tensor = 1.0) -> float | Tensor:
         """Update all weights and clear the gradients.
@@ -152,10 +163,13 @@ class AdamW:
         return norm
 
     def _take_gradient(self, slot: _Slot) -> Tensor | None:
-        if slot.gathered is not None:
+        if slot.summed is not None:
+            summed, slot.summed = slot.summed, None
+            return summed
+        if slot.grad_accum is not None:
             self.accumulate()
-            gathered, slot.gathered = slot.gathered, None
-            return gathered
+            grad_accum, slot.grad_accum = slot.grad_accum, None
+            return grad_accum
         gradient = slot.parameter.grad
         slot.parameter.grad = None
         if gradient is not None and gradient.is_sparse:
@@ -209,8 +223,8 @@ class AdamW:
         state = {"step": torch.tensor(self.step_count)}
         for slot in self._slots:
             state |= {f"master.{slot.name}": slot.master, f"m.{slot.name}": slot.m, f"v.{slot.name}": slot.v}
-            if slot.gathered is not None:
-                state[f"gathered.{slot.name}"] = slot.gathered
+            if slot.grad_accum is not None:
+                state[f"gathered.{slot.name}"] = slot.grad_accum
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -223,8 +237,8 @@ class AdamW:
             slot.m.copy_(state[f"m.{slot.name}"])
             slot.v.copy_(state[f"v.{slot.name}"])
             slot.seen = None
-            gathered = state.get(f"gathered.{slot.name}")
-            slot.gathered = None if gathered is None else gathered.clone()
+            grad_accum = state.get(f"gathered.{slot.name}")
+            slot.grad_accum = None if grad_accum is None else grad_accum.clone()
             if slot.parameter.data is not slot.master:
                 slot.parameter.data.copy_(slot.master)
 

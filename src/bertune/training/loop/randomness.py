@@ -19,10 +19,10 @@ def seed_all(seed: int) -> None:
     np.random.seed(seed % 2**32)
 
 
-def bookmark() -> Callable[[], None]:
+def save_generators() -> Callable[[], None]:
     """What puts all generators back to where they stand now.
 
-    For a way back within the process, which every update needs: `random_state`, for files, takes twice as long.
+    To restore within the process, as every update needs: `random_state`, for files, takes twice as long.
     """
     python, numpy, cpu = random.getstate(), np.random.get_state(legacy=True), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None

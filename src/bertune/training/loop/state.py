@@ -10,6 +10,8 @@ from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.data.packing import Batch
+from bertune.distributed.shares import shares_by_cost
+from bertune.distributed.world import ALONE, World
 from bertune.inference.network import BatchLoss, Network
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.schedule import Schedule
@@ -22,7 +24,6 @@ class TrainConfig:
     check_every: updates from one evaluation and checkpoint to the next; None: once an epoch.
     checkpoint_every: updates from one checkpoint to the next, besides those of the evaluations; None: those only.
     max_skipped: updates in a row without finite numbers before the run stops.
-    rank, world: which share of every batch this process computes.
     """
 
     steps: int
@@ -35,8 +36,6 @@ class TrainConfig:
     check_every: int | None = None
     checkpoint_every: int | None = None
     max_skipped: int = 10
-    rank: int = 0
-    world: int = 1
 
 
 @dataclass
@@ -143,6 +142,9 @@ class TrainingSetup:
     name_rows: where some of them stand in the data, for messages.
     order: batches of an epoch, where they are not the loop's own shuffle.
     graphs: makes updates of a full batch by replaying recorded ones, on CUDA.
+    world: the ranks that share every batch.
+    lengths: tokens of every training sequence, by which ranks share; None: by number.
+    divisible: whether a batch's loss is a sum over its sequences; else rank 0 computes it alone.
     """
 
     network: Network
@@ -155,3 +157,18 @@ class TrainingSetup:
     name_rows: NameRows = sequence_numbers
     order: Order | None = None
     graphs: RecordedUpdates | None = None
+    world: World = ALONE
+    lengths: npt.NDArray[np.integer] | None = None
+    divisible: bool = True
+
+    def share(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Those of a batch's sequences that this rank computes: about as many tokens as every other. May be none.
+
+        Shape: (batch,) → (share,).
+        """
+        if self.world.size == 1:
+            return rows
+        if not self.divisible:
+            return rows if self.world.is_first else rows[:0]
+        costs = self.lengths[rows] if self.lengths is not None else np.ones(len(rows), np.int64)
+        return rows[shares_by_cost(costs, self.world.size)[self.world.rank]]

@@ -13,7 +13,7 @@ from bertune.data.packing import Batch
 from bertune.encoder.transfer import ToHost
 from bertune.errors import FaultError
 from bertune.training.loop.memory import is_out_of_memory
-from bertune.training.loop.randomness import bookmark
+from bertune.training.loop.randomness import save_generators
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 
 logger = logging.getLogger(__name__)
@@ -52,10 +52,18 @@ def update(setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64
     """
     if not setup.network.training:
         setup.network.train()
+    if setup.world.size > 1:  # so that a rank's random numbers follow from seed and step alone
+        torch.manual_seed(rank_seed(config.seed, state.step, setup.world.rank))
+        rows = setup.share(rows)
     step = _Update(setup, config, rows, state)
     if setup.graphs is not None and max(config.accumulation, state.micro_batches) == 1:
         return StepMetrics(setup.graphs.run(rows, config.schedule(state.step), step))
     return StepMetrics(step.run_eager())
+
+
+def rank_seed(seed: int, step: int, rank: int) -> int:
+    """A seed for the random numbers that a rank draws in an update."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,11 @@ class _Update:
         setup, state, rows = self.setup, self.state, self.rows
         rate = self.config.schedule(state.step)
         while True:
-            micro_batches = min(max(self.config.accumulation, state.micro_batches), len(rows))
+            micro_batches = max(1, min(max(self.config.accumulation, state.micro_batches), len(rows)))
             restore = self.snapshot()
             try:
-                batches = (setup.make_batch(some, state.epoch) for some in np.array_split(rows, micro_batches))
+                parts = np.array_split(rows, micro_batches) if len(rows) else []
+                batches = (setup.make_batch(some, state.epoch) for some in parts)
                 return ToHost(self.compute(batches, rate, accumulate=micro_batches > 1))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -92,7 +101,7 @@ class _Update:
                 setup.graphs.forget()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            if micro_batches == len(rows):
+            if micro_batches >= len(rows):
                 raise FaultError(
                     f"training: memory does not suffice for a single sequence ({reason}); try "
                     "--activation-checkpointing, a lower --max-seq-length, or a smaller encoder"
@@ -118,6 +127,9 @@ class _Update:
             if accumulate:
                 setup.optimizer.accumulate()
             total, count = total + loss.detach(), count + weight
+        if setup.world.size > 1:
+            total, count = setup.world.sum(torch.stack([total, count]))
+            setup.optimizer.sum_over(setup.world)
         count = count.clamp(min=1.0)
         scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
         norm = setup.optimizer.step(rate, scale=scale)
@@ -125,7 +137,7 @@ class _Update:
 
     def snapshot(self) -> Callable[[], None]:
         """Remember the random generators. Returns: what restores them and clears all gradients."""
-        rewind = bookmark()
+        rewind = save_generators()
 
         def restore() -> None:
             self.setup.optimizer.clear()

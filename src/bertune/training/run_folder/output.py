@@ -8,7 +8,7 @@ from bertune.files.yaml_files import read_yaml
 from bertune.model.provenance import RECORD_KEY
 
 MAY_DIFFER = frozenset(
-    {"resume", "output", "cache", "feature_cache", "checkpoint_every", "keep_checkpoints", RECORD_KEY}
+    {"resume", "output", "cache", "feature_cache", "checkpoint_every", "keep_checkpoints", "workers", RECORD_KEY}
 )
 """Options that a resumed run need not repeat, and the record, which is none."""
 
@@ -31,8 +31,8 @@ def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> l
     if output.exists() and not output.is_dir():
         return [f"--output {output}: is a file; name a folder"]
     if not resume:
-        told = f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume"
-        return [told] if _holds_run(output) else []
+        message = f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume"
+        return [message] if _holds_run(output) else []
     if not (output / "run.yaml").is_file():
         return [f"--resume: {output} holds no run to go on with; leave --resume away to start one"]
     before = read_yaml(output / "run.yaml")

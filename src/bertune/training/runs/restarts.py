@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertune.distributed.world import current
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
@@ -62,7 +63,7 @@ def train_with_restarts(folder: Path, first_seed: int, restarts: int, attempt: A
     Raises:
         InputError: a record of tries that is not as it was written.
     """
-    given_up = _read(folder / _FILE) if resume else []
+    given_up = current().agree(_read(folder / _FILE) if resume else [])
     while True:
         seed = first_seed + len(given_up)
         last = attempt(seed, resume)
@@ -80,8 +81,9 @@ def train_with_restarts(folder: Path, first_seed: int, restarts: int, attempt: A
             return Restarts(last, given_up)
         logger.warning("starting again with seed %d (%d of --restarts %d)", seed + 1, len(given_up) + 1, restarts)
         given_up.append({"seed": seed, "steps": state.step, "collapse": collapse, "metrics": dict(state.best_metrics)})
-        with disk_errors(folder / _FILE, 0):
-            write_text(folder / _FILE, json.dumps({"given_up": given_up}, indent=2) + "\n")
+        if current().is_first:
+            with disk_errors(folder / _FILE, 0):
+                write_text(folder / _FILE, json.dumps({"given_up": given_up}, indent=2) + "\n")
         _remove_checkpoints(folder)
         resume = False
 
@@ -89,6 +91,8 @@ def train_with_restarts(folder: Path, first_seed: int, restarts: int, attempt: A
 def _remove_checkpoints(folder: Path) -> None:
     """Out of sight as a whole first, so that no half of them is ever found."""
     checkpoints, hidden = folder / "checkpoints", folder / ".writing-checkpoints"
+    if not current().is_first:
+        return
     with disk_errors(folder, 0):
         if checkpoints.is_dir():
             checkpoints.rename(hidden)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from rich.table import Table
 
+from bertune.distributed.world import apart, current
 from bertune.errors import InputError
 from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
@@ -112,6 +113,8 @@ class Seeds:
 def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSeed, *, resume: bool) -> Seeds:
     """Train with each seed, and put the best one's model at the top of the folder.
 
+    Ranks that torchrun started train whole seeds side by side: for a small task that beats sharing every batch.
+
     Args:
         folder: of all.
         seeds: at least two.
@@ -122,31 +125,40 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
     Raises:
         InputError: a record of seeds that is not as it was written.
     """
-    done = _read(folder / FILE) if resume else {}
-    if resume:
+    world = current()
+    done = world.agree(_read(folder / FILE) if resume else {})
+    if resume and world.is_first:
         _clear_away(folder)
-    for number, seed in enumerate(seeds, 1):
-        own = folder / f"seed-{seed}"
+    for seed in seeds:
         if seed in done:
-            logger.info("seed %d (%d of %d) is done", seed, number, len(seeds))
-            continue
-        logger.info("seed %d (%d of %d), in %s", seed, number, len(seeds), own)
-        result = train(seed, own, (own / "run.yaml").is_file())
+            logger.info("seed %d (%d of %d) is done", seed, seeds.index(seed) + 1, len(seeds))
+    left = [seed for seed in seeds if seed not in done]
+    if world.size > 1:
+        logger.info("seeds %s, side by side on %d ranks", ", ".join(map(str, left)), world.size)
+    for seed in left[world.rank :: world.size]:  # whole runs, one after the other on every rank
+        own = folder / f"seed-{seed}"
+        logger.info("seed %d (%d of %d), in %s", seed, seeds.index(seed) + 1, len(seeds), own)
+        with apart():
+            result = train(seed, own, (own / "run.yaml").is_file())
         done[seed] = result.metrics | {_STEPS: result.steps}
-        with disk_errors(folder / FILE, 0):
-            by_seed = {str(one): metrics for one, metrics in done.items()}
-            write_text(folder / FILE, json.dumps({"seeds": by_seed}, indent=2) + "\n")
+        if world.is_first:
+            with disk_errors(folder / FILE, 0):
+                by_seed = {str(one): metrics for one, metrics in done.items()}
+                write_text(folder / FILE, json.dumps({"seeds": by_seed}, indent=2) + "\n")
+    for theirs in world.gather(done):
+        done |= theirs
     best = seeds[0]
     for seed in seeds[1:]:
         if is_better(done[seed], metric, done[best][metric]):
             best = seed
     updates = {seed: int(done[seed][_STEPS]) for seed in seeds}
     plain = {seed: {name: x for name, x in done[seed].items() if name != _STEPS} for seed in seeds}
-    told = finished(folder / f"seed-{best}")
-    made = Seeds(plain, best, metric, updates, {} if told is None else told[1])
-    with disk_errors(folder / FILE, 0):
-        _put_on_top(folder, folder / f"seed-{best}")
-        write_text(folder / FILE, json.dumps(made.to_json(), indent=2) + "\n")
+    stored = finished(folder / f"seed-{best}")
+    made = Seeds(plain, best, metric, updates, {} if stored is None else stored[1])
+    if world.is_first:
+        with disk_errors(folder / FILE, 0):
+            put_on_top(folder, folder / f"seed-{best}")
+            write_text(folder / FILE, json.dumps(made.to_json(), indent=2) + "\n")
     return made
 
 
@@ -157,7 +169,7 @@ def _clear_away(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _put_on_top(folder: Path, best: Path) -> None:
+def put_on_top(folder: Path, best: Path) -> None:
     beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
         hidden = {path.name for path in best.iterdir() if path.name.startswith(".")}

@@ -1,0 +1,75 @@
+"""`bertune embed`."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bertune.cli.arguments import parse
+from bertune.cli.predict import SHOWN, show
+from bertune.data.table_options import TableOptions
+from bertune.errors import InputError
+from bertune.options import DEVICES, PRECISIONS, option
+from bertune.prediction.options import BulkOptions
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """Options of `bertune embed` alone."""
+
+    encoder: str = option(
+        "minilm", help="what gives the vectors: a model of bertune, a folder of sentence-transformers, or any encoder"
+    )
+    model: str | None = option(None, help="the same, as other commands name it")
+    pooling: str | None = option(
+        None, help="how tokens become a vector: mean, cls, max, … (default: as the folder says)"
+    )
+    normalize: bool | None = option(None, help="vectors of length 1 (default: as the folder says, else yes)")
+    max_seq_length: int | None = option(None, help="longest sequence in tokens; longer texts are cut")
+    prompt_name: str | None = option(None, help="the model's prompt to put before every text (query, document)")
+    batch_size: int = option(256, help="most sequences computed at a time", minimum=1)
+    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
+    device: str = option("auto", help="where to compute", choices=DEVICES)
+
+
+@dataclass(frozen=True)
+class EmbedColumns(TableOptions):
+    """Where the texts stand."""
+
+    text_column: str | None = option(None, help="column of the texts; left out: found by its customary name")
+
+
+def main(argv: Sequence[str]) -> None:
+    """A vector for every text of the input, as a stream."""
+    trees: list[type[Any]] = [EmbedOptions, BulkOptions, EmbedColumns]
+    values = parse("bertune embed", "A vector for every text of files of any size.", trees, argv)
+    fields = {
+        tree: {name: values[name] for name in (one.name for one in dataclasses.fields(tree)) if name in values}
+        for tree in trees
+    }
+    own, options = EmbedOptions(**fields[EmbedOptions]), BulkOptions(**fields[BulkOptions])
+    if own.model is not None and "encoder" in values:
+        raise InputError(f"--model {own.model}, --encoder {own.encoder}: are the same option; give one of them")
+    from bertune.embedding import Embedder
+    from bertune.prediction import bulk
+    from bertune.prediction.answerers import EmbeddingAnswerer
+    from bertune.prediction.inputs import input_files
+    from bertune.tasks.options import TextColumns
+
+    bulk.check(options)
+    source = own.model or own.encoder
+    form = {"pooling": own.pooling, "normalize": own.normalize, "max_seq_length": own.max_seq_length}
+    with input_files(options.input) as files:
+        embedder = Embedder(source, **form, device=own.device, precision=own.precision)  # type: ignore[arg-type]
+        stated = {**form, "precision": own.precision}
+        columns = TextColumns(**fields[EmbedColumns])
+        answerer = EmbeddingAnswerer(embedder, source, stated, columns, own.batch_size, own.prompt_name)
+        if options.output is not None:
+            bulk.run(answerer, files, options)
+            return
+        texts, answers = bulk.first_answers(answerer, files, SHOWN)
+    rows = [
+        (text, " ".join(f"{x:.4f}" for x in answer["embedding"][:4]) + " …", str(len(answer["embedding"])))
+        for text, answer in zip(texts, answers, strict=True)
+    ]
+    show(("text", "vector", "numbers"), rows)

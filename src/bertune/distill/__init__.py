@@ -1,0 +1,1 @@
+"""`bertune distill`: a small encoder learns from a large model's outputs on text without labels."""

@@ -1,0 +1,224 @@
+"""Our encoder as ONNX operators: every family whose wiring `EncoderConfig` describes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bertune.encoder.config import EncoderConfig
+from bertune.errors import InputError
+from bertune.export.graph import Graph
+from bertune.export.layers import FloatArray, Products, Rows, activate, layer_norm
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert")
+"""Families whose graphs are written, and compared with PyTorch's in the tests."""
+
+
+def check_family(config: EncoderConfig) -> None:
+    """Refuse an encoder that this module has no operators for.
+
+    Raises:
+        InputError: naming the family and those that can be exported.
+    """
+    if config.family not in FAMILIES:
+        raise InputError(
+            f"export: encoders of the family {config.family!r} are not supported; {', '.join(FAMILIES)} are"
+        )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the graph holds of an encoder's output.
+
+    tokens: `sequence_output`; "" where only first tokens were computed. Shape: (tokens, hidden).
+    pooled: `pooled_output`; "" where it was not asked for. Shape: (batch, hidden).
+    layers: the embeddings' and every layer's output where they were asked for. Shape: (tokens, hidden) each.
+    """
+
+    tokens: str
+    pooled: str
+    layers: tuple[str, ...] = ()
+
+
+@dataclass
+class EncoderGraph:
+    """Writes an encoder into a graph.
+
+    graph: that grows.
+    config: the encoder's numbers.
+    weights: its `state_dict`, in float32.
+    products: how products with weights are written.
+    rows: where real tokens lie.
+    """
+
+    graph: Graph
+    config: EncoderConfig
+    weights: Mapping[str, FloatArray]
+    products: Products
+    rows: Rows
+    _rotations: dict[float, tuple[str, str]] = field(default_factory=dict)
+
+    def write(
+        self, input_ids: str, segment_ids: str | None, *, keep_layers: bool, only_pooled: bool, pooled: bool
+    ) -> Encoded:
+        """Write all of it.
+
+        Args:
+            input_ids: Shape: (batch, length).
+            segment_ids: likewise; None where the family has no segments.
+            keep_layers: also give every layer's output.
+            only_pooled: give the pooled output alone; the last layer then computes first tokens only.
+            pooled: give the pooled output.
+        """
+        config = self.config
+        x = self._embeddings(input_ids, segment_ids)
+        kept = [x]
+        first_only = only_pooled and config.pooling == "first" and not keep_layers
+        last = config.num_hidden_layers - 1
+        for index in range(last + 1):
+            x = self._layer(x, index, first_only=first_only and index == last)
+            if index == last and config.pre_norm:
+                x = self.norm(x, "norm")
+            kept.append(x)
+        result = ""
+        if pooled or only_pooled:
+            result = self.transform(x if first_only else self._pool(x))
+        return Encoded("" if first_only else x, result, tuple(kept) if keep_layers else ())
+
+    def linear(self, x: str, name: str, rows: slice = slice(None)) -> str:
+        """A product with a weight of the encoder, or with some of its rows. Shape: (…, inputs) → (…, outputs)."""
+        bias = self.weights.get(f"{name}.bias")
+        weight = self.weights[f"{name}.weight"]
+        suffix = "" if rows == slice(None) else f".{rows.start}"
+        return self.products.linear(
+            self.graph, x, f"{name}{suffix}", weight[rows], None if bias is None else bias[rows]
+        )
+
+    def norm(self, x: str, name: str) -> str:
+        """A layer normalisation of the encoder. Shape: (rows, hidden) → the same."""
+        bias = self.weights.get(f"{name}.bias")
+        return layer_norm(self.graph, x, name, self.weights[f"{name}.weight"], bias, self.config.layer_norm_eps)
+
+    def transform(self, x: str) -> str:
+        """The pooler. Shape: (rows, hidden) → (rows, hidden)."""
+        active = activate(self.graph, self._plain(x, "pooler"), self.config.pooler_act)
+        return self.norm(active, "pooler_norm") if self.config.pooler_norm else active
+
+    def for_token_heads(self, encoded: Encoded) -> str:
+        """What heads on single tokens take. Shape: (tokens, hidden)."""
+        return self.transform(encoded.tokens) if self.config.pooler_norm else encoded.tokens
+
+    def mean(self, tokens: str) -> str:
+        """The mean of every sequence's rows. Shape: (tokens, width) → (batch, width)."""
+        graph, rows = self.graph, self.rows
+        real = graph.op("Unsqueeze", graph.op("Cast", rows.mask, to=1), graph.ints(1))  # (batch, 1, length)
+        total = graph.op("Squeeze", graph.op("MatMul", real, rows.to_padded(tokens)), graph.ints(1))
+        count = graph.op("Cast", graph.op("Unsqueeze", rows.lengths, graph.ints(1)), to=1)
+        return graph.op("Div", total, count)
+
+    def _plain(self, x: str, name: str) -> str:
+        """A product in float32 whatever the others are written in. Shape: (rows, inputs) → (rows, outputs)."""
+        inputs = [x, self.graph.weight(f"{name}.weight", self.weights[f"{name}.weight"])]
+        if (bias := self.weights.get(f"{name}.bias")) is not None:
+            inputs.append(self.graph.weight(f"{name}.bias", bias))
+        return self.graph.op("Gemm", *inputs, transB=1)
+
+    def _pool(self, x: str) -> str:
+        return self.rows.first_tokens(x) if self.config.pooling == "first" else self.mean(x)
+
+    def _embeddings(self, input_ids: str, segment_ids: str | None) -> str:
+        graph, rows, weights = self.graph, self.rows, self.weights
+        words = graph.weight("embeddings.word.weight", weights["embeddings.word.weight"])
+        x = graph.op("Gather", words, rows.real(input_ids), axis=0)
+        if "embeddings.position.weight" in weights:
+            table = weights["embeddings.position.weight"][self.config.position_offset :]
+            position = graph.weight("embeddings.position.weight", table)
+            x = graph.op("Add", x, graph.op("Gather", position, rows.positions, axis=0))
+        if "embeddings.segment.weight" in weights:
+            segments = weights["embeddings.segment.weight"]
+            if segment_ids is None:
+                x = graph.op("Add", x, graph.weight("embeddings.segment.weight", segments[0]))
+            else:
+                segment = graph.weight("embeddings.segment.weight", segments)
+                x = graph.op("Add", x, graph.op("Gather", segment, rows.real(segment_ids), axis=0))
+        x = self.norm(x, "embeddings.norm")
+        return self._plain(x, "embeddings.projection") if "embeddings.projection.weight" in weights else x
+
+    def _layer(self, x: str, index: int, *, first_only: bool) -> str:
+        graph, config = self.graph, self.config
+        name = f"layers.{index % config.stored_layers}"
+        residual = self.rows.first_tokens(x) if first_only else x
+        if config.pre_norm:
+            normal = self.norm(x, f"{name}.attention_norm") if index else x
+            x = graph.op("Add", residual, self._attention(normal, index, first_only=first_only))
+            return graph.op("Add", x, self._feed_forward(self.norm(x, f"{name}.feed_forward_norm"), name))
+        attended = self._attention(x, index, first_only=first_only)
+        x = self.norm(graph.op("Add", attended, residual), f"{name}.attention_norm")
+        return self.norm(graph.op("Add", self._feed_forward(x, name), x), f"{name}.feed_forward_norm")
+
+    def _feed_forward(self, x: str, name: str) -> str:
+        graph, config = self.graph, self.config
+        if config.gated:
+            half = config.intermediate_size
+            up = self.linear(x, f"{name}.feed_forward.up", slice(0, half))
+            gate = self.linear(x, f"{name}.feed_forward.up", slice(half, 2 * half))
+            active = graph.op("Mul", activate(graph, up, config.hidden_act), gate)
+        else:
+            active = activate(graph, self.linear(x, f"{name}.feed_forward.up"), config.hidden_act)
+        return self.linear(active, f"{name}.feed_forward.down")
+
+    def _attention(self, x: str, index: int, *, first_only: bool) -> str:
+        """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (batch, hidden)."""
+        graph, config, rows = self.graph, self.config, self.rows
+        name, width = f"layers.{index % config.stored_layers}.attention", config.hidden_size
+        is_local = config.is_local(index)
+        base = config.local_rotary_base if is_local else config.rotary_base
+        queried = rows.first_tokens(x) if first_only and not base else x
+        q = self.linear(queried, f"{name}.qkv", slice(0, width))
+        k = self.linear(x, f"{name}.qkv", slice(width, 2 * width))
+        v = self.linear(x, f"{name}.qkv", slice(2 * width, 3 * width))
+        if base:
+            q, k = self._rotated(q, base), self._rotated(k, base)
+            q = rows.first_tokens(q) if first_only else q
+        scaled = graph.op("Mul", q, graph.scalar(config.head_size**-0.5))
+        q = graph.op("Unsqueeze", scaled, graph.ints(1)) if first_only else rows.to_padded(scaled)
+        bias = rows.local_bias(config.local_window) if is_local else rows.bias
+        if is_local and first_only:
+            bias = graph.op("Slice", bias, graph.ints(0), graph.ints(1), graph.ints(2))
+        scores = graph.op("MatMul", self._by_head(q, (0, 2, 1, 3)), self._by_head(rows.to_padded(k), (0, 2, 3, 1)))
+        shares = graph.op("Softmax", graph.op("Add", scores, bias), axis=-1)
+        context = graph.op("MatMul", shares, self._by_head(rows.to_padded(v), (0, 2, 1, 3)))
+        context = graph.op("Transpose", context, perm=(0, 2, 1, 3))
+        if first_only:
+            context = graph.op("Reshape", context, graph.ints(-1, width))
+        else:
+            context = rows.from_padded(context, width)
+        return self.linear(context, f"{name}.output")
+
+    def _by_head(self, x: str, order: tuple[int, ...]) -> str:
+        """Shape: (batch, length, hidden) → (batch, length, heads, head size) with its axes in another order."""
+        heads, size = self.config.num_attention_heads, self.config.head_size
+        split = self.graph.op("Reshape", x, self.graph.ints(0, 0, heads, size))
+        return self.graph.op("Transpose", split, perm=order)
+
+    def _rotated(self, x: str, base: float) -> str:
+        """Rotary positions; see `bertune.encoder.attention.rotated`. Shape: (tokens, hidden) → the same."""
+        graph, heads, size = self.graph, self.config.num_attention_heads, self.config.head_size
+        if base not in self._rotations:
+            self._rotations[base] = self._rotation(base)
+        cos, sin = self._rotations[base]
+        x = graph.op("Reshape", x, graph.ints(-1, heads, size))
+        first, second = graph.op_many("Split", (x, graph.ints(size // 2, size // 2)), 2, axis=2)
+        turned = graph.op("Concat", graph.op("Neg", second), first, axis=2)
+        total = graph.op("Add", graph.op("Mul", x, cos), graph.op("Mul", turned, sin))
+        return graph.op("Reshape", total, graph.ints(-1, heads * size))
+
+    def _rotation(self, base: float) -> tuple[str, str]:
+        """Cosine and sine of every token's angles. Shape: (tokens, 1, head size)."""
+        graph, size = self.graph, self.config.head_size
+        exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+        steps = (np.float32(1.0) / np.float32(base) ** exponents).astype(np.float32)
+        both = graph.weight(f"rotary.{base:g}", np.concatenate([steps, steps])[None, None])
+        places = graph.op("Cast", graph.op("Unsqueeze", self.rows.positions, graph.ints(1, 2)), to=1)
+        angles = graph.op("Mul", places, both)
+        return graph.op("Cos", angles), graph.op("Sin", angles)

@@ -1,0 +1,168 @@
+"""`bertune export`: a model as a folder that runs without torch: ONNX graphs, tokenizer, settings, and the proof."""
+
+import importlib.util
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bertune.checkpoints.names import KIND
+from bertune.data.rows import file_sha256
+from bertune.errors import InputError
+from bertune.export.card import exported_card
+from bertune.export.files import remove_graph, save_graph
+from bertune.export.network import network_model
+from bertune.export.options import GRAPHS, ExportOptions
+from bertune.export.quantized import write_int8
+from bertune.export.record import FORMAT, MINIMUM_RUNTIME, VERIFICATION, Written, verification_record
+from bertune.export.running import OnnxModel
+from bertune.export.verification import Labelled, Reference, compare, refuse_differing
+from bertune.model.folder import MODEL_FILE
+from bertune.model.use import Model, load, read_labelled
+from bertune.option_values import checked_values
+from bertune.tokenization.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+_NOT_COPIED = ("checkpoints", "onnx", "logs", MODEL_FILE, "tokenizer.json", "tokenizer_config.json")
+
+
+def export(options: ExportOptions, task_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write an exported model and return what `verification.json` holds.
+
+    All is written into a folder beside and renamed at the end, so that after an error nothing is there.
+
+    Args:
+        options: see there.
+        task_options: those of the model's task that differ for the labelled data (its columns).
+
+    Raises:
+        InputError: no model, an output in use, packages that are missing, a family or head that cannot be exported, or
+            a graph whose logits or metrics differ by more than allowed.
+    """
+    output = Path(options.output)
+    _check(options, output)
+    model = load(options.model, device="cpu", precision="fp32", trust_task_file=options.trust_task_file)
+    if task_options:
+        changed = checked_values(type(model.task.options), {**asdict(model.task.options), **task_options})
+        model.task = model.task.with_options(type(model.task.options)(**changed))
+    labelled = _labelled(model, options.data)
+    if "int8" in options.precision and labelled is None:
+        raise InputError(
+            "--precision int8: needs labelled data, to measure what 8 bits lose; the run's validation file is not "
+            "there any more, so name one with --data"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".exporting-", dir=output.parent))
+    try:
+        verification = _write(model, labelled, options, beside)
+        beside.chmod(0o755)
+        beside.rename(output)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    logger.info("exported to %s", output)
+    return verification
+
+
+def head_kind(model: Model) -> str:
+    """Transformers' class for a model's head, after the family's name, whatever folder it is kept in."""
+    head = model.task.huggingface()
+    return str(head.settings.get(KIND, head.architecture))
+
+
+def _check(options: ExportOptions, output: Path) -> None:
+    """What can be refused before any work."""
+    unknown = [name for name in options.precision if name not in GRAPHS]
+    if unknown or not options.precision:
+        raise InputError(f"--precision {' '.join(unknown)}: known are {' and '.join(GRAPHS)}")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output {output}: is in use; name a new folder")
+    absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise InputError(f"export: needs {' and '.join(absent)}; install them with: pip install 'bertune[export]'")
+    import onnxruntime
+
+    if _version(onnxruntime.__version__) < _version(MINIMUM_RUNTIME):
+        raise InputError(
+            f"export: onnxruntime {onnxruntime.__version__} is too old; it must be at least {MINIMUM_RUNTIME}: "
+            "pip install --upgrade onnxruntime"
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
+def _labelled(model: Model, data: str | None) -> Labelled | None:
+    """The data of --data, or the run's validation file where it still is what it was."""
+    path = Path(data) if data else None
+    if path is None:
+        recorded = (model.record.get("data") or {}).get("validation") or {}
+        found = Path(str(recorded.get("file", "")))
+        if not found.is_file() or file_sha256(found) != recorded.get("sha256"):
+            return None
+        path = found
+    examples = read_labelled(model.task, path)
+    if problems := model.task.problems(examples, path):
+        raise InputError("\n".join(problems[:20]))
+    features = model.task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
+    return Labelled(path.name, file_sha256(path), examples, features)
+
+
+def _write(model: Model, labelled: Labelled | None, options: ExportOptions, folder: Path) -> dict[str, Any]:
+    """All files of the exported folder; see `export`."""
+    reference = Reference.of(model, labelled)
+    (folder / "onnx").mkdir()
+    plain = folder / "onnx" / GRAPHS["fp32"]
+    save_graph(network_model(model.network, head_kind(model)), plain)
+    compared = compare(OnnxModel(plain), reference)
+    refuse_differing(compared, options.tolerance)
+    logger.info("fp32: logits within %.1e of PyTorch's on %d rows", compared.difference, compared.rows)
+    written = {"fp32": Written(plain, compared)}
+    if "int8" in options.precision:
+        quantized = folder / "onnx" / GRAPHS["int8"]
+        written["int8"] = write_int8(quantized, reference, head_kind(model), options.max_loss)
+    if "fp32" not in options.precision:
+        remove_graph(plain)
+    record = verification_record(reference, {name: written[name] for name in options.precision})
+    _copy(Path(options.model), model, folder)
+    _write_json(folder / "onnx" / VERIFICATION, record)
+    _write_json(folder / MODEL_FILE, _model_file(model, options.precision))
+    card = folder / "README.md"
+    card.write_text(exported_card(card.read_text(encoding="utf-8"), record), encoding="utf-8")
+    return record
+
+
+def _copy(source: Path, model: Model, folder: Path) -> None:
+    """The small files of a model folder, and a tokenizer that needs nothing else.
+
+    Raises:
+        InputError: the tokenizer that was written is not the model's.
+    """
+    for file in source.rglob("*.json"):
+        kept = file.relative_to(source)
+        if kept.parts[0] in _NOT_COPIED or kept.name.startswith(".") or kept.name.endswith(".index.json"):
+            continue
+        (folder / kept).parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / kept)
+    if (source / "README.md").is_file():
+        shutil.copyfile(source / "README.md", folder / "README.md")
+    model.tokenizer.save(folder, max_length=model.network.encoder.config.max_position_embeddings)
+    if Tokenizer.from_folder(folder).fingerprint != model.tokenizer.fingerprint:
+        raise InputError(
+            f"export: the tokenizer of {source} is not self-contained: what was written of it gives other tokens; "
+            "nothing was written"
+        )
+
+
+def _model_file(model: Model, precisions: Sequence[str]) -> dict[str, Any]:
+    """bertune.json: the model's, and what was exported."""
+    return {**model.record, "export": {"format": FORMAT, "precisions": list(precisions)}}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,128 @@
+"""Heads as ONNX operators, by their classes; a new kind of head is written by registering a function for its class."""
+
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any, Literal
+
+from torch import nn
+
+from bertune.errors import InputError
+from bertune.export.encoder import Encoded, EncoderGraph
+from bertune.export.layers import FloatArray, activate, layer_norm
+from bertune.tasks.masking.head import PretrainingHead
+from bertune.tasks.shared.heads import PooledHead, PoolingHead, TokenHead
+from bertune.tasks.shared.layers import LayerMix, LayersHead
+from bertune.tasks.squad.head import SpanHead
+
+Unit = Literal["sequence", "token", "embedding"]
+"""What a row of a head's output belongs to. An embedding is one row a sequence that is no logits."""
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """A head's output in the graph.
+
+    value: its name. Shape: (batch, width) or (tokens, width).
+    tokens: the token vectors beside an embedding; "" with other heads. Shape: (tokens, hidden).
+    """
+
+    value: str
+    unit: Unit
+    width: int
+    tokens: str = ""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a head reads of the encoder; see `EncoderGraph.write`."""
+
+    layers: bool = False
+    only_pooled: bool = False
+    pooled: bool = False
+
+
+def needs_of(head: nn.Module) -> Needs:
+    """What the encoder's graph must give for a head."""
+    only_pooled = getattr(head, "reads", None) == "pooled_output"
+    return Needs(bool(getattr(head, "needs_layers", False)), only_pooled, only_pooled)
+
+
+@singledispatch
+def write_head(head: nn.Module, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:  # noqa: ARG001
+    """Write a head into the encoder's graph.
+
+    Raises:
+        InputError: a class of heads that has no operators here.
+    """
+    raise InputError(f"export: a head of the class {type(head).__name__} has no ONNX operators")
+
+
+@write_head.register
+def _(head: PooledHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
+    return HeadOutput(_linear(writer, encoded.pooled, head), "sequence", len(head.weight))
+
+
+@write_head.register
+def _(head: TokenHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
+    return HeadOutput(_linear(writer, writer.for_token_heads(encoded), head), "token", len(head.weight))
+
+
+@write_head.register
+def _(head: SpanHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
+    return HeadOutput(_linear(writer, writer.for_token_heads(encoded), head), "token", len(head.weight))
+
+
+@write_head.register
+def _(head: LayersHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
+    mixed = _mixed(head.mix, writer, encoded)
+    rows = mixed if head.tokens else writer.rows.first_tokens(mixed)
+    return HeadOutput(_linear(writer, rows, head), "token" if head.tokens else "sequence", len(head.weight))
+
+
+@write_head.register
+def _(head: PoolingHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
+    graph, config = writer.graph, writer.config
+    tokens = _mixed(head.mix, writer, encoded) if head.needs_layers else encoded.tokens
+    width = head.mix.width if head.needs_layers else config.hidden_size
+    pooled = writer.rows.first_tokens(tokens) if head.pooling == "cls" else writer.mean(tokens)
+    if head.normalize:
+        length = graph.op("ReduceL2", pooled, axes=(1,), keepdims=1)
+        pooled = graph.op("Div", pooled, graph.op("Max", length, graph.scalar(1e-12)))
+    return HeadOutput(pooled, "embedding", width, encoded.tokens)
+
+
+@write_head.register
+def _(head: PretrainingHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
+    graph, words = writer.graph, head.masked_lm
+    x = _linear(writer, encoded.tokens, words.transform, "masked_lm.transform")
+    bias = values(words.norm.bias)
+    x = layer_norm(
+        graph, activate(graph, x, words.activation), "masked_lm.norm", values(words.norm.weight), bias, words.norm.eps
+    )
+    bias_name = graph.weight("masked_lm.bias", values(words.output_bias))
+    logits = graph.op("Gemm", x, "embeddings.word.weight", bias_name, transB=1)
+    return HeadOutput(logits, "token", writer.config.vocab_size)
+
+
+def values(tensor: Any) -> FloatArray:
+    """A parameter as float32 numbers."""
+    found: FloatArray = tensor.detach().float().cpu().numpy()
+    return found
+
+
+def _linear(writer: EncoderGraph, x: str, head: Any, name: str = "head") -> str:
+    graph = writer.graph
+    weight, bias = graph.weight(f"{name}.weight", values(head.weight)), graph.weight(f"{name}.bias", values(head.bias))
+    return graph.op("Gemm", x, weight, bias, transB=1)
+
+
+def _mixed(mix: LayerMix, writer: EncoderGraph, encoded: Encoded) -> str:
+    """See `LayerMix.forward`."""
+    graph = writer.graph
+    if mix.kind == "last":
+        return encoded.tokens
+    if mix.kind == "last4":
+        return graph.op("Concat", *encoded.layers[-4:], axis=1)
+    shares = (mix.scale * mix.weights.softmax(0)).tolist()
+    parts = [graph.op("Mul", layer, graph.scalar(share)) for layer, share in zip(encoded.layers, shares, strict=True)]
+    return graph.op("Sum", *parts)

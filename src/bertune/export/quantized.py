@@ -1,0 +1,139 @@
+"""Products in 8 bits: weights by output channel, activations by token, and never a sum that saturates.
+
+Weights keep 7 bits, from -63 to 63: instruction sets without 8-bit dot products (AVX2, AVX-512 without VNNI) add pairs
+of products of an unsigned and a signed byte in 16 bits, 2 * 255 * 63 = 32130 of 32767. The same file then gives the
+same sums on every processor. Every token has a scale of its own, found when it is computed: one long vector does not
+take the others' digits.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bertune.errors import InputError
+from bertune.export.files import save_graph
+from bertune.export.graph import Graph
+from bertune.export.layers import Float32Products, FloatArray
+from bertune.export.network import network_model
+from bertune.export.record import Written
+from bertune.export.running import OnnxModel
+from bertune.export.verification import Compared, Reference, compare, loses_too_much
+
+logger = logging.getLogger(__name__)
+
+MOST = 63
+"""Largest 8-bit weight; see above."""
+_ZERO = 128
+"""The unsigned byte that stands for an activation of zero."""
+_SHARES = (0.125, 0.25, 0.5)
+"""Shares of the products that go back to float32, the most sensitive first, until the metric is kept."""
+_PROBED = 16
+"""Sequences on which the sensitivity of a product is measured."""
+
+
+class Int8Products:
+    """Products in 8 bits, but for some that stay in float32.
+
+    names: of all products, in the order in which they were written; layers that share weights share names.
+    """
+
+    def __init__(self, float32: Collection[str] = ()) -> None:
+        """float32: names of products that stay in float32."""
+        self.float32 = frozenset(float32)
+        self.names: list[str] = []
+        self._plain = Float32Products()
+        self._quantized: dict[str, tuple[str, str]] = {}
+
+    def linear(self, graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatArray | None) -> str:
+        """See `export.layers.Products`."""
+        if name not in self.names:
+            self.names.append(name)
+        if name in self.float32:
+            return self._plain.linear(graph, x, name, weight, bias)
+        if x not in self._quantized:
+            self._quantized[x] = quantized_rows(graph, x)
+        rows, scale = self._quantized[x]
+        numbers, steps = quantized_weight(weight)
+        matrix = graph.weight(f"{name}.weight_quantized", np.ascontiguousarray(numbers.T))
+        total = graph.op("MatMulInteger", rows, matrix, graph.scalar(_ZERO, np.uint8))
+        result = graph.op("Mul", graph.op("Cast", total, to=1), graph.weight(f"{name}.weight_scale", steps))
+        result = graph.op("Mul", result, scale)
+        return result if bias is None else graph.op("Add", result, graph.weight(f"{name}.bias", bias))
+
+
+def quantized_weight(weight: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
+    """A matrix as whole numbers and the step of every output. Shape: (outputs, inputs) → the same, (outputs,)."""
+    steps = np.abs(weight).max(1) / MOST
+    steps = np.where(steps > 0, steps, 1).astype(np.float32)
+    return np.round(weight / steps[:, None]).astype(np.int8), steps
+
+
+def quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
+    """Rows as unsigned bytes around 128 and the step of every row. Shape: (rows, width) → the same, (rows, 1)."""
+    largest = graph.op("ReduceMax", graph.op("Abs", x), axes=(1,), keepdims=1)
+    scale = graph.op("Mul", graph.op("Max", largest, graph.scalar(1e-20)), graph.scalar(1 / 127))
+    steps = graph.op("Div", x, scale)
+    return graph.op("QuantizeLinear", steps, graph.scalar(1.0), graph.scalar(_ZERO, np.uint8)), scale
+
+
+def write_int8(path: Path, reference: Reference, kind: str, max_loss: float) -> Written:
+    """Write the graph with products in 8 bits, as few as possible of them in float32.
+
+    Args:
+        path: of the file.
+        reference: what it is compared with; its metric decides.
+        kind: see `network_model`.
+        max_loss: most that the task's metric may lose.
+
+    Raises:
+        InputError: half of the products in float32 do not keep the metric; with the figures.
+    """
+    products = Int8Products()
+    compared = _write(path, reference, kind, products)
+    if not loses_too_much(compared, max_loss):
+        return Written(path, compared)
+    logger.info("int8: %s loses %.4f; looking for the products that it comes from", _metric(reference), compared.loss)
+    ranked = _by_sensitivity(path, reference, kind, products.names)
+    for share in _SHARES:
+        float32 = ranked[: max(1, round(share * len(ranked)))]
+        compared = _write(path, reference, kind, Int8Products(float32))
+        if not loses_too_much(compared, max_loss):
+            return Written(path, compared, sorted(float32))
+    raise InputError(
+        f"--precision int8: {_metric(reference)} falls by {compared.loss:.4f} even with half of the products in "
+        f"float32; --max-loss {max_loss:g} allows less; nothing was written"
+    )
+
+
+def _metric(reference: Reference) -> str:
+    return reference.model.task.metric
+
+
+def _write(path: Path, reference: Reference, kind: str, products: Int8Products) -> Compared:
+    save_graph(network_model(reference.model.network, kind, products), path)
+    compared = compare(OnnxModel(path), reference)
+    logger.info(
+        "int8, %d products in float32: %s loses %.4f, logits within %.3f",
+        len(products.float32),
+        _metric(reference),
+        compared.loss,
+        compared.difference,
+    )
+    return compared
+
+
+def _by_sensitivity(path: Path, reference: Reference, kind: str, names: Sequence[str]) -> list[str]:
+    """The products, that which moves the logits most when it alone is in 8 bits first."""
+    if reference.labelled is None:
+        return list(names)
+    some = reference.labelled.features.first(_PROBED)
+    expected = reference.labelled_rows[: len(some)]
+    moved = {}
+    for name in names:
+        save_graph(network_model(reference.model.network, kind, Int8Products(set(names) - {name})), path)
+        found = OnnxModel(path).rows(some)
+        moved[name] = float(np.mean([np.square(a - b).mean() for a, b in zip(found, expected, strict=True)]))
+    return sorted(names, key=lambda name: -moved[name])

@@ -1,0 +1,162 @@
+"""What an exported graph is compared with before it leaves: PyTorch's logits, metrics and answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bertune.data.features import Features
+from bertune.errors import InputError
+from bertune.export.running import FloatArray, OnnxModel, for_task, pytorch_rows
+from bertune.model.use import Model
+from bertune.ragged import Ragged
+from bertune.tasks.masking.head import PretrainingHead
+from bertune.tasks.protocol import lower_is_better
+
+CANARIES = 12
+"""Rows whose answers go with the graph, for whoever loads it to repeat. They are made up, none is anybody's data."""
+_CANARY_VALUES = 1 << 15
+"""Numbers of a canary's answer above which it is made shorter: over a vocabulary of 30,000 words, one token."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled data that metrics are computed on. name: what they are called in the record."""
+
+    name: str
+    sha256: str
+    examples: Sequence[Any]
+    features: Features
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What PyTorch gives for the rows that graphs are compared on.
+
+    made_up: sequences of random tokens of every length, and PyTorch's rows.
+    labelled: real data, where there are any, PyTorch's rows and metrics.
+    """
+
+    model: Model
+    made_up: Features
+    made_up_rows: list[FloatArray]
+    labelled: Labelled | None = None
+    labelled_rows: list[FloatArray] = field(default_factory=list)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: Model, labelled: Labelled | None) -> "Reference":
+        """Run PyTorch."""
+        made_up = made_up_features(model)
+        rows = pytorch_rows(model.network, made_up)
+        if labelled is None:
+            return cls(model, made_up, rows)
+        found = pytorch_rows(model.network, labelled.features)
+        return cls(model, made_up, rows, labelled, found, metrics_of(model, labelled, found))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How a graph compares with PyTorch.
+
+    difference: largest absolute difference of logits.
+    scale: largest absolute logit, at least 1: rounding of float32 grows with it.
+    rows: compared sequences.
+    metrics: of the labelled data.
+    agreement: share of labelled rows with the same answer; None without labelled data, or where answers are vectors.
+    loss: how much worse the task's metric is than PyTorch's; None without labelled data.
+    """
+
+    difference: float
+    scale: float
+    rows: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    agreement: float | None = None
+    loss: float | None = None
+
+
+def compare(onnx: OnnxModel, reference: Reference) -> Compared:
+    """Run a graph on all rows of the reference."""
+    ours = onnx.rows(reference.made_up)
+    pairs = list(zip(ours, reference.made_up_rows, strict=True))
+    labelled, model = reference.labelled, reference.model
+    if labelled is None:
+        return Compared(*_largest(pairs), len(pairs))
+    rows = onnx.rows(labelled.features)
+    pairs += zip(rows, reference.labelled_rows, strict=True)
+    metrics = metrics_of(model, labelled, rows)
+    agreement = agreement_of(model, labelled, rows, reference.labelled_rows)
+    name = model.task.metric
+    worse = reference.metrics[name] - metrics[name]
+    return Compared(*_largest(pairs), len(pairs), metrics, agreement, -worse if lower_is_better(name) else worse)
+
+
+def _largest(pairs: Sequence[tuple[FloatArray, FloatArray]]) -> tuple[float, float]:
+    difference = max(float(np.abs(one - two).max()) for one, two in pairs)
+    return difference, max(1.0, *(float(np.abs(two).max()) for _, two in pairs))
+
+
+def metrics_of(model: Model, labelled: Labelled, rows: Sequence[FloatArray]) -> dict[str, float]:
+    """The task's metrics on a graph's rows, in its terms."""
+    logits = for_task(model.network.head, rows, labelled.features)
+    return dict(model.task.metrics(logits, labelled.features, labelled.examples))
+
+
+def agreement_of(
+    model: Model, labelled: Labelled, one: Sequence[FloatArray], other: Sequence[FloatArray]
+) -> float | None:
+    """Share of equal answers of two graphs, of masked words of equal first choices; None where answers are vectors."""
+    if isinstance(model.network.head, PretrainingHead):
+        return float(np.mean([(a.argmax(-1) == b.argmax(-1)).mean() for a, b in zip(one, other, strict=True)]))
+    task, features, examples = model.task, labelled.features, labelled.examples
+    answers = [[task.predicted_answer(made) for made in task.decode(rows, features, examples)] for rows in (one, other)]
+    pairs = [(a, b) for a, b in zip(*answers, strict=True) if a is not None]
+    return float(np.mean([a == b for a, b in pairs])) if pairs else None
+
+
+def made_up_features(model: Model, rows: int = 32, seed: int = 0) -> Features:
+    """Sequences of random tokens, of all lengths that the model takes, some as pairs."""
+    rng, special = np.random.default_rng(seed), model.tokenizer.special
+    longest = model.max_seq_length
+    lengths = np.unique(np.linspace(min(3, longest), longest, rows).astype(int))
+    ids = [rng.integers(0, model.tokenizer.vocab_size, length) for length in lengths]
+    segments = []
+    for sequence in ids:
+        sequence[0], sequence[-1] = special.cls, special.sep
+        pair = rng.integers(1, len(sequence) + 1)
+        segments.append((np.arange(len(sequence)) >= pair).astype(np.int32))
+    owner = np.arange(len(ids), dtype=np.int32)
+    return Features(Ragged.from_lists(ids), Ragged.from_lists(segments), owner)
+
+
+def canary_features(model: Model) -> Features:
+    """Short made-up sequences whose answers, written out, take little room."""
+    features = made_up_features(model, rows=48, seed=1)
+    per_token = model.network.encoder.config.vocab_size
+    lengths = features.input_ids.lengths
+    tokens = 3 if per_token > 1000 else _CANARY_VALUES // per_token
+    chosen = np.flatnonzero(lengths <= max(tokens, int(lengths.min())))
+    chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, CANARIES).astype(int))]
+    return Features(
+        features.input_ids.take(chosen), features.segment_ids.take(chosen), np.arange(len(chosen), dtype=np.int32)
+    )
+
+
+def refuse_differing(compared: Compared, tolerance: float) -> None:
+    """Refuse a float32 graph that is not PyTorch's network.
+
+    Raises:
+        InputError: with the figures.
+    """
+    allowed = tolerance * compared.scale
+    if not compared.difference <= allowed:  # NaN too
+        raise InputError(
+            f"export: logits in float32 differ from PyTorch's by up to {compared.difference:.2e}; "
+            f"--tolerance {tolerance:g} allows {allowed:.2e} (logits reach {compared.scale:.1f}); nothing was written"
+        )
+
+
+def loses_too_much(compared: Compared, max_loss: float) -> bool:
+    """Whether a graph's metric is worse than allowed."""
+    return compared.loss is None or not compared.loss <= max_loss

@@ -1,0 +1,368 @@
+"""Answers for inputs of any size: a stream of examples through a model into files, in constant memory.
+
+    files → examples (numbered) → this process's share → answers → parts → output
+
+A run that is stopped goes on with `resume`; several processes share one by `shard`. What a share holds is decided by
+the numbers of the examples alone, so the parts, read in order, are the same whatever the number of processes.
+"""
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from bertune.distributed.world import World, current, is_launched, is_restart
+from bertune.errors import InputError, Interrupted
+from bertune.files.outputs import check_output, open_output
+from bertune.prediction.examples import BadRow, ExampleStream, Item, count, merged
+from bertune.prediction.formats import KINDS, Format
+from bertune.prediction.inputs import InputFile, is_stream
+from bertune.prediction.options import BulkOptions
+from bertune.prediction.parts import OpenPart, Parts
+from bertune.prediction.shards import ROWS_PER_PART, Shard, Share
+
+logger = logging.getLogger(__name__)
+
+PARTS_A_RANK = 4
+"""Parts of a rank where a file is shared: rows of many tokens are spread over ranks."""
+LOOKED_AT = 64
+"""Examples of the beginning that an `Answerer` may look at first, the same in every process."""
+
+
+class Answerer(Protocol):
+    """What turns examples into answers."""
+
+    def read(self, path: Path) -> Iterator[Any]:
+        """Examples of a file."""
+        ...
+
+    def answers(self, examples: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+        """One answer for every example, in order, as a stream."""
+        ...
+
+    def prepare(self, examples: Sequence[Any]) -> None:
+        """Look at the first examples of the input, before any is answered."""
+        ...
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether `prepare` is to be called."""
+        ...
+
+    def described(self) -> Mapping[str, Any]:
+        """All that the answers depend on, besides the input."""
+        ...
+
+
+class BulkResult(NamedTuple):
+    """What a run wrote. rows: answers, those of parts that were finished before among them.  bad: rows left out."""
+
+    rows: int
+    bad: int
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where answers go.
+
+    path: as the user wrote it.  parts: where they are kept until they are whole; None: written as a stream.
+    joined: whether the parts become one file.
+    """
+
+    path: Path
+    format: Format
+    parts: Parts | None
+    joined: bool
+
+
+def check(options: BulkOptions) -> None:
+    """Refuse, before a model is loaded, options that no run can have.
+
+    Raises:
+        InputError: naming the option.
+    """
+    Shard.parse(options.shard)
+    if options.engine == "ray" and is_launched():
+        raise InputError("--engine ray: Ray has processes of its own; start the command without torchrun")
+    if options.engine == "ray" and options.output is None:
+        raise InputError("--engine ray: needs --output")
+    if options.engine != "ray" and (options.ray_address is not None or options.ray_actors is not None):
+        raise InputError("--ray-address, --ray-actors: are for --engine ray")
+    if options.output is None:
+        if options.resume or options.shard or options.output_format:
+            raise InputError("--resume, --shard and --output-format need --output")
+        return
+    target = _target(options)
+    if target.parts is None and options.resume:
+        raise InputError(f"--resume: {options.output} is a stream, which cannot be gone on with; name a file or folder")
+    if target.joined and options.output_format is not None:
+        raise InputError("--output-format: is for a folder; a file's format is that of its name")
+
+
+def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) -> BulkResult:
+    """Answer the share of the input that falls to this process.
+
+    Raises:
+        InputError: data that cannot be read; an output of another run.  What was begun by this call is removed.
+        FaultError: the disk is full; finished parts are kept.
+        Interrupted: finished parts are kept.
+    """
+    options = replace(options, resume=options.resume or is_restart())
+    world, target = current(), _target(options)
+    if world.size > 1 and is_stream(options.input):
+        raise InputError(f"--input {options.input}: a stream has one reader; name a file to share it among ranks")
+    bad: deque[BadRow] = deque()
+    stream = ExampleStream(files, answerer.read, options.keep_columns, options.skip_bad, bad.append)
+    share = _share(stream, options, world, target)
+    if target.parts is None and world.size == 1 and options.engine == "local":
+        return _to_stream(answerer, stream, share, target, bad)
+    with contextlib.ExitStack() as stack:
+        if target.parts is None:  # ranks write parts, which rank 0 puts out in order
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bertune-")) if world.is_first else ""
+            target = replace(target, parts=Parts(Path(world.agree(folder)) / "parts", target.format, header="first"))
+        # Of the shards of one file the first alone has the header, so that `cat` joins them.
+        parts = replace(target.parts, header="none") if share.begin and target.parts is not None else target.parts
+        assert parts is not None
+        what = _described(answerer, files, options, share, target)
+        began = not parts.folder.exists()
+        if world.is_first:
+            parts.start(what, resume=options.resume)
+        world.wait()
+        try:
+            with _interruptible():
+                numbers = _make(answerer, stream, share, parts, options, bad)
+        except BaseException as error:
+            ours = began and world.is_first and (target.joined or options.shard is None)
+            if ours and (isinstance(error, InputError) or not parts.numbers()):
+                parts.remove()
+            raise
+        everyone = sorted(number for mine in world.gather(numbers) for number in mine)
+        result = _close(target, parts, everyone) if world.is_first else BulkResult(0, 0)
+        world.wait()
+        return result
+
+
+def _make(
+    answerer: Answerer, stream: ExampleStream, share: Share, parts: Parts, options: BulkOptions, bad: deque[BadRow]
+) -> list[int]:
+    """Make the parts of a share, by the engine that was asked for."""
+    if options.engine != "ray":
+        return _to_parts(answerer, stream, share, parts, bad)
+    from bertune.prediction.ray_engine import RayOptions, to_parts
+
+    if answerer.looks_first:
+        answerer.prepare([item.example for item in islice(replace(stream, report=None), LOOKED_AT)])
+    return to_parts(answerer, stream, share, parts, RayOptions(options.ray_address, options.ray_actors))
+
+
+def _described(
+    answerer: Answerer, files: Sequence[InputFile], options: BulkOptions, share: Share, target: _Target
+) -> dict[str, Any]:
+    """All that parts depend on: those of another run are not taken up."""
+    what = {**answerer.described(), "inputs": [file.described() for file in files], "rows_per_part": share.rows}
+    what |= {"keep_columns": options.keep_columns, "skip_bad": options.skip_bad, "format": target.format.suffix}
+    return what | ({"rows": [share.begin, share.end]} if target.joined else {})
+
+
+def first_answers(answerer: Answerer, files: Sequence[InputFile], number: int) -> tuple[list[Any], list[Any]]:
+    """The first examples and their answers, for a table."""
+    examples = [item.example for item in islice(ExampleStream(files, answerer.read), number)]
+    return examples, list(answerer.answers(examples))
+
+
+def _target(options: BulkOptions) -> _Target:
+    name = str(options.output)
+    path = Path(name)
+    folder = name != "-" and (path.is_dir() or name.endswith(("/", "\\")))
+    if folder:
+        form = Format(*_named_format(options.output_format or "jsonl"))
+        return _Target(path, form, Parts(path, form), joined=False)
+    check_output(name)
+    form = Format() if name == "-" else Format.of_name(path)
+    if is_stream(name):
+        if form.kind == "parquet":
+            raise InputError(f"--output {name}: Parquet cannot be written to a pipe; name a file")
+        return _Target(path, form, None, joined=False)
+    return _Target(path, form, Parts(Path(f"{name}.parts"), form, header="first"), joined=True)
+
+
+def _named_format(name: str) -> tuple[str, str]:
+    kind, dot, packing = name.removeprefix(".").lower().partition(".")
+    if kind not in KINDS or packing not in ("", "gz", "zst") or (kind == "parquet" and packing):
+        raise InputError(f"--output-format {name}: must be one of {', '.join(KINDS)}; text also with .gz or .zst")
+    return kind, dot + packing
+
+
+def _share(stream: ExampleStream, options: BulkOptions, world: World, target: _Target) -> Share:
+    """The parts of this process.
+
+    A folder's parts are dealt out in turn, without counting rows. A file's or a stream's shard is one stretch of rows,
+    in parts that are small enough for every rank to have some.
+    """
+    shard, rows = Shard.parse(options.shard), options.rows_per_part or ROWS_PER_PART
+    if not target.joined and target.parts is not None:
+        return Share(rows=rows, index=shard.index * world.size + world.rank, count=shard.count * world.size)
+    if shard.count == world.size == 1 and options.engine == "local":
+        return Share(rows=rows)
+    mine = shard.slice_of(count(stream))
+    before = target.parts.rows_per_part() if target.parts is not None and options.resume else None
+    if before is not None:  # by another number of ranks, perhaps
+        rows = before
+    elif options.rows_per_part is None:
+        shares = world.size if options.engine == "local" else os.cpu_count() or 1
+        rows = min(rows, max(1, -(-len(mine) // (PARTS_A_RANK * shares))))
+    return Share(mine.start, mine.stop, rows, world.rank, world.size)
+
+
+class _Answered(NamedTuple):
+    """An answer with its row, and the part it belongs to."""
+
+    part: int
+    row: dict[str, Any]
+
+
+def _answered(
+    answerer: Answerer, stream: Iterable[Item], share: Share, wanted: Callable[[int], bool]
+) -> Generator[_Answered, None, None]:
+    """The answers of a share, part after part. wanted: whether a part is to be made."""
+    waiting: deque[tuple[int, Mapping[str, object]]] = deque()
+
+    def examples() -> Iterator[Any]:
+        needed: tuple[int, bool] = (-1, False)
+        for item in stream:
+            if share.end is not None and item.number >= share.end:
+                return
+            part = share.part(item.number)
+            if part is None:
+                continue
+            if part != needed[0]:
+                needed = part, wanted(part)
+            if needed[1]:
+                waiting.append((part, item.values))
+                yield item.example
+
+    with contextlib.closing(_generator(answerer.answers(examples()))) as answers:
+        for answer in answers:
+            part, values = waiting.popleft()
+            yield _Answered(part, merged(values, answer))
+
+
+def _generator(source: Iterable[Mapping[str, Any]]) -> Generator[Mapping[str, Any], None, None]:
+    yield from source
+
+
+def _prepared(answerer: Answerer, stream: ExampleStream) -> Iterator[Item]:
+    """The stream, whose beginning the answerer has looked at."""
+    items = iter(stream)
+    if not answerer.looks_first:
+        yield from items
+        return
+    head = list(islice(items, LOOKED_AT))
+    answerer.prepare([item.example for item in head])
+    yield from head
+    yield from items
+
+
+def _to_parts(answerer: Answerer, stream: ExampleStream, share: Share, parts: Parts, bad: deque[BadRow]) -> list[int]:
+    """Make the parts of a share that are not finished. Returns: the numbers of all of them."""
+    numbers: list[int] = []
+
+    def wanted(part: int) -> bool:
+        numbers.append(part)
+        if parts.finished(part):
+            logger.info("%s: is finished", parts.path(part))
+            return False
+        return True
+
+    def finish(number: int, part: OpenPart, begin: float) -> None:
+        """Hand the part the rows that were left out in it, and log it."""
+        rest = [bad.popleft() for _ in range(len(bad))]
+        part.bad += [row for row in rest if share.part(row.after) == number]
+        bad.extend(row for row in rest if (share.part(row.after) or 0) > number)
+        rate = part.rows / max(time.perf_counter() - begin, 1e-9)
+        logger.info("%s: %d rows, %.1f a second", parts.path(number), part.rows, rate)
+
+    answers = _answered(answerer, _prepared(answerer, stream), share, wanted)
+    with contextlib.closing(answers):
+        for number, group in itertools.groupby(answers, key=lambda answered: answered.part):
+            begin = time.perf_counter()
+            with parts.writing(number) as part:
+                for answered in group:
+                    part.write(answered.row)
+                finish(number, part, begin)
+    return numbers
+
+
+def _close(target: _Target, parts: Parts, numbers: Sequence[int]) -> BulkResult:
+    """Count, and make one file of the parts where one is wanted."""
+    rows = sum(parts.rows(number) for number in numbers)
+    bad = parts.bad_rows(numbers)
+    if target.joined:
+        with open_output(target.path) as stream:
+            parts.join(numbers, stream)
+        if bad:
+            with open_output(f"{target.path}.bad.jsonl") as stream:
+                stream.write(b"".join(bad))
+        parts.remove()
+    if bad:
+        place = f"{target.path}.bad.jsonl" if target.joined else f"{parts.folder}/_parts/bad-*.jsonl"
+        logger.warning("%d rows could not be read and were left out; they are listed in %s", len(bad), place)
+    return BulkResult(rows, len(bad))
+
+
+def _to_stream(
+    answerer: Answerer, stream: ExampleStream, share: Share, target: _Target, bad: deque[BadRow]
+) -> BulkResult:
+    """Answers as they come, to standard output, a pipe or a device."""
+    rows, left_out = 0, 0
+    header = share.begin == 0
+    with open_output(target.path) as out, target.format.writer(out, header=header) as writer:
+        for answered in _answered(answerer, _prepared(answerer, stream), share, lambda _: True):
+            writer.write(answered.row)
+            rows += 1
+            left_out += _log_bad(bad)
+    left_out += _log_bad(bad)
+    if left_out:
+        logger.warning("%d rows could not be read and were left out", left_out)
+    return BulkResult(rows, left_out)
+
+
+def _log_bad(bad: deque[BadRow]) -> int:
+    """Log the rows that were left out just now. Returns: how many."""
+    number = len(bad)
+    for _ in range(number):
+        logger.warning("left out: %s", json.dumps(bad.popleft().described(), ensure_ascii=False))
+    return number
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does; the message says how to go on."""
+    import signal
+    import threading
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001 (the form of a handler)
+        raise Interrupted(signal.Signals(number), "finished parts are kept; go on with --resume")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in ours}
+    try:
+        for number in ours:
+            if before[number] is not signal.SIG_IGN:
+                signal.signal(number, stop)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])

@@ -1,0 +1,76 @@
+"""How long a trial will take, predicted from a few updates and corrected by every trial that ends."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SPARE = 1.1
+"""Predictions are multiplied by this before something is begun: trials differ in speed by a few per cent."""
+
+
+@dataclass
+class TimeModel:
+    """Seconds of a run with one encoder: `fixed` + epochs · (`rows` / rate + evaluation).
+
+    rows: training sequences.  evaluated: validation sequences.
+    """
+
+    rows: int
+    evaluated: int
+    fixed: float = 0.0
+    rates: list[float] = field(default_factory=list)
+    evaluations: list[float] = field(default_factory=list)
+
+    def observe(self, metrics: Mapping[str, float], wall: float, evaluations: int) -> None:
+        """Learn from a run.
+
+        Args:
+            metrics: of the run, with its speeds in sequences/s.
+            wall: seconds of its whole process.
+            evaluations: that it made.
+        """
+        first = not self.rates or len(self.rates) == 1
+        if first:  # the probe's few updates warm up caches; a whole run replaces them
+            self.rates, self.evaluations = self.rates[1:], self.evaluations[1:]
+        self.rates.append(metrics["train_examples_per_second"])
+        speed = metrics.get("eval_examples_per_second", 0.0)
+        self.evaluations.append(self.evaluated / speed if speed else 0.0)
+        rest = wall - metrics["train_seconds"] - evaluations * self.evaluations[-1]
+        self.fixed = max(0.0, rest if not self.fixed else (self.fixed + rest) / 2)
+
+    def predict(self, epochs: float) -> float:
+        """Seconds of a run of so many epochs."""
+        whole = max(1, round(epochs))
+        return (
+            self.fixed
+            + epochs * self.rows / statistics.median(self.rates)
+            + whole * statistics.median(self.evaluations)
+        )
+
+
+def behind(rungs: Sequence[float], others: Sequence[Sequence[float]], *, lower: bool) -> bool:
+    """Whether a trial's latest evaluation is worse than the median of comparable trials at the same one.
+
+    Args:
+        rungs: the metric after each evaluation so far.
+        others: those of finished trials of equal encoder and epochs: only they had the same learning rates, as a share
+            of their peak, at the same evaluation.
+        lower: whether lower is better.
+
+    Returns: False while fewer than four trials can be compared, and at the last evaluation.
+    """
+    at = len(rungs) - 1
+    known = [one[at] for one in others if len(one) > at + 1]
+    if at < 0 or len(known) < _FEWEST:
+        return False
+    middle = statistics.median(known)
+    return rungs[at] > middle if lower else rungs[at] < middle
+
+
+_FEWEST = 4
+
+
+def comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two settings have evaluations at the same points of the same schedule."""
+    return all(one.get(name) == other.get(name) for name in ("encoder", "epochs"))

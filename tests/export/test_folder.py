@@ -1,0 +1,160 @@
+"""`bertune export`: the folder, what it says of itself, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+
+import bertune
+from tests.tiny import LEARNING, done, files, opinions, refused, train, write_rows
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture
+def model(folder: Path, capsys: Capture) -> Path:
+    """A model that has learnt its rows, with a validation file; trained once for the module."""
+    if not (folder / "model").exists():
+        dev = write_rows(folder / "dev.jsonl", opinions(40, seed=1))
+        train(capsys, folder, opinions(96), "--validation", dev, *LEARNING)
+    return folder / "model"
+
+
+@pytest.fixture
+def exported(model: Path, folder: Path, capsys: Capture) -> Path:
+    """The same as ONNX, in both precisions."""
+    if not (folder / "onnx-model").exists():
+        done(capsys, "export", "--model", model, "--output", folder / "onnx-model", "--precision", "fp32", "int8")
+    return folder / "onnx-model"
+
+
+def record_of(exported: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((exported / "onnx/verification.json").read_text())
+    return found
+
+
+def test_the_folder_holds_what_other_programs_look_for(exported: Path) -> None:
+    assert set(files(exported)) >= {
+        "onnx/model.onnx",
+        "onnx/model_quantized.onnx",
+        "onnx/verification.json",
+        "bertune.json",
+        "config.json",
+        "metrics.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "README.md",
+    }
+    assert not [name for name in files(exported) if "safetensors" in name or "exporting" in name]
+    assert json.loads((exported / "config.json").read_text())["id2label"] == {"0": "bad", "1": "good"}
+    kept = json.loads((exported / "bertune.json").read_text())
+    assert kept["task"]["name"] == "text-classification"
+    assert kept["export"] == {"format": 1, "precisions": ["fp32", "int8"]}
+
+
+def test_onnx_runtime_with_tokenizers_alone_answers_as_the_model(exported: Path, model: Path) -> None:
+    import onnxruntime
+
+    texts = [str(row["text"]) for row in opinions(20, seed=7)]
+    tokenizer = tokenizers.Tokenizer.from_file(str(exported / "tokenizer.json"))
+    tokenizer.enable_padding()
+    encoded = tokenizer.encode_batch(texts)
+    session = onnxruntime.InferenceSession(str(exported / "onnx/model.onnx"))
+    logits = session.run(
+        ["logits"],
+        {
+            "input_ids": np.array([one.ids for one in encoded]),
+            "attention_mask": np.array([one.attention_mask for one in encoded]),
+            "token_type_ids": np.array([one.type_ids for one in encoded]),
+        },
+    )[0]
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for row, answer in zip(shares, bertune.load(model, precision="fp32").predict(texts), strict=True):
+        np.testing.assert_allclose(row, [answer["scores"]["bad"], answer["scores"]["good"]], atol=1e-4)
+
+
+def test_verification_says_how_the_graphs_compare(exported: Path) -> None:
+    record = record_of(exported)
+    assert record["data"]["file"] == "dev.jsonl"
+    assert record["data"]["rows"] == 40
+    plain, quantized = record["graphs"]["model.onnx"], record["graphs"]["model_quantized.onnx"]
+    assert plain["largest_logit_difference"] < 1e-4 < quantized["largest_logit_difference"]
+    assert plain["metrics"]["accuracy"] == record["pytorch"]["metrics"]["accuracy"] > 0.9
+    assert plain["equal_answers"] == 1.0
+    assert quantized["metric_lost"] <= 0.005
+    assert quantized["float32_products"] == []
+    assert all(len(graph["sha256"]) == 64 for graph in (plain, quantized))
+
+
+def test_canaries_are_the_graphs_own_answers(exported: Path) -> None:
+    import onnxruntime
+
+    record = record_of(exported)
+    assert 8 <= len(record["canaries"]) <= 16
+    for name, graph in record["graphs"].items():
+        session = onnxruntime.InferenceSession(str(exported / "onnx" / name))
+        for canary in record["canaries"]:
+            ids = np.array([canary["input_ids"]])
+            feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+            feed["token_type_ids"] = np.array([canary["token_type_ids"]])
+            found = session.run(None, feed)[0][0]
+            np.testing.assert_allclose(found, canary["logits"][name], atol=graph["canary_tolerance"])
+
+
+def test_the_card_says_what_was_exported(exported: Path) -> None:
+    card = (exported / "README.md").read_text()
+    assert "library_name: transformers" in card
+    assert "| `onnx/model.onnx` | fp32 |" in card
+    assert "on 40 rows of dev.jsonl" in card
+
+
+def test_without_the_validation_file_the_graph_is_compared_on_made_up_rows(
+    model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    moved = tmp_path / "model"
+    shutil.copytree(model, moved)
+    described = json.loads((moved / "bertune.json").read_text())
+    described["data"]["validation"]["file"] = "gone.jsonl"
+    (moved / "bertune.json").write_text(json.dumps(described))
+    done(capsys, "export", "--model", moved, "--output", tmp_path / "out")
+    record = record_of(tmp_path / "out")
+    assert record["data"] is None
+    assert record["graphs"]["model.onnx"]["rows_compared"] >= 10
+    told = refused(
+        capsys, tmp_path, ["export", "--model", moved, "--output", tmp_path / "new", "--precision", "int8"], "--data"
+    )
+    assert "labelled data" in told
+
+
+def test_only_int8_leaves_no_other_graph(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    done(capsys, "export", "--model", model, "--output", tmp_path / "out", "--precision", "int8")
+    assert sorted(path.name for path in (tmp_path / "out/onnx").iterdir()) == [
+        "model_quantized.onnx",
+        "verification.json",
+    ]
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_written(
+    model: Path, folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "file").write_text("mine")
+    empty = write_rows(tmp_path / "strange.jsonl", [{"text": "the film", "label": "unheard of"}])
+    plain = ["export", "--model", model, "--output"]
+    refused(capsys, tmp_path, [*plain, used], "is in use")
+    refused(capsys, tmp_path, [*plain, used / "file"], "is in use")
+    refused(capsys, tmp_path, [*plain, tmp_path / "a", "--precision", "fp16"], "fp16", "fp32 and int8")
+    refused(capsys, tmp_path, [*plain, tmp_path / "a", "--data", tmp_path / "none.csv"], "none.csv")
+    refused(capsys, tmp_path, [*plain, tmp_path / "a", "--data", empty], "unheard of")
+    refused(capsys, tmp_path, [*plain, tmp_path / "a", "--tolerance", "0"], "--tolerance 0", "e-0")
+    refused(capsys, tmp_path, ["export", "--model", tmp_path, "--output", tmp_path / "a"], "bertune.json is missing")

@@ -1,0 +1,98 @@
+"""Spaces of hyper-parameters: the default, from YAML, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from bertune.errors import InputError
+from bertune.sweep.options import duration, seconds_of
+from bertune.sweep.space import Choices, Range, default_space, read_space, starting_points
+from bertune.tasks.protocol import Defaults
+from bertune.training.options import TrainOptions
+
+
+def space_of(tmp_path: Path, text: str, encoders: tuple[str, ...] = ("minilm",)) -> object:
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    return read_space(path, encoders)
+
+
+def test_few_rows_get_more_epochs_and_narrow_encoders_higher_rates() -> None:
+    small, large = default_space(500, [384], 6), default_space(100_000, [768], 12)
+    assert max(small["epochs"].ends) > max(large["epochs"].ends)
+    assert small["learning_rate"] == Range(2e-5, 3e-4, log=True)
+    assert large["learning_rate"] == Range(1e-5, 1.5e-4, log=True)
+    assert "encoder" not in small
+    assert default_space(500, [384, 768], 6, ["a", "b"])["encoder"] == Choices(("a", "b"))
+
+
+def test_a_shallow_encoder_keeps_a_layer() -> None:
+    assert max(default_space(500, [16], 1)["reinitialize_layers"].ends) < 1
+
+
+def test_yaml_names_values_and_ranges(tmp_path: Path) -> None:
+    found = space_of(tmp_path, "learning-rate: {low: 1e-5, high: 1e-4, log: true}\nepochs: [1, 2.5]\nbatch_size: 16\n")
+    assert found == {
+        "learning_rate": Range(1e-5, 1e-4, log=True),
+        "epochs": Choices((1.0, 2.5)),
+        "batch_size": Choices((16,)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("learning_rates: [1e-5]", "did you mean learning_rate?"),
+        ("max_seq_length: [64]", "cannot vary max_seq_length"),
+        ("learning_rate: [-1e-5]", "must be above 0"),
+        ("epochs: [0]", "must be above 0"),
+        ("batch_size: [8.5]", "whole number"),
+        ("layer_decay: [1.5]", "up to 1"),
+        ("learning_rate: {low: 1e-4, high: 1e-5}", "low must be below high"),
+        ("learning_rate: {low: 0, high: 1e-5, log: true}", "above 0 with log"),
+        ("learning_rate: {min: 0, max: 1}", "a range has low, high"),
+        ("learning_rate: []", "expected values"),
+        ("learning_rate: [fast]", "'fast' is no number"),
+        ("epochs: [nan]", "finite number"),
+        ("warmup_ratio: [0.1, 2]", "between 0 and 1"),
+        ("{}", "names nothing to vary"),
+    ],
+)
+def test_impossible_spaces_are_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(InputError) as error:
+        space_of(tmp_path, text)
+    assert told in str(error.value)
+    assert "space.yaml" in str(error.value)
+
+
+def test_all_problems_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 problems"):
+        space_of(tmp_path, "epochs: [0]\nbatch_size: [-1]\n")
+
+
+def test_first_come_the_defaults_then_the_readme_moved_into_the_space() -> None:
+    options = TrainOptions(task="t", encoder="e", train="t", output="o")
+    space: dict[str, Range | Choices] = {
+        "learning_rate": Range(1e-5, 1e-4, log=True),
+        "epochs": Choices((2.0, 3.0)),
+        "batch_size": Choices((8, 32)),
+        "layer_decay": Choices((0.9, 1.0)),
+    }
+    first, second = starting_points(space, Defaults(learning_rate=2e-4, epochs=10, batch_size=8), options)
+    assert first == {"learning_rate": 1e-4, "epochs": 3.0, "batch_size": 8, "layer_decay": 1.0}
+    assert second == {"learning_rate": 3e-5, "epochs": 3.0, "batch_size": 32, "layer_decay": 1.0}
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("45", 45), ("0.5h", 1800)])
+def test_durations(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-5m", "soon", "5 minutes", "m30"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(InputError, match="expected a duration above zero"):
+        seconds_of(text)
+
+
+def test_durations_for_people() -> None:
+    assert [duration(x) for x in (45, 720, 7500)] == ["45 s", "12 min", "2 h 05 min"]

@@ -1,0 +1,125 @@
+"""Whole sweeps with a tiny encoder: budget, results, kill and resume, refusals."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+import bertune
+from tests import tiny
+
+SPACE = "learning_rate: [1e-2, 3e-3]\nepochs: [2, 3]\nbatch_size: [8]\n"
+
+
+def arguments(folder: Path, limit: str, *more: object, output: str = "out") -> list[object]:
+    """A sweep over tiny data in a folder."""
+    if not (folder / "encoder").exists():
+        tiny.write_encoder(folder / "encoder")
+        tiny.write_rows(folder / "train.jsonl", tiny.opinions(96))
+        tiny.write_rows(folder / "dev.jsonl", tiny.opinions(32, seed=1))
+        (folder / "space.yaml").write_text(SPACE)
+    return [
+        "sweep", "--task", "text-classification", "--encoder", folder / "encoder", "--train", folder / "train.jsonl",
+        "--validation", folder / "dev.jsonl", "--space", folder / "space.yaml", "--max-seq-length", "32", "--device",
+        "cpu", "--time-limit", limit, "--final-seeds", "2", "--output", folder / output, *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep of three trials."""
+    folder = tmp_path_factory.mktemp("swept")
+    command = [sys.executable, "-m", "bertune", *map(str, arguments(folder, "10m", "--trials", "3"))]
+    subprocess.run(command, check=True)
+    return folder / "out"
+
+
+def test_the_best_model_lies_on_top_as_train_leaves_it(swept: Path) -> None:
+    found = json.loads((swept / "sweep.json").read_text())
+    metrics = json.loads((swept / "metrics.json").read_text())
+    seeds = found["final"]["seeds"]
+    assert len(seeds) == 2
+    assert metrics["accuracy"] == max(seeds.values())
+    assert found["final"]["mean"] == pytest.approx(sum(seeds.values()) / 2)
+    assert found["final"]["optimism"] == pytest.approx(found["winner"]["value"] - found["final"]["mean"])
+    assert bertune.load(swept).predict(["the film is good"])[0]["label"] in {"good", "bad"}
+    again = tiny.files(swept)
+    assert "trials" not in again
+    assert not [name for name in again if name.endswith((".process", ".lock"))]
+
+
+def test_run_yaml_repeats_the_winner(swept: Path) -> None:
+    import yaml
+
+    winner = json.loads((swept / "sweep.json").read_text())["winner"]["setting"]
+    told = yaml.safe_load((swept / "run.yaml").read_text())
+    assert {name: told[name] for name in winner} == winner
+    assert told["seeds"] == "1042,1043"
+
+
+def test_trials_differ_and_stand_in_the_table(swept: Path) -> None:
+    rows = list(csv.DictReader((swept / "trials.csv").open()))
+    assert len(rows) == 3
+    assert len({(row["learning_rate"], row["epochs"]) for row in rows}) == 3
+    found = json.loads((swept / "sweep.json").read_text())
+    assert max(float(row["accuracy"]) for row in rows if row["accuracy"]) == found["winner"]["value"]
+
+
+def test_the_plot_is_xml_with_a_point_a_trial(swept: Path) -> None:
+    tree = ET.parse(swept / "sweep.svg").getroot()
+    points = [node for node in tree if node.tag.endswith("circle")]
+    found = json.loads((swept / "sweep.json").read_text())["trials"]
+    assert len(points) == sum(trial["value"] is not None for trial in found)
+
+
+def test_another_sweep_in_the_folder_is_refused(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.refused(capsys, swept.parent, arguments(swept.parent, "5m"), "holds another")
+
+
+def test_a_limit_too_short_is_refused_with_an_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = tiny.refused(capsys, tmp_path, arguments(tmp_path, "0.5s"), "--time-limit 0.5s", "give at least")
+    assert "shortest trial" in told
+
+
+def test_an_unknown_metric_and_resuming_nothing_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.refused(capsys, tmp_path, arguments(tmp_path, "5m", "--metric", "beauty"), "--metric beauty")
+    tiny.refused(capsys, tmp_path, arguments(tmp_path, "5m", "--resume"), "holds no sweep")
+    tiny.refused(capsys, tmp_path, arguments(tmp_path, "soon"), "expected a duration")
+
+
+def test_a_killed_sweep_goes_on_with_one_trial_lost_at_most(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "bertune", *map(str, arguments(tmp_path, "10m", "--trials", "4"))]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob("out/trials/0001*")):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    tiny.refused(capsys, tmp_path, arguments(tmp_path, "10m"), "go on by --resume")
+    tiny.refused(capsys, tmp_path, arguments(tmp_path, "10m", "--resume", "--seed", "7"), "--seed is 7")
+    subprocess.run([*command, "--resume"], check=True)
+    found = json.loads((tmp_path / "out/sweep.json").read_text())
+    assert len(found["trials"]) == 4
+    settings = [json.dumps(trial["setting"], sort_keys=True) for trial in found["trials"]]
+    assert len(set(settings)) == 4  # the one that was cut was tried again, no other twice
+
+
+def test_the_time_limit_is_kept(tmp_path: Path) -> None:
+    """Measured from the process's start; the space offers far more than fits."""
+    (tmp_path / "wide").mkdir()
+    given = arguments(tmp_path, "25s")
+    (tmp_path / "space.yaml").write_text("learning_rate: {low: 1e-4, high: 1e-2, log: true}\nepochs: [20, 30, 40]\n")
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "bertune", *map(str, given)], check=True)
+    assert time.monotonic() - began < 25 * 1.05 + 5  # imports and the end of Python are not the sweep's
+    found = json.loads((tmp_path / "out/sweep.json").read_text())
+    assert found["seconds"] < 25 * 1.05
+    assert found["final"] is not None
