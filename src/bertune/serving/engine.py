@@ -41,8 +41,9 @@ class Engine:
     def compute(self, groups: Sequence[Features]) -> list[Logits]:
         """The logits of several features in one go, one list each; a sequence's are the same in any company."""
         together = concatenated(groups) if len(groups) > 1 else groups[0]
-        rows = self.model.compute_logits(together)
-        found, start = [], 0
+        rows = list(self.model.compute_logits(together))
+        found: list[Logits] = []
+        start = 0
         for group in groups:
             found.append(rows[start : start + len(group)])
             start += len(group)
