@@ -1,6 +1,6 @@
 """`bertune.embed`: vectors of texts from any encoder, as sentence-transformers computes them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -17,6 +17,7 @@ from bertune.checkpoints.sentence_transformers import (
     read_sentence_folder,
 )
 from bertune.checkpoints.source import build_encoder, open_checkpoint
+from bertune.data.in_memory import as_items, as_table, texts_of
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
@@ -90,12 +91,12 @@ class Embedder:
             network.record()
 
     def __call__(
-        self, texts: Sequence[str], *, batch_size: int = 256, prompt: str | None = None, prompt_name: str | None = None
+        self, texts: Iterable[str], *, batch_size: int = 256, prompt: str | None = None, prompt_name: str | None = None
     ) -> npt.NDArray[np.float32]:
         """Vectors of texts, in their order; of a text in several windows their mean. Shape: (texts, width).
 
         Args:
-            texts: what to embed.
+            texts: what to embed, from any iterable; or a table with one column of text.
             batch_size: most sequences computed at a time.
             prompt: a text to put before each; None: the one of `prompt_name`.
             prompt_name: one of `prompts`; None: the folder's default prompt, where it names one.
@@ -104,6 +105,8 @@ class Embedder:
             InputError: something that is no text, or an unknown prompt.
         """
         batch_size = whole_number("embed: batch_size", batch_size)
+        table = as_table(texts)
+        texts = list(as_items(texts, "embed", "text")) if table is None else texts_of(table, "embed")
         before = self._prompt(prompt, prompt_name)
         self._skip(before)
         pairs = [Pair(self._lowered(before + text) if isinstance(text, str) else text) for text in texts]
@@ -139,7 +142,7 @@ class Embedder:
 
 
 def embed(
-    texts: Sequence[str],
+    texts: Iterable[str],
     encoder: str | Path = "minilm",
     *,
     pooling: str | None = None,
@@ -153,8 +156,6 @@ def embed(
     Raises:
         InputError: no such encoder, an illegal option, something that is no text.
     """
-    if isinstance(texts, str):
-        raise InputError("embed takes a list of texts, not a single string; write [text]")
     made = Embedder(encoder, pooling=pooling, max_seq_length=max_seq_length, normalize=normalize, precision=precision)
     return made(texts, prompt_name=prompt_name)
 

@@ -42,7 +42,7 @@ class RuntimeModel:
     version: str
     host_is_free: bool = False
 
-    def predict(self, items: Iterable[Any], *, batch_size: int = 256) -> list[Prediction]:
+    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
         """Predictions for texts, pairs of texts, or whatever the task takes; one each, in order.
 
         Raises:

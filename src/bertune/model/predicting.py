@@ -1,12 +1,13 @@
 """Predicting, whatever computes the logits: PyTorch (`model.use.Model`) or ONNX Runtime (`bertune_runtime`)."""
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Protocol
 
+from bertune.data import in_memory
 from bertune.data.features import Features
 from bertune.data.prefetch import in_chunks
-from bertune.errors import InputError
 from bertune.option_values import whole_number
 from bertune.tasks.protocol import Logits, Prediction, Task
 from bertune.tokenization.tokenizer import Tokenizer
@@ -54,21 +55,25 @@ class Predictor(Protocol):
         ...
 
 
-def predict(model: Predictor, items: Iterable[Any], *, batch_size: int = 256) -> list[Prediction]:
+def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
     """Predictions for what the task takes, one each, in order.
 
     Args:
         model: computes the logits.
-        items: for text classification strings or pairs of strings.
+        items: for text classification strings or pairs of strings; or a table, or the path of a file as a `Path`.
         batch_size: most sequences computed at a time.
 
     Raises:
         InputError: an item that the task cannot take.
     """
     batch_size = whole_number("predict: batch_size", batch_size)
-    if isinstance(items, str | Mapping):
-        raise InputError(f"predict takes a list of items, not a single {type(items).__name__}; write [item]")
-    examples: Iterable[Any] = map(model.task.example, items)
+    if isinstance(items, Path):
+        return list(predict_examples(model, model.task.read(items, labelled=False), batch_size=batch_size))
+    table = in_memory.as_table(items)
+    if table is not None:
+        with in_memory.as_file(table) as path:
+            return predict(model, path, batch_size=batch_size)
+    examples: Iterable[Any] = map(model.task.example, in_memory.as_items(items, "predict"))
     if model.host_is_free:
         examples = list(examples)  # what the items come from may belong to the caller's thread
     return list(predict_examples(model, examples, batch_size=batch_size))
