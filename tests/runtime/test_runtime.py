@@ -244,3 +244,21 @@ def test_versions_and_modules_follow_bertune(installed: Path) -> None:
     }
     assert {"tasks/glue.py", "data/formats/conllu.py", "serving/application.py", "errors.py"} <= held
     assert not {"model/use.py", "encoder/encoder.py", "training/train.py"} & held
+
+
+@pytest.mark.slow
+def test_installed_in_an_environment_of_its_own(exported: Path, tmp_path: Path, capsys: Capture) -> None:
+    """The wheel, by pip, with what it declares: no torch, and the same answers."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", str(ROOT / "runtime")], check=True)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    rows = write_rows(tmp_path / "rows.jsonl", opinions(20, seed=2))
+    answers, expected = tmp_path / "answers.jsonl", tmp_path / "expected.jsonl"
+    command = [str(python), "-m", "bertune_runtime", "predict", "--model", str(exported), "--precision", "fp32"]
+    subprocess.run([*command, "--input", str(rows), "--output", str(answers)], check=True, env=environment)
+    model = exported.parent / "model"
+    done(capsys, "predict", "--model", model, "--input", rows, "--output", expected, "--precision", "fp32")
+    assert_equal(lines(answers), lines(expected))
+    found = subprocess.run([str(python), "-c", "import torch"], capture_output=True, check=False, env=environment)
+    assert found.returncode != 0

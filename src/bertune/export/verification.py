@@ -95,7 +95,7 @@ def compare(onnx: OnnxModel, reference: Reference) -> Compared:
 
 def judged_metric(metric: str, found: Mapping[str, float]) -> str:
     """The metric by which graphs are compared: the task's own, unless that is the loss, which a graph does not give."""
-    return metric if metric in found else "pearson" if "pearson" in found else next(iter(found))
+    return metric if metric in found else "pearson" if "pearson" in found else next(iter(found), metric)
 
 
 def _largest(pairs: Sequence[tuple[FloatArray, FloatArray]]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import torch
 
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.names import to_ours
+from bertune.data import in_memory
 from bertune.data.features import Features
 from bertune.data.rows import file_sha256
 from bertune.distributed.world import current
