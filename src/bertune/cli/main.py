@@ -19,6 +19,7 @@ VERBS = {
     "check": "what is wrong with data, before training on it",
     "evaluate": "metrics of a model on labelled data",
     "serve": "models behind HTTP, with a page to try them on",
+    "report": "what a model does on labelled rows, as one page to read",
     "compare": "metrics of several models on the same rows, with intervals and paired tests",
     "predict": "a model's answers for a file, one JSON object a line",
     "export": "a model as ONNX for machines without torch, compared with PyTorch first",

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.names import to_ours
+from bertune.data import in_memory
 from bertune.data.features import Features
-from bertune.data.packing import Batch
 from bertune.data.prefetch import in_chunks
 from bertune.data.rows import file_sha256
 from bertune.distributed.world import current
@@ -24,18 +23,19 @@ from bertune.encoder.encoder import Encoder
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import SAVED
-from bertune.files.inputs import refuse_pipe
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import MODEL_FILE, network_names
 from bertune.option_values import whole_number
 from bertune.progress import progress_bar
-from bertune.tasks.feature_cache import Source, featurized
+from bertune.tasks.feature_cache import featurized
+from bertune.tasks.labelled import read_hashed, read_labelled
 from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
 from bertune.tasks.registry import task_from_json
 from bertune.tasks.user_files import task_file_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.unknown import warn_of_unknown
 
@@ -62,20 +62,26 @@ class Model:
     reference: Network | None = None
     """The same network before its products were turned into 8 bits; the first answers are checked against it."""
 
-    def predict(self, items: Iterable[Any], *, batch_size: int = 256) -> list[Prediction]:
+    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
         """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
 
         Args:
-            items: for text classification strings or pairs of strings.
+            items: for text classification strings or pairs of strings, from any iterable; or a table (a frame of
+                pandas or polars, an Arrow table, a Dataset, a mapping of columns), read as a file of these columns is;
+                or the path of a file, as a `Path`.
             batch_size: most sequences computed at a time.
 
         Raises:
             InputError: an item that the task cannot take.
         """
         batch_size = whole_number("predict: batch_size", batch_size)
-        if isinstance(items, str | Mapping):
-            raise InputError(f"predict takes a list of items, not a single {type(items).__name__}; write [item]")
-        examples: Iterable[Any] = map(self.task.example, items)
+        if isinstance(items, Path):
+            return list(self.predict_examples(self.task.read(items, labelled=False), batch_size=batch_size))
+        table = in_memory.as_table(items)
+        if table is not None:
+            with in_memory.as_file(table) as path:
+                return self.predict(path, batch_size=batch_size)
+        examples: Iterable[Any] = map(self.task.example, in_memory.as_items(items, "predict"))
         if leaves_host_free(self.network.device):
             examples = list(examples)  # what the items come from may belong to the caller's thread
         return list(self.predict_examples(examples, batch_size=batch_size))
@@ -131,56 +137,30 @@ class Model:
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
         return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
-    def evaluate(self, path: str | Path, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
+    def evaluate(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them.
 
         Args:
-            path: the data.
+            path: the file of the data; or a table in memory, as for `predict`.
             batch_size: most sequences computed at a time.
             feature_cache: keep the tokens of a large file for the next time.
 
         Raises:
             InputError: unreadable data, or labels that the model does not know.
         """
-        path, batch_size = Path(path), whole_number("evaluate: batch_size", batch_size)
+        batch_size = whole_number("evaluate: batch_size", batch_size)
+        if not isinstance(path, str | Path):
+            with in_memory.as_file(in_memory.labelled_table(path, "evaluate")) as file:
+                return self.evaluate(file, batch_size=batch_size, feature_cache=False)
+        path = Path(path)
         source, examples = read_hashed(self.task, path) if feature_cache else (None, read_labelled(self.task, path))
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        text = (self.tokenizer, self.max_seq_length)
+        text = TextEncoding(self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
         return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics
-
-
-def read_labelled(task: Task[Any], path: Path) -> list[Any]:
-    """All examples of a labelled file.
-
-    Raises:
-        InputError: unreadable rows, or none at all.
-    """
-    refuse_pipe(path)
-    examples = list(task.read(path, labelled=True))
-    if not examples:
-        raise InputError(f"{path}: holds no examples")
-    return examples
-
-
-def read_hashed(task: Task[Any], path: Path) -> tuple[Source, list[Any]]:
-    """All examples of a labelled file, and its hash, which is taken first.
-
-    Raises:
-        InputError: unreadable rows, or none at all; a file that changed while it was read.
-    """
-    try:
-        source = Source.of(path)
-    except InputError:
-        read_labelled(task, path)  # refuses the file too, in words of its kind
-        raise
-    examples = read_labelled(task, path)
-    if source.changed():
-        raise InputError(f"{path}: changed while it was read; start again once it is written as a whole")
-    return source, examples
 
 
 class Evaluated(NamedTuple):
@@ -204,12 +184,10 @@ def evaluate(
 
     tune: let the task tune its thresholds on these examples first.
     """
-
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
     with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
-        result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance, world=current())
+        result = infer(
+            network, features, batch_size=batch_size, loss=batch_loss(task.loss), advance=bar.advance, world=current()
+        )
     used = task.tuned(result.logits, features, examples) if tune else task
     metrics = used.metrics(result.logits, features, examples)
     if result.loss is not None:

@@ -68,6 +68,10 @@ class BaseTask(_Protocol[ExampleT]):
         """The task itself: nothing is fitted to the training data."""
         return self
 
+    def least_batch_size(self) -> int:
+        """One."""
+        return 1
+
     def problems(self, examples: Sequence[ExampleT], path: Path) -> list[str]:  # noqa: ARG002
         """None."""
         return []

@@ -145,6 +145,18 @@ class EmbeddingOptions(TableOptions):
         None,
         help="column of a text that does not, but looks as if it did (negative, hard_negative); may be empty",
     )
+    label_column: str | None = option(
+        None, help="column of the pairs' labels: 0 and 1, or a score of similarity; left out: found by its name"
+    )
+    pair_loss: str = option(
+        "auto",
+        help="ranking: every row is a pair that belongs together; contrastive: labels 0 push pairs apart; cosine: the "
+        "cosine learns a score; auto: what the labels ask for",
+        choices=("auto", "ranking", "contrastive", "cosine"),
+    )
+    margin: float | None = option(
+        None, help="contrastive: distance (1 - cosine) at which pairs labelled 0 are far enough apart; left out: 0.5"
+    )
     long_text: str = long_text_option()
     layers: str = layers_option()
     pooling: str = option("mean", help="how tokens become one vector", choices=POOLINGS, fixed=True)

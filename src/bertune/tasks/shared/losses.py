@@ -137,6 +137,34 @@ def in_batch_cross_entropy(logits: Tensor, targets: Mapping[str, Tensor], scale:
     return F.cross_entropy(cosines, own, reduction="sum"), torch.tensor(len(own))
 
 
+def contrastive(cosines: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """Half the squared distance of pairs that belong together, and of how much others are nearer than the margin.
+
+    Args:
+        cosines: distances are 1 minus these. Shape: (pairs,).
+        labels: 1 for pairs that belong together, else 0. Shape: (pairs,).
+        margin: distance from which on other pairs are far enough apart.
+
+    Source: Hadsell, Chopra & LeCun, 2006, as `ContrastiveLoss` of sentence-transformers has it.
+    """
+    distance = 1 - cosines
+    terms = labels * distance.square() + (1 - labels) * F.relu(margin - distance).square()
+    return 0.5 * terms.sum(), torch.tensor(len(cosines))
+
+
+def pair_cosines(logits: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The cosine of every pair, and its label; windows of one text are averaged. Shape: (pairs,) each.
+
+    Args:
+        logits: a vector of every sequence. Shape: (sequences, width).
+        targets: `place`, `role` and `label`, as `Embedding.featurize` explains them. Shape: (sequences,) each.
+    """
+    starts, vectors = mean_of_runs(logits, targets["place"])
+    role = targets["role"][starts]
+    first, second = (F.normalize(vectors[role == side], dim=1) for side in (0, 1))
+    return (first * second).sum(1), targets["label"][starts][role == 0]
+
+
 def _sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
     """The sum of every group. Shape: values and group (n,) → (groups,)."""
     return values.new_zeros(groups).index_add(0, group, values)
