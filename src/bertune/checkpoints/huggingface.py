@@ -289,11 +289,25 @@ def encoder_names(config: EncoderConfig, *, prefix: str = "") -> list[Rename]:
 
 def _has(config: EncoderConfig, ours: str) -> bool:
     """Whether an encoder of these numbers has a tensor that its family may have."""
-    if ours.startswith("embeddings.projection"):
-        return config.embedding_size > 0
-    if ours.startswith("embeddings.segment"):
-        return config.type_vocab_size > 0
-    return not (config.pre_norm and ours.startswith("layers.0.attention_norm"))
+    return next((has(config) for start, has in _OPTIONAL_PARTS.items() if ours.startswith(start)), True)
+
+
+_OPTIONAL_PARTS: dict[str, Callable[[EncoderConfig], bool]] = {
+    "embeddings.projection": lambda config: config.embedding_size > 0,
+    "embeddings.segment": lambda config: config.type_vocab_size > 0,
+    "embeddings.position": lambda config: config.absolute_positions,
+    "layers.0.attention_norm": lambda config: not (config.pre_norm and config.embedding_norm),
+    "layers.{i}.attention.distances.weight": lambda config: config.relative == "layer",
+    "layers.{i}.attention.distances.key": lambda config: _has_own(config, "c2p"),
+    "layers.{i}.attention.distances.query": lambda config: _has_own(config, "p2c"),
+    "distances.norm": lambda config: config.relative_norm,
+}
+"""Beginnings of the names of tensors that only some encoders of a family have."""
+
+
+def _has_own(config: EncoderConfig, term: str) -> bool:
+    """Whether distances are projected by matrices of their own."""
+    return config.relative == "projected" and term in config.relative_terms and not config.relative_shared
 
 
 def stored_names(config: EncoderConfig, head: Sequence[Rename], architecture: str) -> tuple[list[Rename], list[Rename]]:
