@@ -74,7 +74,12 @@ def test_weights_add_up_to_the_decision(models: Models, task: str, item: Any) ->
 def test_evidence_is_the_log_odds_of_the_answer_and_of_the_masked_text(models: Models) -> None:
     model = models("text-classification")
     found = explain(model, "film is bad")
-    whole, masked = model.predict(["film is bad", "[MASK] [MASK] [MASK]"])
+    whole = model.predict(["film is bad"])[0]
+    examples = [model.task.example("film is bad")]
+    features = model.task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="predict")
+    assert model.tokenizer.special.mask is not None
+    features.input_ids.values[1:-1] = model.tokenizer.special.mask
+    masked = model.task.decode(model.compute_logits(features), features, examples)[0]
     assert found.label == whole["label"]
     assert found.score == whole["score"]
     for value, prediction in ((found.evidence, whole), (found.masked_evidence, masked)):
