@@ -96,13 +96,16 @@ def test_of_two_labels_one_speaks_against_the_other(models: Models) -> None:
 
 
 def test_the_word_that_decides_has_the_greatest_weight(learned: Path) -> None:
+    """Of the label that the model gives a wholly masked text, the words have nothing left to add."""
     model = bertune.load(learned, device="cpu")
-    right = 0
+    strongest = []
     for row in tiny.opinions(40, seed=7):
         found = explain(model, row["text"])
-        strongest = max(found.words, key=lambda word: word.weight)
-        right += found.label == row["label"] and strongest.word in ("good", "fine", "bad", "awful")
-    assert right >= 36
+        assert found.label == row["label"]
+        if found.evidence - found.masked_evidence > 1:
+            strongest.append(max(found.words, key=lambda word: word.weight).word)
+    assert len(strongest) >= 20
+    assert {"good", "fine"} == set(strongest) or {"bad", "awful"} == set(strongest)
 
 
 def test_a_text_beyond_the_longest_sequence_is_cut_and_says_so(models: Models) -> None:
@@ -155,9 +158,9 @@ def test_notebooks_show_texts_inert(models: Models) -> None:
 
 def test_command(learned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = tiny.done(capsys, "explain", "--model", learned, "--text", "the film is awful", "--json", "--device", "cpu")
-    answer = json.loads(told.out)
+    answer, expected = json.loads(told.out), explain(bertune.load(learned, precision="fp32"), "the film is awful")
     assert answer["label"] == "bad"
-    assert max(answer["words"], key=lambda word: word["weight"])["word"] == "awful"
+    assert [word["weight"] for word in answer["words"]] == pytest.approx([word.weight for word in expected.words])
     table = tiny.done(capsys, "explain", "--model", learned, "--text", "[red]awful[/red]", "--device", "cpu").out
     assert "awful" in table
     assert "masked" in table

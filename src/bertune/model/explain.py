@@ -23,7 +23,6 @@ from bertune.encoder.int8 import Int8Layer
 from bertune.errors import InputError
 from bertune.inference.network import Network
 from bertune.model.use import Model
-from bertune.ragged import Ragged
 from bertune.tasks.protocol import Task
 from bertune.tasks.shared.words import words_of
 
@@ -225,8 +224,8 @@ def _run(
 
 def _copies(features: Features, count: int) -> Features:
     rows = np.zeros(count, np.int64)
-    columns: list[Ragged] = [column.take(rows) for column in (features.input_ids, features.segment_ids)]
-    return Features(*columns, np.arange(count, dtype=np.int32))
+    ids, segments = features.input_ids.take(rows), features.segment_ids.take(rows)
+    return Features(ids, segments, np.arange(count, dtype=np.int32))
 
 
 class _Interpolated:
