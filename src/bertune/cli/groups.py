@@ -7,8 +7,8 @@ ORDER = (REQUIRED, "data", "model", "optimisation", "run", "output", "task")
 _DATA = (
     "train validation validation_share group_column data input text pair label encoding delimiter header sheet "
     "drop_unlabelled text_column pair_column label_column negative_column tokens_column tags_column entities_column "
-    "question_column context_column label_columns label_delimiter label_names tag_names scheme token_at tag_at language "
-    "feature_cache max_seq_length do_lower_case"
+    "question_column context_column label_columns label_delimiter label_names tag_names scheme token_at tag_at "
+    "language feature_cache max_seq_length do_lower_case"
 )
 _MODEL = "task encoder model layers frozen_layers reinitialize_layers pooling trust_task_file"
 _OPTIMISATION = (
