@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
+from bertune_runtime.model import most_probable
 
 from bertune.data.features import IGNORED
 from bertune.tasks.masking.head import most_probable as by_torch
-from bertune_runtime.model import most_probable
 
 
 def test_words_and_probabilities_are_the_head_s() -> None:
