@@ -69,7 +69,7 @@ class PretrainOptions:
     device: str = run_option("device")
     resume: bool = run_option("resume")
     checkpoint_every: int | None = run_option("checkpoint_every")
-    workers: int = option(1, help="processes that tokenize; any number gives the same corpus", minimum=1, minimum=1)
+    workers: int = option(1, help="processes that tokenize; any number gives the same corpus", minimum=1)
     keep_checkpoints: int = run_option("keep_checkpoints")
 
     def problems(self) -> list[str]:
