@@ -56,7 +56,7 @@ def parse(
         _add(parser, field, _kind(hints[name]))
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options; the command line wins")
     parsed, rest = parser.parse_known_args(_normal(argv, fields, hints))
-    values = {name: value for name, value in vars(parsed).items() if value is not None}
+    values = {name: _single(value, hints.get(name)) for name, value in vars(parsed).items() if value is not None}
     problems = Problems()
     config = values.pop("config", None)
     if config is not None:
@@ -81,8 +81,18 @@ def _kind(hint: Any) -> Any:
     """The type of a value that is given: `int | None` → int; of `int | Literal["auto"]` what reads both."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        lists = [part for part in parts if typing.get_origin(part) is list]
+        if lists:
+            return lists[0]
         return _number_or_auto if len(parts) > 1 else parts[0]
     return hint
+
+
+def _single(value: Any, hint: Any) -> Any:
+    """A list of one for an option of `str | list[str]` as that one."""
+    alone = typing.get_origin(hint) is not list and str in typing.get_args(hint)
+    single = alone and isinstance(value, list) and len(value) == 1
+    return value[0] if single else value
 
 
 def _number_or_auto(text: str) -> int | str:
@@ -101,7 +111,9 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: A
         parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text)
     elif typing.get_origin(kind) is list:
         of = typing.get_args(kind)[0]
-        parser.add_argument(flag(field.name), nargs="+", type=of, default=None, help=text, metavar=of.__name__.upper())
+        parser.add_argument(
+            flag(field.name), nargs="+", action="extend", type=of, default=None, help=text, metavar=of.__name__.upper()
+        )
     else:
         choices = field.metadata.get("choices")
         metavars = {int: "N", float: "X", _number_or_auto: "N|auto"}
@@ -142,7 +154,7 @@ def _from_file(
         if value is None:
             continue
         try:
-            values[name] = _converted(value, _kind(hints[name]))
+            values[name] = _single(_converted(value, _kind(hints[name])), hints[name])
         except (TypeError, ValueError):
             problems.add(f"{path}: {key} is {value!r}; expected {getattr(_kind(hints[name]), '__name__', 'a list')}")
     return values

@@ -23,7 +23,6 @@ from bertune.encoder.encoder import Encoder
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import SAVED
-from bertune.files.inputs import refuse_pipe
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.evaluation import infer
@@ -31,7 +30,8 @@ from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import MODEL_FILE, network_names
 from bertune.option_values import whole_number
 from bertune.progress import progress_bar
-from bertune.tasks.feature_cache import Source, featurized
+from bertune.tasks.feature_cache import featurized
+from bertune.tasks.labelled import read_hashed, read_labelled
 from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
 from bertune.tasks.registry import task_from_json
 from bertune.tasks.user_files import task_file_of
@@ -161,36 +161,6 @@ class Model:
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
         return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics
-
-
-def read_labelled(task: Task[Any], path: Path) -> list[Any]:
-    """All examples of a labelled file.
-
-    Raises:
-        InputError: unreadable rows, or none at all.
-    """
-    refuse_pipe(path)
-    examples = list(task.read(path, labelled=True))
-    if not examples:
-        raise InputError(f"{path}: holds no examples")
-    return examples
-
-
-def read_hashed(task: Task[Any], path: Path) -> tuple[Source, list[Any]]:
-    """All examples of a labelled file, and its hash, which is taken first.
-
-    Raises:
-        InputError: unreadable rows, or none at all; a file that changed while it was read.
-    """
-    try:
-        source = Source.of(path)
-    except InputError:
-        read_labelled(task, path)  # refuses the file too, in words of its kind
-        raise
-    examples = read_labelled(task, path)
-    if source.changed():
-        raise InputError(f"{path}: changed while it was read; start again once it is written as a whole")
-    return source, examples
 
 
 class Evaluated(NamedTuple):

@@ -19,9 +19,10 @@ from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, interval
 from bertune.files.json_files import read_json
 from bertune.inference.evaluation import infer
-from bertune.model.use import Model, load, read_labelled
+from bertune.model.use import Model, load
 from bertune.report import figures
 from bertune.report.options import ReportOptions
+from bertune.tasks.labelled import Labelled, read_recorded
 from bertune.tasks.parts import parts_of
 from bertune.tasks.protocol import Prediction
 
@@ -91,31 +92,29 @@ def collect(folder: Path, options: ReportOptions) -> tuple[dict[str, Any], list[
     return report, wrong
 
 
-def _data(folder: Path, model: Model, options: ReportOptions) -> Path:
+def _data(folder: Path, model: Model, options: ReportOptions) -> Labelled:
     if options.data is not None:
-        return Path(options.data)
+        return Labelled.read(model.task, options.data, "--data")
     recorded = (model.record.get("data") or {}).get("validation")
     if not isinstance(recorded, Mapping):
         raise InputError(f"{folder}: was trained without validation data; name labelled rows with --data FILE")
-    path = Path(str(recorded.get("file")))
-    if not path.is_file():
-        raise InputError(f"{folder}: its validation data {path} is not there; name labelled rows with --data FILE")
-    if file_sha256(path) != recorded.get("sha256"):
-        raise InputError(f"{folder}: its validation data {path} has changed since the training; name rows with --data")
-    return path
+    try:
+        return read_recorded(model.task, recorded)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}; name labelled rows with --data FILE") from None
 
 
-def _answer(model: Model, path: Path, options: ReportOptions) -> Answered:
-    task, examples = model.task, read_labelled(model.task, path)
+def _answer(model: Model, rows: Labelled, options: ReportOptions) -> Answered:
+    task, examples, path = model.task, rows.examples, rows.path
     problems = Problems()
-    problems.extend(task.problems(examples, path))
+    problems.extend(rows.problems(task))
     problems.raise_if_any()
     features = task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
     with fast_float32(model.network.device):
         logits = infer(model.network, features, batch_size=options.batch_size).logits
     predictions = task.decode(logits, features, examples)
-    rows = task.row_metrics(examples, predictions)
-    outcomes: Outcomes = FromTask(task, logits, features, examples) if rows is None else rows
+    known = task.row_metrics(examples, predictions)
+    outcomes: Outcomes = FromTask(task, logits, features, examples) if known is None else known
     tokens, cut = _tokens(features, len(examples))
     return Answered(model, path, examples, list(predictions), outcomes, tokens, cut)
 
@@ -162,11 +161,12 @@ def _baselines(answered: Answered, options: ReportOptions) -> dict[str, Any]:
         return {}
     recorded = (answered.model.record.get("data") or {}).get("train")
     facts: Mapping[str, Any] = recorded if isinstance(recorded, Mapping) else {}
-    path = Path(str(facts.get("file")))
-    if not path.is_file() or file_sha256(path) != facts.get("sha256"):
+    try:
+        known = read_recorded(answered.model.task, facts)
+    except InputError:
         logger.info("simple methods are left out: the training data are not there, or have changed")
         return {}
-    return baselines(answered.model.task, read_labelled(answered.model.task, path), answered.examples)
+    return baselines(answered.model.task, known.examples, answered.examples)
 
 
 def curves(logs: Path) -> dict[str, list[tuple[int, float]]]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import bertune
+from bertune.data.contents import content_sha256, state_of
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Features
-from bertune.data.rows import file_sha256
 from bertune.files.cache import cache_folder
 from bertune.tasks.protocol import Purpose, Task
 from bertune.tasks.user_files import task_file_of
@@ -27,9 +27,10 @@ WORTH = 10_000
 
 @dataclass(frozen=True)
 class Source:
-    """A data file and its SHA-256, taken before its rows are read.
+    """A data file, or a folder that is one data set, and its SHA-256, taken before its rows are read.
 
-    state: which file it was, how long, and when it was written last.
+    sha256: of the file; of a folder, or a file with side files, of all of them (`data.contents`).
+    state: which files they were, how long, and when they were written last.
     """
 
     path: Path
@@ -38,26 +39,17 @@ class Source:
 
     @classmethod
     def of(cls, path: Path) -> "Source":
-        """A file as it is now.
+        """A file or folder as it is now.
 
         Raises:
             InputError: there is none, or it cannot be read.
         """
-        state = _state(path)
-        return cls(path, file_sha256(path), state)
+        state = state_of(path)
+        return cls(path, content_sha256(path), state)
 
     def changed(self) -> bool:
         """Whether the file is another one now, or was written since."""
-        return _state(self.path) != self.state
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    """None of it where there is no file, which reading tells better."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return state_of(self.path) != self.state
 
 
 def features_folder() -> Path:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -38,7 +36,6 @@ from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData
-from bertune.training.rows import name_rows
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
@@ -97,7 +94,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     options, output = run.options, Path(run.options.output)
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
-    inputs = {f"--{role} {split.path}": split.sha256 for role, split in run.data.splits.items()}
+    inputs = {name: sha256 for role, split in run.data.splits.items() for name, sha256 in split.inputs(role).items()}
     inputs[f"--encoder {options.encoder}"] = run.data.encoder
     record = run_provenance(device, dtype, inputs)
     fitted = {name: value for name, value in run.data.task.to_json().items() if name not in ("name", "options")}
@@ -130,7 +127,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     metrics, record, more = before or (metrics_of(state), record, {})
     more = write_all(output, metrics, record, more, lambda: baselines_of(run.data) if options.baselines else {})
     title = f"{output}: the model of step {state.best_step}"
-    if options.validation is not None:
+    if run.data.validation is not None:
         title += f", best by {options.metric}"
     console.print(closing_table(title, metrics, more.get("baselines", {})))
     return TrainResult(output, metrics, state.step, more)
@@ -140,9 +137,6 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
     """The launcher's job for one seed, which is set already. where: the device and its numbers, for the log."""
     options, data, task, train = run.options, run.data, run.data.task, run.data.train
     network = network_from(data, options) if run.new_network is None else run.new_network()
-
-    def named(rows: npt.NDArray[np.int64]) -> str:
-        return name_rows(train.path, train.examples, train.examples_of(rows))
 
     return TrainingJob(
         network,
@@ -156,7 +150,7 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         activation_checkpointing=options.activation_checkpointing,
         longest=int(train.features.unit_lengths.max(initial=1)) if options.batch_size == "auto" else None,
         recordable=task_file_of(task) is None,  # a recording fixes for good what Python decides in a user's loss
-        name_rows=named,
+        name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
         announcement=f"training {train.units} sequences {where}",
