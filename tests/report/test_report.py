@@ -127,7 +127,7 @@ def test_what_cannot_be_is_refused(run: Path, options: dict[str, str], told: str
 
 
 def test_a_run_without_validation_asks_for_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = tiny.train(capsys, tmp_path, tiny.opinions(16))
+    model = tiny.train(capsys, tmp_path, tiny.opinions(16), "--validation-share", 0)
     tiny.refused(capsys, tmp_path, ["report", model], "name labelled rows with --data")
     tiny.refused(capsys, tmp_path, ["report"], "name one folder")
     tiny.refused(capsys, tmp_path, ["report", tmp_path / "nosuch"], "holds no bertune model")

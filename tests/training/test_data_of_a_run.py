@@ -9,6 +9,7 @@ import yaml
 
 from bertune.errors import InputError
 from bertune.evaluation.compare import compare
+from bertune.model.use import load
 from bertune.training.train import train
 from tests.tiny import Row, opinions, write_encoder, write_rows
 
@@ -131,3 +132,32 @@ def test_shares_that_make_no_sense(tmp_path: Path, usual: dict[str, Any], option
         train(**usual, train=data, output=tmp_path / "out", **options)
     assert told in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_taken_is_logged(tmp_path: Path, usual: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    rows: list[Row] = [{"id": i, **row, "person": "x"} for i, row in enumerate(opinions(40))]
+    data = write_rows(tmp_path / "all.csv", rows)
+    caplog.set_level("INFO")
+    train(**usual, train=data, output=tmp_path / "out")
+    assert "all.csv: text from 'text', label from 'label'; not read: 'id', 'person'" in caplog.text
+    assert "training data, " in caplog.text
+    assert "labels: bad 18, good 18" in caplog.text or "labels: good 18, bad 18" in caplog.text
+    assert "of the tokens are unknown" in caplog.text
+
+
+def test_findings_name_the_file_of_several(
+    tmp_path: Path, usual: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two, _ = three(tmp_path)
+    two.write_text(two.read_text() + "a text of its own,good\na text of its own,bad\n")
+    train(**usual, train=[one, two], validation_share=0, output=tmp_path / "out")
+    assert f"{two}, line 22" in caplog.text
+
+
+def test_lower_casing_as_the_user_says(tmp_path: Path, usual: dict[str, Any]) -> None:
+    data = write_rows(tmp_path / "all.csv", opinions(40))
+    for lower in (True, False):
+        out = tmp_path / str(lower)
+        train(**usual, train=data, output=out, do_lower_case=lower)
+        assert json.loads((out / "tokenizer_config.json").read_text())["do_lower_case"] is lower
+        assert load(out).tokenizer.do_lower_case is lower

@@ -18,9 +18,9 @@ from bertune.export.network import network_model
 from bertune.export.options import GRAPHS, ExportOptions
 from bertune.export.quantized import write_int8
 from bertune.export.record import FORMAT, MINIMUM_RUNTIME, VERIFICATION, Written, verification_record
-from bertune.export.running import OnnxModel
 from bertune.export.verification import Labelled, Reference, compare, refuse_differing
-from bertune.model.folder import MODEL_FILE
+from bertune.inference.onnx_model import OnnxModel
+from bertune.model.record import MODEL_FILE
 from bertune.model.use import Model, load
 from bertune.option_values import checked_values
 from bertune.tasks.labelled import Labelled as Rows

@@ -19,8 +19,8 @@ from bertune.export.graph import Graph
 from bertune.export.layers import Float32Products, FloatArray
 from bertune.export.network import network_model
 from bertune.export.record import Written
-from bertune.export.running import OnnxModel
-from bertune.export.verification import Compared, Reference, compare, loses_too_much
+from bertune.export.verification import Compared, Reference, compare, judged_metric, loses_too_much
+from bertune.inference.onnx_model import OnnxModel
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def write_int8(path: Path, reference: Reference, kind: str, max_loss: float) -> 
 
 
 def _metric(reference: Reference) -> str:
-    return reference.model.task.metric
+    return judged_metric(reference.model.task.metric, reference.metrics)
 
 
 def _write(path: Path, reference: Reference, kind: str, products: Int8Products) -> Compared:

@@ -35,7 +35,7 @@ from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
-from bertune.training.prepare import PreparedData
+from bertune.training.prepare import PreparedData, source_options
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
@@ -188,7 +188,7 @@ def network_from(data: PreparedData, options: TrainOptions) -> Network:
     Raises:
         InputError: the encoder cannot be read, or has not so many layers.
     """
-    with open_checkpoint(options.encoder) as checkpoint:
+    with open_checkpoint(options.encoder, options=source_options(options)) as checkpoint:
         network = build_network(data.task, checkpoint)
     prepare_layers(network.encoder, frozen=options.frozen_layers, reinitialized=options.reinitialize_layers)
     return network

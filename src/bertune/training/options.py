@@ -13,6 +13,7 @@ class TrainOptions:
 
     task: str = option(help="what to train for: a task's name")
     encoder: str = option(help="where to start: a folder, a checkpoint, a TF-Hub module, or minilm")
+    do_lower_case: bool | None = option(None, help="lower text or not, whatever the encoder says of its casing")
     train: str | list[str] = option(  # noqa: RUF009
         help="training data: files, a folder, or a pattern such as 'parts/*.csv'"
     )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checking.doctor import log_findings
-from bertune.checkpoints.source import Checkpoint, open_checkpoint
+from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint
 from bertune.data.features import Features
 from bertune.errors import InputError, Problems
 from bertune.model.provenance import encoder_sha256
@@ -20,12 +20,13 @@ from bertune.tasks.labelled import Labelled as Labelled  # noqa: PLC0414 (its ho
 from bertune.tasks.protocol import Purpose, Task
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
-from bertune.tokenization.unknown import warn_of_unknown
+from bertune.tokenization.unknown import unknown_share, warn_of_unknown
 from bertune.training.options import TrainOptions
 from bertune.training.rows import name_rows
 
 logger = logging.getLogger(__name__)
 
+_NAMES = {"train": "training", "validation": "validation"}
 _WORK = {"train": "train on", "validation": "evaluate"}
 
 
@@ -111,8 +112,13 @@ def prepare(task: Task[Any], read: Mapping[str, Labelled], options: TrainOptions
     Raises:
         InputError: all problems at once.
     """
-    with open_checkpoint(options.encoder) as checkpoint:
+    with open_checkpoint(options.encoder, options=source_options(options)) as checkpoint:
         return _prepared(task, read, checkpoint, options)
+
+
+def source_options(options: TrainOptions) -> SourceOptions:
+    """What the options say of the encoder that its files do not."""
+    return SourceOptions(do_lower_case=options.do_lower_case)
 
 
 def _prepared(
@@ -134,14 +140,15 @@ def _prepared(
     except InputError as error:
         problems.add(str(error))
     problems.raise_if_any()
-    log_findings(task, {role: one.examples for role, one in read.items()}, paths)
+    for role, survey in log_findings(task, read).items():
+        logger.info("%s data, %s: %s", _NAMES[role], paths[role], survey.labels_in_words())
     splits = {}
     text = TextEncoding(checkpoint.tokenizer, length)
     for role, one in read.items():
         purpose: Purpose = "train" if role == "train" else "evaluate"
         source = one.source if options.feature_cache else None
         features = featurized(task, one.examples, text, purpose=purpose, source=source)
-        _log_truncation(paths[role], len(one.examples), length, features)
+        _log_features(paths[role], len(one.examples), (checkpoint.tokenizer, length), features)
         if not len(features):
             raise InputError(
                 f"--{role} {paths[role]}: none of its {len(one.examples)} examples gives a sequence to {_WORK[role]}; "
@@ -153,8 +160,12 @@ def _prepared(
     return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)
 
 
-def _log_truncation(path: Path, rows: int, length: int, features: Features) -> None:
-    """One line: how many rows there are and how many lose text to the length limit."""
+def _log_features(path: Path, rows: int, text: tuple[Tokenizer, int], features: Features) -> None:
+    """One line: rows, how many lose text to the length limit, and the share of tokens that the vocabulary lacks."""
+    tokenizer, length = text
     cut = int(features.cut.sum())
     share = f"{cut} ({100 * cut / max(1, len(features)):.1f} %) are cut" if cut else "none is cut"
-    logger.info("%s: %d rows; %s at --max-seq-length %d", path, rows, share, length)
+    unknown = 100 * unknown_share(features.input_ids, tokenizer)
+    logger.info(
+        "%s: %d rows; %s at --max-seq-length %d; %.1f %% of the tokens are unknown", path, rows, share, length, unknown
+    )
