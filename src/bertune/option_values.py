@@ -37,7 +37,7 @@ def checked_values(tree: type[Any], values: Mapping[str, Any]) -> dict[str, Any]
         except TypeError:
             problems.add(f"{flag} {value!r}: expected {_described(hints[field.name])}, not {type(value).__name__}")
             continue
-        problems.extend(limits_broken(field, value))
+        problems.extend(illegal(tree, field, value))
     problems.raise_if_any()
     return checked
 
@@ -51,14 +51,30 @@ def broken_limits(options: "DataclassInstance") -> list[str]:
     ]
 
 
-def limits_broken(field: dataclasses.Field[Any], value: object) -> list[str]:
-    """Why a value is not legal for an option: not one of its `choices`, or outside of its limits (see `option`)."""
+def illegal(tree: type[Any], field: dataclasses.Field[Any], value: object) -> list[str]:
+    """Why a value cannot be taken for an option of a dataclass.
+
+    A dataclass with `checks_limits` reports limits itself, with its other problems, by `broken_limits`.
+    """
+    return not_a_choice(field, value) if getattr(tree, "checks_limits", False) else limits_broken(field, value)
+
+
+def not_a_choice(field: dataclasses.Field[Any], value: object) -> list[str]:
+    """Why a value is none of an option's `choices`."""
     flag = "--" + field.name.replace("_", "-")
     choices = field.metadata.get("choices")
     if choices and value is not None and value not in choices:
         near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
         return [f"{flag} {value}: must be one of {', '.join(map(str, choices))}{meant}"]
+    return []
+
+
+def limits_broken(field: dataclasses.Field[Any], value: object) -> list[str]:
+    """Why a value is not legal for an option: not one of its `choices`, or outside of its limits (see `option`)."""
+    if wrong := not_a_choice(field, value):
+        return wrong
+    flag = "--" + field.name.replace("_", "-")
     if not isinstance(value, int | float):
         return []
     above, minimum, maximum = (field.metadata.get(name) for name in ("above", "minimum", "maximum"))

@@ -1,6 +1,7 @@
 """Options of `bertune pretrain`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bertune.option_values import broken_limits
 from bertune.options import option, run_option
@@ -9,6 +10,8 @@ from bertune.options import option, run_option
 @dataclass(frozen=True, kw_only=True)
 class PretrainOptions:
     """Options of `bertune pretrain`. None stands for what fits the start or the data."""
+
+    checks_limits: ClassVar[bool] = True
 
     encoder: str | None = option(None, help="checkpoint to go on from: a folder, a checkpoint, or minilm")
     encoder_config: str | None = option(None, help="start from scratch: a bert_config.json or config.json")

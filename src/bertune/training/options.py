@@ -1,7 +1,7 @@
 """Every option of a training run: command line, YAML file and saved run.yaml are this one tree."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from bertune.option_values import broken_limits
 from bertune.options import option, run_option
@@ -10,6 +10,8 @@ from bertune.options import option, run_option
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """Options of `bertune train`. None stands for the task's own default."""
+
+    checks_limits: ClassVar[bool] = True
 
     task: str = option(help="what to train for: a task's name")
     encoder: str = option(help="where to start: a folder, a checkpoint, a TF-Hub module, or minilm")
