@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bertune.cli.groups import ORDER, heading_of
 from bertune.errors import InputError, Problems
 from bertune.option_values import illegal
 
@@ -53,8 +54,13 @@ def parse(
     owners = {field.name: tree for tree in trees for field in dataclasses.fields(tree)}
     hints = {name: hint for tree in trees for name, hint in typing.get_type_hints(tree).items()}
     parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=not partial)
+    headings: dict[str, list[str]] = {heading: [] for heading in ORDER}
     for name, field in fields.items():
-        _add(parser, field, _kind(hints[name]))
+        headings[heading_of(name, required=_is_required(field))].append(name)
+    for heading, names in headings.items():
+        group = parser.add_argument_group(heading) if names else parser
+        for name in names:
+            _add(group, fields[name], _kind(hints[name]))
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options; the command line wins")
     parsed, rest = parser.parse_known_args(_normal(argv, fields, hints))
     values = {name: _single(value, hints.get(name)) for name, value in vars(parsed).items() if value is not None}
@@ -69,13 +75,16 @@ def parse(
         _unknown(prog, argument, fields, undecided) for i, argument in enumerate(rest) if i not in values_of_unknown
     )
     for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in values:
+        if _is_required(field) and name not in values:
             problems.add(f"{prog}: needs {flag(name)} ({field.metadata['help']})")
         if name in values:
             problems.extend(illegal(owners[name], field, values[name]))
     problems.raise_if_any()
     return values
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _kind(hint: Any) -> Any:
@@ -103,7 +112,7 @@ def _number_or_auto(text: str) -> int | str:
 _number_or_auto.__name__ = "number (or auto)"
 
 
-def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: Any) -> None:
+def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind: Any) -> None:
     text = field.metadata["help"]
     if field.default not in (dataclasses.MISSING, None, False):
         text += f" (default: {field.default})"
@@ -180,7 +189,10 @@ def _unknown(prog: str, argument: str, names: Iterable[str], undecided: str | No
     if not argument.startswith("--"):
         return f"{prog}: does not know what to do with {argument!r}; options start with --"
     name = argument.partition("=")[0]
-    near = difflib.get_close_matches(name, [flag(known) for known in names], n=1, cutoff=0.8 if undecided else 0.5)
+    plain = name.removeprefix("--")  # the dashes alone would make any two options alike
+    near = difflib.get_close_matches(
+        plain, [flag(known).removeprefix("--") for known in names], n=1, cutoff=0.8 if undecided else 0.7
+    )
     if undecided and not near:
         return f"{prog}: {name} depends on {undecided}; say {undecided} too"
-    return f"{prog}: no option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists them")
+    return f"{prog}: no option {name}" + (f"; did you mean --{near[0]}?" if near else "; --help lists them")
