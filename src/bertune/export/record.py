@@ -45,7 +45,7 @@ def verification_record(reference: Reference, written: Mapping[str, Written]) ->
         "versions": {"bertune": bertune.__version__, "onnx": onnx.__version__},
         "onnxruntime": {"minimum": MINIMUM_RUNTIME, "exported_with": onnxruntime.__version__},
         "opset": OPSET,
-        "metric": reference.model.task.metric,
+        "metric": reference.metric,
         "data": labelled and {"file": labelled.name, "sha256": labelled.sha256, "rows": len(labelled.examples)},
         "pytorch": {"metrics": dict(reference.metrics)},
         "graphs": {

@@ -55,6 +55,12 @@ class Reference:
         found = pytorch_rows(model.network, labelled.features)
         return cls(model, made_up, rows, labelled, found, metrics_of(model, labelled, found))
 
+    @property
+    def metric(self) -> str:
+        """The metric that decides: the task's own, or where it is no metric of answers (a loss) the first that is."""
+        name = self.model.task.metric
+        return next((key for key in (name, *self.metrics) if np.isfinite(self.metrics.get(key, np.nan))), name)
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -87,7 +93,7 @@ def compare(onnx: OnnxModel, reference: Reference) -> Compared:
     pairs += zip(rows, reference.labelled_rows, strict=True)
     metrics = metrics_of(model, labelled, rows)
     agreement = agreement_of(model, labelled, rows, reference.labelled_rows)
-    name = model.task.metric
+    name = reference.metric
     worse = reference.metrics[name] - metrics[name]
     return Compared(*_largest(pairs), len(pairs), metrics, agreement, -worse if lower_is_better(name) else worse)
 
