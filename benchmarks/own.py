@@ -29,8 +29,7 @@ from bertune.model.build import build_network
 from bertune.options import AdamWOptions
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task
-from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import AdamW, Schedule
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 from bertune.training.loop.update import update
 
@@ -66,7 +65,7 @@ def network_and_features(encoder: str, folder: Path, job: str) -> tuple[Task[obj
     examples = list(task.read(path, labelled=True))
     if job == "train":
         examples = examples[: TRAINING_ROWS[encoder]]
-    task = task.learn(examples, path=path, settings={})
+    task = task.fit(examples, path=path, settings={})
     with open_checkpoint("minilm") as checkpoint:
         features = task.featurize(examples, checkpoint.tokenizer, 128, purpose="train")
         network = build_network(task, checkpoint)

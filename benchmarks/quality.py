@@ -98,7 +98,7 @@ def of_transformers(job: Job, train: Path, dev: Path, seed: int) -> tuple[Metric
     tokenizer = AutoTokenizer.from_pretrained(minilm())
     task = new_task(job.task)
     learnt, asked = (list(task.read(path, labelled=True)) for path in (train, dev))
-    task = task.learn(learnt, path=train, settings={})
+    task = task.fit(learnt, path=train, settings={})
     tags = job.task == "token-classification"
     encoded = (tagged if tags else texts)(task, learnt, asked, tokenizer)
     model = encoded.model.from_pretrained(minilm(), **encoded.settings)

@@ -49,7 +49,7 @@ def write_rows(path: Path, count: int) -> Path:
     with path.open("w", encoding="utf-8") as file:
         file.write("id,text,label\n")
         for i in range(count):
-            file.write(f"{i},{' '.join(words[: 4 + i % 13])},{'ab'[i % 2]}\n")
+            file.write(f"{i},{' '.join((words * 4)[: 34 + 7 * i % 29])},{'ab'[i % 2]}\n")  # 53 tokens, as MRPC has
     return path
 
 

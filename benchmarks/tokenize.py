@@ -38,7 +38,7 @@ def _measure(store: FeatureStore) -> None:
     path = mrpc_folder() / "train.tsv"
     task = new_task("mrpc")
     examples = list(task.read(path, labelled=True))
-    task = task.learn(examples, path=path, settings={})
+    task = task.fit(examples, path=path, settings={})
     texts = [example.text for example in examples], [example.pair for example in examples]
     theirs = AutoTokenizer.from_pretrained(minilm())
     with open_checkpoint("minilm") as checkpoint:

@@ -18,7 +18,7 @@ from tests.tiny import write_encoder
 
 FAMILIES = (
     "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra-narrow", "albert", "modernbert",
-    "modernbert-mean",
+    "modernbert-mean", "mpnet", "deberta-v3", "deberta-v2",
 )  # fmt: skip
 SEQUENCE, LABELS = "AutoModelForSequenceClassification", {0: "bad", 1: "good", 2: "fine"}
 HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -31,11 +31,12 @@ from bertune.errors import InputError
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.model.folder import save_model
-from bertune.model.provenance import Making
+from bertune.model.provenance import Provenance
 from bertune.model.use import evaluate, load
 from bertune.ragged import Ragged
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_from_json
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 
 LENGTH = 48
@@ -63,7 +64,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class _Setting:
+class _Setup:
     task: Task[Any]
     examples: list[Any]
     features: Features
@@ -96,16 +97,16 @@ def tiny_encoder(folder: Path, seed: int = 0) -> tuple[Encoder, Tokenizer]:
     return Encoder(config), Tokenizer.from_vocab(file)
 
 
-def _set_up(case: Case, folder: Path) -> _Setting:
+def _set_up(case: Case, folder: Path) -> _Setup:
     task, data = new_task(case.task, case.options), Path(case.data)
     encoder, tokenizer = tiny_encoder(folder)
     everything = list(task.read(data, labelled=True))
-    task = task.learn(everything, path=data, settings=case.settings)
+    task = task.fit(everything, path=data, settings=case.settings)
     problems = task.problems(everything, data)
     assert not problems, problems
     examples = everything[:: max(1, len(everything) // EXAMPLES)][:EXAMPLES]
     features = task.featurize(examples, tokenizer, LENGTH, purpose="train")
-    return _Setting(task, examples, features, Network(encoder, task.new_head(encoder.config)), tokenizer)
+    return _Setup(task, examples, features, Network(encoder, task.new_head(encoder.config)), tokenizer)
 
 
 def one_step_lowers_the_loss(case: Case, folder: Path) -> None:
@@ -135,9 +136,11 @@ def save_and_load_give_equal_logits(case: Case, folder: Path) -> None:
     """A saved model, loaded, is the same task and gives the same logits."""
     made = _set_up(case, folder)
     target = folder / "model"
-    making = Making("tiny", {}, {})
+    provenance = Provenance("tiny", {}, {})
     weights = made.network.state_dict()
-    save_model(target, (made.network.encoder.config, weights), made.task, (made.tokenizer, LENGTH), making, {})
+    save_model(
+        target, (made.network.encoder.config, weights), made.task, TextEncoding(made.tokenizer, LENGTH), provenance, {}
+    )
     file = case.task.rpartition(":")[0]
     trusted = {"trust_task_file": file} if file else {}
     loaded = load(target, device="cpu", precision="fp32", **trusted)
@@ -205,7 +208,7 @@ def predictions_decode(case: Case, folder: Path) -> None:
     _rows_agree(made, features, metrics)
 
 
-def _rows_agree(made: _Setting, features: Features, metrics: Mapping[str, float]) -> None:
+def _rows_agree(made: _Setup, features: Features, metrics: Mapping[str, float]) -> None:
     """Metrics from rows, where the task gives them, are those of the whole, but for what rounding loses."""
     logits = infer(made.network, features).logits
     task = made.task.tuned(logits, features, made.examples)
@@ -230,19 +233,19 @@ def unlabelled_data_is_read(case: Case, folder: Path) -> None:
 def bad_rows_are_named(case: Case, folder: Path) -> None:
     """A broken file raises an InputError that names the file and what the case asks for."""
     suffix = "".join(Path(case.data).suffixes[-1:])
-    for number, (content, told) in enumerate(case.bad):
+    for number, (content, text) in enumerate(case.bad):
         path = folder / f"bad-{number}{suffix}"
         path.write_text(content, encoding="utf-8")
         task = new_task(case.task, case.options)
         message = None
         try:
             examples = list(task.read(path, labelled=True))
-            task.learn(examples, path=path, settings=case.settings)
+            task.fit(examples, path=path, settings=case.settings)
         except InputError as error:
             message = str(error)
         assert message is not None, f"accepted: {content!r}"
         assert str(path) in message, f"the file is not named: {message}"
-        assert told in message, f"{told!r} is not in: {message}"
+        assert text in message, f"{text!r} is not in: {message}"
 
 
 def options_are_kept(case: Case, folder: Path) -> None:

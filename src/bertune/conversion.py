@@ -27,6 +27,7 @@ from bertune.encoder.encoder import Encoder, initialise
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.tasks.protocol import Task
+from bertune.tokenization.text_encoding import TextEncoding
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,9 @@ def convert(source: str, folder: Path, *, layout: str = "huggingface", options: 
         state = {name: tensor for name, tensor in encoder.state_dict().items() if name not in report.new}
         if layout == "google" and not config.is_bert:
             raise InputError(f"--format google: holds BERT's wiring alone, and {source} is of family {config.family}")
-        with _written_beside(folder) as target:
+        with _staged(folder) as target:
             if layout == "google":
-                _say_what_is_lost(encoder)
+                _log_losses(encoder)
                 tokens = checkpoint.tokenizer.tokens(range(checkpoint.tokenizer.vocab_size))
                 google.write_google_checkpoint(target, config, state, tokens)
             else:
@@ -71,7 +72,7 @@ def convert(source: str, folder: Path, *, layout: str = "huggingface", options: 
     logger.info("%s: written", folder)
 
 
-def _say_what_is_lost(encoder: Encoder) -> None:
+def _log_losses(encoder: Encoder) -> None:
     """Warn, with the measured difference, where `bert_config.json` cannot say what the encoder computes."""
     config = encoder.config
     read_back = config_from_bert_json(config_to_bert_json(config), "--format google")
@@ -122,39 +123,41 @@ class Finetuned:
     max_seq_length: int | None = None
 
 
-def convert_finetuned(source: str, folder: Path, facts: Finetuned, *, options: SourceOptions = NO_OPTIONS) -> None:
+def convert_finetuned(source: str, folder: Path, finetuned: Finetuned, *, options: SourceOptions = NO_OPTIONS) -> None:
     """Write a fine-tuned checkpoint, head included, as a model folder that predicts, evaluates and trains on.
 
     Args:
         source: a checkpoint of google-research/bert as run_classifier or run_squad leaves it, or a Hugging Face model.
         folder: must not exist, or be empty.
-        facts: task and labels.
+        finetuned: task and labels.
         options: what the source does not say itself.
 
     Raises:
         InputError: an unreadable source, no head of this task in it, labels that do not fit the head.
     """
     from bertune.model.folder import save_model
-    from bertune.model.provenance import Making
+    from bertune.model.provenance import Provenance
 
     _check_new(folder)
     with open_checkpoint(source, options=options) as checkpoint:
         encoder, report = build_encoder(checkpoint)
         logger.info("%s", report)
-        _check_problem_type(facts.task, checkpoint)
-        task = _with_facts(facts, checkpoint)
+        _check_problem_type(finetuned.task, checkpoint)
+        task = _task_of(finetuned, checkpoint)
         head = _head(task, checkpoint, encoder.config)
         if report.new:
             _complete(encoder, report, task, source)
-        length = facts.max_seq_length or min(task.defaults.max_seq_length, encoder.config.max_position_embeddings)
+        length = finetuned.max_seq_length or min(task.defaults.max_seq_length, encoder.config.max_position_embeddings)
         if not 1 <= length <= encoder.config.max_position_embeddings:
             positions = encoder.config.max_position_embeddings
             raise InputError(f"--max-seq-length {length}: {source} has {positions} positions")
         weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
         weights |= {f"head.{name}": tensor for name, tensor in head.items()}
-        making = Making(source, {}, {"converted": True, "task": task.name, "max_seq_length": length})
-        with _written_beside(folder) as target:
-            save_model(target, (encoder.config, weights), task, (checkpoint.tokenizer, length), making, {})
+        provenance = Provenance(source, {}, {"converted": True, "task": task.name, "max_seq_length": length})
+        with _staged(folder) as target:
+            save_model(
+                target, (encoder.config, weights), task, TextEncoding(checkpoint.tokenizer, length), provenance, {}
+            )
     logger.info("%s: written; bertune predict --model %s --input FILE", folder, folder)
 
 
@@ -197,13 +200,13 @@ def _check_problem_type(task: Task[Any], checkpoint: Checkpoint) -> None:
         )
 
 
-def _with_facts(facts: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
+def _task_of(finetuned: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
     """The task as if it had learnt what the user, or else the checkpoint, says."""
     from bertune.tasks.shared.huggingface import labels_of
 
-    state = facts.task.to_json()
+    state = finetuned.task.to_json()
     if "labels" in state:
-        labels = tuple(facts.labels) or labels_of(checkpoint.settings)
+        labels = tuple(finetuned.labels) or labels_of(checkpoint.settings)
         if not labels:
             raise InputError(
                 f"--labels: {checkpoint.source} does not tell its classes; name them in the order of the logits, "
@@ -214,13 +217,13 @@ def _with_facts(facts: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
         state["labels"] = list(labels)
         if "thresholds" in state:  # transformers' pipelines know one threshold for all
             state["thresholds"] = [0.5] * len(labels)
-    elif facts.labels:
-        raise InputError(f"--labels: task {facts.task.name} has no labels")
+    elif finetuned.labels:
+        raise InputError(f"--labels: task {finetuned.task.name} has no labels")
     if "has_unanswerable" in state:
-        state["has_unanswerable"] = facts.unanswerable
-    elif facts.unanswerable:
-        raise InputError(f"--unanswerable: task {facts.task.name} always answers")
-    return facts.task.restored(state)
+        state["has_unanswerable"] = finetuned.unanswerable
+    elif finetuned.unanswerable:
+        raise InputError(f"--unanswerable: task {finetuned.task.name} always answers")
+    return finetuned.task.restored(state)
 
 
 def _head(task: Task[Any], checkpoint: Checkpoint, config: Any) -> dict[str, torch.Tensor]:
@@ -262,7 +265,7 @@ def _check_new(folder: Path) -> None:
 
 
 @contextmanager
-def _written_beside(folder: Path) -> Iterator[Path]:
+def _staged(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes `folder`'s place once all is written, and vanishes when something fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -1,6 +1,6 @@
 """`bertune.embed`: vectors of texts from any encoder, as sentence-transformers computes them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -16,7 +16,8 @@ from bertune.checkpoints.sentence_transformers import (
     pooling_modes,
     read_sentence_folder,
 )
-from bertune.checkpoints.source import build_encoder, open_checkpoint
+from bertune.checkpoints.source import SourceOptions, build_encoder, open_checkpoint
+from bertune.data.in_memory import as_items, as_table, texts_of
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
@@ -51,6 +52,7 @@ class Embedder:
         normalize: bool | None = None,
         device: str = "auto",
         precision: str = "auto",
+        do_lower_case: bool | None = None,
     ) -> None:
         """Open an encoder.
 
@@ -64,13 +66,14 @@ class Embedder:
             normalize: give vectors of length 1; None: as a folder of sentence-transformers says, else yes.
             device: auto, cpu, cuda or mps.
             precision: auto, bf16, fp16 or fp32.
+            do_lower_case: lower text or not, whatever the encoder says of its casing; None: as it says.
 
         Raises:
             InputError: no encoder there, a module that is not supported, or an option it cannot have.
         """
         if pooling is not None and pooling not in POOLING_MODES:
             raise InputError(f"embed: pooling {pooling!r}; known: {', '.join(POOLING_MODES)}")
-        opened = _opened(encoder, pooling, normalize)
+        opened = _opened(encoder, pooling, normalize, do_lower_case)
         network, self.tokenizer, self.long_text = opened.network, opened.tokenizer, opened.long_text
         self.normalize, self.width, self.prompts = opened.normalize, opened.width, opened.folder.prompts
         self._folder = opened.folder
@@ -90,12 +93,12 @@ class Embedder:
             network.record()
 
     def __call__(
-        self, texts: Sequence[str], *, batch_size: int = 256, prompt: str | None = None, prompt_name: str | None = None
+        self, texts: Iterable[str], *, batch_size: int = 256, prompt: str | None = None, prompt_name: str | None = None
     ) -> npt.NDArray[np.float32]:
         """Vectors of texts, in their order; of a text in several windows their mean. Shape: (texts, width).
 
         Args:
-            texts: what to embed.
+            texts: what to embed, from any iterable; or a table with one column of text.
             batch_size: most sequences computed at a time.
             prompt: a text to put before each; None: the one of `prompt_name`.
             prompt_name: one of `prompts`; None: the folder's default prompt, where it names one.
@@ -104,6 +107,8 @@ class Embedder:
             InputError: something that is no text, or an unknown prompt.
         """
         batch_size = whole_number("embed: batch_size", batch_size)
+        table = as_table(texts)
+        texts = list(as_items(texts, "embed", "text")) if table is None else texts_of(table, "embed")
         before = self._prompt(prompt, prompt_name)
         self._skip(before)
         pairs = [Pair(self._lowered(before + text) if isinstance(text, str) else text) for text in texts]
@@ -139,7 +144,7 @@ class Embedder:
 
 
 def embed(
-    texts: Sequence[str],
+    texts: Iterable[str],
     encoder: str | Path = "minilm",
     *,
     pooling: str | None = None,
@@ -153,8 +158,6 @@ def embed(
     Raises:
         InputError: no such encoder, an illegal option, something that is no text.
     """
-    if isinstance(texts, str):
-        raise InputError("embed takes a list of texts, not a single string; write [text]")
     made = Embedder(encoder, pooling=pooling, max_seq_length=max_seq_length, normalize=normalize, precision=precision)
     return made(texts, prompt_name=prompt_name)
 
@@ -171,7 +174,9 @@ class _Opened:
     width: int
 
 
-def _opened(encoder: str | Path, pooling: str | None, normalize: bool | None) -> _Opened:
+def _opened(
+    encoder: str | Path, pooling: str | None, normalize: bool | None, do_lower_case: bool | None = None
+) -> _Opened:
     record = Path(encoder) / "bertune.json"
     described = read_json(record) if record.is_file() else {}
     task = described.get("task", {})
@@ -179,7 +184,7 @@ def _opened(encoder: str | Path, pooling: str | None, normalize: bool | None) ->
         raise InputError(f"{record}: its task is {str(task)[:40]!r}, not as bertune wrote it")
     if task.get("name") == "embedding":
         return _own_model(encoder, pooling, normalize is not False)
-    with open_checkpoint(encoder) as checkpoint:
+    with open_checkpoint(encoder, options=SourceOptions(do_lower_case=do_lower_case)) as checkpoint:
         folder = read_sentence_folder(checkpoint.folder, checkpoint.path)
         if isinstance(length := described.get("max_seq_length"), int):
             folder = replace(folder, max_seq_length=length)

@@ -27,13 +27,13 @@ class FaultError(Exception):
 class Interrupted(KeyboardInterrupt):
     """A signal ended a run, which keeps what it has. The command shows the message and ends with `status`.
 
-    told: what is kept, and how to go on.
+    details: what is kept, and how to go on.
     """
 
-    def __init__(self, number: signal.Signals, told: str = "") -> None:
+    def __init__(self, number: signal.Signals, details: str = "") -> None:
         super().__init__(number)
         self.number = number
-        self.told = [told] if told else []
+        self.details = [details] if details else []
 
     @property
     def status(self) -> int:
@@ -41,7 +41,7 @@ class Interrupted(KeyboardInterrupt):
         return 128 + int(self.number)
 
     def __str__(self) -> str:
-        return "; ".join([f"interrupted by {self.number.name}", *self.told])
+        return "; ".join([f"interrupted by {self.number.name}", *self.details])
 
 
 _PLACE = re.compile(r"^(?P<before>.*?, (?:line|row)) (?P<number>\d+)(?P<after>[:,].*)$", re.DOTALL)
@@ -71,7 +71,7 @@ class Problems:
 
     def __init__(self, limit: int = 20) -> None:
         self._limit = limit
-        self._kinds: dict[tuple[str, str], _Alike] = {}
+        self._kinds: dict[tuple[str, str], _Similar] = {}
         self._unnamed = 0
         self._count = 0
 
@@ -87,15 +87,15 @@ class Problems:
             return
         self._count += 1
         key = (place["before"], place["after"]) if place else (message, "")
-        alike = self._kinds.get(key)
-        if alike is None:
+        similar = self._kinds.get(key)
+        if similar is None:
             if len(self._kinds) >= self._limit:
                 self._unnamed += 1
                 return
-            alike = self._kinds[key] = _Alike()
-        alike.count += 1
-        if len(alike.lines) < _EXAMPLES:
-            alike.lines.append(place["number"] if place else "")
+            similar = self._kinds[key] = _Similar()
+        similar.count += 1
+        if len(similar.lines) < _EXAMPLES:
+            similar.lines.append(place["number"] if place else "")
 
     def extend(self, messages: Iterable[str]) -> None:
         """Note several problems."""
@@ -110,7 +110,7 @@ class Problems:
         """
         if not self._count:
             return
-        messages = [message for key, alike in self._kinds.items() for message in alike.messages(key)]
+        messages = [message for key, similar in self._kinds.items() for message in similar.messages(key)]
         if len(messages) == 1:
             raise InputError(messages[0])
         shown = messages[: self._limit]
@@ -122,7 +122,7 @@ class Problems:
 
 
 @dataclass
-class _Alike:
+class _Similar:
     """Problems that differ in their line alone."""
 
     count: int = 0

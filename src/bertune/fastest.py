@@ -17,6 +17,7 @@ import torch
 
 from bertune import processor
 from bertune.files.atomic_write import write_text
+from bertune.files.cache import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +86,7 @@ def _machine() -> str:
 
 
 def _file(machine: str) -> Path:
-    base = os.environ.get("BERTUNE_CACHE")
-    if base is None:
-        base = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bertune")
-    return Path(base) / "fastest" / f"{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
+    return cache_folder("fastest") / f"{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
 
 
 def _stored(machine: str) -> dict[str, Any]:

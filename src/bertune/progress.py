@@ -65,24 +65,24 @@ class Curves:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        with self._told():
+        with self._write_errors():
             if self._file is None and not self._failed:
-                self._file = self._begun()
+                self._file = self._new_file()
             self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
 
     def flush(self) -> None:
         """Hand what was added to the system."""
-        with self._told():
+        with self._write_errors():
             if self._file is not None:
                 self._file.flush()
 
     def close(self) -> None:
         """Write what is left."""
-        with self._told():
+        with self._write_errors():
             if self._file is not None:
                 self._file.close()
 
-    def _begun(self) -> BinaryIO:
+    def _new_file(self) -> BinaryIO:
         """A new file; its first record tells its version."""
         from tensorboard.compat.proto.event_pb2 import Event
 
@@ -98,7 +98,7 @@ class Curves:
             RecordWriter(self._file).write(event.SerializeToString())
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _write_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

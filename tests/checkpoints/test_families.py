@@ -22,9 +22,10 @@ from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.inference.network import Network
 from bertune.model.folder import save_model
-from bertune.model.provenance import Making
+from bertune.model.provenance import Provenance
 from bertune.tasks.masking.names import MASKED_LM
 from bertune.tasks.text_classification import TextClassification
+from bertune.tokenization.text_encoding import TextEncoding
 from tests.tiny import VOCABULARY, done, refused
 
 VOCAB = len(VOCABULARY)
@@ -39,6 +40,11 @@ USUAL: dict[str, Any] = {
 }
 ROBERTA: dict[str, Any] = {**USUAL, "max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}
 MODERN: dict[str, Any] = {**USUAL, "num_hidden_layers": 4, "pad_token_id": 0, "local_attention": 8}
+DEBERTA: dict[str, Any] = {
+    **USUAL,
+    **{"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    **{"position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm", "max_relative_positions": -1},
+}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", USUAL),
     "roberta": ("roberta", ROBERTA),
@@ -54,6 +60,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "albert-wide": ("albert", {**USUAL, "embedding_size": 48, "hidden_act": "gelu"}),
     "modernbert": ("modernbert", MODERN),
     "modernbert-mean": ("modernbert", {**MODERN, "classifier_pooling": "mean", "classifier_activation": "relu"}),
+    "mpnet": ("mpnet", {**USUAL, "max_position_embeddings": 66}),
+    "deberta-v3": ("deberta-v2", DEBERTA),
+    "deberta-v2": (
+        "deberta-v2",
+        {**DEBERTA, "share_att_key": False, "position_buckets": -1, "norm_rel_ebd": "none", "type_vocab_size": 2},
+    ),
+    "deberta-c2p": ("deberta-v2", {**DEBERTA, "pos_att_type": "c2p", "position_biased_input": True}),
+    "deberta-p2c": ("deberta-v2", {**DEBERTA, "pos_att_type": ["p2c"], "share_att_key": False}),
 }
 SPECIAL = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 2)
 
@@ -217,8 +231,10 @@ def test_a_new_classifier_trains_and_loads_there(case: str, tmp_path: Path) -> N
                     parameter.sub_(parameter.grad, alpha=1e-3)
             output, layout = inputs.ours(encoder, "packed")
             ours = network.head(output, layout)
-        text = (checkpoint.tokenizer, 40)
-        save_model(tmp_path / "model", (encoder.config, network.state_dict()), task, text, Making("theirs", {}, {}), {})
+        text = TextEncoding(checkpoint.tokenizer, 40)
+        save_model(
+            tmp_path / "model", (encoder.config, network.state_dict()), task, text, Provenance("theirs", {}, {}), {}
+        )
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
     with torch.no_grad():
         torch.testing.assert_close(theirs(**inputs.theirs(config)).logits, ours, atol=1e-4, rtol=0)
@@ -275,6 +291,12 @@ def test_configs_as_they_are_on_the_hub() -> None:
     assert (config.max_position_embeddings, config.position_offset) == (512, 2)
     config = config_from_json({"model_type": "albert", "vocab_size": 30000, "hidden_size": 768}, "config.json")
     assert (config.embedding_size, config.hidden_act, config.hidden_dropout_prob) == (128, "gelu_tanh", 0.0)
+    config = config_from_json(deberta(norm_rel_ebd="layer_norm", share_att_key=True, type_vocab_size=0), "config.json")
+    assert (config.relative_buckets, config.relative_reach, config.relative_terms) == (256, 512, ("c2p", "p2c"))
+    assert (config.relative_shared, config.relative_norm, config.layer_norm_eps) == (True, True, 1e-7)
+    base = {"model_type": "mpnet", "vocab_size": 30527, "max_position_embeddings": 514, "hidden_size": 768}
+    config = config_from_json(base | {"pad_token_id": 1, "layer_norm_eps": 1e-5}, "config.json")
+    assert (config.max_position_embeddings, config.position_offset, config.relative) == (512, 2, "bias")
     config = config_from_json({"model_type": "distilbert", "vocab_size": 30522}, "config.json")
     assert (config.num_hidden_layers, config.type_vocab_size) == (6, 0)
 
@@ -282,6 +304,12 @@ def test_configs_as_they_are_on_the_hub() -> None:
 def modern(**changes: object) -> dict[str, object]:
     """A ModernBERT config with changes."""
     return {"model_type": "modernbert", "vocab_size": 50, **changes}
+
+
+def deberta(**changes: object) -> dict[str, object]:
+    """A DeBERTa-v3 config with changes."""
+    usual = {"relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 256, "hidden_size": 768}
+    return {"model_type": "deberta-v2", "vocab_size": 50, "num_attention_heads": 12, **usual, **changes}
 
 
 @pytest.mark.parametrize(
@@ -295,9 +323,19 @@ def modern(**changes: object) -> dict[str, object]:
         ({"model_type": "electra", "vocab_size": 5, "embedding_size": -1}, ["embedding_size is -1"]),
         ({"model_type": "albert", "vocab_size": 5, "num_hidden_groups": 2}, ["num_hidden_groups is 2", "only 1"]),
         ({"model_type": "albert", "vocab_size": 5, "inner_group_num": 3}, ["inner_group_num is 3"]),
-        ({"model_type": "distilbert", "vocab_size": 5, "activation": "swish"}, ["activation is 'swish'", "gelu"]),
+        ({"model_type": "distilbert", "vocab_size": 5, "activation": "mish"}, ["activation is 'mish'", "gelu"]),
         ({"model_type": "distilbert", "vocab_size": 5, "dim": 50}, ["50 is not divisible"]),
-        ({"model_type": "bert", "vocab_size": 5, "position_embedding_type": "relative_key"}, ["relative_key"]),
+        (
+            {"model_type": "bert", "vocab_size": 5, "position_embedding_type": "rotary"},
+            ["rotary", "relative_key_query"],
+        ),
+        ({"model_type": "roberta", "vocab_size": 5, "position_embedding_type": "relative_key"}, ["relative_key"]),
+        (deberta(relative_attention=False), ["relative_attention is not true"]),
+        (deberta(conv_kernel_size=3), ["conv_kernel_size is 3", "deberta-v2-xlarge", "deberta-v3-large"]),
+        (deberta(pos_att_type=None), ["pos_att_type", "c2p"]),
+        (deberta(pos_att_type="c2p|p2p"), ["'c2p|p2p'"]),
+        (deberta(embedding_size=128), ["embedding_size is 128"]),
+        ({"model_type": "mpnet", "vocab_size": 5, "relative_attention_num_buckets": 64}, ["is 64", "32"]),
         (modern(mlp_bias=True), ["mlp_bias is True"]),
         (modern(classifier_pooling="max"), ["classifier_pooling is 'max'", "mean"]),
         (modern(layer_types=["sliding_attention"] * 22), ["layer_types"]),

@@ -64,7 +64,9 @@ def test_training_data(tmp_path: Path, capsys: Capture, name: str, content: byte
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
     write_rows(tmp_path / "train.csv", opinions(4))
     refused(capsys, tmp_path, arguments(tmp_path, tmp_path / "trian.csv"), "trian.csv", "did you mean train.csv")
-    refused(capsys, tmp_path, arguments(tmp_path, tmp_path), str(tmp_path), "is a folder")
+    (tmp_path / "nothing").mkdir()
+    refused(capsys, tmp_path, arguments(tmp_path, tmp_path / "nothing"), "nothing", "a folder without files of rows")
+    refused(capsys, tmp_path, arguments(tmp_path, tmp_path / "*.tsv"), "*.tsv: no file matches this pattern")
 
 
 def test_validation_data(tmp_path: Path, capsys: Capture) -> None:
@@ -141,8 +143,10 @@ def test_data_to_predict(tmp_path: Path, capsys: Capture) -> None:
 
 def test_predictions_into_a_folder(tmp_path: Path, capsys: Capture) -> None:
     model = train(capsys, tmp_path, opinions(8))
-    predict = ["predict", "--model", model, "--input", tmp_path / "train.jsonl", "--output", tmp_path]
-    refused(capsys, tmp_path, predict, f"--output {tmp_path}", "folder")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "part-00000.jsonl").write_text("a part of somebody else's", encoding="utf-8")
+    predict = ["predict", "--model", model, "--input", tmp_path / "train.jsonl", "--output", tmp_path / "out"]
+    refused(capsys, tmp_path, predict, str(tmp_path / "out"), "not of this command")
 
 
 def test_labels_do_not_matter_to_predictions(tmp_path: Path, capsys: Capture) -> None:

@@ -13,21 +13,20 @@ from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
 from bertune.inference.network import Network
 from bertune.pretraining.data import FixedSequences
+from bertune.pretraining.initial_model import open_initial_model
 from bertune.pretraining.instances import Instances, open_instances
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import score
-from bertune.pretraining.start import open_start
 from bertune.tasks.masking.head import PretrainingHead, pretraining_loss
 from bertune.tasks.masking.scores import LOG_PROBABILITY, NEXT, PretrainingScores
-from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, Schedule
 
 
 @pytest.fixture
 def network(shared: Path, tmp_path: Path) -> Network:
     """The recorded encoder with both of its heads, in full precision."""
     options = PretrainOptions(encoder=str(shared / "golden/tiny"), train=[], output=str(tmp_path))
-    with open_start(options) as start:
+    with open_initial_model(options) as start:
         assert start.masked_lm is not None
         assert start.next_sentence is not None
         return start.network(next_sentence=True).eval()  # without dropout, as recorded

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from bertune.data import prefetch as ahead
-from bertune.data.prefetch import in_chunks, one_ahead
+from bertune.data.prefetch import in_chunks, prefetch
 
 PATIENCE = 10.0
 """Seconds after which what does not happen never will."""
@@ -35,11 +35,11 @@ def until(told: threading.Event) -> None:
 
 def test_order_and_end() -> None:
     for count in (0, 1, 2, 100):
-        assert list(one_ahead(doubled, range(count))) == [2 * i for i in range(count)]
+        assert list(prefetch(doubled, range(count))) == [2 * i for i in range(count)]
 
 
 def test_items_that_count_as_false_are_no_end() -> None:
-    assert list(one_ahead(lambda source: iter(list(source)), [0, None, "", []])) == [0, None, "", []]
+    assert list(prefetch(lambda source: iter(list(source)), [0, None, "", []])) == [0, None, "", []]
 
 
 def test_nothing_is_read_before_the_first_is_asked_for() -> None:
@@ -49,7 +49,7 @@ def test_nothing_is_read_before_the_first_is_asked_for() -> None:
         read.append(0)
         yield 0
 
-    made = one_ahead(doubled, source())
+    made = prefetch(doubled, source())
     assert read == []
     made.close()
     assert read == []
@@ -68,7 +68,7 @@ def test_source_and_walk_live_in_one_other_thread() -> None:
             seen.add(threading.get_ident())
             yield number
 
-    list(one_ahead(walk, source()))
+    list(prefetch(walk, source()))
     assert len(seen) == 1
     assert threading.get_ident() not in seen
 
@@ -81,7 +81,7 @@ def test_the_next_is_made_while_the_last_is_used() -> None:
             begun[number].set()
             yield number
 
-    for number in one_ahead(walk, range(5)):
+    for number in prefetch(walk, range(5)):
         if number < 4:
             until(begun[number + 1])
 
@@ -94,7 +94,7 @@ def test_no_more_than_one_is_made_ahead() -> None:
             made.append(number)
             yield number
 
-    for number in one_ahead(walk, range(8)):
+    for number in prefetch(walk, range(8)):
         deadline = time.monotonic() + 0.02
         while time.monotonic() < deadline:
             assert len(made) <= number + 2
@@ -115,7 +115,7 @@ def test_what_was_used_is_let_go() -> None:
             del one
 
     most = 0
-    for item in one_ahead(walk, range(50)):
+    for item in prefetch(walk, range(50)):
         time.sleep(0.001)
         most = max(most, len(alive))
         del item
@@ -143,7 +143,7 @@ def test_an_error_comes_in_its_place(place: int, where: str, kind: type[BaseExce
 
     got: list[int] = []
     with pytest.raises(kind, match="wrong") as error:  # noqa: PT012
-        for item in one_ahead(walk, source()):
+        for item in prefetch(walk, source()):
             time.sleep(0.001)  # by now the next one has failed
             got.append(item)
     assert got == list(range(place))
@@ -159,7 +159,7 @@ def test_the_same_error_as_without() -> None:
         raise failure
 
     with pytest.raises(ValueError, match="row 7") as error:
-        list(one_ahead(walk, [1]))
+        list(prefetch(walk, [1]))
     assert error.value is failure
     assert failure.__cause__ is None
 
@@ -175,7 +175,7 @@ def test_stopping_early_reads_no_further(used: int) -> None:
             yield i
             i += 1
 
-    made = one_ahead(doubled, source())
+    made = prefetch(doubled, source())
     for _ in range(used):
         next(made)
     made.close()
@@ -203,7 +203,7 @@ def test_stopping_in_the_middle_of_an_item() -> None:
             read.append(i)
             yield i
 
-    made = one_ahead(walk, source())
+    made = prefetch(walk, source())
     next(made)
     until(began)
     threading.Timer(0.02, closed.set).start()
@@ -222,7 +222,7 @@ def test_a_source_that_is_left_is_closed() -> None:
         finally:
             closed.set()
 
-    for item in one_ahead(doubled, source()):
+    for item in prefetch(doubled, source()):
         if item == 6:
             break
     gc.collect()
@@ -231,7 +231,7 @@ def test_a_source_that_is_left_is_closed() -> None:
 
 def test_a_caller_that_fails_gets_its_own_error() -> None:
     def use() -> None:
-        for item in one_ahead(doubled, range(1000)):
+        for item in prefetch(doubled, range(1000)):
             if item == 6:
                 raise LookupError("the caller's")
 
@@ -244,7 +244,7 @@ def test_an_error_behind_what_the_caller_took_is_not_told() -> None:
         yield 0
         raise ValueError("nobody asked")
 
-    made = one_ahead(doubled, source())
+    made = prefetch(doubled, source())
     assert next(made) == 0
     time.sleep(0.01)
     made.close()
@@ -272,22 +272,22 @@ def test_an_interrupt_while_waiting_ends_it() -> None:
     helper.start()
     got = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        for item in one_ahead(walk, range(1000)):
+        for item in prefetch(walk, range(1000)):
             got.append(item)
     helper.join()
     assert got == [0, 1]
 
 
 def test_two_at_once_do_not_disturb_each_other() -> None:
-    pairs = zip(one_ahead(doubled, range(50)), one_ahead(doubled, range(50, 100)), strict=True)
+    pairs = zip(prefetch(doubled, range(50)), prefetch(doubled, range(50, 100)), strict=True)
     assert list(pairs) == [(2 * i, 2 * i + 100) for i in range(50)]
 
 
 def test_one_within_another() -> None:
     def walk(numbers: Iterable[int]) -> Iterator[int]:
-        yield from one_ahead(doubled, numbers)
+        yield from prefetch(doubled, numbers)
 
-    assert list(one_ahead(walk, range(20))) == [2 * i for i in range(20)]
+    assert list(prefetch(walk, range(20))) == [2 * i for i in range(20)]
 
 
 @pytest.mark.parametrize("in_thread", [False, True])

@@ -134,7 +134,7 @@ def test_missing_file_names_similar_ones(write: Write, tmp_path: Path) -> None:
 def test_folder_and_unknown_suffix(write: Write, tmp_path: Path) -> None:
     assert "is a folder" in problem(tmp_path)
     for name in ("a.json", "a", "a.gz", "a.parquet.gz", "csv", ".csv"):
-        assert ".csv, .tsv, .jsonl, .ndjson (each also with .gz) and .parquet" in problem(write(name, "a\n1\n"))
+        assert ".csv, .tsv, .jsonl, .ndjson (each also with .gz or .zst) and .parquet" in problem(write(name, "a\n1\n"))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.csv.gz"])

@@ -43,7 +43,8 @@ def add_gradients(output: str) -> int:
     rows = torch.tensor([[0, world.rank + 1]])
     sparse = torch.sparse_coo_tensor(rows, torch.tensor([[1.0, 1.0], [2.0, 2.0]]) * (world.rank + 1), (6, 2))
     mixed = sparse if world.rank else sparse.to_dense()
-    own = [one, sparse, mixed, None, None if world.rank else one.half(), None if world.rank else sparse]
+    fine = (one + 1 / 512).bfloat16()
+    own = [one, sparse, mixed, None, None if world.rank else one.half(), None if world.rank else sparse, fine]
     like = [
         torch.zeros(2, 3),
         torch.zeros(6, 2),
@@ -51,6 +52,7 @@ def add_gradients(output: str) -> int:
         torch.zeros(1),
         torch.zeros(2, 3),
         torch.zeros(6, 2),
+        torch.zeros(2, 3),
     ]
     sums = sum_gradients(world, own, like)
     kinds = [None if total is None else total.is_sparse for total in sums]

@@ -17,7 +17,7 @@ def learnt(name: str, train: str, dev: str) -> tuple[Task[Any], list[Any], list[
     """A task and the examples of its sample files."""
     task = new_task(name)
     examples = list(task.read(SAMPLES / train, labelled=True))
-    task = task.learn(examples, path=Path(train), settings={})
+    task = task.fit(examples, path=Path(train), settings={})
     return task, examples, list(task.read(SAMPLES / dev, labelled=True))
 
 
@@ -42,7 +42,7 @@ def test_words_of_chinese_are_told_apart() -> None:
     task = new_task("text-classification")
     read = type(task.example(""))
     train = [read("这部电影很好看", None, "good"), read("这部电影很糟糕", None, "bad")] * 3
-    task = task.learn(train, path=Path("x"), settings={})
+    task = task.fit(train, path=Path("x"), settings={})
     rows = [read("好看得很", None, "good"), read("糟糕透了", None, "bad")]
     assert baselines(task, train, rows)["tfidf_logistic_regression"]["accuracy"] == 1
 
@@ -53,7 +53,7 @@ def test_pairs_are_compared() -> None:
     words = ["apple", "pear", "plum", "fig", "lime", "date"]
     pairs = [(a, b) for a in words for b in words if a == b or (words.index(a) + words.index(b)) % 5 == 0]
     train = [read(a, b, "same" if a == b else "other") for a, b in pairs] * 3
-    task = task.learn(train, path=Path("x"), settings={})
+    task = task.fit(train, path=Path("x"), settings={})
     assert baselines(task, train, train)["tfidf_logistic_regression"]["accuracy"] == 1
 
 
@@ -105,7 +105,7 @@ def test_texts_without_words_are_said(caplog: pytest.LogCaptureFixture) -> None:
     task = new_task("text-classification")
     read = type(task.example(""))
     train = [read(" ", None, "good"), read("", None, "bad"), read("", None, "bad")]
-    task = task.learn(train, path=Path("x"), settings={})
+    task = task.fit(train, path=Path("x"), settings={})
     logging.getLogger("bertune").propagate = True
     with caplog.at_level("WARNING"):
         assert list(baselines(task, train, train)) == ["majority"]

@@ -43,7 +43,7 @@ def answered(name: str, file: str, folder: Path) -> tuple[Task[Any], list[Any], 
     task = new_task(name)
     encoder, tokenizer = tiny_encoder(folder, seed=5)
     examples = list(task.read(data, labelled=True))[:40]
-    task = task.learn(examples, path=data, settings={})
+    task = task.fit(examples, path=data, settings={})
     features = task.featurize(examples, tokenizer, LENGTH, purpose="evaluate")
     network = Network(encoder, task.new_head(encoder.config))
     for parameter in network.head.parameters():

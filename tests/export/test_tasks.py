@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import bertune
-from bertune.export.running import OnnxModel, for_task
+from bertune.export.running import for_task
 from bertune.inference.evaluation import infer
+from bertune.inference.onnx_model import OnnxModel
 from tests.conformance import SAMPLES
 from tests.tiny import bertune as command
 from tests.tiny import done, write_encoder

@@ -25,16 +25,16 @@ def interrupted(program: str, arguments: Sequence[str], after: str, number: sign
     """Start a program, send a signal once it says something, and wait: its exit status, and what it said."""
     command = [sys.executable, "-m", f"bertune.google.{program}", *arguments]
     environment = os.environ | {"COLUMNS": "1000"}
-    said = ""
+    printed = ""
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            said += line
+            printed += line
             if after in line:
                 process.send_signal(number)
                 break
-        said += process.stderr.read()
-        return process.wait(60), said
+        printed += process.stderr.read()
+        return process.wait(60), printed
 
 
 def test_a_run_that_a_signal_stopped_goes_on_to_the_same_weights(
@@ -42,11 +42,11 @@ def test_a_run_that_a_signal_stopped_goes_on_to_the_same_weights(
 ) -> None:
     flags = [*tiny, "--task_name=mrpc", f"--data_dir={shared / 'golden/finetuned'}", *MANY]
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    status, said = interrupted("run_classifier", [*flags, f"--output_dir={stopped}"], "step 100:", signal.SIGTERM)
-    assert status == 143, said
-    assert "interrupted by SIGTERM" in said
-    assert "the same command goes on" in said
-    assert "Traceback" not in said
+    status, printed = interrupted("run_classifier", [*flags, f"--output_dir={stopped}"], "step 100:", signal.SIGTERM)
+    assert status == 143, printed
+    assert "interrupted by SIGTERM" in printed
+    assert "the same command goes on" in printed
+    assert "Traceback" not in printed
     prefix = newest(stopped)
     assert prefix is not None
     step = int(TensorBundle(prefix).read("global_step"))
@@ -66,9 +66,9 @@ def test_pretraining_stops_too(tiny: list[str], shared: Path, tmp_path: Path) ->
     data = shared / "golden/pretraining/instances.tf_record"
     flags = [*tiny[1:], f"--input_file={data}", f"--output_dir={tmp_path}", "--do_train", "--train_batch_size=2"]
     flags += ["--max_seq_length=64", "--max_predictions_per_seq=10", "--num_train_steps=100000", "--device=cpu"]
-    status, said = interrupted("run_pretraining", flags, "training: 100000 steps", signal.SIGINT)
-    assert status == 130, said
-    assert "interrupted by SIGINT" in said
+    status, printed = interrupted("run_pretraining", flags, "training: 100000 steps", signal.SIGINT)
+    assert status == 130, printed
+    assert "interrupted by SIGINT" in printed
     prefix = newest(tmp_path)
     assert prefix is not None
     assert "cls/predictions/output_bias/adam_v" in TensorBundle(prefix).names()

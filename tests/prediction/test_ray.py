@@ -75,6 +75,10 @@ class Mortal:
                 continue
             os.kill(os.getpid(), signal.SIGKILL)
 
+    @property
+    def looks_first(self) -> bool:
+        return False
+
     def prepare(self, examples: Sequence[str]) -> None:
         pass
 

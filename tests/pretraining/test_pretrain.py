@@ -14,9 +14,9 @@ import bertune
 from bertune.checkpoints import google
 from bertune.data.packing import pack
 from bertune.errors import InputError
+from bertune.pretraining.initial_model import open_initial_model
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import pretrain
-from bertune.pretraining.start import open_start
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.masking.scores import NEXT
 from bertune.tensorflow_formats.tfrecord import write_records
@@ -33,11 +33,11 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def corpus(path: Path, documents: int = 120, sentences: int = 4) -> Path:
     """Documents whose sentences repeat one of three phrases, so that a masked word can be told from its neighbours."""
-    chance = random.Random(0)
+    rng = random.Random(0)
     texts = []
     for _ in range(documents):
-        subject = chance.choice(list(SUBJECTS))
-        texts.append("\n".join(f"{subject} {SUBJECTS[subject]} {chance.choice('abc')}" for _ in range(sentences)))
+        subject = rng.choice(list(SUBJECTS))
+        texts.append("\n".join(f"{subject} {SUBJECTS[subject]} {rng.choice('abc')}" for _ in range(sentences)))
     text = "\n\n".join(texts) + "\n"
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
@@ -125,7 +125,7 @@ def test_next_sentence_is_learnt_and_loaded_by_transformers(capsys: pytest.Captu
 
     # What continues it takes over both heads, and next sentence is on without being asked for.
     options = PretrainOptions(encoder=str(output), train=[], output="x")
-    with open_start(options) as start:
+    with open_initial_model(options) as start:
         head = start.network(next_sentence=True).head
     assert isinstance(head, PretrainingHead)
     torch.testing.assert_close(head.masked_lm.output_bias.data, stored["cls.predictions.bias"])
@@ -224,7 +224,7 @@ def test_added_words_start_as_the_mean_of_their_pieces(tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("Gradient\nfilm\n\nxyz\ngradient\n")
     options = PretrainOptions(encoder=str(encoder), train=[], output="x", add_tokens=str(words))
-    with open_start(options) as start:
+    with open_initial_model(options) as start:
         network = start.network(next_sentence=False)
     old = len(tiny.VOCABULARY)
     assert start.tokenizer.vocab_size == network.encoder.config.vocab_size == old + 2
@@ -243,16 +243,16 @@ def test_added_words_must_be_words(tmp_path: Path) -> None:
     words.write_text("good\ntwo words\nwell-known\n")
     options = PretrainOptions(encoder=str(encoder), train=[], output="x", add_tokens=str(words))
     told = r"(?s)line 2: 'two words' is 2 words.*line 3: 'well-known' is 3 words"
-    with pytest.raises(InputError, match=told), open_start(options):
+    with pytest.raises(InputError, match=told), open_initial_model(options):
         pass
 
 
 def records(count: int, length: int = 16) -> list[dict[str, np.ndarray]]:
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     made = []
     for i in range(count):
         ids = np.zeros(length, np.int64)
-        ids[:9] = [2, *chance.integers(5, 40, 4), 3, *chance.integers(5, 40, 2), 3]
+        ids[:9] = [2, *rng.integers(5, 40, 4), 3, *rng.integers(5, 40, 2), 3]
         ids[2] = 4
         made.append(
             {
@@ -354,13 +354,15 @@ def test_other_families_are_refused(tmp_path: Path) -> None:
     encoder = tiny.write_encoder(tmp_path / "encoder", model_type="roberta", architectures=["RobertaModel"])
     with (
         pytest.raises(InputError, match="is of family roberta"),
-        open_start(PretrainOptions(encoder=str(encoder), train=[], output="x")),
+        open_initial_model(PretrainOptions(encoder=str(encoder), train=[], output="x")),
     ):
         pass
 
 
 def test_heads_of_a_google_checkpoint_are_taken_over(shared: Path, tmp_path: Path) -> None:
-    with open_start(PretrainOptions(encoder=str(shared / "golden/tiny"), train=[], output=str(tmp_path))) as start:
+    with open_initial_model(
+        PretrainOptions(encoder=str(shared / "golden/tiny"), train=[], output=str(tmp_path))
+    ) as start:
         assert start.masked_lm is not None
         assert {line.ours for line in google.HEADS["masked-lm"]} == start.masked_lm.keys()
         assert start.next_sentence is not None

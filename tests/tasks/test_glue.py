@@ -213,7 +213,7 @@ def test_a_task_comes_back_from_json() -> None:
     task = new_task("xnli", {"language": "zh"})
     assert isinstance(task, TextClassification)
     examples = [TextExample("a", "b", label) for label in ("neutral", "entailment", "contradiction")]
-    learnt = task.learn(examples, path=Path("x.tsv"), settings={})
+    learnt = task.fit(examples, path=Path("x.tsv"), settings={})
     state = json.loads(json.dumps(learnt.to_json()))
     again = new_task("xnli", state["options"]).restored(state)
     assert isinstance(again, TextClassification)
@@ -236,7 +236,7 @@ def test_features_of_the_original(shared: Path, task: str, folder: str, split: s
     ]
     if labelled:
         assert [example.label for example in examples] == [row["label"] for row in expected]
-    learnt = made.learn(list(made.read(path.with_name("dev.tsv"), labelled=True)), path=path, settings={})
+    learnt = made.fit(list(made.read(path.with_name("dev.tsv"), labelled=True)), path=path, settings={})
     tokenizer = Tokenizer.from_vocab(shared / "golden/tiny/vocab.txt", do_lower_case=True)
     features = learnt.featurize(examples, tokenizer, length, purpose="train" if labelled else "predict")
     assert [features.input_ids[i].tolist() for i in range(len(features))] == [row["input_ids"] for row in expected]

@@ -60,7 +60,7 @@ def test_bad_cells(tmp_path: Path) -> None:
 
 
 def test_unknown_labels_are_named() -> None:
-    task = new_task(NAME).learn([LabelledText("s", labels=frozenset("ab"))], path=Path("t.csv"), settings={})
+    task = new_task(NAME).fit([LabelledText("s", labels=frozenset("ab"))], path=Path("t.csv"), settings={})
     assert task.problems([LabelledText("s", labels=frozenset("ac"), place=7)], Path("d.csv")) == [
         "d.csv, line 7: label 'c' never occurs in the training data; known: a, b"
     ]

@@ -38,7 +38,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 def learnt(*labels: str, settings: dict[str, Any] | None = None) -> TextClassification:
     """A task that has seen these labels."""
     examples = [TextExample("a", label=label) for label in labels]
-    return TextClassification().learn(examples, path=HERE, settings=settings or {})
+    return TextClassification().fit(examples, path=HERE, settings=settings or {})
 
 
 def read(path: Path, *, labelled: bool = True, **options: Any) -> list[TextExample]:

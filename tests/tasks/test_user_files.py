@@ -20,6 +20,7 @@ from bertune.checkpoints.inspection import describe
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.options import option
+from bertune.tasks.base import BaseTask
 from bertune.tasks.old_paths import HOMES
 from bertune.tasks.protocol import Defaults
 from bertune.tasks.registry import new_task
@@ -368,3 +369,39 @@ def test_old_paths_lead_to_the_same_things(old: str) -> None:
         assert all(getattr(module, name) is getattr(now, name) for name in public)
     with pytest.raises(ImportError, match="cannot import name 'nothing'"):
         exec(f"from {old} import nothing")
+
+
+@dataclass(frozen=True)
+class _Older:
+    """A task written for version 0.1.0, where `fit` was called `learn`."""
+
+    name: str
+    options: Options
+    labels: tuple[str, ...] = ()
+
+    def learn(self, examples: Any, *, path: Path, settings: Any) -> "_Older":
+        return _Older(self.name, self.options, tuple(sorted(set(examples))))
+
+
+class _Newer(BaseTask[str]):
+    def learn(self, examples: Any, *, path: Path, settings: Any) -> str:
+        return "the older name"
+
+    def fit(self, examples: Any, *, path: Path, settings: Any) -> Any:
+        return "the name of now"
+
+
+class _Again(_Newer):
+    def learn(self, examples: Any, *, path: Path, settings: Any) -> str:
+        return "an older file's own"
+
+
+def test_tasks_of_older_versions_are_fitted() -> None:
+    task: Any = complete(_Older)("a.py:Older", Options())
+    assert task.fit(["good", "bad", "good"], path=Path("a"), settings={}).labels == ("bad", "good")
+    newer: Any = _Newer
+    assert newer.fit(newer, [], path=Path("a"), settings={}) == "the name of now"
+    again: Any = _Again
+    assert again.fit(again, [], path=Path("a"), settings={}) == "an older file's own"
+    plain: Any = BaseTask
+    assert "fit" not in vars(type("Plain", (plain,), {}))

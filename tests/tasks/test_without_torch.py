@@ -56,7 +56,7 @@ def walk(name, data, folder):
     tokenizer, data, task = Tokenizer.from_vocab(vocabulary), Path(data), new_task(name)
     examples = list(task.read(data, labelled=True))[:24]
     if name != "pretraining":
-        task = task.learn(examples, path=data, settings={})
+        task = task.fit(examples, path=data, settings={})
     assert task.problems(examples, data) == []
     features = task.featurize(examples, tokenizer, 48, purpose="evaluate")
     assert isinstance(features, Features) and len(features) >= len(examples)

@@ -22,7 +22,7 @@ LABELS = ("1.0", "2.0", "3.0", "inf", "nan", "-inf", "-0.0", "0.0", "0", "1", "1
 
 def order(labels: tuple[str, ...]) -> tuple[str, ...]:
     examples = [TextExample("a", label=label) for label in labels]
-    return TextClassification().learn(examples, path=Path("a"), settings={}).labels
+    return TextClassification().fit(examples, path=Path("a"), settings={}).labels
 
 
 def test_the_order_of_labels_is_total() -> None:
@@ -75,13 +75,13 @@ def test_a_resumed_run_that_learnt_other_labels_is_refused(tmp_path: Path, monke
     given = options(tmp_path, opinions(16, labels=("1.0", "nan", "inf")), "text-classification")
     bertune.train(**given)
     bertune.train(**given, resume=True)
-    learn = TextClassification.learn
+    learn = TextClassification.fit
 
     def reversed_labels(self: TextClassification, *args: Any, **more: Any) -> TextClassification:
         found = learn(self, *args, **more)
         return dataclasses.replace(found, labels=found.labels[::-1])
 
-    monkeypatch.setattr(TextClassification, "learn", reversed_labels)
+    monkeypatch.setattr(TextClassification, "fit", reversed_labels)
     with pytest.raises(
         InputError, match=r'task\'s labels differ .*"1.0", "inf", "nan"\] then, \["nan", "inf", "1.0"\] now'
     ):
@@ -92,7 +92,7 @@ def test_the_scale_of_a_regression(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     rows: list[dict[str, object]] = [{"text": "a b", "label": number / 2} for number in range(16)]
     given = options(tmp_path, rows, "regression") | {"standardize": True}
     bertune.train(**given)
-    monkeypatch.setattr(Regression, "learn", lambda self, *_, **__: Regression(self.name, self.options, 1.0, 2.0))
+    monkeypatch.setattr(Regression, "fit", lambda self, *_, **__: Regression(self.name, self.options, 1.0, 2.0))
     with pytest.raises(InputError, match=r"2 problems:[\s\S]*mean differ[\s\S]*deviation differ"):
         bertune.train(**given, resume=True)
 
@@ -105,12 +105,12 @@ def test_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bertune.train(**given)
     state = json.loads((next((tmp_path / "model/checkpoints").glob("step-*")) / "progress.json").read_text())
     assert any("A" in str(value) for value in state["fitted"].values())
-    learn = TokenClassification.learn
+    learn = TokenClassification.fit
 
     def other(self: Any, examples: Any, **more: Any) -> Any:
         return _swapped(learn(self, examples, **more))
 
-    monkeypatch.setattr(TokenClassification, "learn", other)
+    monkeypatch.setattr(TokenClassification, "fit", other)
     with pytest.raises(InputError, match="differ from those the checkpoint was trained with"):
         bertune.train(**given, resume=True)
 

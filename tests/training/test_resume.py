@@ -102,13 +102,13 @@ BY_TURNS = [
 def losses(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple[float, float]]]:
     """Loss and gradient norm of every update, by its number; twice where it was made twice."""
     found: dict[int, list[tuple[float, float]]] = {}
-    tell = loop._tell
+    tell = loop._log_update
 
     def told(checkpointer: Any, bar: Any, progress: Any, plan: Any, step: int, loss: float, norm: float) -> None:
         found.setdefault(step, []).append((loss, norm))
         tell(checkpointer, bar, progress, plan, step, loss, norm)
 
-    monkeypatch.setattr(loop, "_tell", told)
+    monkeypatch.setattr(loop, "_log_update", told)
     return found
 
 

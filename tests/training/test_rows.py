@@ -16,7 +16,7 @@ def named(task_name: str, path: Path, units: list[int], folder: Path) -> str:
     """What a message calls these training sequences."""
     task = new_task(task_name)
     examples = list(task.read(path, labelled=True))
-    task = task.learn(examples, path=path, settings={})
+    task = task.fit(examples, path=path, settings={})
     _, tokenizer = tiny_encoder(folder)
     features = task.featurize(examples, tokenizer, LENGTH, purpose="train")
     return name_rows(path, examples, features.example_index[features.rows_of(np.array(units))])

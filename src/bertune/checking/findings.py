@@ -82,7 +82,7 @@ def in_file(survey: Survey) -> Iterator[Finding]:
         places = tuple(f"{survey.where(row)} ≠ {survey.where(groups.original(row))}" for row in contrary[:SHOWN])
         what = f"{_of(len(contrary), count)} have an earlier row's text but another label"
         yield Finding("warn", "conflicting-labels", file, len(contrary), places, what, "decide on one label a text")
-    yield from _alike(survey)
+    yield from _similar_labels(survey)
 
 
 def of_training(survey: Survey, *, weighted: bool) -> Iterator[Finding]:
@@ -190,7 +190,7 @@ def _matches(known: Hashes, asked: Hashes) -> npt.NDArray[np.int64]:
     return np.where(known[order][at] == asked, order[at], -1) if len(known) else np.full(len(asked), -1)
 
 
-def _alike(survey: Survey) -> Iterator[Finding]:
+def _similar_labels(survey: Survey) -> Iterator[Finding]:
     """Labels that differ in letter case or spaces alone."""
     spelled: defaultdict[str, list[str]] = defaultdict(list)
     for label in survey.labels:

@@ -29,8 +29,8 @@ def show(report: Report, console: Console) -> None:
         console.print("Lengths in tokens: name the encoder to come with --encoder.", markup=False)
     if report.findings:
         console.print(_findings(report))
-    told = ", ".join(f"{report.count(severity)} {severity}" for severity in SEVERITIES)
-    console.print(f"{sum(map(len, report.surveys.values()))} rows in {report.seconds:.1f} s: {told}", markup=False)
+    counts = ", ".join(f"{report.count(severity)} {severity}" for severity in SEVERITIES)
+    console.print(f"{sum(map(len, report.surveys.values()))} rows in {report.seconds:.1f} s: {counts}", markup=False)
 
 
 def _counts(report: Report) -> Table:

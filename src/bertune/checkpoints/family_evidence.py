@@ -69,5 +69,5 @@ def _bert_or_roberta(settings: Mapping[str, Any], folder: Path) -> set[str]:
         settings.get("max_position_embeddings") == 512,
         (folder / "vocab.txt").is_file(),
     )
-    said = {name for name, signs in (("roberta", roberta), ("bert", bert)) if any(signs)}
-    return said or {"bert", "roberta"}
+    named = {name for name, signs in (("roberta", roberta), ("bert", bert)) if any(signs)}
+    return named or {"bert", "roberta"}

@@ -23,7 +23,7 @@ from bertune.checkpoints.keras_names import flat, keras_heads, keras_names, stor
 from bertune.checkpoints.names import Rename, for_layers, to_theirs
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
-from bertune.tensorflow_formats.tensor_bundle import TensorBundle, beside, write_bundle
+from bertune.tensorflow_formats.tensor_bundle import TensorBundle, staged, write_bundle
 from bertune.tokenization.casing import Casing, casing_of
 from bertune.tokenization.vocabulary_files import read_vocabulary
 
@@ -150,8 +150,8 @@ def read_google_checkpoint(
         InputError: a file is missing or damaged, or the tensors do not fit the config.
     """
     prefix = find_checkpoint(path)
-    beside = (prefix.parent / name for name in CONFIG_FILES)
-    config_path = config_file or next((path for path in beside if path.is_file()), prefix.parent / CONFIG_FILES[0])
+    candidates = (prefix.parent / name for name in CONFIG_FILES)
+    config_path = config_file or next((path for path in candidates if path.is_file()), prefix.parent / CONFIG_FILES[0])
     if not config_path.is_file():
         raise InputError(
             f"{config_path}: not found. {prefix} needs a bert_config.json (sizes, activation) beside it, or named "
@@ -317,7 +317,7 @@ def write_google_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            with beside(folder / name) as temporary:
+            with staged(folder / name) as temporary:
                 temporary.write_bytes(text.encode("utf-8"))
                 temporary.replace(folder / name)
     except OSError as error:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from bertune.checkpoints import huggingface, sentence_transformers
-from bertune.checkpoints.hub_download import bring
+from bertune.checkpoints.hub_download import download
 from bertune.errors import InputError
 from bertune.files.json_files import parse_json
 from bertune.files.text_files import small_file
@@ -97,7 +97,7 @@ def fetch(repo: str, revision: str | None = None) -> Path:
             files = [sibling.rfilename for sibling in info.siblings or ()]
             wanted = _wanted(name, files, lambda index: _shards(repo, revision, index))
             wanted = list(dict.fromkeys([*wanted, *_module_files(repo, revision, files)]))
-            bring(repo, info.sha or revision or "main", [file for file in wanted if not file.endswith(_TEXTS)])
+            download(repo, info.sha or revision or "main", [file for file in wanted if not file.endswith(_TEXTS)])
             return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except (_NoNetworkError, OfflineModeIsEnabled) as error:
         folder = _cached(repo, revision, str(error))

@@ -19,7 +19,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ETAG = re.compile(r"[\w-]{8,128}")
 
 
-def bring(repo: str, commit: str, files: Sequence[str]) -> None:
+def download(repo: str, commit: str, files: Sequence[str]) -> None:
     """Complete the large ones of these files in the cache.
 
     Errors are those of huggingface_hub and its HTTP library; what had arrived stays as `blobs/ETAG.bertune.incomplete`.
@@ -38,9 +38,9 @@ def bring(repo: str, commit: str, files: Sequence[str]) -> None:
     blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
     for name in files:
         url = hf_hub_url(repo, name, revision=commit)
-        facts = get_hf_file_metadata(url)
-        etag, size = facts.etag, facts.size
-        in_xet = getattr(facts, "xet_file_data", None) is not None
+        metadata = get_hf_file_metadata(url)
+        etag, size = metadata.etag, metadata.size
+        in_xet = getattr(metadata, "xet_file_data", None) is not None
         if not etag or not _ETAG.fullmatch(etag) or size is None or size < LARGE or in_xet:
             continue
         whole, partial = blobs / etag, blobs / f"{etag}.bertune.incomplete"
@@ -48,12 +48,12 @@ def bring(repo: str, commit: str, files: Sequence[str]) -> None:
         with WeakFileLock(blobs / f"{etag}.bertune.lock"):
             if whole.exists():
                 continue
-            same_host = urlsplit(facts.location).netloc == urlsplit(url).netloc  # others get no token
+            same_host = urlsplit(metadata.location).netloc == urlsplit(url).netloc  # others get no token
             headers = build_hf_headers() if same_host else None
             with partial.open("ab") as file:
                 if file.tell() > size:
                     file.truncate(0)
-                http_get(facts.location, file, resume_size=file.tell(), headers=headers, expected_size=size)
+                http_get(metadata.location, file, resume_size=file.tell(), headers=headers, expected_size=size)
             _compare(f"{repo}, {name}", partial, etag)
             partial.replace(whole)
         (blobs / f"{etag}.bertune.lock").unlink(missing_ok=True)

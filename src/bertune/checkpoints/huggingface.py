@@ -88,11 +88,11 @@ def config_from_json(settings: Mapping[str, Any], where: str) -> EncoderConfig:
         must_be(settings, "position_embedding_type", "absolute", where)
     if "vocab_size" not in settings:
         raise InputError(f"{where}: lacks vocab_size; is this the config of a {family.classes} encoder?")
-    said = {**family.defaults, **{key: value for key, value in settings.items() if value is not None}}
-    activation = activation_of(said, family.activation, where)
-    numbers = {ours: said[key] for ours, key in family.keys.items() if key in said}
+    merged = {**family.defaults, **{key: value for key, value in settings.items() if value is not None}}
+    activation = activation_of(merged, family.activation, where)
+    numbers = {ours: merged[key] for ours, key in family.keys.items() if key in merged}
     try:
-        numbers = family.read({**_NUMBERS, **numbers, **family.wiring}, said, where)
+        numbers = family.read({**_NUMBERS, **numbers, **family.wiring}, merged, where)
         return EncoderConfig(family=family.name, hidden_act=activation, **numbers)
     except InputError as error:
         raise InputError(str(error) if where in str(error) else f"{where}: {error}") from None
@@ -289,11 +289,25 @@ def encoder_names(config: EncoderConfig, *, prefix: str = "") -> list[Rename]:
 
 def _has(config: EncoderConfig, ours: str) -> bool:
     """Whether an encoder of these numbers has a tensor that its family may have."""
-    if ours.startswith("embeddings.projection"):
-        return config.embedding_size > 0
-    if ours.startswith("embeddings.segment"):
-        return config.type_vocab_size > 0
-    return not (config.pre_norm and ours.startswith("layers.0.attention_norm"))
+    return next((has(config) for start, has in _OPTIONAL_PARTS.items() if ours.startswith(start)), True)
+
+
+_OPTIONAL_PARTS: dict[str, Callable[[EncoderConfig], bool]] = {
+    "embeddings.projection": lambda config: config.embedding_size > 0,
+    "embeddings.segment": lambda config: config.type_vocab_size > 0,
+    "embeddings.position": lambda config: config.absolute_positions,
+    "layers.0.attention_norm": lambda config: not (config.pre_norm and config.embedding_norm),
+    "layers.{i}.attention.distances.weight": lambda config: config.relative == "layer",
+    "layers.{i}.attention.distances.key": lambda config: _has_own(config, "c2p"),
+    "layers.{i}.attention.distances.query": lambda config: _has_own(config, "p2c"),
+    "distances.norm": lambda config: config.relative_norm,
+}
+"""Beginnings of the names of tensors that only some encoders of a family have."""
+
+
+def _has_own(config: EncoderConfig, term: str) -> bool:
+    """Whether distances are projected by matrices of their own."""
+    return config.relative == "projected" and term in config.relative_terms and not config.relative_shared
 
 
 def stored_names(config: EncoderConfig, head: Sequence[Rename], architecture: str) -> tuple[list[Rename], list[Rename]]:
@@ -341,6 +355,6 @@ def heads_in(names: Collection[str], settings: Mapping[str, Any]) -> list[str]:
         kind = str(settings[KIND])
         return [_KINDS.get(kind, kind)]  # of a task in a file of the user's, its name
     found = [kind for kind, starts in _HEADS.items() if any(name.startswith(starts) for name in names)]
-    told = str((settings.get("architectures") or [""])[0])
-    kind = next((kind for ending, kind in _KINDS.items() if told.endswith(ending)), "text-classification")
+    architecture = str((settings.get("architectures") or [""])[0])
+    kind = next((kind for ending, kind in _KINDS.items() if architecture.endswith(ending)), "text-classification")
     return [kind if name == "text-classification" else name for name in found]

@@ -31,7 +31,7 @@ def describe(source: str, *, options: SourceOptions = NO_OPTIONS) -> dict[str, A
         encoder, report = build_encoder(checkpoint)
         tokenizer = checkpoint.tokenizer
         special = {name: f"{tokenizer.tokens([index])[0]} ({index})" for name, index in tokenizer.special.ids.items()}
-        facts: dict[str, Any] = {
+        description: dict[str, Any] = {
             "format": checkpoint.dialect,
             "family": checkpoint.config.family,
             "sizes": _sizes(checkpoint.config),
@@ -48,9 +48,9 @@ def describe(source: str, *, options: SourceOptions = NO_OPTIONS) -> dict[str, A
         record = folder / "bertune.json"
         if record.is_file():
             task = read_json(record).get("task", {})
-            facts["task"] = task
-        facts["sha256"] = {str(path.relative_to(folder)): file_sha256(path) for path in hashed_files(folder)}
-        return facts
+            description["task"] = task
+        description["sha256"] = {str(path.relative_to(folder)): file_sha256(path) for path in hashed_files(folder)}
+        return description
 
 
 def _sizes(config: EncoderConfig) -> dict[str, Any]:

@@ -74,8 +74,8 @@ def to_ours(
         used.update(name.theirs)
         shapes = {tuple(part.shape) for part in parts}
         if len(shapes) > 1 or (name.transpose and parts[0].ndim != 2):
-            told = ", ".join(f"{their} {tuple(part.shape)}" for their, part in zip(name.theirs, parts, strict=True))
-            raise InputError(f"tensors of impossible shapes: {told}")
+            listed = ", ".join(f"{their} {tuple(part.shape)}" for their, part in zip(name.theirs, parts, strict=True))
+            raise InputError(f"tensors of impossible shapes: {listed}")
         if name.transpose:
             parts = [part.t() for part in parts]
         ours[name.ours] = (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()

@@ -142,12 +142,12 @@ def pooling_modes(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
     Raises:
         InputError: an unknown mode.
     """
-    said = config.get("pooling_mode")
-    if said is None:
-        said = [mode for key, mode in _POOLING_FLAGS.items() if config.get(key)] or ["mean"]
-    modes = [said] if isinstance(said, str) else said
+    mode_or_modes = config.get("pooling_mode")
+    if mode_or_modes is None:
+        mode_or_modes = [mode for key, mode in _POOLING_FLAGS.items() if config.get(key)] or ["mean"]
+    modes = [mode_or_modes] if isinstance(mode_or_modes, str) else mode_or_modes
     if not isinstance(modes, list | tuple) or not modes or not all(mode in POOLING_MODES for mode in modes):
-        raise InputError(f"{where}: pooling_mode is {said!r}; known: {', '.join(POOLING_MODES)}")
+        raise InputError(f"{where}: pooling_mode is {mode_or_modes!r}; known: {', '.join(POOLING_MODES)}")
     return tuple(modes)
 
 

@@ -32,12 +32,12 @@ def main(argv: Sequence[str]) -> None:
     """Compare runs on the same rows."""
     folders = list(takewhile(lambda argument: not argument.startswith("-"), argv))
     about = "Compare the models of RUN RUN …, folders that bertune train wrote, on the same rows."
-    said = parse("bertune compare RUN RUN …", about, [CompareOptions], argv[len(folders) :])
-    as_json, data = said.pop("json", False), said.pop("data", None)
+    parsed = parse("bertune compare RUN RUN …", about, [CompareOptions], argv[len(folders) :])
+    as_json, data = parsed.pop("json", False), parsed.pop("data", None)
 
-    from bertune.evaluation.compare import How, compare
+    from bertune.evaluation.compare import CompareSettings, compare
 
-    found = compare(folders, data, How(**said))
+    found = compare(folders, data, CompareSettings(**parsed))
     if as_json:
         print(json.dumps(found))
         return

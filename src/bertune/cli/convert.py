@@ -27,8 +27,8 @@ class ConvertOptions:
 
 def main(argv: Sequence[str]) -> None:
     """Write an encoder, or a fine-tuned model, in another layout."""
-    said = parse("bertune convert", "Any readable encoder in another layout.", [ConvertOptions], argv)
-    options = ConvertOptions(**said)
+    parsed = parse("bertune convert", "Any readable encoder in another layout.", [ConvertOptions], argv)
+    options = ConvertOptions(**parsed)
     _check(options)
 
     from pathlib import Path
@@ -47,8 +47,8 @@ def main(argv: Sequence[str]) -> None:
         convert(options.encoder, Path(options.output), layout=options.format, options=source)
         return
     labels = [label.strip() for label in options.labels.split(",")] if options.labels else []
-    facts = Finetuned(new_task(options.task), labels, options.unanswerable, options.max_seq_length)
-    convert_finetuned(options.encoder, Path(options.output), facts, options=source)
+    finetuned = Finetuned(new_task(options.task), labels, options.unanswerable, options.max_seq_length)
+    convert_finetuned(options.encoder, Path(options.output), finetuned, options=source)
 
 
 def _check(options: ConvertOptions) -> None:

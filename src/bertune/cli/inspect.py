@@ -23,7 +23,7 @@ class InspectOptions:
 def main(argv: Sequence[str]) -> None:
     """Say what a source holds."""
     sources, flags = _divided(argv)
-    said = parse("bertune inspect", "What SOURCE, a checkpoint or model folder, holds.", [InspectOptions], flags)
+    parsed = parse("bertune inspect", "What SOURCE, a checkpoint or model folder, holds.", [InspectOptions], flags)
     if len(sources) != 1:
         raise InputError("bertune inspect: give one source, for example: bertune inspect minilm")
 
@@ -32,17 +32,17 @@ def main(argv: Sequence[str]) -> None:
     from bertune.checkpoints.inspection import describe
     from bertune.checkpoints.source import SourceOptions
 
-    config, vocab = (None if said.get(name) is None else Path(said[name]) for name in ("config_file", "vocab_file"))
-    options = SourceOptions(config, vocab, said.get("do_lower_case"), said.get("scope"))
-    facts = describe(sources[0], options=options)
-    if said.get("json"):
-        print(json.dumps(facts))
+    config, vocab = (None if parsed.get(name) is None else Path(parsed[name]) for name in ("config_file", "vocab_file"))
+    options = SourceOptions(config, vocab, parsed.get("do_lower_case"), parsed.get("scope"))
+    description = describe(sources[0], options=options)
+    if parsed.get("json"):
+        print(json.dumps(description))
         return
     from rich.console import Console
 
     from bertune.tables import table_of
 
-    Console().print(table_of(sources[0], {name: _shown(value) for name, value in facts.items()}))
+    Console().print(table_of(sources[0], {name: _shown(value) for name, value in description.items()}))
 
 
 def _divided(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -17,11 +17,11 @@ class _Extra:
 def main(argv: Sequence[str]) -> None:
     """Parse the options and pre-train."""
     about = "Pre-train an encoder on text: masked words and next sentence, from a checkpoint or from scratch."
-    said = parse("bertune pretrain", about, [PretrainOptions, _Extra], argv)
-    as_json = said.pop("json", False)
+    parsed = parse("bertune pretrain", about, [PretrainOptions, _Extra], argv)
+    as_json = parsed.pop("json", False)
 
     from bertune.pretraining.pretrain import run
 
-    result = run(PretrainOptions(**said))
+    result = run(PretrainOptions(**parsed))
     if as_json:
         print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics}))

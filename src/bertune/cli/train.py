@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from bertune.cli.arguments import parse
 from bertune.options import option
-from bertune.tasks.registry import options_of
+from bertune.tasks.registry import TASKS, options_of
 from bertune.training.options import TrainOptions
 
 
@@ -22,18 +22,21 @@ class _Extra:
 
 def main(argv: Sequence[str]) -> None:
     """Parse the options, the task's own among them, and train."""
-    prog, about = "bertune train", "Fine-tune an encoder on labelled data."
+    prog, about = (
+        "bertune train",
+        f"Fine-tune an encoder on labelled data. Tasks: {', '.join(TASKS)}, path/to/file.py:Class.",
+    )
     name = parse(prog, about, [_First], argv, partial=True).get("task")
     own = [options_of(name)] if name else []
-    said = parse(prog, about, [TrainOptions, *own, _Extra], argv, undecided=None if name else "--task")
-    as_json = said.pop("json", False)
+    parsed = parse(prog, about, [TrainOptions, *own, _Extra], argv, undecided=None if name else "--task")
+    as_json = parsed.pop("json", False)
     general = {field.name for field in fields(TrainOptions)}
 
     from bertune.training.train import run
 
     result = run(
-        TrainOptions(**{name: value for name, value in said.items() if name in general}),
-        {name: value for name, value in said.items() if name not in general},
+        TrainOptions(**{name: value for name, value in parsed.items() if name in general}),
+        {name: value for name, value in parsed.items() if name not in general},
     )
     if as_json:
         print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics, **result.more}))

@@ -54,13 +54,13 @@ def parse_for_model(
     if folder is not None and (Path(folder) / "bertune.json").is_file():
         state = read_json(Path(folder) / "bertune.json").get("task", {})
         own = [options_of_model(state, first.get("trust_task_file"))]
-    said = parse(prog, about, [*trees, *(_all_optional(tree) for tree in own)], argv)
+    parsed = parse(prog, about, [*trees, *(_all_optional(tree) for tree in own)], argv)
     general = {field.name for tree in trees for field in dataclasses.fields(tree)}
     made = [
-        tree(**{field.name: said[field.name] for field in dataclasses.fields(tree) if field.name in said})
+        tree(**{field.name: parsed[field.name] for field in dataclasses.fields(tree) if field.name in parsed})
         for tree in trees
     ]
-    return made, {name: value for name, value in said.items() if name not in general}
+    return made, {name: value for name, value in parsed.items() if name not in general}
 
 
 def _all_optional(tree: type[Any]) -> type[Any]:

@@ -70,6 +70,6 @@ def main(argv: Sequence[str]) -> None:
     if len(tokens) <= len(SPECIAL):
         raise InputError(f"--train {files[0]}: holds no text, so there are no words to learn")
     write_vocabulary(Path(options.output), tokens)
-    told = sys.stderr if options.output == "-" or is_special(Path(options.output)) else sys.stdout
+    stream = sys.stderr if options.output == "-" or is_special(Path(options.output)) else sys.stdout
     short = "" if len(tokens) >= options.size else f" (the text has no more; {options.size} were asked for)"
-    print(f"{options.output}: {len(tokens)} entries{short}", file=told)
+    print(f"{options.output}: {len(tokens)} entries{short}", file=stream)

@@ -228,8 +228,8 @@ class RecordedForwards:
         """Record no more on this device."""
         self._forget()
         self._recorder = None
-        told = str(error).partition("\n")[0]
-        logger.warning("recording forward passes as CUDA graphs failed (%s); going on without", told)
+        text = str(error).partition("\n")[0]
+        logger.warning("recording forward passes as CUDA graphs failed (%s); going on without", text)
 
     def _forget(self) -> None:
         self._recorded.clear()

@@ -60,7 +60,7 @@ class CudaRecorder:
     @contextlib.contextmanager
     def watch(self) -> Iterator[list[str]]:
         """PyTorch's own watch over operations that wait; what other threads wait for, or warn of, is not told."""
-        told: list[str] = []
+        waits: list[str] = []
         thread = threading.get_ident()
         with _one_at_a_time, warnings.catch_warnings():
             before, show = torch.cuda.get_sync_debug_mode(), warnings.showwarning
@@ -76,7 +76,7 @@ class CudaRecorder:
                 if _WAITED not in str(message):
                     show(message, category, filename, lineno, file, line)
                 elif threading.get_ident() == thread:
-                    told.append(f"{filename}:{lineno}")
+                    waits.append(f"{filename}:{lineno}")
                 elif before:  # another thread's, whose program asked for them
                     show(message, category, filename, lineno, file, line)
 
@@ -84,7 +84,7 @@ class CudaRecorder:
             warnings.showwarning = note
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                yield told
+                yield waits
             finally:
                 torch.cuda.set_sync_debug_mode(before)
 

@@ -42,27 +42,44 @@ def open_arrow(path: Path) -> tuple[list[str], Callable[[], Iterator[Row]]]:
 def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
     """By column the names of classes that a schema's metadata holds."""
     try:
-        told = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-        features = told["info"]["features"]
+        dataset_info = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        features = dataset_info["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
     found = {}
     for column, feature in features.items() if isinstance(features, dict) else ():
-        names = _names_of(feature)
+        names = names_of_classes(feature)
         if names:
             found[str(column)] = names
     return found
 
 
-def _names_of(feature: object) -> list[str] | None:
+def names_of_classes(feature: Any) -> list[str] | None:
+    """The classes' names of one feature of `datasets`, as an object or as its metadata has it; None without any."""
     if isinstance(feature, list):  # the older way to write a list of features
-        return _names_of(feature[0]) if feature else None
+        return names_of_classes(feature[0]) if feature else None
     if not isinstance(feature, dict):
-        return None
+        feature = {
+            "_type": type(feature).__name__,
+            **{key: getattr(feature, key, None) for key in ("names", "feature")},
+        }
     names = feature.get("names")
     if feature.get("_type") == "ClassLabel" and isinstance(names, list):
         return [str(name) for name in names]
-    return _names_of(feature.get("feature"))
+    return None if feature.get("feature") is None else names_of_classes(feature["feature"])
+
+
+def with_class_names(row: dict[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:
+    """A row whose numbers of classes are replaced by the names.
+
+    Raises:
+        InputError: a number without a name.
+    """
+    try:
+        return row | {column: _named(row.get(column), known) for column, known in names.items()}
+    except IndexError:
+        numbers = ", ".join(f"{column!r}: {row.get(column)!r} of {len(known)}" for column, known in names.items())
+        raise InputError(f"a class without a name ({numbers} names)") from None
 
 
 def _rows(path: Path, names: Mapping[str, list[str]]) -> Iterator[Row]:

@@ -93,9 +93,9 @@ def guess_text_columns(columns: Sequence[str]) -> tuple[str, str | None]:
         return choices[0]
     remedy = "name it with --text-column (and the second text of pairs with --pair-column)"
     if choices:
-        told = "; ".join(listed(name for name in choice if name is not None) for choice in choices)
+        text = "; ".join(listed(name for name in choice if name is not None) for choice in choices)
         raise InputError(
-            f"cannot tell which column holds the text, there are several choices: {told}. "
+            f"cannot tell which column holds the text, there are several choices: {text}. "
             f"The columns are {listed(columns)}; {remedy}"
         )
     if len(columns) == 1 and not any(_plain(columns[0]) in names for names in _LABEL_NAMES):

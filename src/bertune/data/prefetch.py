@@ -14,7 +14,7 @@ class _Stopped(BaseException):
     """Ends the walk where it asks for more; only ever seen in the thread."""
 
 
-def one_ahead(
+def prefetch(
     walk: Callable[[Iterable[SourceT]], Iterator[MadeT]], source: Iterable[SourceT]
 ) -> Generator[MadeT, None, None]:
     """What a walk over the source gives, in order, made in a thread: the next item while the caller uses the last.
@@ -63,7 +63,7 @@ def in_chunks(
         return
     rest = iter(source)
     first = list(islice(rest, size))
-    yield from one_ahead(walk, chain(first, rest)) if len(first) == size else walk(first)
+    yield from prefetch(walk, chain(first, rest)) if len(first) == size else walk(first)
 
 
 def _next_one(made: Iterator[MadeT]) -> list[MadeT]:

@@ -339,8 +339,8 @@ def _quoted_records(file: RowFile, separator: str, problems: Problems) -> Iterat
                 start = reader.line_num + 1
             return
         except csv.Error as error:
-            told = next((told for known, told in _CSV_ERRORS.items() if known in str(error)), str(error))
-            problems.add(f"{file.path}, line {start}: {told}")
+            text = next((text for known, text in _CSV_ERRORS.items() if known in str(error)), str(error))
+            problems.add(f"{file.path}, line {start}: {text}")
             start = reader.line_num + 1
 
 
@@ -356,5 +356,5 @@ def _json_problem(error: ValueError | RecursionError) -> str:
         return f", column {error.colno}: not valid JSON ({error.msg}); one object is expected on every line"
     if isinstance(error, UnicodeEncodeError):
         return f": half of a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character"
-    told = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return ": " + told.partition("; use sys.")[0]  # Python's advice on numbers of more than 4300 digits
+    text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return ": " + text.partition("; use sys.")[0]  # Python's advice on numbers of more than 4300 digits

@@ -18,13 +18,14 @@ from bertune.distill.options import DistillOptions
 from bertune.distill.student import every, layers_of, network_from_source, network_of_layers
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
-from bertune.evaluation.compare import How, compare
+from bertune.evaluation.compare import CompareSettings, compare
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.model.provenance import encoder_sha256
-from bertune.model.use import Model, load, read_labelled
+from bertune.model.use import Model, load
 from bertune.progress import progress_bar
 from bertune.tables import plain_table
+from bertune.tasks.labelled import read_labelled
 from bertune.tasks.protocol import Logits, Task
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.fine_tune import FineTuning, TrainResult, fine_tune
@@ -321,7 +322,7 @@ def _labels_only(data: PreparedData, options: TrainOptions, student: Student) ->
 
 def _compared(options: DistillOptions, output: Path, trained: TrainResult, folders: list[str]) -> DistillResult:
     """Teacher and students on the validation rows."""
-    how = How(metric=options.metric, precision=options.precision, device=options.device,
+    how = CompareSettings(metric=options.metric, precision=options.precision, device=options.device,
               trust_task_file=options.trust_task_file)  # fmt: skip
     comparison = compare(folders, options.validation, how)
     models: dict[str, dict[str, float]] = {}

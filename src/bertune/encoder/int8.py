@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bertune import processor
+from bertune.encoder.attention import Projection, first_token_attention
 from bertune.encoder.encoder import Encoder, Layer
-from bertune.encoder.first_token import Projection, first_token_attention
 from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
@@ -144,8 +144,8 @@ class Int8Layer(nn.Module):
         rows, scale = calls.quantize_rows(context)
         middle, _ = calls.add_norm(self.output(rows, x.dtype), self.output_bias, x, self.norm1, row_scale=scale)
         rows, scale = calls.quantize_rows(middle)
-        raised = self.up(rows, x.dtype)
-        rows, scale = calls.bias_activation_quantized(raised, scale, self.up_bias, self.activation)
+        hidden = self.up(rows, x.dtype)
+        rows, scale = calls.bias_activation_quantized(hidden, scale, self.up_bias, self.activation)
         out, _ = calls.add_norm(self.down(rows, x.dtype), self.down_bias, middle, self.norm2, row_scale=scale)
         return out
 
@@ -163,7 +163,9 @@ def quantize(encoder: Encoder, device: torch.device) -> None:
     layers, known = list(encoder.layers), calls.ACTIVATION_CODES
     if not all(isinstance(one, Layer) and one.is_plain and one.feed_forward.activation in known for one in layers):
         wiring = f"{encoder.config.family} with hidden_act {encoder.config.hidden_act}"
-        raise InputError(f"--precision int8: has no form for {wiring}; take auto")
+        raise InputError(
+            f"--precision int8: the 8-bit kernels compute layers that are wired as BERT's, not {wiring}; take auto"
+        )
     encoder.layers = nn.ModuleList(
         Int8Layer(layer, is_last=layer is layers[-1]) for layer in layers if isinstance(layer, Layer)
     )

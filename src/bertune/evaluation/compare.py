@@ -6,19 +6,19 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from bertune.data.rows import file_sha256
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
 from bertune.inference.evaluation import infer
-from bertune.model.use import Model, load, read_labelled
+from bertune.model.use import Model, load
+from bertune.tasks.labelled import Labelled, read_recorded
 from bertune.tasks.protocol import Prediction, Task
 from bertune.tasks.row_metrics import RowMetrics
 
 
 @dataclass(frozen=True)
-class How:
+class CompareSettings:
     """Numbers of a comparison. metric: None for the task's own."""
 
     metric: str | None = None
@@ -45,13 +45,15 @@ class _Run:
     outcomes: Outcomes
 
 
-def compare(folders: Sequence[str | Path], data: str | Path | None = None, how: How | None = None) -> dict[str, Any]:
+def compare(
+    folders: Sequence[str | Path], data: str | Path | None = None, settings: CompareSettings | None = None
+) -> dict[str, Any]:
     """Answer the same rows with every model, and say how their metrics differ.
 
     Args:
         folders: at least two model folders, for the same task and labels.
         data: labelled rows; None: the validation data that the runs recorded, which must be unchanged.
-        how: metric, resamples, and how to compute.
+        settings: metric, resamples, and how to compute.
 
     Returns: `metric`, `data`, `rows`, `resamples`; `runs`, each with its folder, `value`, `low`, `high` (95 %) and all
     metrics; `pairs`, each with the difference of the second from the first, its interval, and the two-sided
@@ -60,31 +62,32 @@ def compare(folders: Sequence[str | Path], data: str | Path | None = None, how: 
     Raises:
         InputError: fewer than two runs, runs of different tasks, labels or data, data that changed, no such metric.
     """
-    how = how or How()
+    settings = settings or CompareSettings()
     names = [str(folder) for folder in folders]
     problems = Problems()
     if len(names) < 2:
         problems.add("bertune compare: give at least two folders that bertune train wrote")
     if len(set(names)) < len(names):
         problems.add("bertune compare: a folder is named twice")
-    if how.resamples < 100:
-        problems.add(f"--resamples {how.resamples}: must be at least 100")
-    if how.batch_size < 1:
-        problems.add(f"--batch-size {how.batch_size}: must be at least 1")
+    if settings.resamples < 100:
+        problems.add(f"--resamples {settings.resamples}: must be at least 100")
+    if settings.batch_size < 1:
+        problems.add(f"--batch-size {settings.batch_size}: must be at least 1")
     problems.raise_if_any()
     models = [
-        load(name, device=how.device, precision=how.precision, trust_task_file=how.trust_task_file) for name in names
+        load(name, device=settings.device, precision=settings.precision, trust_task_file=settings.trust_task_file)
+        for name in names
     ]
-    _check_alike(names, [model.task for model in models])
-    paths = _data(names, models, None if data is None else Path(data))
+    _check_same_task(names, [model.task for model in models])
+    data_of_runs = _data(names, models, None if data is None else Path(data))
     judge = models[0].task
-    answering = zip(names, models, paths, strict=True)
-    runs = [_answers(Path(name), model, path, judge, how) for name, model, path in answering]
+    answering = zip(names, models, data_of_runs, strict=True)
+    runs = [_answers(Path(name), model, rows, judge, settings) for name, model, rows in answering]
     _check_rows(runs)
-    return _compared(runs, how)
+    return _compared(runs, settings)
 
 
-def _check_alike(names: Sequence[str], tasks: Sequence[Task[Any]]) -> None:
+def _check_same_task(names: Sequence[str], tasks: Sequence[Task[Any]]) -> None:
     problems = Problems()
     labels = [sorted(getattr(task, "labels", ())) for task in tasks]
     for name, task, own in zip(names[1:], tasks[1:], labels[1:], strict=True):
@@ -95,43 +98,46 @@ def _check_alike(names: Sequence[str], tasks: Sequence[Task[Any]]) -> None:
     problems.raise_if_any()
 
 
-def _data(names: Sequence[str], models: Sequence[Model], given: Path | None) -> list[Path]:
-    """The rows' file for every run: the given one, or the recorded ones, which must be the same and unchanged."""
+def _data(names: Sequence[str], models: Sequence[Model], given: Path | None) -> list[Labelled]:
+    """The rows for every run: those of the given file, or the recorded ones, which must be the same and unchanged."""
     if given is not None:
-        return [given] * len(names)
+        return [Labelled.read(model.task, given, "--data") for model in models]
     problems = Problems()
     remedy = "name the rows with --data FILE"
-    paths, hashes = [], []
+    found: list[Labelled] = []
+    known: list[Mapping[str, Any]] = []
     for name, model in zip(names, models, strict=True):
         recorded = (model.record.get("data") or {}).get("validation")
         if not isinstance(recorded, Mapping):
             problems.add(f"{name}: was trained without validation data; {remedy}")
             continue
-        path, expected = Path(str(recorded.get("file"))), recorded.get("sha256")
-        paths.append(path)
-        hashes.append(expected)
-        if not path.is_file():
-            problems.add(f"{name}: its validation data {path} is not there; {remedy}")
-        elif file_sha256(path) != expected:
-            problems.add(f"{name}: its validation data {path} has changed since the training; {remedy}")
-        elif expected != hashes[0]:
-            problems.add(f"{name}: was validated on {path}, {names[0]} on other rows ({paths[0]}); {remedy}")
+        known.append(recorded)
+        try:
+            found.append(read_recorded(model.task, recorded))
+        except InputError as error:
+            problems.extend(f"{name}: {message}; {remedy}" for message in str(error).splitlines())
+            continue
+        if any(recorded.get(key) != known[0].get(key) for key in ("sha256", "held_out")):
+            problems.add(
+                f"{name}: was validated on {recorded.get('file')}, {names[0]} on other rows ({known[0].get('file')}); "
+                f"{remedy}"
+            )
     problems.raise_if_any()
-    return paths
+    return found
 
 
-def _answers(folder: Path, model: Model, path: Path, judge: Task[Any], how: How) -> _Run:
-    task, examples = model.task, read_labelled(model.task, path)
+def _answers(folder: Path, model: Model, rows: Labelled, judge: Task[Any], settings: CompareSettings) -> _Run:
+    task, examples, path = model.task, rows.examples, rows.path
     problems = Problems()
-    problems.extend(f"{folder}: {message}" for message in task.problems(examples, path))
+    problems.extend(f"{folder}: {message}" for message in rows.problems(task))
     problems.raise_if_any()
     features = task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
     with fast_float32(model.network.device):
         model.check_int8(features)
-        logits = infer(model.network, features, batch_size=how.batch_size).logits
+        logits = infer(model.network, features, batch_size=settings.batch_size).logits
     predictions = task.decode(logits, features, examples)
-    rows = judge.row_metrics(examples, predictions)
-    outcomes = FromTask(task, logits, features, examples) if rows is None else rows
+    known = judge.row_metrics(examples, predictions)
+    outcomes = FromTask(task, logits, features, examples) if known is None else known
     return _Run(folder, judge, path, examples, predictions, outcomes)
 
 
@@ -154,14 +160,16 @@ def _check_rows(runs: Sequence[_Run]) -> None:
                 )
 
 
-def _compared(runs: Sequence[_Run], how: How) -> dict[str, Any]:
+def _compared(runs: Sequence[_Run], settings: CompareSettings) -> dict[str, Any]:
     metrics = [run.outcomes.metrics() for run in runs]
     shared = [name for name in metrics[0] if all(name in found for found in metrics)]
     own = runs[0].judge.metric
-    metric = how.metric or (own if own in shared else next((name for name in ("rmse", *shared) if name in shared), own))
+    metric = settings.metric or (
+        own if own in shared else next((name for name in ("rmse", *shared) if name in shared), own)
+    )
     if metric not in shared:
         raise InputError(f"--metric {metric}: compare knows {', '.join(shared)} for this task")
-    values = bootstrap([run.outcomes for run in runs], metric, how.resamples, how.seed)
+    values = bootstrap([run.outcomes for run in runs], metric, settings.resamples, settings.seed)
     described: list[dict[str, Any]] = []
     for run, drawn, found in zip(runs, values, metrics, strict=True):
         low, high = interval(drawn)
@@ -177,24 +185,24 @@ def _compared(runs: Sequence[_Run], how: How) -> dict[str, Any]:
             "high": high,
             "p_bootstrap": bootstrap_p(values[j] - values[i]),
         }
-        pairs.append(pair | _tests(runs[i], runs[j], metric, how))
+        pairs.append(pair | _tests(runs[i], runs[j], metric, settings))
     return {
         "metric": metric,
         "data": str(runs[0].data),
         "rows": len(runs[0].outcomes),
-        "resamples": how.resamples,
+        "resamples": settings.resamples,
         "runs": described,
         "pairs": pairs,
     }
 
 
-def _tests(one: _Run, other: _Run, metric: str, how: How) -> dict[str, Any]:
+def _tests(one: _Run, other: _Run, metric: str, settings: CompareSettings) -> dict[str, Any]:
     """The tests that need answers one by one."""
     found: dict[str, Any] = {}
     if isinstance(one.outcomes, RowMetrics) and one.outcomes.independent:
         joint = one.judge.row_metrics(one.examples * 2, [*one.predictions, *other.predictions])
         if joint is not None and metric in joint.metrics():
-            found["p_permutation"] = permutation_p(joint, metric, how.resamples, how.seed)
+            found["p_permutation"] = permutation_p(joint, metric, settings.resamples, settings.seed)
     if one.outcomes.correct is not None and other.outcomes.correct is not None:
         only_one, only_other, p = mcnemar(one.outcomes.correct, other.outcomes.correct)
         found |= {"only_first_right": only_one, "only_second_right": only_other, "p_mcnemar": p}

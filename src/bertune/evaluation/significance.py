@@ -24,10 +24,10 @@ def bootstrap(several: Sequence[Outcomes], metric: str, resamples: int, seed: in
     Shape: (models, resamples).
     """
     rows = len(several[0])
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     parts = []
     for count in _chunks(resamples, rows):
-        drawn = [np.bincount(chance.integers(0, rows, rows), minlength=rows) for _ in range(count)]
+        drawn = [np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(count)]
         weights = np.stack(drawn).astype(np.float64)
         parts.append(np.stack([one.metric(metric, weights) for one in several]))
     return np.concatenate(parts, 1)
@@ -51,7 +51,7 @@ def permutation_p(joint: Outcomes, metric: str, resamples: int, seed: int) -> fl
     joint: the first model's rows, then the second's. Two-sided.
     """
     rows = len(joint) // 2
-    chance = np.random.default_rng((seed, 1))
+    rng = np.random.default_rng((seed, 1))
 
     def differences(swapped: Floats) -> Floats:
         first, second = (np.concatenate(pair, 1) for pair in ((swapped, 1 - swapped), (1 - swapped, swapped)))
@@ -60,7 +60,7 @@ def permutation_p(joint: Outcomes, metric: str, resamples: int, seed: int) -> fl
     observed = abs(float(differences(np.zeros((1, rows)))[0]))
     larger = 0
     for count in _chunks(resamples, 2 * rows):
-        coins = chance.integers(0, 2, (count, rows)).astype(np.float64)
+        coins = rng.integers(0, 2, (count, rows)).astype(np.float64)
         larger += int((np.abs(differences(coins)) >= observed - 1e-12).sum())
     return (larger + 1) / (resamples + 1)
 

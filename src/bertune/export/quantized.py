@@ -19,8 +19,8 @@ from bertune.export.graph import Graph
 from bertune.export.layers import Float32Products, FloatArray
 from bertune.export.network import network_model
 from bertune.export.record import Written
-from bertune.export.running import OnnxModel
 from bertune.export.verification import Compared, Reference, compare, loses_too_much
+from bertune.inference.onnx_model import OnnxModel
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import bertune
 from bertune.data.rows import file_sha256
 from bertune.export.files import external_files
 from bertune.export.graph import OPSET
-from bertune.export.running import OnnxModel, Rows
 from bertune.export.verification import Compared, Reference, canary_features
+from bertune.inference.onnx_model import OnnxModel, Rows
 
 VERIFICATION = "verification.json"
 MINIMUM_RUNTIME = "1.17"

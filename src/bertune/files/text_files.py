@@ -128,8 +128,8 @@ def blocks(path: Path, gzipped: bool, problems: Problems, encoding: str = "utf-8
     line, offset, size = 1, 0, 0
     held: list[bytes] = []  # the beginning of a line that goes on in the next chunk
     for chunk in chunks(path, gzipped):
-        if offset == 0 and not held and (told := [_MAGIC[magic] for magic in _MAGIC if chunk.startswith(magic)]):
-            raise InputError(f"{path} is no text in UTF-8: {told[0]}")
+        if offset == 0 and not held and (text := [_MAGIC[magic] for magic in _MAGIC if chunk.startswith(magic)]):
+            raise InputError(f"{path} is no text in UTF-8: {text[0]}")
         size += len(chunk)
         cut = chunk.rfind(b"\n") + 1
         if not cut:

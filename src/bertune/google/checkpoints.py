@@ -17,7 +17,7 @@ from bertune.checkpoints.google_files import find_checkpoint
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
 from bertune.errors import FaultError, InputError
 from bertune.files import atomic_write as files
-from bertune.google.starting import check_shapes
+from bertune.google.initial_checkpoint import check_shapes
 from bertune.inference.network import Network
 from bertune.progress import Curves
 from bertune.tensorflow_formats.tensor_bundle import Array, TensorBundle, write_bundle

@@ -22,8 +22,14 @@ from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import unwritable
 from bertune.files.outputs import open_output
 from bertune.google.flags import parse_flags
+from bertune.google.initial_checkpoint import (
+    ModelFlags,
+    check_positions,
+    implied_by_source,
+    load_initial_weights,
+    open_initial_checkpoint,
+)
 from bertune.google.running import RunFlags, run_program, set_up
-from bertune.google.starting import ModelFlags, check_positions, open_start, spared_by_source, take_over
 from bertune.inference.evaluation import run_batches
 from bertune.inference.network import Network
 from bertune.options import option
@@ -54,7 +60,7 @@ class FeatureFlags:
 
 def program(argv: Sequence[str]) -> None:
     """The command's work, from its arguments."""
-    flags = parse_flags("extract_features", [ModelFlags, FeatureFlags, RunFlags], argv, spared_by_source)
+    flags = parse_flags("extract_features", [ModelFlags, FeatureFlags, RunFlags], argv, implied_by_source)
     own = flags.of(FeatureFlags)
     problems = Problems()
     for name in ("max_seq_length", "batch_size"):
@@ -64,14 +70,14 @@ def program(argv: Sequence[str]) -> None:
     if not Path(own.input_file).is_file():
         problems.add(f"--input_file {own.input_file}: no such file")
     problems.raise_if_any()
-    setting = set_up(flags.of(RunFlags))
-    start = open_start(flags.of(ModelFlags), strict=setting.strict)
+    runtime = set_up(flags.of(RunFlags))
+    start = open_initial_checkpoint(flags.of(ModelFlags), strict=runtime.strict)
     layers = layers_of(own.layers, start.config.num_hidden_layers)
     check_positions(own.max_seq_length, start.config)
     network = Network(Encoder(start.config), torch.nn.Identity())
-    take_over(network, start, [], strict=setting.strict)
-    setting.place(network)
-    network.encoder.set_compute_dtype(setting.dtype)
+    load_initial_weights(network, start, [], strict=runtime.strict)
+    runtime.place(network)
+    network.encoder.set_compute_dtype(runtime.dtype)
     network.eval()
     count = 0
     output = Path(own.output_file)
@@ -79,7 +85,7 @@ def program(argv: Sequence[str]) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(error, f"--output_file {output}: cannot be written ({error.strerror})") from error
-    with open_output(output, "--output_file") as file, fast_float32(setting.device):
+    with open_output(output, "--output_file") as file, fast_float32(runtime.device):
         for line in _lines(own, network.encoder, start.words, layers):
             file.write(line.encode())
             count += 1

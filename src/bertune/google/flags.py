@@ -37,17 +37,17 @@ IGNORED = {
 class Flags:
     """What a command line says. said: values by flag, only of flags that were given."""
 
-    said: Mapping[str, Any]
+    provided: Mapping[str, Any]
 
     def of(self, tree: type[TreeT]) -> TreeT:
-        """The values of one dataclass, its defaults where nothing was said."""
+        """The values of one dataclass, its defaults where none was given."""
         fields = dataclasses.fields(tree)  # type: ignore[arg-type]
-        given = {field.name: self.said[field.name] for field in fields if field.name in self.said}
+        given = {field.name: self.provided[field.name] for field in fields if field.name in self.provided}
         # Required flags that another flag made superfluous are empty.
-        spared = {
+        implied = {
             field.name: "" for field in fields if field.default is dataclasses.MISSING and field.name not in given
         }
-        return tree(**given, **spared)
+        return tree(**given, **implied)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def parse_flags(
     program: str,
     trees: Sequence[type[Any]],
     argv: Sequence[str],
-    spared: Callable[[Mapping[str, Any]], set[str]] | None = None,
+    implied: Callable[[Mapping[str, Any]], set[str]] | None = None,
 ) -> Flags:
     """Read a command line.
 
@@ -74,7 +74,7 @@ def parse_flags(
         program: for messages.
         trees: dataclasses of the program's flags.
         argv: arguments.
-        spared: required flags that what was said makes superfluous.
+        implied: required flags that others make superfluous.
 
     Raises:
         InputError: unknown flags (with the nearest), illegal values, required flags that are missing; all at once.
@@ -82,13 +82,13 @@ def parse_flags(
     """
     flags = flags_of(trees)
     problems = Problems()
-    said = _read(program, flags, argv, problems)
-    left_out = spared(said) if spared else set()
+    provided = _read(program, flags, argv, problems)
+    left_out = implied(provided) if implied else set()
     for name, flag in flags.items():
-        if flag.required and name not in said and name not in left_out:
+        if flag.required and name not in provided and name not in left_out:
             problems.add(f"{program}: flag --{name} must be given ({flag.field.metadata['help']})")
     problems.raise_if_any()
-    return Flags(said)
+    return Flags(provided)
 
 
 def flags_of(trees: Sequence[type[Any]]) -> dict[str, _Flag]:
@@ -104,7 +104,7 @@ def flags_of(trees: Sequence[type[Any]]) -> dict[str, _Flag]:
 
 def _read(program: str, flags: Mapping[str, _Flag], argv: Sequence[str], problems: Problems) -> dict[str, Any]:
     """Values by flag; the last one counts. What cannot be read becomes a problem."""
-    said: dict[str, Any] = {}
+    provided: dict[str, Any] = {}
     accepted: set[str] = set()
     unknown: list[tuple[str, str]] = []
     words = deque(expand_files(argv, (), problems))
@@ -121,19 +121,19 @@ def _read(program: str, flags: Mapping[str, _Flag], argv: Sequence[str], problem
             print(help_text(program, flags))
             raise SystemExit(0)
         if name.startswith("no") and not equals and _is_boolean(name[2:], flags):
-            said[name[2:]] = False
+            provided[name[2:]] = False
         elif name not in (*flags, *IGNORED, "undefok"):
             unknown.append((name, _unknown(program, name, flags)))
         elif kind is bool:
-            said[name] = _boolean(name, value, problems) if equals else _alone(name, words, problems)
+            provided[name] = _boolean(name, value, problems) if equals else _alone(name, words, problems)
         else:
             text = value if equals else words.popleft() if words else None
             if name == "undefok":
                 accepted.update((text or "").split(","))
             elif name in flags:
-                said[name] = _value(name, flags[name], text, problems)
+                provided[name] = _value(name, flags[name], text, problems)
     problems.extend(text for name, text in unknown if name not in accepted)
-    return {name: value for name, value in said.items() if name in flags}
+    return {name: value for name, value in provided.items() if name in flags}
 
 
 def _is_boolean(name: str, flags: Mapping[str, _Flag]) -> bool:
@@ -157,8 +157,8 @@ def expand_files(argv: Sequence[str], inside: tuple[Path, ...], problems: Proble
         except (OSError, UnicodeDecodeError) as error:
             problems.add(f"--flagfile {path}: cannot be read ({getattr(error, 'strerror', None) or error})")
             continue
-        said = [line.strip() for line in lines if line.strip() and not line.strip().startswith(("#", "//"))]
-        yield from expand_files(said, (*inside, path.resolve()), problems)
+        arguments = [line.strip() for line in lines if line.strip() and not line.strip().startswith(("#", "//"))]
+        yield from expand_files(arguments, (*inside, path.resolve()), problems)
 
 
 def _boolean(name: str, text: str, problems: Problems) -> bool:

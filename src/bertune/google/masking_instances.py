@@ -58,17 +58,17 @@ def google_instances(
         vocabulary: its entries in file order, each once; random words are drawn from it.
         options: lengths, rates, seed.
     """
-    chance = random.Random(options.random_seed)
+    rng = random.Random(options.random_seed)
     shuffled = [document for document in documents if document]
-    chance.shuffle(shuffled)
-    drawn = _Drawing(shuffled, vocabulary, options, chance)
+    rng.shuffle(shuffled)
+    drawn = _Drawing(shuffled, vocabulary, options, rng)
     instances = [
         instance
         for _ in range(options.dupe_factor)
         for index in range(len(shuffled))
         for instance in drawn.from_document(index)
     ]
-    chance.shuffle(instances)
+    rng.shuffle(instances)
     return instances
 
 
@@ -102,7 +102,7 @@ class _Drawing:
     documents: Sequence[Sequence[Sentence]]
     vocabulary: Sequence[str]
     options: InstanceOptions
-    chance: random.Random
+    rng: random.Random
 
     def from_document(self, index: int) -> Iterator[Instance]:
         """One pass over a document.
@@ -112,14 +112,14 @@ class _Drawing:
         """
         document = self.documents[index]
         room = self.options.max_seq_length - 3
-        target = self.chance.randint(2, room) if self.chance.random() < self.options.short_seq_prob else room
+        target = self.rng.randint(2, room) if self.rng.random() < self.options.short_seq_prob else room
         position, chunk = 0, list[Sentence]()
         while position < len(document):
             chunk.append(document[position])
             if position == len(document) - 1 or sum(map(len, chunk)) >= target:
-                end = self.chance.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
+                end = self.rng.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
                 first = list(chain.from_iterable(chunk[:end]))
-                is_random = len(chunk) == 1 or self.chance.random() < 0.5
+                is_random = len(chunk) == 1 or self.rng.random() < 0.5
                 if is_random:
                     second = self._from_elsewhere(index, target - len(first))
                     position -= len(chunk) - end  # what the chunk did not use is read again
@@ -136,12 +136,12 @@ class _Drawing:
         Draws: a document, up to ten times until it is another one; its first sentence.
         """
         for _ in range(10):
-            other = self.chance.randint(0, len(self.documents) - 1)
+            other = self.rng.randint(0, len(self.documents) - 1)
             if other != index:
                 break
         document = self.documents[other]
         pieces = list[str]()
-        for sentence in document[self.chance.randint(0, len(document) - 1) :]:
+        for sentence in document[self.rng.randint(0, len(document) - 1) :]:
             pieces.extend(sentence)
             if len(pieces) >= length:
                 break
@@ -154,7 +154,7 @@ class _Drawing:
         """
         while len(first) + len(second) > room:
             longer = first if len(first) > len(second) else second
-            del longer[0 if self.chance.random() < 0.5 else -1]
+            del longer[0 if self.rng.random() < 0.5 else -1]
 
     def _instance(self, first: list[str], second: list[str], is_random: bool) -> Instance:
         tokens = ["[CLS]", *first, "[SEP]", *second, "[SEP]"]
@@ -180,7 +180,7 @@ class _Drawing:
                 groups[-1].append(position)
             else:
                 groups.append([position])
-        self.chance.shuffle(groups)
+        self.rng.shuffle(groups)
         wanted = max(1, round(len(tokens) * self.options.masked_lm_prob))
         number = min(self.options.max_predictions_per_seq, wanted)
         masked: dict[int, str] = {}
@@ -192,8 +192,8 @@ class _Drawing:
         return dict(sorted(masked.items()))
 
     def _replacement(self, token: str) -> str:
-        if self.chance.random() < 0.8:
+        if self.rng.random() < 0.8:
             return "[MASK]"
-        if self.chance.random() < 0.5:
+        if self.rng.random() < 0.5:
             return token
-        return self.vocabulary[self.chance.randint(0, len(self.vocabulary) - 1)]
+        return self.vocabulary[self.rng.randint(0, len(self.vocabulary) - 1)]

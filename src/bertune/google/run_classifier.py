@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from bertune.data.features import Features
@@ -20,37 +19,38 @@ from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.checkpoints import write_text
 from bertune.google.flags import parse_flags
+from bertune.google.initial_checkpoint import (
+    InitialCheckpoint,
+    ModelFlags,
+    check_positions,
+    google_names,
+    implied_by_source,
+    open_initial_checkpoint,
+)
 from bertune.google.padding import record_columns
 from bertune.google.processors import PROCESSORS, Part, Processor, path_of, processor_of, read_part
 from bertune.google.running import (
     EpochFlags,
     RunFlags,
-    Setting,
+    Runtime,
     TrainFlags,
     build,
     make_folder,
     run_program,
-    save_beside,
+    save_model_folder,
     set_up,
     write_results,
 )
-from bertune.google.starting import (
-    ModelFlags,
-    Start,
-    check_positions,
-    google_names,
-    open_start,
-    spared_by_source,
-)
-from bertune.google.training import Trainee, newest_or_start, steps_of, train
+from bertune.google.training import TrainingTarget, newest_or_start, steps_of, train
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.inference.network import Network, batch_loss
 from bertune.options import option
 from bertune.progress import Curves, progress_bar
 from bertune.tasks.protocol import Purpose
 from bertune.tasks.registry import new_task
 from bertune.tasks.text_classification import TextClassification, TextExample, softmax
 from bertune.tensorflow_formats.tfrecord import write_records
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.rows import name_rows
 
@@ -94,7 +94,7 @@ class Job:
     epochs: EpochFlags
     data: Mapping[Part, list[TextExample]]
     paths: Mapping[Part, Path]
-    said: Mapping[str, Any]
+    provided: Mapping[str, Any]
     recorded: tuple[Part, ...] = ("train", "dev", "test")
 
     @property
@@ -106,19 +106,19 @@ class Job:
 def program(argv: Sequence[str]) -> None:
     """The command's work, from its arguments."""
     trees = [TaskFlags, ModelFlags, TrainFlags, EpochFlags, RunFlags]
-    flags = parse_flags("run_classifier", trees, argv, spared_by_source)
+    flags = parse_flags("run_classifier", trees, argv, implied_by_source)
     run, model = flags.of(RunFlags), flags.of(ModelFlags)
     job = read_job(
-        flags.of(TaskFlags), flags.of(TrainFlags), flags.of(EpochFlags), flags.said, strict=run.strict_original
+        flags.of(TaskFlags), flags.of(TrainFlags), flags.of(EpochFlags), flags.provided, strict=run.strict_original
     )
-    setting = set_up(run)
-    start = open_start(model, strict=setting.strict)
+    runtime = set_up(run)
+    start = open_initial_checkpoint(model, strict=runtime.strict)
     check_positions(job.flags.max_seq_length, start.config)
-    classify(job, start, setting)
+    classify(job, start, runtime)
 
 
 def read_job(
-    flags: TaskFlags, training: TrainFlags, epochs: EpochFlags, said: Mapping[str, Any], *, strict: bool
+    flags: TaskFlags, training: TrainFlags, epochs: EpochFlags, provided: Mapping[str, Any], *, strict: bool
 ) -> Job:
     """Check the flags and read the data of every phase before anything is written.
 
@@ -146,10 +146,10 @@ def read_job(
     elif name:
         data, paths = _read_parts(processor, flags, problems)
     problems.raise_if_any()
-    _say_traps(name, flags)
+    _warn_of_pitfalls(name, flags)
     made = cast(TextClassification, new_task(processor.name))
     task = dataclasses.replace(made, labels=processor.labels)
-    return Job(task, flags, training, epochs, data, paths, said)
+    return Job(task, flags, training, epochs, data, paths, provided)
 
 
 def _read_parts(
@@ -168,7 +168,7 @@ def _read_parts(
     return data, paths
 
 
-def _say_traps(name: str, flags: TaskFlags) -> None:
+def _warn_of_pitfalls(name: str, flags: TaskFlags) -> None:
     """What the original passes over in silence."""
     if name == "mnli" and (flags.do_eval or flags.do_predict):
         logger.info("mnli: the matched files are read, as in the original; --task_name=mnli-mm reads the mismatched")
@@ -176,16 +176,16 @@ def _say_traps(name: str, flags: TaskFlags) -> None:
         logger.info("xnli: language %s; --xnli_language takes another", flags.xnli_language)
 
 
-def classify(job: Job, start: Start, setting: Setting) -> None:
+def classify(job: Job, start: InitialCheckpoint, runtime: Runtime) -> None:
     """Train, evaluate, predict, as far as asked."""
     make_folder(job.output)
-    network = build(start, HEAD, job.task, setting)
+    network = build(start, HEAD, job.task, runtime)
     words, names = start.words, google_names(start.config, HEAD)
     if job.flags.do_train:
-        step = _train(job, network, words, start.source, setting)
+        step = _train(job, network, words, start.source, runtime)
     else:
         step = newest_or_start(network, names, job.output)
-    network.encoder.set_compute_dtype(setting.dtype)
+    network.encoder.set_compute_dtype(runtime.dtype)
     if job.flags.do_eval:
         _evaluate(job, network, words, step)
     if job.flags.do_predict:
@@ -220,14 +220,11 @@ def record(features: Features, index: int, width: int) -> dict[str, npt.NDArray[
     }
 
 
-def _train(job: Job, network: Network, words: Tokenizer, source: str, setting: Setting) -> int:
+def _train(job: Job, network: Network, words: Tokenizer, source: str, runtime: Runtime) -> int:
     features = _features(job, "train", words)
 
     def make_batch(rows: npt.NDArray[np.int64]) -> Batch:
         return pack(features, rows)
-
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return job.task.loss(logits, batch.targets, batch.layout)
 
     def named(rows: npt.NDArray[np.int64]) -> str:
         return name_rows(job.paths["train"], job.data["train"], features.example_index[features.rows_of(rows)])
@@ -236,9 +233,13 @@ def _train(job: Job, network: Network, words: Tokenizer, source: str, setting: S
     logger.info("padding is left out of the computation; it changes no result here")
     training = steps_of(len(features), job.training, job.epochs)
     names = google_names(network.encoder.config, HEAD)
-    step = train(setting, Trainee(network, names, len(features), make_batch, loss, named), training)
-    facts = {"encoder": source, "train": job.paths["train"], "rows": len(features), "flags": job.said}
-    save_beside(job.output / "bertune", network, job.task, (words, job.flags.max_seq_length), facts)
+    step = train(
+        runtime, TrainingTarget(network, names, len(features), make_batch, batch_loss(job.task.loss), named), training
+    )
+    provenance = {"encoder": source, "train": job.paths["train"], "rows": len(features), "flags": job.provided}
+    save_model_folder(
+        job.output / "bertune", network, job.task, TextEncoding(words, job.flags.max_seq_length), provenance
+    )
     return step
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from bertune.checkpoints.source import SourceError, open_checkpoint
 from bertune.errors import InputError, Problems
 from bertune.google.flags import flags_of, parse_flags
+from bertune.google.initial_checkpoint import InitialCheckpoint, check_positions
 from bertune.google.run_classifier import TaskFlags, classify, read_job
 from bertune.google.running import EpochFlags, RunFlags, TrainFlags, run_program, set_up
-from bertune.google.starting import Start, check_positions
 from bertune.options import option
 
 logger = logging.getLogger("bertune.google.run_classifier_with_tfhub")  # also when run by `python -m`
@@ -41,7 +41,7 @@ def program(argv: Sequence[str]) -> None:
     trees = [HubFlags, TaskFlags, IgnoredFlags, TrainFlags, EpochFlags, RunFlags]
     flags = parse_flags("run_classifier_with_tfhub", trees, argv)
     handle, own, run = flags.of(HubFlags).bert_hub_module_handle, flags.of(TaskFlags), flags.of(RunFlags)
-    ignored = [f"--{name}" for name in flags_of([IgnoredFlags]) if name in flags.said]
+    ignored = [f"--{name}" for name in flags_of([IgnoredFlags]) if name in flags.provided]
     if ignored:
         logger.warning("%s: not used, as in the original; the module brings its own", ", ".join(ignored))
     problems = Problems()
@@ -50,14 +50,14 @@ def program(argv: Sequence[str]) -> None:
     if run.strict_original and own.task_name.lower() not in _TASKS:
         problems.add(f"--task_name={own.task_name}: the original knows {', '.join(_TASKS)} here")
     problems.raise_if_any()
-    job = read_job(own, flags.of(TrainFlags), flags.of(EpochFlags), flags.said, strict=run.strict_original)
-    setting = set_up(run)
+    job = read_job(own, flags.of(TrainFlags), flags.of(EpochFlags), flags.provided, strict=run.strict_original)
+    runtime = set_up(run)
     start = open_module(handle)
     check_positions(own.max_seq_length, start.config)
-    classify(dataclasses.replace(job, recorded=("test",)), start, setting)
+    classify(dataclasses.replace(job, recorded=("test",)), start, runtime)
 
 
-def open_module(handle: str) -> Start:
+def open_module(handle: str) -> InitialCheckpoint:
     """An encoder with the vocabulary and casing that its module tells.
 
     Raises:
@@ -66,7 +66,9 @@ def open_module(handle: str) -> Start:
     try:
         with open_checkpoint(handle) as found:
             is_google = found.dialect != "Hugging Face"
-            return Start(handle, found.config, found.tokenizer, found.tensors, found.names, found.settings, is_google)
+            return InitialCheckpoint(
+                handle, found.config, found.tokenizer, found.tensors, found.names, found.settings, is_google
+            )
     except InputError as error:
         text = error.text if isinstance(error, SourceError) else str(error)
         raise InputError(f"--bert_hub_module_handle: {text}") from error

@@ -17,20 +17,27 @@ from bertune.data.packing import Batch
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.flags import Flags, parse_flags
+from bertune.google.initial_checkpoint import (
+    InitialCheckpoint,
+    ModelFlags,
+    check_positions,
+    google_names,
+    implied_by_source,
+    open_initial_checkpoint,
+)
 from bertune.google.running import (
     RunFlags,
-    Setting,
+    Runtime,
     TrainFlags,
     build,
     make_folder,
     run_program,
-    save_beside,
+    save_model_folder,
     set_up,
     write_results,
 )
-from bertune.google.starting import ModelFlags, Start, check_positions, google_names, open_start, spared_by_source
 from bertune.google.tables import tables_of_run
-from bertune.google.training import Trainee, Training, is_finished, newest_or_start, train
+from bertune.google.training import Training, TrainingTarget, is_finished, newest_or_start, train
 from bertune.inference.evaluation import run_batches
 from bertune.inference.network import Network
 from bertune.options import option
@@ -42,6 +49,7 @@ from bertune.tasks.masking.scores import CORRECT, LOG_PROBABILITY, NEXT
 from bertune.tasks.pretraining import Pretraining
 from bertune.tensorflow_formats.tfrecord import count_records, read_records
 from bertune.tokenization.casing import casing_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.vocabulary_files import read_vocabulary
 
@@ -99,7 +107,7 @@ class PretrainingFlags:
 
 def program(argv: Sequence[str]) -> None:
     """The command's work, from its arguments."""
-    flags = parse_flags("run_pretraining", [PretrainingFlags, TrainFlags, RunFlags], argv, spared_by_source)
+    flags = parse_flags("run_pretraining", [PretrainingFlags, TrainFlags, RunFlags], argv, implied_by_source)
     own, training = flags.of(PretrainingFlags), flags.of(TrainFlags)
     problems = Problems()
     problems.extend([*own.problems(), *training.problems()])
@@ -111,9 +119,9 @@ def program(argv: Sequence[str]) -> None:
             problems.add(str(error))
     problems.raise_if_any()
     check_widths([path for name in _needed(own, trains=own.do_train) for path in files[name]], own)
-    setting = set_up(flags.of(RunFlags))
+    runtime = set_up(flags.of(RunFlags))
     model = ModelFlags(own.bert_config_file, "", own.init_checkpoint)
-    start = open_start(model, strict=setting.strict, with_words=False)
+    start = open_initial_checkpoint(model, strict=runtime.strict, with_vocabulary=False)
     check_positions(own.max_seq_length, start.config)
     words = vocabulary(own, start) if own.do_train else None
     output = Path(training.output_dir)
@@ -121,7 +129,7 @@ def program(argv: Sequence[str]) -> None:
     names = _needed(own, trains=trains)
     with tables_of_run(output, trains=own.do_train) as tables:
         data = {name: open_sequences(files[name], start.config.vocab_size, tables) for name in names}
-        _run(flags, setting, start, words, Data(files["input_file"], data, trains))
+        _run(flags, runtime, start, words, Data(files["input_file"], data, trains))
 
 
 def _needed(flags: PretrainingFlags, *, trains: bool) -> list[str]:
@@ -143,17 +151,17 @@ class Data:
     trains: bool
 
 
-def _run(flags: Flags, setting: Setting, start: Start, words: Tokenizer | None, data: Data) -> None:
+def _run(flags: Flags, runtime: Runtime, start: InitialCheckpoint, words: Tokenizer | None, data: Data) -> None:
     """Train, evaluate, or both. words: for the model folder."""
     own, training = flags.of(PretrainingFlags), flags.of(TrainFlags)
     output = Path(training.output_dir)
     make_folder(output)
     # Not sparse: the heads give the word table dense gradients.
-    network = build(start, HEADS, Pretraining(next_sentence=True), setting, sparse=False)
+    network = build(start, HEADS, Pretraining(next_sentence=True), runtime, sparse=False)
     names = google_names(start.config, HEADS)
     if data.trains:
         instances = data.instances["input_file"]
-        trainee = Trainee(
+        target = TrainingTarget(
             network,
             names,
             len(instances),
@@ -161,16 +169,16 @@ def _run(flags: Flags, setting: Setting, start: Start, words: Tokenizer | None, 
             _loss,
             lambda rows: f"{own.input_file}, records {', '.join(map(str, np.sort(rows)))} (from 0, file after file)",
         )
-        step = train(setting, trainee, Training(own.num_train_steps, own.num_warmup_steps, training))
+        step = train(runtime, target, Training(own.num_train_steps, own.num_warmup_steps, training))
     else:
         step = newest_or_start(network, names, output)
     if own.do_train:
-        _save(own, network, words, (output, data), {"encoder": start.source, "flags": flags.said})
-    network.encoder.set_compute_dtype(setting.dtype)
+        _save(own, network, words, (output, data), {"encoder": start.source, "flags": flags.provided})
+    network.encoder.set_compute_dtype(runtime.dtype)
     if own.do_eval:
         if own.shown == "input_file":
             logger.warning("evaluating on --input_file, as the original does; --eval_input_file names other data")
-        results = evaluation(network, setting, data.instances[own.shown], (own.max_eval_steps, own.eval_batch_size))
+        results = evaluation(network, runtime, data.instances[own.shown], (own.max_eval_steps, own.eval_batch_size))
         write_results(output / "eval_results.txt", results | {"global_step": step})
 
 
@@ -216,7 +224,7 @@ def _loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def evaluation(
-    network: Network, setting: Setting, instances: FixedSequences, size: tuple[int, int]
+    network: Network, runtime: Runtime, instances: FixedSequences, size: tuple[int, int]
 ) -> dict[str, np.float32 | int]:
     """The original's figures over the first instances, which begin anew at the end.
 
@@ -229,7 +237,7 @@ def evaluation(
     pairs: list[Tensor] = []
     losses = []
     rows = (np.arange(step * batch_size, (step + 1) * batch_size) % len(instances) for step in range(steps))
-    with fast_float32(setting.device), progress_bar("evaluating", steps) as bar:
+    with fast_float32(runtime.device), progress_bar("evaluating", steps) as bar:
         for output in run_batches(network, (batch_of(instances, some, 0) for some in rows)):
             logits, targets = torch.from_numpy(output.logits), output.batch.targets
             masked = logits[targets["labels"] != IGNORED]
@@ -250,7 +258,7 @@ def evaluation(
     }
 
 
-def vocabulary(flags: PretrainingFlags, start: Start) -> Tokenizer | None:
+def vocabulary(flags: PretrainingFlags, start: InitialCheckpoint) -> Tokenizer | None:
     """The model folder's: `--vocab_file`, else what the source brings, else vocab.txt beside the checkpoint.
 
     Returns: None where there is none.
@@ -279,11 +287,11 @@ def _save(
     network: Network,
     words: Tokenizer | None,
     place: tuple[Path, Data],
-    facts: Mapping[str, Any],
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write the model folder, where there is a vocabulary for it.
 
-    place: output folder, data.  facts: `encoder` and `flags`, as `save_beside` takes them.
+    place: output folder, data.  provenance: `encoder` and `flags`, as `save_model_folder` takes them.
     """
     if words is None:
         logger.warning("no vocabulary, so no model folder for bertune; name one with --vocab_file")
@@ -291,9 +299,9 @@ def _save(
     output, data = place
     read = data.instances.get("input_file")
     count = sum(map(count_records, data.files)) if read is None else len(read)
-    facts = {**facts, "train": data.files[0], "rows": count}
-    text = (words, flags.max_seq_length)
-    save_beside(output / "bertune", network, Pretraining(next_sentence=True), text, facts)
+    provenance = {**provenance, "train": data.files[0], "rows": count}
+    text = TextEncoding(words, flags.max_seq_length)
+    save_model_folder(output / "bertune", network, Pretraining(next_sentence=True), text, provenance)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,16 +18,24 @@ from bertune.data.packing import Batch, pack
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
+from bertune.google.initial_checkpoint import (
+    InitialCheckpoint,
+    ModelFlags,
+    check_positions,
+    google_names,
+    implied_by_source,
+    open_initial_checkpoint,
+)
 from bertune.google.padding import infer_padded, pad, record_columns
 from bertune.google.running import (
     EpochFlags,
     RunFlags,
-    Setting,
+    Runtime,
     TrainFlags,
     build,
     make_folder,
     run_program,
-    save_beside,
+    save_model_folder,
     set_up,
 )
 from bertune.google.squad_decoding import (
@@ -37,15 +45,7 @@ from bertune.google.squad_decoding import (
     write_google_predictions,
 )
 from bertune.google.squad_exact import GoogleExample, GoogleFeatures, google_examples, google_features
-from bertune.google.starting import (
-    ModelFlags,
-    Start,
-    check_positions,
-    google_names,
-    open_start,
-    spared_by_source,
-)
-from bertune.google.training import Trainee, newest_or_start, steps_of, train
+from bertune.google.training import TrainingTarget, newest_or_start, steps_of, train
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.options import option
@@ -56,6 +56,7 @@ from bertune.tasks.squad.metrics import evaluate, threshold_to_apply
 from bertune.tasks.squad.reading import QuestionExample, read_questions
 from bertune.tasks.squad.windows import check_lengths
 from bertune.tensorflow_formats.tfrecord import write_records
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger("bertune.google.run_squad")  # also when run by `python -m`
@@ -117,7 +118,7 @@ class Job:
     flags: SquadFlags
     training: TrainFlags
     epochs: EpochFlags
-    said: Mapping[str, Any]
+    provided: Mapping[str, Any]
 
     @property
     def output(self) -> Path:
@@ -128,31 +129,33 @@ class Job:
 def program(argv: Sequence[str]) -> None:
     """The command's work, from its arguments."""
     trees = [SquadFlags, ModelFlags, TrainFlags, EpochFlags, RunFlags]
-    flags = parse_flags("run_squad", trees, argv, spared_by_source)
-    job = Job(flags.of(SquadFlags), flags.of(TrainFlags), flags.of(EpochFlags), flags.said)
+    flags = parse_flags("run_squad", trees, argv, implied_by_source)
+    job = Job(flags.of(SquadFlags), flags.of(TrainFlags), flags.of(EpochFlags), flags.provided)
     problems = Problems()
     problems.extend([*job.flags.problems(), *job.training.problems(), *job.epochs.problems()])
     problems.raise_if_any()
     run = flags.of(RunFlags)
     strict = run.strict_original
     trained = read_file(job.flags.train_file, job.flags, training=True, strict=strict) if job.flags.do_train else []
-    asked = read_file(job.flags.predict_file, job.flags, training=False, strict=strict) if job.flags.do_predict else []
-    setting = set_up(run)
-    start = open_start(flags.of(ModelFlags), strict=setting.strict)
+    to_predict = (
+        read_file(job.flags.predict_file, job.flags, training=False, strict=strict) if job.flags.do_predict else []
+    )
+    runtime = set_up(run)
+    start = open_initial_checkpoint(flags.of(ModelFlags), strict=runtime.strict)
     check_positions(job.flags.max_seq_length, start.config)
     make_folder(job.output)
-    network = _network(start, setting)
+    network = _network(start, runtime)
     if job.flags.do_train:
-        _train(job, network, start, trained, setting)
+        _train(job, network, start, trained, runtime)
     else:
         newest_or_start(network, google_names(start.config, HEAD), job.output)
-    network.encoder.set_compute_dtype(setting.dtype)
+    network.encoder.set_compute_dtype(runtime.dtype)
     if job.flags.do_predict:
-        _predict(job, network, start.words, asked)
+        _predict(job, network, start.words, to_predict)
 
 
-def _network(start: Start, setting: Setting) -> Network:
-    network = build(start, HEAD, QuestionAnswering(), setting)
+def _network(start: InitialCheckpoint, runtime: Runtime) -> Network:
+    network = build(start, HEAD, QuestionAnswering(), runtime)
     # The pooler is part of the original's model, too, but no gradient reaches it: neither steps nor decay change it.
     network.encoder.pooler.requires_grad_(False)
     return network
@@ -222,7 +225,9 @@ def _columns(found: GoogleFeatures) -> Features:
     return Features(found.input_ids, found.segment_ids, found.example_index, targets)
 
 
-def _train(job: Job, network: Network, start: Start, examples: list[GoogleExample], setting: Setting) -> None:
+def _train(
+    job: Job, network: Network, start: InitialCheckpoint, examples: list[GoogleExample], runtime: Runtime
+) -> None:
     width, packed = job.flags.max_seq_length, job.flags.skip_padding
     found = _features(job, examples, start.words, training=True)
     features = _columns(found)
@@ -243,7 +248,7 @@ def _train(job: Job, network: Network, start: Start, examples: list[GoogleExampl
 
     training = steps_of(len(examples), job.training, job.epochs)
     names = google_names(start.config, HEAD)
-    train(setting, Trainee(network, names, len(features), make_batch, loss, named), training)
+    train(runtime, TrainingTarget(network, names, len(features), make_batch, loss, named), training)
     options = QuestionOptions(
         doc_stride=job.flags.doc_stride,
         max_query_length=job.flags.max_query_length,
@@ -255,8 +260,8 @@ def _train(job: Job, network: Network, start: Start, examples: list[GoogleExampl
         has_unanswerable=job.flags.version_2_with_negative,
         tuned_threshold=job.flags.null_score_diff_threshold,
     )
-    facts = {"encoder": start.source, "train": job.flags.train_file, "rows": len(examples), "flags": job.said}
-    save_beside(job.output / "bertune", network, task, (start.words, width), facts)
+    provenance = {"encoder": start.source, "train": job.flags.train_file, "rows": len(examples), "flags": job.provided}
+    save_model_folder(job.output / "bertune", network, task, TextEncoding(start.words, width), provenance)
 
 
 def _predict(job: Job, network: Network, words: Tokenizer, examples: list[GoogleExample]) -> None:
@@ -295,8 +300,8 @@ def _score(flags: SquadFlags, result: GooglePredictions) -> None:
     if not any(question.answers for question in questions):
         return
     scores = scores_of(questions, result, version_2=flags.version_2_with_negative)
-    told = (f"{name} {value}" if name.endswith("thresh") else f"{name} {value:.4f}" for name, value in scores.items())
-    logger.info("scores: %s", "  ".join(told))
+    text = (f"{name} {value}" if name.endswith("thresh") else f"{name} {value:.4f}" for name, value in scores.items())
+    logger.info("scores: %s", "  ".join(text))
     if "best_f1_thresh" in scores:
         threshold, best = threshold_to_apply(questions, result.null_odds, _spans(result))
         logger.info("the best f1, %.4f, comes with --null_score_diff_threshold=%s", best, threshold)

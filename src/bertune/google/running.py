@@ -19,16 +19,16 @@ from bertune.encoder.encoder import Encoder
 from bertune.errors import FaultError, InputError, Interrupted
 from bertune.files.atomic_write import is_disk_fault, unwritable
 from bertune.google.checkpoints import write_text
-from bertune.google.starting import Start, head_names, take_over
+from bertune.google.initial_checkpoint import InitialCheckpoint, head_names, load_initial_weights
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import Network
 from bertune.model.folder import save_model
-from bertune.model.provenance import Making
+from bertune.model.provenance import Provenance
 from bertune.options import DEVICES, PRECISIONS, option
 from bertune.tasks.protocol import Task
-from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.loop.memory import is_out_of_memory
-from bertune.training.loop.signals import watched
+from bertune.training.loop.signals import signals_handled
 from bertune.training.run_folder.errors import disk_errors
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class EpochFlags:
 
 
 @dataclass(frozen=True)
-class Setting:
+class Runtime:
     """Where and how a program computes."""
 
     device: torch.device
@@ -114,7 +114,7 @@ class Setting:
         network.encoder.embeddings.word.sparse = sparse and self.device.type == "cpu"
 
 
-def set_up(flags: RunFlags) -> Setting:
+def set_up(flags: RunFlags) -> Runtime:
     """Choose device and numbers, seed what is random, and say what became of TPU flags.
 
     Raises:
@@ -132,20 +132,22 @@ def set_up(flags: RunFlags) -> Setting:
         raise InputError(f"--seed={seed}: must be at least 0")
     seed = current().agree(seed)
     torch.manual_seed(seed)
-    return Setting(device, choose_dtype(flags.precision, device), seed, flags.strict_original)
+    return Runtime(device, choose_dtype(flags.precision, device), seed, flags.strict_original)
 
 
-def build(start: Start, heads: Sequence[str], task: Task[Any], setting: Setting, *, sparse: bool = True) -> Network:
+def build(
+    start: InitialCheckpoint, heads: Sequence[str], task: Task[Any], runtime: Runtime, *, sparse: bool = True
+) -> Network:
     """A network with the task's head, its weights taken over from the start as far as they are there.
 
-    heads: keys of `google.HEADS`.  sparse: as `Setting.place` takes it.
+    heads: keys of `google.HEADS`.  sparse: as `Runtime.place` takes it.
 
     Raises:
         InputError: tensors of another shape; nothing fits.
     """
     network = Network(Encoder(start.config), task.new_head(start.config))
-    take_over(network, start, head_names(start, heads, task), strict=setting.strict)
-    setting.place(network, sparse=sparse)
+    load_initial_weights(network, start, head_names(start, heads, task), strict=runtime.strict)
+    runtime.place(network, sparse=sparse)
     return network
 
 
@@ -158,26 +160,26 @@ def write_results(path: Path, results: Mapping[str, object]) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def save_beside(
+def save_model_folder(
     folder: Path,
     network: Network,
     task: Task[Any],
-    text: tuple[Tokenizer, int],
-    facts: Mapping[str, Any],
+    text: TextEncoding,
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write the trained network as a model folder of bertune, for `bertune predict` and Hugging Face.
 
-    facts: `encoder`, where it started; `train`, the file; `rows`; `flags`.
+    provenance: `encoder`, where it started; `train`, the file; `rows`; `flags`.
 
     Raises:
         FaultError: it cannot be written.
     """
-    path = Path(facts["train"])
-    data = {"train": {"file": str(path), "rows": facts["rows"], "sha256": file_sha256(path)}}
-    making = Making(str(facts["encoder"]), data, dict(facts["flags"]))
+    path = Path(provenance["train"])
+    data = {"train": {"file": str(path), "rows": provenance["rows"], "sha256": file_sha256(path)}}
+    made_from = Provenance(str(provenance["encoder"]), data, dict(provenance["flags"]))
     weights: dict[str, Tensor] = {name: tensor.float().cpu() for name, tensor in network.state_dict().items()}
     with disk_errors(folder, 0):
-        save_model(folder, (network.encoder.config, weights), task, text, making, {})
+        save_model(folder, (network.encoder.config, weights), task, text, made_from, {})
     logger.info("%s: the model for `bertune predict --model %s` and transformers", folder, folder)
 
 
@@ -229,7 +231,7 @@ def run_program(
             start()
         elif is_launched():
             raise InputError("this program computes in one process; start it without torchrun")
-        with watched(), contextlib.suppress(TrainedAlong):
+        with signals_handled(), contextlib.suppress(TrainedAlong):
             program(list(sys.argv[1:] if argv is None else argv))
         leave(wait=False)
     except InputError as error:

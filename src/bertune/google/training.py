@@ -12,14 +12,13 @@ from bertune.checkpoints.names import Rename
 from bertune.data.packing import Batch
 from bertune.errors import InputError, Interrupted
 from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
-from bertune.google.running import EpochFlags, Setting, TrainFlags, leave_to_first
+from bertune.google.running import EpochFlags, Runtime, TrainFlags, leave_to_first
 from bertune.google.stream import Buffered, Rows, Shuffled, Stream
 from bertune.inference.network import BatchLoss, Network
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.training.launch import HostBatches, TrainingJob, launch
 from bertune.training.loop.nonfinite import NonFiniteError
-from bertune.training.loop.optimizer import GOOGLE_ADAMW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import GOOGLE_ADAMW, Schedule
 from bertune.training.loop.state import NameRows, TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def steps_of(examples: int, flags: TrainFlags, epochs: EpochFlags) -> Training:
 
 
 @dataclass(frozen=True)
-class Trainee:
+class TrainingTarget:
     """What is trained.
 
     names: of all its weights, ours and the original's.  make_batch: sequences → their batch.
@@ -65,7 +64,7 @@ class Trainee:
     name_rows: NameRows
 
 
-def train(setting: Setting, trainee: Trainee, training: Training) -> int:
+def train(runtime: Runtime, target: TrainingTarget, training: Training) -> int:
     """Train up to the last step, on from the newest checkpoint of the output folder where there is one.
 
     Returns: the global step.
@@ -75,20 +74,20 @@ def train(setting: Setting, trainee: Trainee, training: Training) -> int:
         FaultError: a checkpoint cannot be written.
         Interrupted: by a signal; the same command goes on.
     """
-    flags, network = training.flags, trainee.network
+    flags, network = training.flags, target.network
     folder = Path(flags.output_dir)
     prefix = newest(folder)
-    step = load_weights(network, trainee.names, prefix) if prefix else 0
+    step = load_weights(network, target.names, prefix) if prefix else 0
     if is_finished(folder, training.steps):
         leave_to_first()
         return step
-    logger.info("seed %d (the original has none, so its runs differ); --seed takes another", setting.seed)
-    output = OutputFolder(folder, network, trainee.names, keep=flags.keep_checkpoint_max, start=(prefix, step))
-    job = _job(setting, trainee, training, _stream(setting, trainee.sequences, flags.train_batch_size, step))
+    logger.info("seed %d (the original has none, so its runs differ); --seed takes another", runtime.seed)
+    output = OutputFolder(folder, network, target.names, keep=flags.keep_checkpoint_max, start=(prefix, step))
+    job = _job(runtime, target, training, _stream(runtime, target.sequences, flags.train_batch_size, step))
     try:
-        state, weights = launch(job, setting.device, setting.dtype, output, resume=prefix is not None)
+        state, weights = launch(job, runtime.device, runtime.dtype, output, resume=prefix is not None)
     except Interrupted as error:
-        error.told.append("the same command goes on from the newest checkpoint")
+        error.details.append("the same command goes on from the newest checkpoint")
         raise
     except NonFiniteError as error:
         advice = "try a lower --learning_rate or --precision fp32, and look at those rows"
@@ -118,26 +117,26 @@ def is_finished(folder: Path, steps: int) -> bool:
     return True
 
 
-def _job(setting: Setting, trainee: Trainee, training: Training, stream: Stream) -> TrainingJob:
+def _job(runtime: Runtime, target: TrainingTarget, training: Training, stream: Stream) -> TrainingJob:
     """The launcher's job: the original's optimizer, schedule and order."""
     flags = training.flags
 
     def make_batch(rows: Rows, at: int) -> Batch:  # noqa: ARG001 (the same in every epoch)
-        return trainee.make_batch(rows)
+        return target.make_batch(rows)
 
     def order(at: int) -> list[Rows]:
         """An epoch of the loop is one batch here: the stream knows the real ones.
 
         Dropout depends on seed and step alone, so a run that goes on equals one that never stopped.
         """
-        torch.manual_seed(seed_at(setting.seed, at))
+        torch.manual_seed(seed_at(runtime.seed, at))
         return [stream.rows(at)]
 
     config = TrainConfig(
         steps=training.steps,
         batch_size=flags.train_batch_size,
         accumulation=flags.gradient_accumulation,
-        seed=setting.seed,
+        seed=runtime.seed,
         schedule=Schedule(flags.learning_rate, training.steps, training.warmup, google=True),
         patience=None,
         metric=None,
@@ -145,16 +144,16 @@ def _job(setting: Setting, trainee: Trainee, training: Training, stream: Stream)
     )
     steps = f"{training.steps} steps, {training.warmup} of them warm-up"
     return TrainingJob(
-        trainee.network,
-        trainee.sequences,
-        trainee.loss,
+        target.network,
+        target.sequences,
+        target.loss,
         lambda _: HostBatches(make_batch),
         config,
         adamw=GOOGLE_ADAMW,
-        sparse_embeddings=trainee.network.encoder.embeddings.word.sparse,
-        name_rows=trainee.name_rows,
+        sparse_embeddings=target.network.encoder.embeddings.word.sparse,
+        name_rows=target.name_rows,
         order=order,
-        announcement=f"training: {steps}, on {setting.device}",
+        announcement=f"training: {steps}, on {runtime.device}",
     )
 
 
@@ -163,12 +162,12 @@ def seed_at(seed: int, step: int) -> int:
     return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
 
 
-def _stream(setting: Setting, sequences: int, batch_size: int, first: int) -> Stream:
+def _stream(runtime: Runtime, sequences: int, batch_size: int, first: int) -> Stream:
     """The order of training. first: the step that the run begins with."""
-    if setting.strict:
-        return Buffered(sequences, batch_size, seed_at(setting.seed, first), first)
+    if runtime.strict:
+        return Buffered(sequences, batch_size, seed_at(runtime.seed, first), first)
     logger.info("training data are shuffled as a whole (the original: within 100 records)")
-    return Shuffled(sequences, batch_size, setting.seed)
+    return Shuffled(sequences, batch_size, runtime.seed)
 
 
 def newest_or_start(network: Network, names: Sequence[Rename], folder: Path) -> int:

@@ -1,6 +1,6 @@
 """Encoder and head as one module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bertune.cuda.recorded_forwards import RecordedForwards
 from bertune.data.packing import Batch
 from bertune.encoder.encoder import Encoder, EncoderOutput
+from bertune.encoder.layout import Layout
 
 LAUNCH_BOUND = 2**23
 """Tokens times hidden size up to which forward passes are recorded on CUDA.
@@ -23,10 +24,10 @@ POOLED_OUTPUT = "pooled_output"
 
 
 @runtime_checkable
-class WordHead(Protocol):
+class TiedHead(Protocol):
     """A head that shares the encoder's word vectors: it is handed their table, and the batch with its targets."""
 
-    def with_words(self, output: EncoderOutput, batch: Batch, table: Tensor) -> Tensor:
+    def with_embeddings(self, output: EncoderOutput, batch: Batch, table: Tensor) -> Tensor:
         """Logits, as a head gives them. table: Shape: (vocabulary, hidden)."""
         ...
 
@@ -51,8 +52,8 @@ class Network(nn.Module):
             keep_layers=getattr(self.head, "needs_layers", False),
             only_pooled=getattr(self.head, "reads", None) == POOLED_OUTPUT,
         )
-        if isinstance(self.head, WordHead):
-            return self.head.with_words(output, batch, self.encoder.embeddings.word.weight)
+        if isinstance(self.head, TiedHead):
+            return self.head.with_embeddings(output, batch, self.encoder.embeddings.word.weight)
         logits: Tensor = self.head(output, batch.layout)
         return logits
 
@@ -64,12 +65,20 @@ class Network(nn.Module):
     def record(self) -> None:
         """Let `inference.evaluation` record forward passes from now on, where the device can.
 
-        For a network that is only used, and whose head decides nothing in Python by a batch's values. A `WordHead` is
+        For a network that is only used, and whose head decides nothing in Python by a batch's values. A `TiedHead` is
         not recorded: it asks the device which tokens it is to answer.
         """
         most_tokens = LAUNCH_BOUND // self.encoder.config.hidden_size
-        self.recorded = None if isinstance(self.head, WordHead) else RecordedForwards(most_tokens)
+        self.recorded = None if isinstance(self.head, TiedHead) else RecordedForwards(most_tokens)
 
+
+TaskLoss = Callable[[Tensor, Mapping[str, Tensor], Layout], tuple[Tensor, Tensor]]
+"""Logits, targets and layout of a batch → the sum of its losses, and how many there are: `Task.loss`."""
 
 BatchLoss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 """Logits and batch → sum of losses and the count to divide it by."""
+
+
+def batch_loss(loss: TaskLoss) -> BatchLoss:
+    """A task's loss as one of logits and batch."""
+    return lambda logits, batch: loss(logits, batch.targets, batch.layout)

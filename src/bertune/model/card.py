@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import bertune
-from bertune.model.provenance import Making
+from bertune.model.provenance import Provenance
 from bertune.tasks.protocol import Task
 
 PIPELINES = {
@@ -17,23 +17,23 @@ PIPELINES = {
 }
 
 
-def model_card(task: Task[Any], making: Making, metrics: Mapping[str, float]) -> str:
+def model_card(task: Task[Any], provenance: Provenance, metrics: Mapping[str, float]) -> str:
     """A model card in Markdown with the Hugging Face Hub's YAML head: task, start, data, metrics, how to use it."""
     import yaml
 
     head = {
         "library_name": "transformers",
         "pipeline_tag": PIPELINES.get(task.huggingface().architecture, "feature-extraction"),
-        "base_model": making.encoder,
+        "base_model": provenance.encoder,
         "tags": ["bertune", "bert"],
     }
     lines = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(), "---", ""]
-    lines += [f"# {task.name}, fine-tuned from {making.encoder}", ""]
+    lines += [f"# {task.name}, fine-tuned from {provenance.encoder}", ""]
     lines += [f"Made by bertune {bertune.__version__}.", ""]
     lines += ["| data | file | rows | SHA-256 |", "|---|---|---|---|"]
     lines += [
-        f"| {role} | {facts['file']} | {facts['rows']} | {str(facts['sha256'])[:16]}… |"
-        for role, facts in making.data.items()
+        f"| {role} | {data['file']} | {data['rows']} | {str(data['sha256'])[:16]}… |"
+        for role, data in provenance.data.items()
     ]
     if metrics:
         lines += ["", "| metric | value |", "|---|---|"]
@@ -47,16 +47,16 @@ def _in_transformers(task: Task[Any]) -> str:
     """How transformers loads the folder, and what it leaves out."""
     head = task.huggingface()
     auto = "AutoModel" + head.architecture.removeprefix("Model")
-    told = f'It loads in transformers as `{auto}.from_pretrained("this folder")`'
+    usage = f'It loads in transformers as `{auto}.from_pretrained("this folder")`'
     if head.architecture != "Model":
-        return f"{told}."
+        return f"{usage}."
     beside = ", ".join(f"`{their}`" for name in head.names for their in name.theirs)
     if beside:
-        told += (
+        usage += (
             f". That gives the encoder alone: transformers has no class for this task's head, whose weights ({beside}) "
             "it leaves out, with a warning. Answers come from bertune"
         )
     layers = getattr(task.options, "layers", "last")
     if layers != "last":
-        told += f"; the head reads several layers (`--layers {layers}`)"
-    return f"{told}."
+        usage += f"; the head reads several layers (`--layers {layers}`)"
+    return f"{usage}."

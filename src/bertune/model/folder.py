@@ -18,13 +18,12 @@ from bertune.data.rows import file_sha256
 from bertune.encoder.config import EncoderConfig
 from bertune.files.atomic_write import finish_publishing, publish
 from bertune.model.card import model_card
-from bertune.model.provenance import Making, versions
+from bertune.model.provenance import Provenance, versions
+from bertune.model.record import MODEL_FILE
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import for_a_model, task_to_json
-from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.text_encoding import TextEncoding
 
-MODEL_FILE = "bertune.json"
-"""What a model is: task, options, hashes."""
 _LAST = ("model.safetensors", MODEL_FILE)
 
 
@@ -33,11 +32,11 @@ def network_names(task: Task[Any], config: EncoderConfig, *, stored: bool) -> li
 
     stored: as the family spells them in models of the task's kind, to write; else the plain ones that reading gives.
     """
-    said = task.huggingface()
-    head = for_layers(said.names, config.num_hidden_layers)
+    layout = task.huggingface()
+    head = for_layers(layout.names, config.num_hidden_layers)
     encoder = huggingface.encoder_names(config)
     if stored:
-        encoder, head = huggingface.stored_names(config, head, said.architecture)
+        encoder, head = huggingface.stored_names(config, head, layout.architecture)
     return [replace(name, ours=f"encoder.{name.ours}") for name in encoder] + [
         replace(name, ours=f"head.{name.ours}") for name in head
     ]
@@ -47,8 +46,8 @@ def save_model(
     folder: Path,
     network: tuple[EncoderConfig, Mapping[str, Tensor]],
     task: Task[Any],
-    text: tuple[Tokenizer, int],
-    making: Making,
+    text: TextEncoding,
+    provenance: Provenance,
     metrics: Mapping[str, float],
 ) -> None:
     """Write a model folder in Hugging Face's layout, with bertune.json, metrics.json and a model card.
@@ -61,7 +60,7 @@ def save_model(
         network: the encoder's numbers, and the weights of encoder and head in full precision.
         task: as learnt.
         text: the tokenizer and the longest sequence.
-        making: what the model was made from.
+        provenance: what the model was made from.
         metrics: what metrics.json and the model card say.
     """
     config, weights = network
@@ -73,30 +72,30 @@ def save_model(
         **head.settings,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
         tensors = to_theirs(network_names(task, config, stored=True), weights)
-        huggingface.write_huggingface(beside, settings, tensors)
-        tokenizer.save(beside, max_length=config.max_position_embeddings)
-        _write_json(beside / "metrics.json", dict(metrics))
-        (beside / "README.md").write_text(model_card(task, making, metrics), encoding="utf-8")
+        huggingface.write_huggingface(staging, settings, tensors)
+        tokenizer.save(staging, max_length=config.max_position_embeddings)
+        _write_json(staging / "metrics.json", dict(metrics))
+        (staging / "README.md").write_text(model_card(task, provenance, metrics), encoding="utf-8")
         record = {
             "bertune": bertune.__version__,
             "task": for_a_model(task_to_json(task), task),
             "max_seq_length": max_seq_length,
-            "encoder": making.encoder,
-            "data": making.data,
-            "options": making.options,
+            "encoder": provenance.encoder,
+            "data": provenance.data,
+            "options": provenance.options,
             "versions": versions(),
-            "weights_sha256": file_sha256(beside / "model.safetensors"),
+            "weights_sha256": file_sha256(staging / "model.safetensors"),
         }
         for name, content in (head.files(config, max_seq_length) if head.files else {}).items():
-            (beside / name).parent.mkdir(exist_ok=True)
-            _write_json(beside / name, content)
-        _write_json(beside / MODEL_FILE, record)
-        publish(beside, folder, _LAST)
+            (staging / name).parent.mkdir(exist_ok=True)
+            _write_json(staging / name, content)
+        _write_json(staging / MODEL_FILE, record)
+        publish(staging, folder, _LAST)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def finish_saving(folder: Path) -> None:

@@ -21,7 +21,7 @@ RECORD_KEY = "record"
 """The key of run.yaml under which facts stand; it is no option."""
 
 
-def facts(device: torch.device, dtype: torch.dtype, inputs: Mapping[str, str]) -> dict[str, Any]:
+def run_provenance(device: torch.device, dtype: torch.dtype, inputs: Mapping[str, str]) -> dict[str, Any]:
     """What is known at the start.
 
     inputs: SHA-256 of data files and of the encoder, by the options that name them.
@@ -44,7 +44,7 @@ def device_name(device: torch.device) -> str:
 
 
 @dataclass(frozen=True)
-class Making:
+class Provenance:
     """What a saved model tells of its making: source of the encoder, data with hashes and counts, options."""
 
     encoder: str

@@ -12,7 +12,8 @@ import numpy as np
 from bertune.data.tables import open_table
 from bertune.embedding import Embedder
 from bertune.encoder.float32_route import fast_float32
-from bertune.model.use import CHUNK, Model
+from bertune.model.predicting import CHUNK
+from bertune.model.use import Model
 from bertune.tasks.options import TextColumns
 from bertune.tasks.reading import find_columns, text_rows
 
@@ -38,6 +39,11 @@ class ModelAnswerer:
     def answers(self, examples: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
         """A prediction for every example."""
         return self.model.predict_examples(examples, batch_size=self.batch_size)
+
+    @property
+    def looks_first(self) -> bool:
+        """Where 8-bit products are to be checked."""
+        return self.model.reference is not None
 
     def prepare(self, examples: Sequence[Any]) -> None:
         """Check 8-bit products on the beginning of the whole input, so that every process decides alike."""
@@ -85,6 +91,11 @@ class EmbeddingAnswerer:
             vectors = self.embedder(texts, batch_size=self.batch_size, prompt_name=self.prompt_name)
             for vector in np.round(vectors.astype(np.float64), _DECIMALS).tolist():
                 yield {"embedding": vector}
+
+    @property
+    def looks_first(self) -> bool:
+        """No."""
+        return False
 
     def prepare(self, examples: Sequence[str]) -> None:
         """Nothing."""

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from bertune.distributed.world import World, current, is_launched
+from bertune.distributed.world import World, current, is_launched, is_restart
 from bertune.errors import InputError, Interrupted
 from bertune.files.outputs import check_output, open_output
 from bertune.prediction.examples import BadRow, ExampleStream, Item, count, merged
@@ -51,6 +51,11 @@ class Answerer(Protocol):
 
     def prepare(self, examples: Sequence[Any]) -> None:
         """Look at the first examples of the input, before any is answered."""
+        ...
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether `prepare` is to be called."""
         ...
 
     def described(self) -> Mapping[str, Any]:
@@ -111,6 +116,7 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         FaultError: the disk is full; finished parts are kept.
         Interrupted: finished parts are kept.
     """
+    options = replace(options, resume=options.resume or is_restart())
     world, target = current(), _target(options)
     if world.size > 1 and is_stream(options.input):
         raise InputError(f"--input {options.input}: a stream has one reader; name a file to share it among ranks")
@@ -153,7 +159,8 @@ def _make(
         return _to_parts(answerer, stream, share, parts, bad)
     from bertune.prediction.ray_engine import RayOptions, to_parts
 
-    answerer.prepare([item.example for item in islice(replace(stream, report=None), LOOKED_AT)])
+    if answerer.looks_first:
+        answerer.prepare([item.example for item in islice(replace(stream, report=None), LOOKED_AT)])
     return to_parts(answerer, stream, share, parts, RayOptions(options.ray_address, options.ray_actors))
 
 
@@ -256,6 +263,9 @@ def _generator(source: Iterable[Mapping[str, Any]]) -> Generator[Mapping[str, An
 def _prepared(answerer: Answerer, stream: ExampleStream) -> Iterator[Item]:
     """The stream, whose beginning the answerer has looked at."""
     items = iter(stream)
+    if not answerer.looks_first:
+        yield from items
+        return
     head = list(islice(items, LOOKED_AT))
     answerer.prepare([item.example for item in head])
     yield from head

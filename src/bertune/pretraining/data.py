@@ -76,11 +76,11 @@ class FixedSequences:
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """train, validation: the latter None without a held-out part.  facts: of the files, for the record."""
+    """train, validation: the latter None without a held-out part.  described: of the files, for the record."""
 
     train: Source
     validation: Source | None
-    facts: dict[str, dict[str, Any]]
+    described: dict[str, dict[str, Any]]
     length: int
 
 
@@ -92,7 +92,7 @@ class Inputs:
     validation: list[Path]
     kind: str
 
-    def facts(self) -> dict[str, dict[str, Any]]:
+    def describe(self) -> dict[str, dict[str, Any]]:
         """For the record: files, sizes, hashes."""
         return {
             role: {
@@ -140,7 +140,7 @@ def open_data(
     corpus = tokenized(inputs.train, tokenizer, _form(options, lines, held), cache, workers=options.workers)
     _layout = _Layout(tokenizer, options, next_sentence)
     train = _layout.over(corpus, corpus.train, "train")
-    facts = inputs.facts()
+    described = inputs.describe()
     if inputs.validation:
         form = _form(options, _lines(inputs.validation, options), 0.0)
         other = tokenized(inputs.validation, tokenizer, form, cache, workers=options.workers)
@@ -152,13 +152,13 @@ def open_data(
                 "--validation FILE, a larger --validation-share, or --validation-share 0 to train without evaluation"
             )
         validation = _layout.over(corpus, corpus.held, "held-out")
-        facts["validation"] = dict(facts["train"], file=f"held out of it: {held:.0%} of its documents")
+        described["validation"] = dict(described["train"], file=f"held out of it: {held:.0%} of its documents")
     else:
         validation = None
-    facts["train"]["rows"] = corpus.documents
-    if "validation" in facts:
-        facts["validation"].setdefault("rows", "-")
-    return PretrainingData(train, validation, facts, options.max_seq_length)
+    described["train"]["rows"] = corpus.documents
+    if "validation" in described:
+        described["validation"].setdefault("rows", "-")
+    return PretrainingData(train, validation, described, options.max_seq_length)
 
 
 def _lines(files: Sequence[Path], options: PretrainOptions) -> Lines:
@@ -206,14 +206,14 @@ def _from_instances(
 ) -> PretrainingData:
     cache = Path(options.cache) if options.cache else corpora_folder()
     train = open_instances(inputs.train, cache, tokenizer.vocab_size)
-    facts = inputs.facts()
-    facts["train"]["rows"] = len(train)
+    described = inputs.describe()
+    described["train"]["rows"] = len(train)
     validation = None
     if inputs.validation:
         held = open_instances(inputs.validation, cache, tokenizer.vocab_size)
-        facts["validation"]["rows"] = len(held)
+        described["validation"]["rows"] = len(held)
         validation = FixedSequences(held, next_sentence)
     else:
         logger.warning("instances repeat their text, so none can be held out; give --validation to evaluate")
     logger.info("instances of %d tokens; their masks and pairs are used as they are", train.length)
-    return PretrainingData(FixedSequences(train, next_sentence), validation, facts, train.length)
+    return PretrainingData(FixedSequences(train, next_sentence), validation, described, train.length)

@@ -12,7 +12,10 @@ class PretrainOptions:
     encoder: str | None = option(None, help="checkpoint to go on from: a folder, a checkpoint, or minilm")
     encoder_config: str | None = option(None, help="start from scratch: a bert_config.json or config.json")
     vocab: str | None = option(None, help="vocab.txt of a start from scratch")
-    do_lower_case: bool = option(True, help="start from scratch: lower-case the text and strip accents")
+    do_lower_case: bool | None = option(
+        None,
+        help="lower-case the text and strip accents (default: as the encoder says; yes in a start from scratch)",
+    )
     add_tokens: str | None = option(None, help="file of words, one a line, to add to the vocabulary")
     train: list[str] = option(  # noqa: RUF009 (it makes a field)
         help="text, JSON lines, tables or TFRecord instances; names or patterns, gzipped or not"

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from bertune.data.in_memory import as_table, kept_file
 from bertune.data.packing import Batch, pack
 from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
@@ -22,19 +23,20 @@ from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
-from bertune.inference.network import Network
+from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import save_model
-from bertune.model.provenance import RECORD_KEY, Making, encoder_sha256, facts, files_sha256
+from bertune.model.provenance import RECORD_KEY, Provenance, encoder_sha256, files_sha256, run_provenance
 from bertune.option_values import checked_values
 from bertune.options import AdamWOptions, keyword_problems
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data
+from bertune.pretraining.initial_model import InitialModel, open_initial_model
 from bertune.pretraining.options import PretrainOptions
-from bertune.pretraining.start import Start, open_start
 from bertune.progress import console, progress_bar
 from bertune.tables import table_of
 from bertune.tasks.masking.scores import PretrainingScores
 from bertune.tasks.options import PretrainingOptions
 from bertune.tasks.pretraining import Pretraining
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.config import check_run, resumes, train_config
 from bertune.training.fine_tune import TrainResult
@@ -62,10 +64,11 @@ def pretrain(**options: Any) -> TrainResult:
     keyword_problems("pretrain", options, [field.name for field in dataclasses.fields(PretrainOptions)], _NEEDED)
     values: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     for name in ("train", "validation"):
-        if isinstance(given := values.get(name), str):
-            values[name] = [given]
-        elif given is not None:
-            values[name] = [str(path) for path in given]
+        if (given := values.get(name)) is None:
+            continue
+        table = None if isinstance(given, str) else as_table(given)
+        several = [given] if isinstance(given, str) else given if table is None else [kept_file(table, name)]
+        values[name] = [str(path) for path in several]
     return run(PretrainOptions(**checked_values(PretrainOptions, values)))
 
 
@@ -101,23 +104,24 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
     seed_all(options.seed)
     prepared, network = _prepare(options, inputs)
     job = _job(options, prepared, network, f"on {device} in {str(dtype)[6:]}")
-    record = facts(device, dtype, prepared.hashes)
+    record = run_provenance(device, dtype, prepared.hashes)
     output = Path(options.output)
 
     def save(weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
-        model, text = (network.encoder.config, weights), (prepared.tokenizer, prepared.data.length)
-        making = Making(prepared.name, prepared.data.facts, tree)
-        save_model(output, model, prepared.task, text, making, evaluation.metrics)
+        model = (network.encoder.config, weights)
+        text = TextEncoding(prepared.tokenizer, prepared.data.length)
+        provenance = Provenance(prepared.name, prepared.data.described, tree)
+        save_model(output, model, prepared.task, text, provenance, evaluation.metrics)
 
     before: dict[str, float] = {}
-    hooks = Hooks(begun=lambda: before.update(_before(output / "before.json", job)))
+    hooks = Hooks(on_start=lambda: before.update(_before(output / "before.json", job)))
     stated = tree | {RECORD_KEY: record}
     folder = RunFolder(output, save, stated, keep=options.keep_checkpoints, inputs=prepared.hashes)
     state = launch(job, device, dtype, folder, resume=options.resume, hooks=hooks).state
 
-    told = finished(output) if options.resume else None
+    stored = finished(output) if options.resume else None
     first = {f"before_{name}": value for name, value in before.items()}
-    metrics, record, more = told or (metrics_of(state) | first, record_of(state, record), {})
+    metrics, record, more = stored or (metrics_of(state) | first, record_of(state, record), {})
     write_metrics(output, metrics, record, more)
     title = f"{output}: the model of step {state.best_step}"
     console.print(table_of(title + (f", best by {METRIC}" if before else ""), metrics))
@@ -130,7 +134,7 @@ def _prepare(options: PretrainOptions, inputs: Inputs) -> tuple[_Prepared, Netwo
     hashes = {"--train": files_sha256(inputs.train)}
     if inputs.validation:
         hashes["--validation"] = files_sha256(inputs.validation)
-    with open_start(options) as start:
+    with open_initial_model(options) as start:
         pairs = _next_sentence(start, inputs, options)
         if inputs.kind != "tfrecord":  # told before any long work
             _check_length(options.max_seq_length, start, options)
@@ -155,16 +159,13 @@ def _job(options: PretrainOptions, prepared: _Prepared, network: Network, where:
     def make_batch(rows: npt.NDArray[np.int64], epoch: int) -> Batch:
         return batch_of(data.train, rows, epoch)
 
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
     def validate(held_out: Source) -> Evaluation:
         return Evaluation(score(network, held_out, most=options.max_validation_sequences))
 
     return TrainingJob(
         network,
         len(data.train),
-        loss,
+        batch_loss(task.loss),
         lambda _: HostBatches(make_batch),
         train_config(
             options,
@@ -229,7 +230,7 @@ def _batches_of(source: Source, rows: npt.NDArray[np.int64]) -> Iterator[Batch]:
         yield batch
 
 
-def _next_sentence(start: Start, inputs: Inputs, options: PretrainOptions) -> bool:
+def _next_sentence(start: InitialModel, inputs: Inputs, options: PretrainOptions) -> bool:
     """Whether next sentence is learnt: as said, else where the checkpoint has a head for it, or instances tell it.
 
     Raises:
@@ -243,7 +244,7 @@ def _next_sentence(start: Start, inputs: Inputs, options: PretrainOptions) -> bo
     return pairs
 
 
-def _check_length(length: int, start: Start, options: PretrainOptions) -> None:
+def _check_length(length: int, start: InitialModel, options: PretrainOptions) -> None:
     """Raises InputError for sequences that are longer than the encoder's positions."""
     positions = start.config.max_position_embeddings
     if length > positions:

@@ -21,7 +21,7 @@ _RELEASE_EVERY = 10_000
 
 
 @dataclass(frozen=True)
-class Taken:
+class SequenceBatch:
     """Some sequences.
 
     ids: with special tokens, `~id` where one continues a word.  segments: 0 or 1 a token.
@@ -38,7 +38,7 @@ class Sequences(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: Rows) -> Taken:
+    def take(self, rows: Rows) -> SequenceBatch:
         """The sequences of these numbers."""
         ...
 
@@ -59,13 +59,13 @@ class FullSequences:
     def __len__(self) -> int:
         return int(self._first[-1])
 
-    def take(self, rows: Rows) -> Taken:
+    def take(self, rows: Rows) -> SequenceBatch:
         """The sequences of these numbers."""
         shards = np.searchsorted(self._first, rows, side="right") - 1
         first = self._stream.starts[shards] + (rows - self._first[shards]) * self._room
         end = np.minimum(first + self._room, self._stream.starts[shards + 1])
         ids = _framed([self._stream.gather(first, end)], self._special)
-        return Taken(ids, Ragged(np.zeros(len(ids.values), np.int32), ids.offsets))
+        return SequenceBatch(ids, Ragged(np.zeros(len(ids.values), np.int32), ids.offsets))
 
 
 class PairSequences:
@@ -78,7 +78,7 @@ class PairSequences:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def take(self, rows: Rows) -> Taken:
+    def take(self, rows: Rows) -> SequenceBatch:
         """The sequences of these numbers."""
         chosen = self._pairs[rows]
         release(self._pairs)
@@ -87,7 +87,7 @@ class PairSequences:
         ids = _framed([first, second], self._special)
         lengths = np.stack([first.lengths + 1 + self._special.separators, second.lengths + 1], 1)
         segments = np.repeat(np.tile([0, 1], len(rows)), lengths.reshape(-1)).astype(np.int32)
-        return Taken(ids, Ragged(segments, ids.offsets), chosen[:, 4])
+        return SequenceBatch(ids, Ragged(segments, ids.offsets), chosen[:, 4])
 
 
 def _framed(parts: list[Ragged], special: SpecialTokens) -> Ragged:
@@ -171,38 +171,38 @@ class _Usable:
 
 def _drawn_pairs(usable: _Usable, rules: PairRules) -> Iterator[npt.NDArray[np.int64]]:
     """The pairs of every document. Shape: (pairs, 5) each."""
-    chance = np.random.default_rng(rules.seed)
+    rng = np.random.default_rng(rules.seed)
     room = rules.length - 3
     for index in range(len(usable)):
         if index % _RELEASE_EVERY == 0:
             usable.stream.release()
         bounds = usable.bounds(index)
-        target = int(chance.integers(2, room + 1)) if chance.random() < rules.short_probability else room
+        target = int(rng.integers(2, room + 1)) if rng.random() < rules.short_probability else room
         pairs, at, count = [], 0, len(bounds) - 1
         while at < count:
             end = min(int(np.searchsorted(bounds, bounds[at] + target)), count)
             end = max(end, at + 1)
-            middle = at + int(chance.integers(1, end - at)) if end - at > 1 else end
-            if end - at == 1 or chance.random() < 0.5:
-                second = _from_elsewhere(usable, index, target - int(bounds[middle] - bounds[at]), chance)
+            middle = at + int(rng.integers(1, end - at)) if end - at > 1 else end
+            if end - at == 1 or rng.random() < 0.5:
+                second = _from_elsewhere(usable, index, target - int(bounds[middle] - bounds[at]), rng)
                 pair, after = [bounds[at], bounds[middle], *second, 1], middle
             else:
                 pair, after = [bounds[at], bounds[middle], bounds[middle], bounds[end], 0], end
-            pairs.append(_cut(np.array(pair, np.int64), room, chance))
+            pairs.append(_cut(np.array(pair, np.int64), room, rng))
             at = after
         yield np.stack(pairs)
 
 
-def _from_elsewhere(usable: _Usable, index: int, length: int, chance: np.random.Generator) -> tuple[int, int]:
+def _from_elsewhere(usable: _Usable, index: int, length: int, rng: np.random.Generator) -> tuple[int, int]:
     """Sentences of another document, at least `length` tokens where it has them: first token and end."""
-    other = (index + 1 + int(chance.integers(len(usable) - 1))) % len(usable)
+    other = (index + 1 + int(rng.integers(len(usable) - 1))) % len(usable)
     bounds = usable.bounds(other)
-    start = int(chance.integers(len(bounds) - 1))
+    start = int(rng.integers(len(bounds) - 1))
     end = min(int(np.searchsorted(bounds, bounds[start] + max(length, 1))), len(bounds) - 1)
     return int(bounds[start]), int(bounds[max(end, start + 1)])
 
 
-def _cut(pair: npt.NDArray[np.int64], room: int, chance: np.random.Generator) -> npt.NDArray[np.int64]:
+def _cut(pair: npt.NDArray[np.int64], room: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Shorten the longer side, then both alike, each token at the front or at the back with equal chance."""
     a, b = int(pair[1] - pair[0]), int(pair[3] - pair[2])
     excess = a + b - room
@@ -211,7 +211,7 @@ def _cut(pair: npt.NDArray[np.int64], room: int, chance: np.random.Generator) ->
     kept_a = min(a, max(room - b, (room + 1) // 2))
     kept_b = room - kept_a
     for first, loss in ((0, a - kept_a), (2, b - kept_b)):
-        front = int(chance.binomial(loss, 0.5))
+        front = int(rng.binomial(loss, 0.5))
         pair[first] += front
         pair[first + 1] -= loss - front
     return pair

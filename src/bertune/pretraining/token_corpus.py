@@ -30,6 +30,7 @@ import numpy.typing as npt
 from bertune.data.documents import Document, Lines, read_documents
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError
+from bertune.files.cache import cache_folder
 from bertune.pretraining.shard_writers import shard_writers
 from bertune.progress import progress_bar
 from bertune.ragged import IntArray, Offsets, Ragged
@@ -129,11 +130,8 @@ class TokenCorpus:
 
 
 def corpora_folder() -> Path:
-    """Where tokenized corpora lie: in BERTUNE_CACHE, else in the user's cache folder."""
-    if "BERTUNE_CACHE" in os.environ:
-        return Path(os.environ["BERTUNE_CACHE"]) / "corpora"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "bertune" / "corpora"
+    """Where tokenized corpora lie."""
+    return cache_folder("corpora")
 
 
 def tokenized(

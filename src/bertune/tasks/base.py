@@ -24,6 +24,8 @@ else:  # a protocol's properties would be taken for the default values of a data
 
 
 _NOT_LEARNT = ("name", "options", "metric", "defaults")
+OLD_NAMES = {"learn": "fit"}
+"""Methods of a task under the names that version 0.1.0 gave them, and their names now."""
 _MEANING = "bertune_head_meaning"
 """Key of config.json for what a head's outputs stand for, so that no other task takes them for its own."""
 
@@ -37,7 +39,7 @@ class BaseTask(_Protocol[ExampleT]):
     """A task that leaves out what it can.
 
     A subclass is a frozen dataclass whose first two fields are `name` and `options`. The other fields are what it
-    learns from data, of values that JSON can hold (lists come back as tuples), besides `metric` and `defaults`. It must
+    fits to data, of values that JSON can hold (lists come back as tuples), besides `metric` and `defaults`. It must
     define `read`, `featurize`, `new_head`, `loss`, `decode`, and `row_metrics` or `metrics`.
     """
 
@@ -50,13 +52,25 @@ class BaseTask(_Protocol[ExampleT]):
     if not TYPE_CHECKING:
         defaults = Defaults()
 
+        def __init_subclass__(cls, **options: Any) -> None:
+            """`fit` was called `learn` in version 0.1.0; task files that models are bound to may define it by that."""
+            super().__init_subclass__(**options)
+            for old, new in OLD_NAMES.items():
+                owner = next(kind for kind in cls.__mro__ if {old, new} & vars(kind).keys())
+                if new not in vars(owner):
+                    setattr(cls, new, vars(owner)[old])
+
     def example(self, item: Any) -> ExampleT:
         """Refuses every Python value: a task must say how one becomes an example."""
         raise InputError(f"predict: this task does not say how {item!r} becomes an example; predict from a file")
 
-    def learn(self, examples: Sequence[ExampleT], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """The task itself: nothing is learnt from the training data."""
+    def fit(self, examples: Sequence[ExampleT], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
+        """The task itself: nothing is fitted to the training data."""
         return self
+
+    def least_batch_size(self) -> int:
+        """One."""
+        return 1
 
     def problems(self, examples: Sequence[ExampleT], path: Path) -> list[str]:  # noqa: ARG002
         """None."""

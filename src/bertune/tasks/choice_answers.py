@@ -57,7 +57,7 @@ FORMS = (NAMED, FROM_0, LETTER, TEXT, FROM_1)
 """In the order in which they are preferred where several fit a whole file."""
 
 
-class Deciding:
+class AnswerFormDetector:
     """Finds the form that fits every answer of a file."""
 
     def __init__(self) -> None:
@@ -68,15 +68,15 @@ class Deciding:
 
     def see(self, answer: object, names: Sequence[str], texts: Sequence[str]) -> None:
         """One more question. An answer that is missing decides nothing."""
-        told = told_answer(answer)
-        if not told:
+        text = answer_text(answer)
+        if not text:
             return
         self._answers += 1
         self._texts &= isinstance(answer, str)
         if len(self._different) < 3:
-            self._different.add(told)
+            self._different.add(text)
         for form in FORMS:
-            self._fits[form] += form.place(told, names, texts) is not None
+            self._fits[form] += form.place(text, names, texts) is not None
 
     def form(self, path: Path, *, typed: bool) -> AnswerForm:
         """The form that fits all answers; the one that fits most where none does, so that the others are reported.
@@ -99,7 +99,7 @@ class Deciding:
         return chosen
 
 
-def told_answer(answer: object) -> str:
+def answer_text(answer: object) -> str:
     """An answer as text; empty where it is missing."""
     if answer is None or isinstance(answer, bool):
         return ""
@@ -114,11 +114,11 @@ def place_of(answer: object, names: Sequence[str], texts: Sequence[str], forms: 
     Raises:
         InputError: the answer is missing, or names no choice.
     """
-    told = told_answer(answer)
-    if not told:
+    text = answer_text(answer)
+    if not text:
         raise InputError("the answer is missing (answer, label, answerKey, gold)")
     used = tuple(forms)
-    found = next((place for form in used if (place := form.place(told, names, texts)) is not None), None)
+    found = next((place for form in used if (place := form.place(text, names, texts)) is not None), None)
     if found is None:
         last = chr(ord("A") + len(texts) - 1)
         here = f" (here: {used[0].name})" if len(used) == 1 else ""

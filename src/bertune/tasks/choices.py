@@ -11,7 +11,7 @@ from bertune.data.formats.registry import open_any
 from bertune.data.rows import RowFile
 from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
-from bertune.tasks.choice_answers import AnswerForm, Deciding, place_of, told_answer
+from bertune.tasks.choice_answers import AnswerForm, AnswerFormDetector, answer_text, place_of
 from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.parts import ExampleParts
 
@@ -69,7 +69,7 @@ def read_choices(path: Path, options: ChoiceOptions, *, labelled: bool) -> Itera
     problems, dropped = Problems(), 0
     for row in file:
         for record in _questions(row.values):
-            if labelled and options.drop_unlabelled and not told_answer(_answer(record)):
+            if labelled and options.drop_unlabelled and not answer_text(_answer(record)):
                 dropped += 1
                 continue
             try:
@@ -88,15 +88,15 @@ def read_choices(path: Path, options: ChoiceOptions, *, labelled: bool) -> Itera
 
 def _answer_form(file: Rows, columns: list[str]) -> AnswerForm:
     """The form of all answers of a file, which is read for it."""
-    deciding = Deciding()
+    detector = AnswerFormDetector()
     for row in file:
         for record in _questions(row.values):
             try:
                 names, texts = _choice_texts(record, columns)
             except InputError:
                 continue  # reported when the row is read
-            deciding.see(_answer(record), names, texts)
-    return deciding.form(file.path, typed=not isinstance(file, RowFile) or file.typed)
+            detector.see(_answer(record), names, texts)
+    return detector.form(file.path, typed=not isinstance(file, RowFile) or file.typed)
 
 
 def _answer(record: Mapping[str, object]) -> object:

@@ -5,6 +5,7 @@ ranking loss of sentence-transformers, whose folder layout is written too.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checkpoints.names import KIND, Rename
-from bertune.data.columns import listed
+from bertune.data.columns import guess_label_column, listed
 from bertune.data.features import Features
-from bertune.data.tables import open_table
+from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
 from bertune.tasks.options import EmbeddingOptions, TextColumns
+from bertune.tasks.parts import ExampleParts
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.huggingface import is_for, mix_names
+from bertune.tasks.shared.pair_labels import PairLoss, labelled_rows, loss_for, pair_label
 from bertune.tasks.shared.texts import mean_of, shown, text_features, text_item
 from bertune.tasks.text_classification import find_columns
 from bertune.tokenization.tokenizer import Tokenizer
@@ -33,7 +36,11 @@ if TYPE_CHECKING:
 
     from bertune.encoder.layout import Layout
 
+logger = logging.getLogger(__name__)
+
 DEFAULTS = Defaults(batch_size=32, learning_rate=2e-5, epochs=1.0)
+MARGIN = 0.5
+"""Of contrastive loss, as in sentence-transformers."""
 NEGATIVE = ("negative", "hard_negative")
 
 Columns = Mapping[str, npt.NDArray[np.integer]]
@@ -47,6 +54,13 @@ class Pair:
     pair: str | None = None
     negative: str | None = None
     place: int = 0
+    label: float | None = None
+    """0 and 1, or a score of similarity; None where the row has none."""
+
+    def parts(self) -> ExampleParts:
+        """Its texts, and its label as a number."""
+        texts = zip(("text", "pair", "negative"), self.texts, strict=False)
+        return ExampleParts(dict(texts), number=self.label, place=self.place)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -58,6 +72,7 @@ class Pair:
 class Embedding(BaseTask[Pair]):
     """Vectors of length 1; of a batch's second texts each first text must find its own.
 
+    Where pairs have labels, cosines follow these instead: 0 and 1 by contrastive loss, scores by regression.
     A long text's windows are averaged, each of length 1, and the mean brought to length 1 again.
     """
 
@@ -67,11 +82,15 @@ class Embedding(BaseTask[Pair]):
 
     name: str = "embedding"
     options: EmbeddingOptions = EmbeddingOptions()  # noqa: RUF009 (frozen)
+    pair_loss: PairLoss = "ranking"
+    """The loss that the labels of the training data ask for."""
+    highest: float = 1.0
+    """What scores are divided by."""
     metric: str = "accuracy"
     defaults: Defaults = DEFAULTS
 
     def read(self, path: Path, *, labelled: bool) -> Iterator[Pair]:
-        """Pairs of texts; to predict single texts too. A column of labels, if there is one, is left aside."""
+        """Pairs of texts and their labels, if there are any; to predict single texts too."""
         options, file = self.options, open_table(path, self.options)
         customary = next((name for name in NEGATIVE if name in file.columns), None)
         negatives = options.negative_column or customary
@@ -81,6 +100,7 @@ class Embedding(BaseTask[Pair]):
         one, two, _ = find_columns(file, texts, labelled=False)
         if labelled and two is None:
             raise InputError(f"{path}: only one column of text; name the second with --pair-column")
+        labels = self._label_column(file, (one, two), negatives) if labelled else None
         problems = Problems()
         for row in file:
             text, pair = (None if name is None else row.values.get(name) for name in (one, two))
@@ -92,20 +112,74 @@ class Embedding(BaseTask[Pair]):
                     problems.add(f"{file.where(row, column)}: an empty text; a pair needs both")
             if not isinstance(negative, str | None):
                 problems.add(f"{file.where(row, negatives)}: expected text, found {negative!r}")
+            label = None
+            try:
+                label = None if labels is None else pair_label(row.values.get(labels))
+            except InputError as error:
+                problems.add(f"{file.where(row, labels)}: {error}")
+            if labels is not None and label is None:
+                if options.drop_unlabelled:
+                    continue
+                problems.add(
+                    f"{file.where(row, labels)}: the label is missing (--drop-unlabelled leaves such rows out)"
+                )
             if not problems:
                 hard = str(negative) if negative and str(negative).strip() else None
-                yield Pair(str(text), None if two is None else str(pair), hard, row.line)
+                yield Pair(str(text), None if two is None else str(pair), hard, row.line, label)
         problems.raise_if_any()
+
+    def _label_column(self, file: Rows, texts: tuple[str | None, str | None], negatives: str | None) -> str | None:
+        """The column of labels that the loss needs; None where it needs none."""
+        options = self.options
+        if options.pair_loss == "ranking":
+            return None
+        columns = TextColumns(texts[0], texts[1], options.label_column)
+        found = find_columns(file, columns, labelled=options.label_column is not None)[2]
+        if found is None:
+            others = [column for column in file.columns if column not in texts]
+            found = guess_label_column(others)
+        if found is not None and negatives is not None:
+            logger.info("%s: column %r is left aside: pairs with a negative are ranked", file.path, found)
+            return None
+        return found
+
+    def least_batch_size(self) -> int:
+        """Two where a pair finds its negatives among the other pairs of its batch."""
+        return 2 if self.pair_loss == "ranking" else 1
 
     def example(self, item: Any) -> Pair:
         """From a string, or a pair of strings to compare."""
         return Pair(*text_item(item))
 
-    def learn(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """Nothing, but that one pair has nothing to be told from."""
-        if len(examples) < 2:
+    def fit(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
+        """The loss that the labels ask for."""
+        try:
+            loss, highest = loss_for([example.label for example in examples], self.options.pair_loss)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if loss == "ranking" and len(examples) < 2:
             raise InputError(f"{path}: holds {len(examples)} pair; each is told from the others, so two are needed")
-        return self
+        if loss == "contrastive":
+            logger.info("%s: labels 0 and 1: pairs labelled 0 are pushed apart (--pair-loss contrastive)", path)
+        elif loss == "cosine":
+            logger.info("%s: scores up to %g: cosines learn them, divided by that (--pair-loss cosine)", path, highest)
+        return dataclasses.replace(self, pair_loss=loss, highest=highest)
+
+    def problems(self, examples: Sequence[Pair], path: Path) -> list[str]:
+        """Labels of another kind than the training data's."""
+        if self.pair_loss == "ranking":
+            apart = sum(example.label not in (None, 1) for example in examples)
+            if apart:
+                logger.warning("%s: %d pairs are labelled otherwise than 1; this model's figures take every row for a "
+                               "pair that belongs together", path, apart)  # fmt: skip
+            return []
+        least = 0.0 if self.pair_loss == "contrastive" else -self.highest
+        found = []
+        for example in examples:
+            if example.label is None or not least <= example.label <= self.highest:
+                shown = "no label" if example.label is None else f"label {example.label:g}"
+                found.append(f"{path}, line {example.place}: {shown}; the training data's go up to {self.highest:g}")
+        return found
 
     def featurize(
         self, examples: Sequence[Pair], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
@@ -113,7 +187,8 @@ class Embedding(BaseTask[Pair]):
         """`[CLS] text [SEP]` for every text; the texts of a pair go into one batch, in order.
 
         targets: for every sequence `place`, which text it is of, counted through all pairs; `role`, 0 for a first text,
-        1 for a second, 2 for a negative; `text`, equal for equal texts.  extras: place and role.
+        1 for a second, 2 for a negative; `text`, equal for equal texts; `label` where labels are learnt, from 0 to 1.
+        extras: the same.
         """
         texts = [text for one in examples for text in one.texts]
         counts = [len(one.texts) for one in examples]
@@ -123,6 +198,8 @@ class Embedding(BaseTask[Pair]):
             "role": np.array([role for count in counts for role in range(count)], np.int32),
             "text": np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int32),
         }
+        if self.pair_loss != "ranking" and purpose != "predict":
+            columns["label"] = np.repeat(self._labels(examples), counts).astype(np.float32)
         plain = text_features(
             [Pair(text) for text in texts], tokenizer, max_seq_length, columns, self.options.long_text
         )
@@ -144,13 +221,22 @@ class Embedding(BaseTask[Pair]):
         targets: Mapping[str, "Tensor"],
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
-        """Cross-entropy of finding one's own second text among the batch's second texts and negatives.
+        """What `pair_loss` names: cross-entropy of finding one's own second text among the batch's, or by labels.
 
         Texts equal to one's own second are no negatives. Shape: logits (sequences, width); targets (sequences,) each.
         """
-        from bertune.tasks.shared.losses import in_batch_cross_entropy
+        from bertune.tasks.shared.losses import contrastive, in_batch_cross_entropy, pair_cosines, squared_error
 
+        if self.pair_loss != "ranking":
+            cosines, labels = pair_cosines(logits, targets)
+            if self.pair_loss == "cosine":
+                return squared_error(cosines, labels)
+            return contrastive(cosines, labels, MARGIN if self.options.margin is None else self.options.margin)
         return in_batch_cross_entropy(logits, targets, self.options.scale)
+
+    def _labels(self, examples: Sequence[Pair]) -> npt.NDArray[np.float64]:
+        """Labels divided by the highest. Shape: (pairs,)."""
+        return np.array([example.label for example in examples], np.float64) / self.highest
 
     def _vectors(self, logits: Logits, features: Features) -> tuple[npt.NDArray[np.float32], Columns]:
         """A vector of length 1 for every text, and the columns of `extras` for it. Shape: (texts, hidden)."""
@@ -189,22 +275,31 @@ class Embedding(BaseTask[Pair]):
         order = [0, *range(1, max(map(len, texts)))]  # seconds of all rows, then their negatives
         pool = np.stack([rows[1 + i] for i in order for rows in vectors if len(rows) > 1 + i])
         text = np.array([some[i] for i in order for some in texts if len(some) > i])
-        return _rank_rows(ranks_of(np.stack([rows[0] for rows in vectors]), pool, text))
+        ranks = ranks_of(np.stack([rows[0] for rows in vectors]), pool, text)
+        if self.pair_loss == "ranking":
+            return _rank_rows(ranks)
+        cosines = np.array([rows[0] @ rows[1] for rows in vectors], np.float64)
+        return labelled_rows(self._labels(examples), cosines, ranks)
 
     def feature_key(self) -> Mapping[str, Any]:
         """All but pooling and the loss."""
-        return self._described_without("scale", "layers", "pooling")
+        return self._described_without("scale", "layers", "pooling", "margin")
 
-    def metrics(self, logits: Logits, features: Features, examples: Sequence[Pair]) -> dict[str, float]:  # noqa: ARG002
+    def metrics(self, logits: Logits, features: Features, examples: Sequence[Pair]) -> dict[str, float]:
         """Search for every first text's own among all second texts and negatives.
 
-        Found first (accuracy), among the first ten, mean 1/rank.
+        Found first (accuracy), among the first ten, mean 1/rank; with labels of those that belong together alone, and
+        how well cosines follow the labels (pearson, spearman, rmse, mae).
         """
         vectors, columns = self._vectors(logits, features)
         first, second, negative = (columns["role"] == role for role in range(3))
         candidates = np.concatenate([vectors[second], vectors[negative]])
         text = np.concatenate([columns["text"][second], columns["text"][negative]])
-        return _rank_rows(ranks_of(vectors[first], candidates, text)).metrics()
+        ranks = ranks_of(vectors[first], candidates, text)
+        if self.pair_loss == "ranking":
+            return _rank_rows(ranks).metrics()
+        cosines = (vectors[first].astype(np.float64) * vectors[second]).sum(1)
+        return labelled_rows(self._labels(examples), cosines, ranks).metrics()
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint is of embeddings over several layers; over the last one a head has no weights."""

@@ -34,16 +34,16 @@ def reader_of(file: Rows, column: str, delimiter: str, names: Sequence[str] | No
     Raises:
         InputError: More labels than names.
     """
-    deciding = _Deciding()
+    detector = _LabelFormDetector()
     for row in file:
         try:
-            deciding.see(parts_of(row.values.get(column), delimiter))
+            detector.see(parts_of(row.values.get(column), delimiter))
         except InputError:
             continue  # reported when the row is read
-    form = deciding.form(names)
+    form = detector.form(names)
     logger.info("%s, column %r: %s", file.path, column, form)
     if form.startswith("0 and 1"):
-        width = deciding.widths.pop()
+        width = detector.widths.pop()
         if names is not None and len(names) != width:
             raise InputError(f"--label-names: {len(names)} names, but {file.path} has lists of {width}")
         chosen = list(names or map(str, range(width)))
@@ -54,7 +54,7 @@ def reader_of(file: Rows, column: str, delimiter: str, names: Sequence[str] | No
 
 
 @dataclass
-class _Deciding:
+class _LabelFormDetector:
     """What all cells so far have in common. widths: lengths of lists that are not empty."""
 
     widths: set[int] = field(default_factory=set)
@@ -69,10 +69,10 @@ class _Deciding:
             return
         if len(self.widths) < 3:
             self.widths.add(len(parts))
-        told = {str(label_text(part)) for part in parts}
-        self.indicators &= told <= {"0", "1", "true", "false"}
-        self.numbers &= all(one.isdecimal() for one in told)
-        self.both |= told if len(self.both) < 3 else set()
+        label = {str(label_text(part)) for part in parts}
+        self.indicators &= label <= {"0", "1", "true", "false"}
+        self.numbers &= all(one.isdecimal() for one in label)
+        self.both |= label if len(self.both) < 3 else set()
 
     def form(self, names: Sequence[str] | None) -> str:
         """In words."""
@@ -133,13 +133,13 @@ def _indicated(parts: list[object], names: Sequence[str]) -> frozenset[str]:
 def _numbered(parts: list[object], names: Sequence[str]) -> frozenset[str]:
     found = []
     for part in parts:
-        told = str(label_text(part))
-        if told in names:
-            found.append(told)
-        elif told.isdecimal() and int(told) < len(names):
-            found.append(names[int(told)])
+        label = str(label_text(part))
+        if label in names:
+            found.append(label)
+        elif label.isdecimal() and int(label) < len(names):
+            found.append(names[int(label)])
         else:
-            raise InputError(f"{told!r} is neither one of --label-names ({listed(names)}) nor one's number")
+            raise InputError(f"{label!r} is neither one of --label-names ({listed(names)}) nor one's number")
     return frozenset(found)
 
 
@@ -149,7 +149,7 @@ def flag_of(value: object) -> bool:
     Raises:
         InputError: anything else.
     """
-    told = (label_text(value) or "").lower()
-    if told in TRUE or told in FALSE:
-        return told in TRUE
+    label = (label_text(value) or "").lower()
+    if label in TRUE or label in FALSE:
+        return label in TRUE
     raise InputError(f"expected 0 or 1, found {value!r} (true and false, yes and no are read, too)")

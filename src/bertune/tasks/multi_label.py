@@ -118,7 +118,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
         return LabelledText(*text_item(item))
 
-    def learn(self, examples: Sequence[LabelledText], *, path: Path, settings: Mapping[str, Any]) -> Self:
+    def fit(self, examples: Sequence[LabelledText], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the labels of the training data, thresholds of one half, and weights where classes are balanced."""
         found = tuple(sorted(set().union(*(example.labels for example in examples))))
         if not found:

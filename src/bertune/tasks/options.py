@@ -21,15 +21,15 @@ CANDIDATES = 32
 
 def layers_option() -> str:
     """The option `--layers`, for a task's dataclass of options."""
-    told = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
-    made: str = option("last", help=told, choices=LAYERS, fixed=True)
+    description = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
+    made: str = option("last", help=description, choices=LAYERS, fixed=True)
     return made
 
 
 def long_text_option(default: str = "truncate") -> str:
     """The option `--long-text`, for a task's dataclass of options."""
-    told = "texts over --max-seq-length: cut their end, cut their middle, or read them in overlapping windows"
-    made: str = option(default, help=told, choices=LONG_TEXT)
+    description = "texts over --max-seq-length: cut their end, cut their middle, or read them in overlapping windows"
+    made: str = option(default, help=description, choices=LONG_TEXT)
     return made
 
 
@@ -78,14 +78,14 @@ class LossOptions(FocalLossOptions):
             InputError: naming the option.
         """
         super().__post_init__()
-        said: object = self.class_weights
-        if isinstance(said, Mapping):
-            said = [f"{label}={weight}" for label, weight in said.items()]
-        elif isinstance(said, str):
-            said = [said]
-        elif said is not None:
-            said = [str(part) for part in self.class_weights or ()]
-        object.__setattr__(self, "class_weights", said or None)
+        weights: object = self.class_weights
+        if isinstance(weights, Mapping):
+            weights = [f"{label}={weight}" for label, weight in weights.items()]
+        elif isinstance(weights, str):
+            weights = [weights]
+        elif weights is not None:
+            weights = [str(part) for part in self.class_weights or ()]
+        object.__setattr__(self, "class_weights", weights or None)
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,18 @@ class EmbeddingOptions(TableOptions):
     negative_column: str | None = option(
         None,
         help="column of a text that does not, but looks as if it did (negative, hard_negative); may be empty",
+    )
+    label_column: str | None = option(
+        None, help="column of the pairs' labels: 0 and 1, or a score of similarity; left out: found by its name"
+    )
+    pair_loss: str = option(
+        "auto",
+        help="ranking: every row is a pair that belongs together; contrastive: labels 0 push pairs apart; cosine: the "
+        "cosine learns a score; auto: what the labels ask for",
+        choices=("auto", "ranking", "contrastive", "cosine"),
+    )
+    margin: float | None = option(
+        None, help="contrastive: distance (1 - cosine) at which pairs labelled 0 are far enough apart; left out: 0.5"
     )
     long_text: str = long_text_option()
     layers: str = layers_option()

@@ -29,8 +29,8 @@ def parts_of(example: Any) -> ExampleParts:
     Those are text, pair (None: absent), label or labels, value, place.
     """
     if hasattr(example, "parts"):
-        said: ExampleParts = example.parts()
-        return said
+        parts: ExampleParts = example.parts()
+        return parts
     text, pair = getattr(example, "text", None), getattr(example, "pair", None)
     texts = {"text": text} if isinstance(text, str) else {}
     if isinstance(pair, str):

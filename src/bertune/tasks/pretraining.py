@@ -74,7 +74,7 @@ class Pretraining(BaseTask[MaskedText]):
             raise InputError(f"predict: {item!r} is no text with {MASK} in it")
         return MaskedText(item)
 
-    def learn(self, examples: Sequence[MaskedText], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
+    def fit(self, examples: Sequence[MaskedText], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """Pre-training has a command of its own."""
         raise InputError("--task pretraining: train it with `bertune pretrain`")
 

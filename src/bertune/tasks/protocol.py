@@ -114,6 +114,10 @@ class Task(Protocol[ExampleT]):
         """The metric that picks the best model; larger is better, but for errors (`lower_is_better`)."""
         ...
 
+    def least_batch_size(self) -> int:
+        """Examples that must be computed together for the loss to teach anything."""
+        ...
+
     def read(self, path: Path, *, labelled: bool) -> Iterator[ExampleT]:
         """Examples from a file, in order. Raises `InputError` naming line, column and value."""
         ...
@@ -122,7 +126,7 @@ class Task(Protocol[ExampleT]):
         """An example from what a Python caller hands to `predict`."""
         ...
 
-    def learn(self, examples: Sequence[ExampleT], *, path: Path, settings: Mapping[str, Any]) -> "Task[ExampleT]":
+    def fit(self, examples: Sequence[ExampleT], *, path: Path, settings: Mapping[str, Any]) -> "Task[ExampleT]":
         """The task with what the training data teaches (its labels); `settings`: the starting checkpoint's config."""
         ...
 

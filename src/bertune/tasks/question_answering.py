@@ -79,7 +79,7 @@ class QuestionAnswering(BaseTask[QuestionExample]):
                 raise InputError(f"predict: the {name} is empty in {item!r}")
         return QuestionExample(str(item.get("id", "")), item["question"], item["context"], (), False, None, "predict")
 
-    def learn(
+    def fit(
         self,
         examples: Sequence[QuestionExample],
         *,

@@ -4,6 +4,7 @@ This imports nothing that computes: a command line is read before any task's own
 """
 
 import dataclasses
+import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
+class TaskEntry:
     """A task of bertune's own.
 
     options: its dataclass of options, which it has as `Options`.
@@ -30,19 +31,19 @@ class Known:
     home: str
 
 
-_REGRESSION = Known(options.RegressionOptions, "bertune.tasks.regression:Regression")
-_GLUE = Known(options.GlueOptions, "bertune.tasks.glue:GLUE")
+_REGRESSION = TaskEntry(options.RegressionOptions, "bertune.tasks.regression:Regression")
+_GLUE = TaskEntry(options.GlueOptions, "bertune.tasks.glue:GLUE")
 TASKS = {
-    "text-classification": Known(options.TextOptions, "bertune.tasks.text_classification:TextClassification"),
-    "question-answering": Known(options.QuestionOptions, "bertune.tasks.question_answering:QuestionAnswering"),
-    "pretraining": Known(options.PretrainingOptions, "bertune.tasks.pretraining:Pretraining"),
-    "token-classification": Known(options.TokenOptions, "bertune.tasks.token_classification:TokenClassification"),
-    "multiple-choice": Known(options.ChoiceOptions, "bertune.tasks.multiple_choice:MultipleChoice"),
-    "multi-label-classification": Known(
+    "text-classification": TaskEntry(options.TextOptions, "bertune.tasks.text_classification:TextClassification"),
+    "question-answering": TaskEntry(options.QuestionOptions, "bertune.tasks.question_answering:QuestionAnswering"),
+    "pretraining": TaskEntry(options.PretrainingOptions, "bertune.tasks.pretraining:Pretraining"),
+    "token-classification": TaskEntry(options.TokenOptions, "bertune.tasks.token_classification:TokenClassification"),
+    "multiple-choice": TaskEntry(options.ChoiceOptions, "bertune.tasks.multiple_choice:MultipleChoice"),
+    "multi-label-classification": TaskEntry(
         options.MultiLabelOptions, "bertune.tasks.multi_label:MultiLabelClassification"
     ),
     **dict.fromkeys(("regression", "stsb"), _REGRESSION),
-    "embedding": Known(options.EmbeddingOptions, "bertune.tasks.embedding:Embedding"),
+    "embedding": TaskEntry(options.EmbeddingOptions, "bertune.tasks.embedding:Embedding"),
     **dict.fromkeys(("mrpc", "cola", "sst2", "rte", "mnli", "qnli", "qqp", "wnli", "xnli"), _GLUE),
 }
 """What `--task` knows beside users' own files."""
@@ -56,7 +57,9 @@ def is_task_file(name: str) -> bool:
 def require_task(name: str) -> None:
     """Raises InputError for a name that no task can have."""
     if name not in TASKS and not is_task_file(name):
-        raise InputError(f"--task {name}: no such task. Known: {', '.join(TASKS)}, and path/to/file.py:Class")
+        near = difflib.get_close_matches(name.lower().replace("_", "-"), TASKS, n=1, cutoff=0.7)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"--task {name}: no such task.{meant} Known: {', '.join(TASKS)}, and path/to/file.py:Class")
 
 
 def options_of(name: str) -> type[Any]:

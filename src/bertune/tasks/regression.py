@@ -91,7 +91,7 @@ class Regression(BaseTask[NumberExample]):
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
         return NumberExample(*text_item(item))
 
-    def learn(self, examples: Sequence[NumberExample], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
+    def fit(self, examples: Sequence[NumberExample], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """With the mean and the standard deviation of the training data."""
         values = np.array([example.value for example in examples], np.float64)
         mean, deviation = float(values.mean()), float(values.std())

@@ -29,7 +29,7 @@ from bertune.tasks.shared.baselines import logistic_regression, most_common
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import classification_metrics, classification_rows
-from bertune.tasks.shared.texts import by_example, text_features
+from bertune.tasks.shared.texts import by_example, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -99,15 +99,9 @@ class TextClassification(BaseTask[TextExample]):
 
     def example(self, item: Any) -> TextExample:
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
-        if isinstance(item, str):
-            return TextExample(item)
-        if isinstance(item, Mapping) and isinstance(item.get("text"), str):
-            return TextExample(item["text"], item.get("pair"))
-        if isinstance(item, Sequence) and len(item) == 2 and all(isinstance(text, str) for text in item):
-            return TextExample(item[0], item[1])
-        raise InputError(f"predict: {item!r} is neither a text nor a pair of texts")
+        return TextExample(*text_item(item))
 
-    def learn(self, examples: Sequence[TextExample], *, path: Path, settings: Mapping[str, Any]) -> Self:
+    def fit(self, examples: Sequence[TextExample], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the labels of the training data; a fine-tuned start that knows the same names keeps its order."""
         found = sorted({example.label for example in examples if example.label is not None}, key=_label_order)
         if len(found) < 2:
@@ -213,7 +207,7 @@ class TextClassification(BaseTask[TextExample]):
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of whole texts."""
-        return labels_of(settings) == self.labels and is_for(settings, "ForSequenceClassification", unsaid=True)
+        return labels_of(settings) == self.labels and is_for(settings, "ForSequenceClassification", default=True)
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForSequenceClassification`; with several layers `AutoModel` and a head beside it."""

@@ -73,7 +73,7 @@ class TokenClassification(BaseTask[TaggedExample]):
             return from_tokens(item, None, 0)
         raise InputError(f"predict: {item!r} is neither a text nor a list of tokens")
 
-    def learn(self, examples: Sequence[TaggedExample], *, path: Path, settings: Mapping[str, Any]) -> Self:
+    def fit(self, examples: Sequence[TaggedExample], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the types of the training data; a fine-tuned start that knows the same tags keeps its order."""
         types = sorted({entity.label for example in examples for entity in example.entities})
         if not types:
@@ -200,9 +200,9 @@ class TokenClassification(BaseTask[TaggedExample]):
     def summary(self, example: TaggedExample, prediction: Prediction) -> tuple[str, str, str]:
         """Text, entities, the least sure one's score."""
         entities = prediction["entities"]
-        told = ", ".join(f"{entity['text']} ({entity['label']})" for entity in entities)
+        listed = ", ".join(f"{entity['text']} ({entity['label']})" for entity in entities)
         least = min((entity["score"] for entity in entities), default=None)
-        return example.text, told or "(none)", "" if least is None else f"{least:.3f}"
+        return example.text, listed or "(none)", "" if least is None else f"{least:.3f}"
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[TaggedExample]) -> dict[str, float]:
         """Entities' f1, precision and recall, together and by type, and the share of words tagged right."""
@@ -233,7 +233,7 @@ class TokenClassification(BaseTask[TaggedExample]):
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of tokens."""
-        return labels_of(settings) == self.labels and is_for(settings, "ForTokenClassification", unsaid=True)
+        return labels_of(settings) == self.labels and is_for(settings, "ForTokenClassification", default=True)
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForTokenClassification`; with several layers `AutoModel` and a head beside it."""

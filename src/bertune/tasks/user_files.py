@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from bertune.errors import InputError, Problems
-from bertune.tasks.base import OPTIONAL, BaseTask
+from bertune.tasks.base import OLD_NAMES, OPTIONAL, BaseTask
 from bertune.tasks.protocol import Task
 
 ClassT = TypeVar("ClassT", bound=type)
@@ -127,7 +127,9 @@ def unfit(kind: type[Any]) -> list[str]:
     for name, wanted in inspect.getmembers(Task, inspect.isfunction):
         if name.startswith("_"):
             continue
-        part = getattr(kind, name, None)
+        part = getattr(kind, name, None) or next(
+            (getattr(kind, old, None) for old, new in OLD_NAMES.items() if new == name), None
+        )
         asked = [parameter for parameter in inspect.signature(wanted).parameters if parameter != "self"]
         if part is None:
             if name not in OPTIONAL:

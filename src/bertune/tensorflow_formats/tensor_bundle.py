@@ -273,7 +273,7 @@ def write_bundle(prefix: Path, tensors: Mapping[str, Array]) -> None:
     offset = 0
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
-        with beside(data_path) as new_data, beside(index_path) as new_index:
+        with staged(data_path) as new_data, staged(index_path) as new_index:
             with new_data.open("xb") as file:
                 for name in sorted(tensors, key=str.encode):
                     kind, data = _storable(name, tensors[name])
@@ -306,7 +306,7 @@ def _storable(name: str, tensor: Array) -> tuple[int, memoryview]:
 
 
 @contextlib.contextmanager
-def beside(path: Path) -> Iterator[Path]:
+def staged(path: Path) -> Iterator[Path]:
     """A name in the same folder for a file under way; what is left there afterwards is removed."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

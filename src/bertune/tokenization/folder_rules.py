@@ -88,8 +88,8 @@ def _from_vocab(
     if lower is None:
         casing = casing_of(vocab)
         lower = casing.lower is not False
-        told = "lower-cased" if lower else "not lower-cased"
-        logger.info("%s: nothing says do_lower_case; text is %s: %s", folder, told, casing.reason)
+        casing_text = "lower-cased" if lower else "not lower-cased"
+        logger.info("%s: nothing says do_lower_case; text is %s: %s", folder, casing_text, casing.reason)
     tree: Json = json.loads(word_pieces(vocab, bool(lower)).to_str())
     chinese = config.get("tokenize_chinese_chars") is not False
     tree["normalizer"] |= {"strip_accents": config.get("strip_accents"), "handle_chinese_chars": chinese}
@@ -133,12 +133,12 @@ def add_tokens(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str,
         if isinstance(index, int):
             wanted[index] = AddedToken(token, normalized=False)
     decoder = config.get("added_tokens_decoder")
-    for index, said in (decoder if isinstance(decoder, dict) else {}).items():
-        if isinstance(said, dict) and isinstance(said.get("content"), str) and str(index).isdecimal():
+    for index, entry in (decoder if isinstance(decoder, dict) else {}).items():
+        if isinstance(entry, dict) and isinstance(entry.get("content"), str) and str(index).isdecimal():
             flags = {
-                name: bool(said[name]) for name in ("single_word", "lstrip", "rstrip", "normalized") if name in said
+                name: bool(entry[name]) for name in ("single_word", "lstrip", "rstrip", "normalized") if name in entry
             }
-            wanted[int(index)] = AddedToken(said["content"], special=bool(said.get("special")), **flags)
+            wanted[int(index)] = AddedToken(entry["content"], special=bool(entry.get("special")), **flags)
     for index, added in sorted(wanted.items()):
         known = backend.token_to_id(added.content)
         if known is None:

@@ -69,8 +69,8 @@ def find_special(
     """
     found: dict[str, int] = {}
     for key, names in _SPECIAL.items():
-        told = [config.get(name) or name for name in names]
-        tokens = [str(token.get("content") if isinstance(token, dict) else token) for token in told]
+        configured = [config.get(name) or name for name in names]
+        tokens = [str(token.get("content") if isinstance(token, dict) else token) for token in configured]
         ids = [index for token in tokens if (index := backend.token_to_id(token)) is not None]
         if ids:
             found[key] = ids[0]

@@ -193,10 +193,10 @@ class Tokenizer:
             raise InputError(f"{folder / 'tokenizer_config.json'}: do_lower_case is {casing!r}; known: true, false")
         file, tree = _read_rules(folder, config | {"do_lower_case": casing})
         tree = without_google_rules(tree)
-        with _told(f"{file}: not a tokenizer that the tokenizers library reads"):
+        with _library_errors(f"{file}: not a tokenizer that the tokenizers library reads"):
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
         _check_ids(backend, file)  # before anything makes a list as long as the largest id
-        with _told(f"{file}: not a tokenizer that the tokenizers library reads"):
+        with _library_errors(f"{file}: not a tokenizer that the tokenizers library reads"):
             add_tokens(backend, folder, config)
             tree = readable_in_texts(json.loads(backend.to_str()), structural_tokens(config))
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
@@ -247,7 +247,7 @@ class Tokenizer:
         parts = [[np.zeros(0, np.int32)] * 3]
         for first in range(0, len(texts), _CHUNK):
             chunk = [_checked(text, first + index) for index, text in enumerate(texts[first : first + _CHUNK])]
-            with _told("the tokenizer cannot read some of these texts"):
+            with _library_errors("the tokenizer cannot read some of these texts"):
                 encodings = read(chunk, add_special_tokens=False)
             ids = [encoding.ids for encoding in encodings]
             spans = [encoding.offsets if with_spans else [] for encoding in encodings]
@@ -324,7 +324,7 @@ class Tokenizer:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _library_errors(what: str) -> Iterator[None]:
     """What the library raises, which is nothing more specific than Exception, and panics of its Rust code, told."""
     try:
         yield

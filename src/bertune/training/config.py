@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from bertune.distributed.world import current, is_restart
 from bertune.errors import InputError, Problems
 from bertune.training.loop.loop import steps_per_epoch
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import Schedule
 from bertune.training.loop.state import TrainConfig
 from bertune.training.run_folder.output import output_problems
 

@@ -6,42 +6,42 @@ Prepared data are a value, so that seeds, sweeps, folds or a distillation's stud
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
-from bertune.data.packing import Batch
 from bertune.errors import InputError
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
-from bertune.inference.network import BatchLoss, Network
+from bertune.inference.network import BatchLoss, Network, batch_loss
 from bertune.model.build import build_network
 from bertune.model.folder import save_model
-from bertune.model.provenance import RECORD_KEY, Making, facts
+from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
 from bertune.tasks.user_files import task_file_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.config import train_config
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation, TrainConfig
+from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
-from bertune.training.prepare import PreparedData
-from bertune.training.rows import name_rows
+from bertune.training.prepare import PreparedData, source_options
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.runs.restarts import RestartResult, train_with_restarts
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def fine_tune(run: FineTuning) -> TrainResult:
     options, output = run.options, Path(run.options.output)
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
-    inputs = {f"--{role} {split.path}": split.sha256 for role, split in run.data.splits.items()}
+    inputs = {name: sha256 for role, split in run.data.splits.items() for name, sha256 in split.inputs(role).items()}
     inputs[f"--encoder {options.encoder}"] = run.data.encoder
-    record = facts(device, dtype, inputs)
+    record = run_provenance(device, dtype, inputs)
     fitted = {name: value for name, value in run.data.task.to_json().items() if name not in ("name", "options")}
 
     def attempt(seed: int, resume: bool) -> RestartResult:
@@ -127,7 +127,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     metrics, record, more = before or (metrics_of(state), record, {})
     more = write_all(output, metrics, record, more, lambda: baselines_of(run.data) if options.baselines else {})
     title = f"{output}: the model of step {state.best_step}"
-    if options.validation is not None:
+    if run.data.validation is not None:
         title += f", best by {options.metric}"
     console.print(closing_table(title, metrics, more.get("baselines", {})))
     return TrainResult(output, metrics, state.step, more)
@@ -138,16 +138,10 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
     options, data, task, train = run.options, run.data, run.data.task, run.data.train
     network = network_from(data, options) if run.new_network is None else run.new_network()
 
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
-    def named(rows: npt.NDArray[np.int64]) -> str:
-        return name_rows(train.path, train.examples, train.examples_of(rows))
-
     return TrainingJob(
         network,
         train.units,
-        run.loss or loss,
+        run.loss or batch_loss(task.loss),
         run.batches or (lambda device: TrainingBatches(train.features, device)),
         _config(options, data, seed),
         functools.partial(_validate, network, run) if data.validation is not None else None,
@@ -156,7 +150,7 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         activation_checkpointing=options.activation_checkpointing,
         longest=int(train.features.unit_lengths.max(initial=1)) if options.batch_size == "auto" else None,
         recordable=task_file_of(task) is None,  # a recording fixes for good what Python decides in a user's loss
-        name_rows=named,
+        name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
         announcement=f"training {train.units} sequences {where}",
@@ -166,13 +160,15 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
 def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
     """Write the model folder at the top of the run's."""
     data = run.data
-    making = Making(run.options.encoder, {role: split.facts() for role, split in data.splits.items()}, run.tree)
+    provenance = Provenance(
+        run.options.encoder, {role: split.describe() for role, split in data.splits.items()}, run.tree
+    )
     save_model(
         Path(run.options.output),
         (network.encoder.config, weights),
         evaluation.task or data.task,
-        (data.tokenizer, data.max_seq_length),
-        making,
+        TextEncoding(data.tokenizer, data.max_seq_length),
+        provenance,
         evaluation.metrics,
     )
 
@@ -192,7 +188,7 @@ def network_from(data: PreparedData, options: TrainOptions) -> Network:
     Raises:
         InputError: the encoder cannot be read, or has not so many layers.
     """
-    with open_checkpoint(options.encoder) as checkpoint:
+    with open_checkpoint(options.encoder, options=source_options(options)) as checkpoint:
         network = build_network(data.task, checkpoint)
     prepare_layers(network.encoder, frozen=options.frozen_layers, reinitialized=options.reinitialize_layers)
     return network
@@ -206,15 +202,39 @@ def baselines_of(data: PreparedData) -> dict[str, dict[str, float]]:
 
 def _config(options: TrainOptions, data: PreparedData, seed: int) -> TrainConfig:
     defaults = data.task.defaults
+    batch_size = defaults.batch_size if options.batch_size in (None, "auto") else int(options.batch_size)
+    _check_batch_size(options, data, batch_size)
     return train_config(
         options,
         sequences=data.train.units,
-        batch_size=defaults.batch_size if options.batch_size in (None, "auto") else int(options.batch_size),
+        batch_size=batch_size,
         epochs=options.epochs or defaults.epochs,
         learning_rate=options.learning_rate or defaults.learning_rate,
         metric=options.metric if data.validation is not None else None,
         seed=seed,
     )
+
+
+def _check_batch_size(options: TrainOptions, data: PreparedData, batch_size: int) -> None:
+    """Refuse batches of which the task's loss learns nothing; tell of a last one like that.
+
+    Raises:
+        InputError: too small a batch, or one that is computed in too small parts.
+    """
+    least, parts = data.task.least_batch_size(), options.gradient_accumulation
+    if least == 1:
+        return
+    if batch_size < least * parts:
+        divided = f" in --gradient-accumulation {parts} parts" if parts > 1 else ""
+        raise InputError(
+            f"--batch-size {batch_size}{divided}: the loss compares the examples that are computed together, at least "
+            f"{least}; with fewer nothing is learnt. Choose --batch-size {least * parts} or more"
+        )
+    if 0 < (left := data.train.units % batch_size) < least:
+        logger.warning(
+            "the last batch of every epoch holds %d of %d examples, from which this loss learns nothing; another "
+            "--batch-size, such as %d, wastes none", left, data.train.units, batch_size + 1,
+        )  # fmt: skip
 
 
 def _validate(network: Network, run: FineTuning) -> Evaluation:

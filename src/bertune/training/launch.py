@@ -142,11 +142,11 @@ class Hooks:
     """What a caller does between the launcher's steps.
 
     check: once the network is ready and before anything is written.
-    begun: once the run has begun or been taken up, before its first update.
+    on_start: once the run has begun or been taken up, before its first update.
     """
 
     check: Callable[[], None] = lambda: None
-    begun: Callable[[], None] = lambda: None
+    on_start: Callable[[], None] = lambda: None
 
 
 class Trained(NamedTuple):
@@ -221,7 +221,7 @@ def launch(
     )
     state.float32_route = world.agree(training_route(device, state.float32_route))
     with fast_float32(device, state.float32_route):
-        hooks.begun()
+        hooks.on_start()
         state = fit(setup, config, state)
     output.close()
     return Trained(state, optimizer.masters())

@@ -12,8 +12,21 @@ class TrainOptions:
 
     task: str = option(help="what to train for: a task's name")
     encoder: str = option(help="where to start: a folder, a checkpoint, a TF-Hub module, or minilm")
-    train: str = option(help="training data")
-    validation: str | None = option(None, help="validation data; the best model is kept by it")
+    do_lower_case: bool | None = option(None, help="lower text or not, whatever the encoder says of its casing")
+    train: str | list[str] = option(  # noqa: RUF009
+        help="training data: files, a folder, or a pattern such as 'parts/*.csv'"
+    )
+    validation: str | list[str] | None = option(  # noqa: RUF009
+        None, help="validation data, named likewise; the best model is kept by it"
+    )
+    validation_share: float | None = option(
+        None,
+        help="without --validation: share of the training rows that is held out, stratified by label and decided by "
+        "their content; 0: none (default: 0.1)",
+    )
+    group_column: str | None = option(
+        None, help="column whose value decides which rows are held out together (a person, a document)"
+    )
     output: str = option(help="folder for the model and the run; must not hold another run")
     max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included")
     batch_size: int | Literal["auto"] | None = option(
@@ -81,13 +94,31 @@ class TrainOptions:
             found.append(f"--warmup-ratio {self.warmup_ratio}: must lie between 0 and 1")
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
-        for name in ("seeds", "baselines"):
-            if getattr(self, name) and self.validation is None:
-                found.append(f"--{name}: is about figures on validation data; name some with --validation")
-        if self.patience is not None and self.validation is None:
+        found += self._validation_problems()
+        return found
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is validation data: named, or held out."""
+        return self.validation is not None or bool(self.validation_share)
+
+    def _validation_problems(self) -> list[str]:
+        found = []
+        share, remedy = self.validation_share, "name some with --validation, or hold some out with --validation-share"
+        if share is not None and not 0 <= share < 1:
+            found.append(f"--validation-share {share}: must be at least 0 and below 1")
+        elif share and self.validation is not None:
+            found.append(f"--validation-share {share}: the validation data is named with --validation; leave one out")
+        if self.group_column is not None and self.validation is not None:
             found.append(
-                f"--patience {self.patience}: counts evaluations on validation data; name some with --validation"
+                f"--group-column {self.group_column}: decides which training rows are held out, but validation data is "
+                "named with --validation; leave one out"
             )
+        for name in ("seeds", "baselines"):
+            if getattr(self, name) and not self.validates:
+                found.append(f"--{name}: is about figures on validation data; {remedy}")
+        if self.patience is not None and not self.validates:
+            found.append(f"--patience {self.patience}: counts evaluations on validation data; {remedy}")
         return found
 
     @property

@@ -52,9 +52,9 @@ def test_too_few_layers(tmp_path: Path) -> None:
 def test_what_a_folder_says_of_its_head() -> None:
     mix = linear_in_folder("ForQuestionAnswering", "mix", tensor="qa_outputs").settings
     assert is_for({"architectures": ["BertModel"], **mix}, "ForQuestionAnswering")
-    assert not is_for({"architectures": ["BertModel"], **mix}, "ForMultipleChoice", unsaid=True)
+    assert not is_for({"architectures": ["BertModel"], **mix}, "ForMultipleChoice", default=True)
     assert is_for({"architectures": ["RobertaForTokenClassification"]}, "ForTokenClassification")
-    assert not is_for({"architectures": ["RobertaForTokenClassification"]}, "ForSequenceClassification", unsaid=True)
+    assert not is_for({"architectures": ["RobertaForTokenClassification"]}, "ForSequenceClassification", default=True)
     for silent in ({}, {"architectures": ["BertModel"]}, {"architectures": None}):
-        assert is_for(silent, "ForSequenceClassification", unsaid=True)
+        assert is_for(silent, "ForSequenceClassification", default=True)
         assert not is_for(silent, "ForSequenceClassification")

@@ -14,9 +14,10 @@ from bertune.errors import InputError
 from bertune.inference.network import Network
 from bertune.model.build import build_network
 from bertune.model.folder import save_model
-from bertune.model.provenance import Making
+from bertune.model.provenance import Provenance
 from bertune.tasks.registry import new_task
 from bertune.tasks.shared.layers import LayerMix
+from bertune.tokenization.text_encoding import TextEncoding
 from tests.conformance import SAMPLES, Case, each_check
 from tests.tiny import FAST, done, train
 
@@ -59,13 +60,20 @@ def saved(task: str, tmp_path: Path) -> tuple[Path, Network]:
     """A model folder of a task on a mix of layers, and the network in it, whose head has no trivial number."""
     data = SAMPLES / DATA[task]
     made = new_task(task, {"layers": "mix"})
-    made = made.learn(list(made.read(data, labelled=True)), path=data, settings={})
+    made = made.fit(list(made.read(data, labelled=True)), path=data, settings={})
     encoder, tokenizer = tiny_encoder(tmp_path)
     network = Network(encoder, made.new_head(encoder.config))
     for parameter in network.head.parameters():
         torch.nn.init.normal_(parameter)
     folder = tmp_path / "model"
-    save_model(folder, (encoder.config, network.state_dict()), made, (tokenizer, 32), Making("tiny", {}, {}), {})
+    save_model(
+        folder,
+        (encoder.config, network.state_dict()),
+        made,
+        TextEncoding(tokenizer, 32),
+        Provenance("tiny", {}, {}),
+        {},
+    )
     return folder, network
 
 
@@ -96,7 +104,7 @@ def test_training_on_takes_the_head_over(task: str, tmp_path: Path) -> None:
     data = SAMPLES / DATA[task]
     made = new_task(task, {"layers": "mix"})
     with open_checkpoint(folder) as checkpoint:
-        made = made.learn(list(made.read(data, labelled=True)), path=data, settings=checkpoint.settings)
+        made = made.fit(list(made.read(data, labelled=True)), path=data, settings=checkpoint.settings)
         found = build_network(made, checkpoint).head.state_dict()
         kind = "text-classification" if task in ("regression", "multi-label-classification") else task
         assert checkpoint.heads == [kind]

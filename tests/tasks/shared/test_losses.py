@@ -172,16 +172,16 @@ def test_each_task_weighs_what_it_counts(tmp_path: Path) -> None:
     rows = [{"text": "x", "label": label} for label in "aaab"]
     task: Any = new_task("text-classification", balanced)
     path = write_rows(tmp_path / "a.csv", rows)
-    assert task.learn(list(task.read(path, labelled=True)), path=path, settings={}).weights == pytest.approx((2 / 3, 2))
+    assert task.fit(list(task.read(path, labelled=True)), path=path, settings={}).weights == pytest.approx((2 / 3, 2))
     tags: Any = new_task("token-classification", balanced)
     (tmp_path / "a.conll").write_text("x B-A\ny O\nz O\n\nu O\n")
-    learnt = tags.learn(list(tags.read(tmp_path / "a.conll", labelled=True)), path=path, settings={})
+    learnt = tags.fit(list(tags.read(tmp_path / "a.conll", labelled=True)), path=path, settings={})
     assert dict(zip(learnt.labels, learnt.weights, strict=True)) == {
         "O": pytest.approx(4 / 6), "B-A": 2.0, "I-A": 1.0,
     }  # fmt: skip
     many: Any = new_task("multi-label-classification", balanced)
     path = write_rows(tmp_path / "b.csv", [{"text": "x", "labels": given} for given in ("a", "a|b", "a", "")])
-    assert many.learn(list(many.read(path, labelled=True)), path=path, settings={}).weights == (1 / 3, 3.0)
+    assert many.fit(list(many.read(path, labelled=True)), path=path, settings={}).weights == (1 / 3, 3.0)
 
 
 def test_choices_are_smoothed() -> None:

@@ -99,11 +99,11 @@ def test_batch_size_auto_is_the_tasks_own(
 ) -> None:
     seen: list[tuple[int, int, int]] = []
 
-    def watched(parts: TrainingSetup, plan: TrainConfig, progress: TrainState) -> TrainState:
+    def recorded(parts: TrainingSetup, plan: TrainConfig, progress: TrainState) -> TrainState:
         seen.append((plan.batch_size, plan.steps, progress.micro_batches))
         return fit(parts, plan, progress)
 
-    monkeypatch.setattr(launch, "fit", watched)
+    monkeypatch.setattr(launch, "fit", recorded)
     monkeypatch.setattr(launch, "micro_batches_that_fit", lambda *arguments: 4)
     tiny.train(capsys, tmp_path, tiny.opinions(40), "--batch-size", "auto", "--epochs", "1")
     assert seen == [(32, 2, 4)]

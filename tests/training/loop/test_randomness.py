@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bertune.training.loop.randomness import bookmark, random_state, restore_random_state, seed_all
+from bertune.training.loop.randomness import random_state, restore_random_state, seed_all
+from bertune.training.loop.update import save_generators
 
 
 def _draw() -> list[float]:
@@ -42,7 +43,7 @@ def test_a_bookmark_is_a_way_back_as_often_as_one_likes(before: int) -> None:
     for _ in range(before):
         random.gauss(0, 1)
         np.random.normal()
-    rewind = bookmark()
+    rewind = save_generators()
     first = [_draw(), _draw()]
     for _ in range(2):
         rewind()

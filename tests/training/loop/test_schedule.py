@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import Schedule
 
 
 def test_rates_rise_to_the_peak_and_fall_to_zero() -> None:

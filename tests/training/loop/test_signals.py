@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 
 from bertune.errors import Interrupted
-from bertune.training.loop.signals import asked, at_once, deferred, raise_if_asked, watched
+from bertune.training.loop.signals import (
+    raise_if_requested,
+    signals_deferred,
+    signals_handled,
+    signals_immediate,
+    stop_requested,
+)
 from tests import tiny
 from tests.nursery import Nursery, command_line
 from tests.runs import differences, last_checkpoint, prepare
@@ -28,12 +34,12 @@ def _handlers_come_back() -> Iterator[None]:
     before = [signal.getsignal(number) for number, _ in SIGNALS]
     yield
     assert [signal.getsignal(number) for number, _ in SIGNALS] == before
-    assert not asked()
+    assert not stop_requested()
 
 
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_raised_where_it_comes(number: signal.Signals, status: int) -> None:
-    with pytest.raises(Interrupted) as error, watched():
+    with pytest.raises(Interrupted) as error, signals_handled():
         signal.raise_signal(number)
     assert (error.value.number, error.value.status) == (number, status)
     assert isinstance(error.value, KeyboardInterrupt)
@@ -43,9 +49,9 @@ def test_deferred_to_the_end_of_the_block(capfd: pytest.CaptureFixture[str]) -> 
     done = []
 
     def work() -> None:
-        with watched(), deferred():
+        with signals_handled(), signals_deferred():
             signal.raise_signal(signal.SIGTERM)
-            assert asked()
+            assert stop_requested()
             done.append(1)
 
     with pytest.raises(Interrupted, match="interrupted by SIGTERM"):
@@ -55,33 +61,33 @@ def test_deferred_to_the_end_of_the_block(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_second_one_does_not_wait() -> None:
-    with watched(), deferred():
+    with signals_handled(), signals_deferred():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(Interrupted):
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Interrupted, match=r"interrupted by SIGTERM; 3 of 4"):
-            raise_if_asked("3 of 4")
-        with pytest.raises(Interrupted), at_once():
+            raise_if_requested("3 of 4")
+        with pytest.raises(Interrupted), signals_immediate():
             pytest.fail("what must not begin has begun")
         from bertune.training.loop import signals as interruption
 
-        interruption._watch.asked = None
+        interruption._watch.stop_requested = None
 
 
 def test_at_once_inside_deferred() -> None:
-    with watched(), deferred():
-        with pytest.raises(Interrupted), at_once():
+    with signals_handled(), signals_deferred():
+        with pytest.raises(Interrupted), signals_immediate():
             signal.raise_signal(signal.SIGINT)
         from bertune.training.loop import signals as interruption
 
-        interruption._watch.asked = None
+        interruption._watch.stop_requested = None
         signal.raise_signal(signal.SIGINT)  # waits again
-        interruption._watch.asked = None
+        interruption._watch.stop_requested = None
 
 
 def test_another_exception_goes_before() -> None:
     def work() -> None:
-        with watched(), deferred():
+        with signals_handled(), signals_deferred():
             signal.raise_signal(signal.SIGINT)
             raise ValueError("work")
 
@@ -92,7 +98,7 @@ def test_another_exception_goes_before() -> None:
 def test_ignored_signals_stay_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with watched():
+        with signals_handled():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
@@ -102,8 +108,8 @@ def test_other_threads_train_without_handlers() -> None:
     found = []
 
     def work() -> None:
-        with watched(), deferred(), at_once():
-            found.append(asked())
+        with signals_handled(), signals_deferred(), signals_immediate():
+            found.append(stop_requested())
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -12,7 +12,7 @@ from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.features import Column, Features
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import Schedule
 from bertune.training.loop.state import TrainConfig, TrainState
 from bertune.training.runs.collapse import LEAST_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
 from tests.conformance import SAMPLES
@@ -34,7 +34,7 @@ def made(name: str, folder: Path, options: dict[str, Any] | None = None) -> tupl
     path = SAMPLES / FILES[name]
     task = new_task(name, options)
     examples = list(task.read(path, labelled=True))
-    task = task.learn(examples, path=path, settings={})
+    task = task.fit(examples, path=path, settings={})
     _, tokenizer = tiny_encoder(folder)
     return task, task.featurize(examples, tokenizer, LENGTH, purpose="evaluate"), examples
 
@@ -102,7 +102,7 @@ def classes(tmp_path: Path, **options: Any) -> tuple[Task[Any], Mapping[str, Col
     path = write_rows(tmp_path / "rows.csv", [row | {"label": int(i % 4 == 0)} for i, row in enumerate(opinions(40))])
     task = new_task("text-classification", options)
     examples = list(task.read(path, labelled=True))
-    task = task.learn(examples, path=path, settings={})
+    task = task.fit(examples, path=path, settings={})
     _, tokenizer = tiny_encoder(tmp_path)
     return task, task.featurize(examples, tokenizer, LENGTH, purpose="train").targets
 

@@ -2,15 +2,21 @@
 
 from bertune.checkpoints.families.albert import ALBERT
 from bertune.checkpoints.families.bert import BERT
+from bertune.checkpoints.families.deberta import DEBERTA_V2
 from bertune.checkpoints.families.distilbert import DISTILBERT
 from bertune.checkpoints.families.electra import ELECTRA
 from bertune.checkpoints.families.family import Family
 from bertune.checkpoints.families.modernbert import MODERNBERT
+from bertune.checkpoints.families.mpnet import MPNET
 from bertune.checkpoints.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from bertune.errors import InputError
 
 FAMILIES = {
-    family.name: family for family in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, ALBERT, MODERNBERT)
+    family.name: family
+    for family in (
+        *(BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, ALBERT, MODERNBERT),
+        *(MPNET, DEBERTA_V2),
+    )
 }
 
 

@@ -59,9 +59,9 @@ def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
 
 def _base(settings: Mapping[str, Any], kind: str, older: str, default: float, where: str) -> float:
     """A rotation's base: from transformers 5 on by kind of layer, before under a key of its own."""
-    told = (settings.get("rope_parameters") or {}).get(kind) or {}
-    must_be(told, "rope_type", "default", f"{where}, rope_parameters of {kind}")
-    return float(told.get("rope_theta", settings.get(older, default)))
+    rope = (settings.get("rope_parameters") or {}).get(kind) or {}
+    must_be(rope, "rope_type", "default", f"{where}, rope_parameters of {kind}")
+    return float(rope.get("rope_theta", settings.get(older, default)))
 
 
 def _global_every(settings: Mapping[str, Any], layers: int, where: str) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bertune.data.formats.format import Format, Sample, single
-from bertune.data.formats.labels_beside import labels_of
+from bertune.data.formats.label_files import labels_of
 from bertune.data.rows import Row
 from bertune.data.tables import Rows, open_table
 

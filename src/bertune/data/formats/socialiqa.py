@@ -6,7 +6,7 @@ Social IQa's labels count from 1 and lie in `train-labels.lst` beside `train.jso
 from collections.abc import Iterator
 
 from bertune.data.formats.format import Format, Sample, single
-from bertune.data.formats.labels_beside import labels_of
+from bertune.data.formats.label_files import labels_of
 from bertune.data.rows import Row
 from bertune.data.tables import Rows, open_table
 from bertune.errors import Problems
@@ -36,13 +36,13 @@ def _rows(sample: Sample) -> Iterator[Row]:
     first = 1 if columns == _SOCIAL else 0
     for row, beside in zip(file, labels_of(sample), strict=False):
         values = row.values
-        told = str(values.get("label", values.get("correct", "")) if beside is None else beside).strip()
+        text = str(values.get("label", values.get("correct", "")) if beside is None else beside).strip()
         answer: int | None = None
-        if told:
-            answer = int(told) - first if told.isdecimal() else "ABC".find(told.upper())
+        if text:
+            answer = int(text) - first if text.isdecimal() else "ABC".find(text.upper())
             if not 0 <= answer < len(columns):
                 last = first + len(columns) - 1
-                problems.add(f"{file.where(row)}: the label is {told!r}; expected {first} to {last}")
+                problems.add(f"{file.where(row)}: the label is {text!r}; expected {first} to {last}")
         choices = [values.get(name) for name in columns]
         if not problems:
             context, question = values.get("context"), values.get("question")

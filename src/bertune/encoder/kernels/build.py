@@ -18,6 +18,7 @@ import torch
 
 from bertune import processor
 from bertune.encoder.kernels import prebuilt
+from bertune.files.cache import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +30,6 @@ FLAGS = (
     "-fno-tree-loop-distribute-patterns",
 )
 DEFINES: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels lie: BERTUNE_CACHE, else the user's cache folder."""
-    if "BERTUNE_CACHE" in os.environ:
-        return Path(os.environ["BERTUNE_CACHE"]) / "kernels"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "bertune" / "kernels"
 
 
 @functools.cache
@@ -88,7 +81,7 @@ def _compiled(dtype: torch.dtype, level: str) -> Path:
     flags = compiler_flags(level, dtype)
     key = "\0".join([*_source_texts(), *flags, compiler, processor.machine()])
     name = f"{level}-{str(dtype).removeprefix('torch.')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    target = cache_folder() / name
+    target = cache_folder("kernels") / name
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

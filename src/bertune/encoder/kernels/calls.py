@@ -4,6 +4,7 @@ Letters: T rows of the token axis, H hidden size, I width inside the feed-forwar
 """
 
 import ctypes
+import functools
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ def new_seed() -> int:
 
 
 class Norm(NamedTuple):
-    """What the way back through LayerNorm(residual + dropout(x + bias)) needs.
+    """What the backward pass through LayerNorm(residual + dropout(x + bias)) needs.
 
     z: the sum before normalisation. Shape: (T, H).  mean, rstd: its row statistics. Shape: (T,), float32.
     """
@@ -71,7 +72,7 @@ def _call(dtype: torch.dtype, name: str, *arguments: Tensor | int | float | None
 
 
 def dropout(x: Tensor, p: float, seed: int) -> Tensor:
-    """Elements of `x` dropped with probability `p`, the rest scaled by 1 / (1 - p); on a gradient, its own way back."""
+    """Elements of `x` dropped with probability `p`, the rest scaled by 1 / (1 - p); on a gradient, its own backward."""
     x = x.contiguous()
     out = torch.empty_like(x)
     _call(x.dtype, "bertune_dropout", x.numel(), x, float(p), seed, out)
@@ -113,7 +114,7 @@ def add_norm(
         residual: Shape: (T, H).
         norm: weight and bias, Shape: (H,), float32, and epsilon.
         mask: dropout's probability and seed.
-        keep: whether to return what the way back needs.
+        keep: whether to return what the backward pass needs.
         row_scale: multiplies the rows of x first, where they come from quantized ones. Shape: (T,), float32.
     """
     rows, width = x.shape
@@ -149,7 +150,7 @@ def add_norm(
 def add_norm_backward(
     gradient: Tensor, kept: Norm, weight: Tensor, mask: tuple[float, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The way back through `add_norm`.
+    """The backward pass of `add_norm`.
 
     Returns: the residual's gradient and x's, Shape: (T, H) (one tensor when nothing was dropped); gradients of the
     norm's weight and bias and of x's bias, Shape: (3, H), float32.
@@ -191,6 +192,12 @@ def bias_activation_backward_(x: Tensor, bias: Tensor, activation: str, gradient
 
 def pytorch_serves(kernel: str, dtype: torch.dtype) -> bool:
     """Whether PyTorch's operation serves in a kernel's place at this level; see SLOWER."""
+    return _is_slower(kernel, dtype, library(dtype))
+
+
+@functools.cache
+def _is_slower(kernel: str, dtype: torch.dtype, _: ctypes.CDLL | None) -> bool:
+    """Asked once for each compiled library, whose level stays the same."""
     return (kernel, str(dtype).removeprefix("torch."), processor.level()) in SLOWER
 
 
@@ -221,7 +228,7 @@ def attention(
         layout: where the sequences lie.
         heads: attention heads.
         mask: dropout's probability and seed.
-        keep: whether to return the logarithms of the softmax denominators, (T, heads), for the way back.
+        keep: whether to return the logarithms of the softmax denominators, (T, heads), for the backward pass.
         row_scale: multiplies the rows of qkv first, where they come from quantized ones. Shape: (T,), float32.
     """
     width = qkv.shape[1] // 3

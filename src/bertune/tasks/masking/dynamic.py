@@ -70,7 +70,7 @@ def _chosen(
     begins: npt.NDArray[np.bool_],
     candidate: npt.NDArray[np.bool_],
     wanted: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    chance: npt.NDArray[np.float64],
+    random_keys: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.bool_]:
     """Which tokens to predict: words in random order as long as they fit into each sequence's number.
 
@@ -78,7 +78,7 @@ def _chosen(
         begins: where a word starts.
         candidate: tokens that belong to words.
         wanted: the sequence of every token, and the number of tokens for every sequence.
-        chance: a random number for every token; a word goes by its first one's.
+        random_keys: a random number for every token; a word goes by its first one's.
     """
     of, number = wanted
     chosen = np.zeros(len(of), bool)
@@ -87,7 +87,7 @@ def _chosen(
         return chosen
     word = np.cumsum(begins)[tokens] - 1
     sequence = of[tokens]
-    order = np.lexsort((tokens, chance[np.flatnonzero(begins)][word], sequence))
+    order = np.lexsort((tokens, random_keys[np.flatnonzero(begins)][word], sequence))
     word, sequence = word[order], sequence[order]
     last = np.append(word[1:] != word[:-1], True)
     first_of_sequence = np.append(0, np.flatnonzero(sequence[1:] != sequence[:-1]) + 1)

@@ -63,7 +63,7 @@ class PretrainingHead(nn.Module):
         self.next_sentence = Linear(config.hidden_size, 2) if next_sentence else None
         initialise(self, config.initializer_range)
 
-    def with_words(self, output: EncoderOutput, batch: Batch, table: Tensor) -> Tensor:
+    def with_embeddings(self, output: EncoderOutput, batch: Batch, table: Tensor) -> Tensor:
         """What the columns above say, zero elsewhere. Shape: (tokens, 4); for `asked`: (tokens, 2 * CANDIDATES)."""
         asking = "asked" in batch.targets
         marks = batch.targets["asked" if asking else "labels"]

@@ -8,28 +8,28 @@ from bertune.errors import InputError, Problems
 
 
 def class_weights(
-    said: Sequence[str] | None, labels: Sequence[str], balanced: Callable[[], tuple[float, ...]]
+    spec: Sequence[str] | None, labels: Sequence[str], balanced: Callable[[], tuple[float, ...]]
 ) -> tuple[float, ...]:
     """A weight for every label as `--class-weights` says; none at all where nothing is said.
 
     Args:
-        said: the option.
+        spec: the option.
         labels: in the order of the logits.
         balanced: the weights that `balanced` stands for, from the training data.
 
     Raises:
         InputError: a label that there is none of, weights that are no positive numbers or too few or many.
     """
-    if not said:
+    if not spec:
         return ()
-    if list(said) == ["balanced"]:
+    if list(spec) == ["balanced"]:
         return balanced()
-    in_order = all(_is_number(part) for part in said)
+    in_order = all(_is_number(part) for part in spec)
     known, problems = f"labels in their order: {', '.join(labels)}", Problems()
-    if in_order and len(said) != len(labels):
-        raise InputError(f"--class-weights: {len(said)} numbers for {len(labels)} {known}")
+    if in_order and len(spec) != len(labels):
+        raise InputError(f"--class-weights: {len(spec)} numbers for {len(labels)} {known}")
     weights: dict[str, float] = {}
-    pairs = zip(labels, said, strict=True) if in_order else (_label_and_weight(part) for part in said)
+    pairs = zip(labels, spec, strict=True) if in_order else (_label_and_weight(part) for part in spec)
     for label, number in pairs:
         weight = float(number) if _is_number(number) else math.nan
         if not 0 < weight < math.inf:

@@ -28,19 +28,19 @@ def linear_in_folder(
     return HuggingFaceHead("Model", names, {**(settings or {}), KIND: architecture})
 
 
-def is_for(settings: Mapping[str, Any], architecture: str, *, unsaid: bool = False) -> bool:
+def is_for(settings: Mapping[str, Any], architecture: str, *, default: bool = False) -> bool:
     """Whether config.json says that a model's head is of this kind.
 
     Args:
         settings: config.json.
         architecture: as `linear_in_folder` takes it, or `Embedding`.
-        unsaid: the answer where it names no head at all.
+        default: the answer where it names no head at all.
     """
     if KIND in settings:
         return bool(settings[KIND] == architecture)
     architectures = settings.get("architectures")
     named = [str(name) for name in architectures if "For" in str(name)] if isinstance(architectures, list) else []
-    return any(name.endswith(architecture) for name in named) if named else unsaid
+    return any(name.endswith(architecture) for name in named) if named else default
 
 
 def mix_names(layers: str) -> tuple[str, ...]:

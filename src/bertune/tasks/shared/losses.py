@@ -35,7 +35,7 @@ def cross_entropy(
         return loss, counted.sum()
     # What counts nowhere is zeroed, not left out: for that the host would have to wait for the device to count.
     label = target.masked_fill(~counted, 0)
-    by_class = _beside(weights or [1.0] * logits.shape[1], logits)
+    by_class = _like(weights or [1.0] * logits.shape[1], logits)
     weight = by_class[label].masked_fill(~counted, 0)
     logs = F.log_softmax(logits, 1)
     own = logs.gather(1, label[:, None])[:, 0]
@@ -43,7 +43,7 @@ def cross_entropy(
     return (terms * _focus(own, options)).sum(), weight.sum()
 
 
-def _beside(numbers: Sequence[float], tensor: Tensor) -> Tensor:
+def _like(numbers: Sequence[float], tensor: Tensor) -> Tensor:
     """Numbers as a tensor of another's type and device; filled in there, for a copy from the host would wait.
 
     Shape: (numbers,).
@@ -85,7 +85,7 @@ def binary_cross_entropy(
         options: smoothing (towards one half) and focus.
         positive_weights: how much a label's presence counts beside its absence; none: all 1.
     """
-    weights = _beside(positive_weights, logits) if positive_weights else None
+    weights = _like(positive_weights, logits) if positive_weights else None
     smooth = target * (1 - options.label_smoothing) + options.label_smoothing / 2
     terms = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none", pos_weight=weights)
     own = F.logsigmoid(torch.where(target > 0.5, logits, -logits))
@@ -135,6 +135,34 @@ def in_batch_cross_entropy(logits: Tensor, targets: Mapping[str, Tensor], scale:
     candidates = torch.cat([vectors[role == 1], vectors[role == 2]])
     cosines = (vectors[role == 0] @ candidates.t()).masked_fill(same, -torch.inf) * scale
     return F.cross_entropy(cosines, own, reduction="sum"), torch.tensor(len(own))
+
+
+def contrastive(cosines: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """Half the squared distance of pairs that belong together, and of how much others are nearer than the margin.
+
+    Args:
+        cosines: distances are 1 minus these. Shape: (pairs,).
+        labels: 1 for pairs that belong together, else 0. Shape: (pairs,).
+        margin: distance from which on other pairs are far enough apart.
+
+    Source: Hadsell, Chopra & LeCun, 2006, as `ContrastiveLoss` of sentence-transformers has it.
+    """
+    distance = 1 - cosines
+    terms = labels * distance.square() + (1 - labels) * F.relu(margin - distance).square()
+    return 0.5 * terms.sum(), torch.tensor(len(cosines))
+
+
+def pair_cosines(logits: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The cosine of every pair, and its label; windows of one text are averaged. Shape: (pairs,) each.
+
+    Args:
+        logits: a vector of every sequence. Shape: (sequences, width).
+        targets: `place`, `role` and `label`, as `Embedding.featurize` explains them. Shape: (sequences,) each.
+    """
+    starts, vectors = mean_of_runs(logits, targets["place"])
+    role = targets["role"][starts]
+    first, second = (F.normalize(vectors[role == side], dim=1) for side in (0, 1))
+    return (first * second).sum(1), targets["label"][starts][role == 0]
 
 
 def _sums(values: Tensor, group: Tensor, groups: int) -> Tensor:

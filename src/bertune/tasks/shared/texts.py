@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bertune.data.columns import guess_text_columns, is_customary
 from bertune.data.features import Column, Features, cut_pair, join_pair
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
@@ -143,7 +144,8 @@ def mean_of(rows: npt.NDArray[np.float32], owner: npt.NDArray[np.integer], owner
 
 
 def text_item(item: object) -> tuple[str, str | None]:
-    """Text and pair of what a Python caller hands in: a string, two strings, or a mapping with `text` and `pair`.
+    """Text and pair of what a Python caller hands in: a string, two strings, or a mapping with `text` and `pair`
+    or with the customary names of columns (sentence1 and sentence2).
 
     Raises:
         InputError: anything else.
@@ -152,11 +154,24 @@ def text_item(item: object) -> tuple[str, str | None]:
         return item, None
     if isinstance(item, Mapping):
         text, pair = item.get("text"), item.get("pair")
+        if "text" not in item:
+            text, pair = _by_customary_names(item)
         if isinstance(text, str) and (pair is None or isinstance(pair, str)):
             return text, pair
     if isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(text, str) for text in item):
         return item[0], item[1]
     raise InputError(f"predict: {item!r} is neither a text nor a pair of texts")
+
+
+def _by_customary_names(item: Mapping[str, object]) -> tuple[object, object]:
+    """Text and pair of a mapping whose keys are the columns of a table."""
+    try:
+        text, pair = guess_text_columns([str(name) for name in item])
+    except InputError as error:
+        raise InputError(f"predict: {str(item)[:80]}: {error}") from None
+    if not is_customary(text):  # the only column of a table may be called anything, the only key of an item may not
+        raise InputError(f"predict: {item!r} is neither a text nor a pair of texts: it has no 'text'")
+    return item[text], None if pair is None else item[pair]
 
 
 def shown(example: Texts) -> str:

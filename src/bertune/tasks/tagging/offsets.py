@@ -93,12 +93,12 @@ def warn_of_inexact(examples: Sequence[TaggedExample], path: Path) -> None:
     total = sum(len(example.entities) for example in examples)
     shown = "; ".join(f"line {example.place}: {_first(example)}" for example in off[:_NAMED])
     more = "; …" if len(off) > _NAMED else ""
-    told = f"{path}: {count} of {total} entities begin or end inside a word ({shown}{more})"
+    message = f"{path}: {count} of {total} entities begin or end inside a word ({shown}{more})"
     if total >= 4 and count > 0.5 * total:
         raise InputError(
-            f"{told}. Most of them: are the offsets counted in this very text, from 0, with exclusive ends?"
+            f"{message}. Most of them: are the offsets counted in this very text, from 0, with exclusive ends?"
         )
-    logger.warning("%s; the model learns the whole words", told)
+    logger.warning("%s; the model learns the whole words", message)
 
 
 def _first(example: TaggedExample) -> str:

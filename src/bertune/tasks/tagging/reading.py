@@ -18,7 +18,7 @@ from bertune.tasks.tagging.conll import Sentence, read_conll
 from bertune.tasks.tagging.examples import TaggedExample, from_tokens
 from bertune.tasks.tagging.offsets import in_characters, warn_of_inexact
 from bertune.tasks.tagging.schemes import guess_scheme, has_prefix, violations
-from bertune.tasks.tagging.spelling import normal_spelling, told
+from bertune.tasks.tagging.spelling import described, normal_spelling
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def _of_sentences(sentences: Iterator[Sentence], path: Path, scheme: str, *, lab
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     if spelling:
-        logger.info("%s: tags are read in the usual spelling: %s", path, told(spelling))
+        logger.info("%s: tags are read in the usual spelling: %s", path, described(spelling))
         held = [replace(one, tags=tuple(spelling[tag] for tag in one.tags)) for one in held]
     _check(held, path, scheme)
     yield from (from_tokens(one.tokens, one.tags, one.line) for one in held)

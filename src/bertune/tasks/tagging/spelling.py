@@ -87,7 +87,7 @@ def _listed(tags: list[str]) -> str:
     return ", ".join(map(repr, tags[:10])) + (", …" if len(tags) > 10 else "")
 
 
-def told(spelling: Mapping[str, str]) -> str:
+def described(spelling: Mapping[str, str]) -> str:
     """For the log: how tags are read."""
     changed = [f"{tag} as {plain}" for tag, plain in spelling.items() if tag != plain]
     return ", ".join(changed[:6]) + (", …" if len(changed) > 6 else "")

@@ -16,11 +16,17 @@ from bertune.data.batching import shuffled_batches
 from bertune.errors import InputError, Interrupted
 from bertune.progress import Bar, progress_bar
 from bertune.tasks.protocol import lower_is_better
-from bertune.training.loop.nonfinite import StepRecord, count_update, tell_skipped
-from bertune.training.loop.randomness import bookmark
-from bertune.training.loop.signals import ask, asked, at_once, deferred, raise_if_asked, watched
+from bertune.training.loop.nonfinite import StepRecord, count_update, log_skipped
+from bertune.training.loop.signals import (
+    raise_if_requested,
+    request_stop,
+    signals_deferred,
+    signals_handled,
+    signals_immediate,
+    stop_requested,
+)
 from bertune.training.loop.state import Checkpointer, Evaluation, TrainConfig, TrainingSetup, TrainState
-from bertune.training.loop.update import StepMetrics, update
+from bertune.training.loop.update import StepMetrics, save_generators, update
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +49,14 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
         FaultError: no memory for a single sequence; a checkpoint that cannot be written.
         Interrupted: by a signal; all updates so far are in a checkpoint, if no second signal came.
     """
-    with watched(), deferred(), progress_bar("training", config.steps, done=state.step) as bar:
+    with signals_handled(), signals_deferred(), progress_bar("training", config.steps, done=state.step) as bar:
         batches = batches_of_epoch(setup, config, state.epoch)
         reader = _Reader(setup, config, bar)
         begun = time.perf_counter() - state.wall_seconds
         while True:
             if state.evaluation_due:
                 check(setup, config, state)
-                raise_if_asked(_kept(config, state))
+                raise_if_requested(_kept(config, state))
             if state.finished or state.step >= config.steps:
                 break
             start = time.perf_counter()
@@ -62,9 +68,10 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
             at_end = state.batch == len(batches)
             state.evaluation_due = at_end if config.check_every is None else state.step % config.check_every == 0
             state.evaluation_due = state.evaluation_due or state.step == config.steps
-            if setup.world.any(asked()) and not asked():  # a signal to one rank stops all of them
-                ask(signal.SIGTERM)
-            keep = asked() or (config.checkpoint_every is not None and state.step % config.checkpoint_every == 0)
+            if setup.world.any(stop_requested()) and not stop_requested():  # a signal to one rank stops all of them
+                request_stop(signal.SIGTERM)
+            due = config.checkpoint_every is not None and state.step % config.checkpoint_every == 0
+            keep = stop_requested() or due
             reader.add(StepRecord(state.step, state.epoch, rows), numbers)
             began = time.perf_counter()
             state.seconds += began - start  # before anything is told of it
@@ -76,9 +83,9 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
                 batches = batches_of_epoch(setup, config, state.epoch)
             if keep:
                 setup.checkpointer.save_checkpoint(setup.optimizer, state)
-                raise_if_asked(_kept(config, state))
+                raise_if_requested(_kept(config, state))
         state.wall_seconds = time.perf_counter() - begun
-    tell_skipped(state)
+    log_skipped(state)
     return state
 
 
@@ -90,7 +97,7 @@ class _Reader:
     """Reads what updates came to, a few updates behind on a device that works ahead of the host."""
 
     def __init__(self, setup: TrainingSetup, config: TrainConfig, bar: Bar) -> None:
-        self._parts, self._plan, self._bar = setup, config, bar
+        self._setup, self._config, self._bar = setup, config, bar
         self._behind = 0 if setup.network.device.type == "cpu" else READ_BEHIND
         self._waiting: deque[tuple[StepRecord, StepMetrics]] = deque()
 
@@ -107,8 +114,8 @@ class _Reader:
         while len(self._waiting) > (0 if everything else self._behind):
             made, numbers = self._waiting.popleft()
             loss, norm = numbers.read()
-            count_update(self._parts, self._plan, state, made, (loss, norm))
-            _tell(self._parts.checkpointer, self._bar, state, self._plan, made.step, loss, norm)
+            count_update(self._setup, self._config, state, made, (loss, norm))
+            _log_update(self._setup.checkpointer, self._bar, state, self._config, made.step, loss, norm)
 
 
 def batches_of_epoch(setup: TrainingSetup, config: TrainConfig, epoch: int) -> list[npt.NDArray[np.int64]]:
@@ -124,14 +131,14 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
     Raises:
         Interrupted: by a signal while it evaluated; a checkpoint is kept whose run begins with this evaluation.
     """
-    rewind = bookmark()
+    rewind = save_generators()
     try:
-        with at_once():
+        with signals_immediate():
             found = setup.evaluate() if setup.evaluate is not None else Evaluation()
     except Interrupted as error:
         rewind()
         setup.checkpointer.save_checkpoint(setup.optimizer, state)
-        error.told.append(_kept(config, state))
+        error.details.append(_kept(config, state))
         raise
     metrics = found.metrics
     if metrics:
@@ -180,7 +187,7 @@ def weights_of(setup: TrainingSetup) -> dict[str, torch.Tensor]:
     return state | setup.optimizer.masters()
 
 
-def _tell(
+def _log_update(
     checkpointer: Checkpointer, bar: Bar, state: TrainState, config: TrainConfig, step: int, loss: float, norm: float
 ) -> None:
     rate = state.examples / max(state.seconds, 1e-9)

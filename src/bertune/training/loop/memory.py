@@ -28,7 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def activation_bytes(config: EncoderConfig, length: int, itemsize: int, *, checkpointing: bool = False) -> int:
-    """About how many bytes an encoder keeps of one sequence for the way back.
+    """About how many bytes an encoder keeps of one sequence for the backward pass.
 
     A layer of width h and inner width i keeps about 24 h + 4 i numbers of every token: its products' inputs and
     results, padded copies around attention, residual sums, norms and dropout masks; and of every pair of tokens a
@@ -141,8 +141,8 @@ def micro_batches_that_fit(encoder: Encoder, device: torch.device, batch_size: i
     room = _SHARE * free - sum(4 * weight.numel() for weight in weights)
     itemsize, twice = encoder.compute_dtype.itemsize, encoder.activation_checkpointing
     one = activation_bytes(encoder.config, longest, itemsize, checkpointing=twice)
-    at_once = max(1, min(batch_size, int(room // one)))
-    setup = math.ceil(batch_size / at_once)
-    told = f"--batch-size auto: {batch_size} an update, {free / 2**30:.1f} GiB free"
-    logger.info("%s, so computed in %d %s", told, setup, "part" if setup == 1 else "parts")
-    return setup
+    sequences = max(1, min(batch_size, int(room // one)))
+    parts = math.ceil(batch_size / sequences)
+    message = f"--batch-size auto: {batch_size} an update, {free / 2**30:.1f} GiB free"
+    logger.info("%s, so computed in %d %s", message, parts, "part" if parts == 1 else "parts")
+    return parts

@@ -98,7 +98,7 @@ def traced(setup: TrainingSetup, rows: npt.NDArray[np.int64], epoch: int) -> str
     return f"By themselves these have none: {setup.name_rows(np.array(bad))}"
 
 
-def tell_skipped(state: TrainState) -> None:
+def log_skipped(state: TrainState) -> None:
     """At the end of a run: how many updates were skipped, if any."""
     if state.skipped:
         logger.warning(

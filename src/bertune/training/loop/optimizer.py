@@ -1,4 +1,4 @@
-"""AdamW: PyTorch's arithmetic, and google-research/bert's.
+"""AdamW and its learning rates: PyTorch's arithmetic, and google-research/bert's.
 
 Weights that compute in half precision have a float32 master here; one pass over memory updates master, moments and the
 working copy.
@@ -21,6 +21,30 @@ GOOGLE_ADAMW = AdamWOptions(eps=1e-6, bias_correction=False)
 """google-research/bert's optimization.py."""
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up to the peak, then linear decay to zero at the last step.
+
+    peak: highest learning rate.  steps: updates of the whole run.  warmup: updates of the warm-up.
+    google: google-research/bert's form instead: the decay line starts at step 0, and the k-th update (from 0) reads the
+    line at k + 1, as recorded from the original.
+    """
+
+    peak: float
+    steps: int
+    warmup: int
+    google: bool = False
+
+    def __call__(self, step: int) -> float:
+        """Learning rate of update `step`, counted from 0."""
+        if self.google:
+            at = step + 1
+            return self.peak * (at / self.warmup if at < self.warmup else 1 - min(at, self.steps) / self.steps)
+        if step < self.warmup:
+            return self.peak * (step + 1) / self.warmup
+        return self.peak * max(0.0, (self.steps - step) / max(1, self.steps - self.warmup))
+
+
 @dataclass
 class _Slot:
     """What the optimizer keeps of one weight.
@@ -36,7 +60,7 @@ class _Slot:
     v: Tensor
     decays: bool
     rate: float = 1.0
-    gathered: Tensor | None = None
+    grad_accum: Tensor | None = None
     seen: Tensor | None = None
     summed: Tensor | None = None
 
@@ -96,9 +120,9 @@ class AdamW:
             if gradient is None:
                 continue
             dense = gradient.to_dense() if gradient.is_sparse else gradient
-            if slot.gathered is None:
-                slot.gathered = torch.zeros_like(slot.master)
-            slot.gathered.add_(dense)
+            if slot.grad_accum is None:
+                slot.grad_accum = torch.zeros_like(slot.master)
+            slot.grad_accum.add_(dense)
             slot.parameter.grad = None
 
     def sum_over(self, world: World) -> None:
@@ -111,7 +135,7 @@ class AdamW:
     def clear(self) -> None:
         """Forget the gradients of an update that is not to be made."""
         for slot in self._slots:
-            slot.parameter.grad = slot.gathered = slot.summed = None
+            slot.parameter.grad = slot.grad_accum = slot.summed = None
 
     def step(self, learning_rate: float | Tensor, scale: float | Tensor = 1.0) -> float | Tensor:
         """Update all weights and clear the gradients.
@@ -166,10 +190,10 @@ class AdamW:
         if slot.summed is not None:
             summed, slot.summed = slot.summed, None
             return summed
-        if slot.gathered is not None:
+        if slot.grad_accum is not None:
             self.accumulate()
-            gathered, slot.gathered = slot.gathered, None
-            return gathered
+            grad_accum, slot.grad_accum = slot.grad_accum, None
+            return grad_accum
         gradient = slot.parameter.grad
         slot.parameter.grad = None
         if gradient is not None and gradient.is_sparse:
@@ -223,8 +247,8 @@ class AdamW:
         state = {"step": torch.tensor(self.step_count)}
         for slot in self._slots:
             state |= {f"master.{slot.name}": slot.master, f"m.{slot.name}": slot.m, f"v.{slot.name}": slot.v}
-            if slot.gathered is not None:
-                state[f"gathered.{slot.name}"] = slot.gathered
+            if slot.grad_accum is not None:
+                state[f"gathered.{slot.name}"] = slot.grad_accum
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -237,8 +261,8 @@ class AdamW:
             slot.m.copy_(state[f"m.{slot.name}"])
             slot.v.copy_(state[f"v.{slot.name}"])
             slot.seen = None
-            gathered = state.get(f"gathered.{slot.name}")
-            slot.gathered = None if gathered is None else gathered.clone()
+            grad_accum = state.get(f"gathered.{slot.name}")
+            slot.grad_accum = None if grad_accum is None else grad_accum.clone()
             if slot.parameter.data is not slot.master:
                 slot.parameter.data.copy_(slot.master)
 

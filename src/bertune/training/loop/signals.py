@@ -1,8 +1,8 @@
-"""SIGINT and SIGTERM while a run works: what is at hand is finished and kept first; a second signal ends it at once.
+"""SIGINT and SIGTERM during a run: the current update is finished and saved first; a second signal stops at once.
 
-Signals belong to the process, so its one watch lies here. Where a run may stop at any point (reading data, evaluating),
-a signal raises `Interrupted` there and then. Inside `deferred` it is noted only, and the loop asks for it between two
-updates.
+Signal handlers are global to the process, so their state is kept in this module. Where a run may stop at any point
+(reading data, evaluating), a signal raises `Interrupted` at once. Inside `signals_deferred` it is only recorded, and
+the training loop checks for it between two updates.
 """
 
 import os
@@ -18,38 +18,38 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Watch:
-    """asked: the signal that came.  deferring: whether it has to wait.  active: whether signals come here."""
+    """stop_requested: the signal that came.  deferring: whether it has to wait.  active: whether signals come here."""
 
     def __init__(self) -> None:
-        self.asked: signal.Signals | None = None
+        self.stop_requested: signal.Signals | None = None
         self.deferring = False
         self.active = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (Python's form of a handler)
-        first = self.asked is None
-        self.asked = signal.Signals(number)
+        first = self.stop_requested is None
+        self.stop_requested = signal.Signals(number)
         if not (self.deferring and first):
-            raise Interrupted(self.asked)
+            raise Interrupted(self.stop_requested)
         # Neither print nor logging may be called again while one of them is at work.
-        os.write(2, f"{self.asked.name}: finishing the update at hand; once more stops at once\n".encode())
+        os.write(2, f"{self.stop_requested.name}: finishing the update at hand; once more stops at once\n".encode())
 
 
 _watch = _Watch()
 
 
 @contextmanager
-def watched() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM raise `Interrupted`, at once or where `deferred` ends.
+def signals_handled() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM raise `Interrupted`, at once or where `signals_deferred` ends.
 
     The handlers that were there before come back afterwards. A signal that the process ignores stays ignored. Outside
-    the main thread, where Python allows no handlers, and inside another `watched`, nothing changes.
+    the main thread, where Python allows no handlers, and inside another `signals_handled`, nothing changes.
     """
     if _watch.active or threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
-    _watch.active, _watch.asked, _watch.deferring = True, None, False
+    _watch.active, _watch.stop_requested, _watch.deferring = True, None, False
     try:
         for number in ours:
             signal.signal(number, _watch.handle)
@@ -57,11 +57,11 @@ def watched() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, before[number])
-        _watch.active, _watch.asked, _watch.deferring = False, None, False
+        _watch.active, _watch.stop_requested, _watch.deferring = False, None, False
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Inside, a first signal is only noted; it is raised where the block ends.
 
     Raises:
@@ -72,37 +72,37 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _watch.deferring = was
-    raise_if_asked()
+    raise_if_requested()
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
-    """Inside, which may lie in `deferred`, a signal is raised where it comes; one that was noted, at the start."""
+def signals_immediate() -> Iterator[None]:
+    """Inside (also within `signals_deferred`), a signal raises where it arrives; one recorded before, at the start."""
     was, _watch.deferring = _watch.deferring, False
     try:
-        raise_if_asked()
+        raise_if_requested()
         yield
     finally:
         _watch.deferring = was
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether a signal was noted."""
-    return _watch.asked is not None
+    return _watch.stop_requested is not None
 
 
-def ask(number: signal.Signals) -> None:
+def request_stop(number: signal.Signals) -> None:
     """Note a signal that came to another process of the same run."""
-    _watch.asked = number
+    _watch.stop_requested = number
 
 
-def raise_if_asked(told: str = "") -> None:
+def raise_if_requested(details: str = "") -> None:
     """Raise the signal that was noted, if there is one.
 
-    told: what is kept.
+    details: what is kept.
 
     Raises:
         Interrupted: there is.
     """
-    if _watch.asked is not None:
-        raise Interrupted(_watch.asked, told)
+    if _watch.stop_requested is not None:
+        raise Interrupted(_watch.stop_requested, details)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from bertune.errors import FaultError, InputError, Interrupted
 from bertune.training.loop.memory import is_out_of_memory
 from bertune.training.loop.nonfinite import NonFiniteError
-from bertune.training.loop.signals import watched
+from bertune.training.loop.signals import signals_handled
 from bertune.training.run_folder.disk_space import free_at, shown
 
 
@@ -33,8 +33,8 @@ def disk_errors(path: Path, needed: int) -> Iterator[None]:
         free = free_at(path)
         sizes = [f"{shown(needed)} are needed"] if needed else []
         sizes += [f"{shown(free)} are free there"] if free is not None else []
-        told = f" ({', '.join(sizes)})" if sizes else ""
-        raise FaultError(f"{path}: cannot be written: {reason}{told}") from error
+        details = f" ({', '.join(sizes)})" if sizes else ""
+        raise FaultError(f"{path}: cannot be written: {reason}{details}") from error
 
 
 @contextmanager
@@ -58,11 +58,11 @@ def run_errors(folder: Path, verb: str) -> Iterator[None]:
             return f"go on with: bertune {verb} --config {folder / 'run.yaml'} --resume"
         return "the run had not begun, the same command starts it again"
 
-    with watched():
+    with signals_handled():
         try:
             yield
         except Interrupted as error:
-            error.told.append(how())
+            error.details.append(how())
             raise
         except NonFiniteError as error:
             advice = "try a lower --learning-rate or --precision fp32, and look at those rows"
@@ -92,5 +92,5 @@ def _holds_checkpoint(folder: Path) -> bool:
 def _in_short(error: BaseException) -> str:
     """The sentence that tells how much was asked for."""
     text = " ".join(str(error).split()) or type(error).__name__
-    asked = re.search(r"[Tt]ried to allocate [^.]*\.?\d* ?\w+|Unable to allocate [^;]*", text)
-    return asked[0] if asked else text[:200]
+    found = re.search(r"[Tt]ried to allocate [^.]*\.?\d* ?\w+|Unable to allocate [^;]*", text)
+    return found[0] if found else text[:200]

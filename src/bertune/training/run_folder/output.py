@@ -31,8 +31,8 @@ def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> l
     if output.exists() and not output.is_dir():
         return [f"--output {output}: is a file; name a folder"]
     if not resume:
-        told = f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume"
-        return [told] if _holds_run(output) else []
+        message = f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume"
+        return [message] if _holds_run(output) else []
     if not (output / "run.yaml").is_file():
         return [f"--resume: {output} holds no run to go on with; leave --resume away to start one"]
     before = read_yaml(output / "run.yaml")
@@ -45,6 +45,8 @@ def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> l
 
 def _is_new(name: str, tree: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether an older bertune, which wrote run.yaml, lacked the option, and it leaves everything as it was then."""
+    if name == "do_lower_case":  # pretrain had True for "as the start says"
+        return tree.get(name) is None and before.get(name) in (None, True)
     return name not in before and tree[name] in _AS_BEFORE
 
 

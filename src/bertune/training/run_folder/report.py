@@ -35,7 +35,7 @@ def metrics_of(state: TrainState) -> dict[str, float]:
 
 def record_of(
     state: TrainState,
-    facts: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     *,
     collapse: str | None = None,
     late_collapse: str | None = None,
@@ -45,13 +45,13 @@ def record_of(
 
     Args:
         state: at the end.
-        facts: known at the start (`model.provenance.facts`).
+        provenance: known at the start (`model.provenance.run_provenance`).
         collapse: of the model that is kept.
         late_collapse: of later updates.
         given_up: attempts with other seeds before this one.
     """
     return {
-        **facts,
+        **provenance,
         "seed": state.seed,
         "steps": state.step,
         "best_step": state.best_step,
@@ -104,14 +104,14 @@ def finished(folder: Path) -> tuple[dict[str, float], dict[str, Any], dict[str, 
     None while it has not, for the record comes last, and where the file cannot be read.
     """
     try:
-        told = read_json(folder / "metrics.json")
+        stored = read_json(folder / "metrics.json")
     except InputError:
         return None
-    record = told.pop(RECORD_KEY, None)
+    record = stored.pop(RECORD_KEY, None)
     if not isinstance(record, dict):
         return None
-    metrics = {name: value for name, value in told.items() if isinstance(value, int | float)}
-    return metrics, record, {name: value for name, value in told.items() if name not in metrics}
+    metrics = {name: value for name, value in stored.items() if isinstance(value, int | float)}
+    return metrics, record, {name: value for name, value in stored.items() if name not in metrics}
 
 
 def closing_table(title: str, metrics: Scores, baselines: Mapping[str, Scores]) -> Table:

@@ -101,14 +101,14 @@ def collapse_of(state: TrainState, config: TrainConfig, chance: float | None) ->
 
     chance: loss of knowing only the labels' frequencies.
     """
-    told = []
+    signs = []
     if state.best_constant_prediction is not None:
-        told.append(f"every row of the validation data is answered alike ({state.best_constant_prediction})")
+        signs.append(f"every row of the validation data is answered alike ({state.best_constant_prediction})")
     if at_chance := _at_chance(state, chance, state.best_metrics.get("matthews_correlation")):
-        told.append(at_chance)
-    if told and config.steps < LEAST_UPDATES:
-        told.append(f"{config.steps} updates are few: give it more --epochs first")
-    return "; ".join(told) or None
+        signs.append(at_chance)
+    if signs and config.steps < LEAST_UPDATES:
+        signs.append(f"{config.steps} updates are few: give it more --epochs first")
+    return "; ".join(signs) or None
 
 
 def late_collapse_of(state: TrainState, config: TrainConfig, chance: float | None) -> str | None:
@@ -118,18 +118,18 @@ def late_collapse_of(state: TrainState, config: TrainConfig, chance: float | Non
     """
     if state.best_step >= state.step:
         return None
-    told = []
+    signs = []
     if state.constant_prediction is not None:
-        told.append(
+        signs.append(
             f"from step {state.constant_prediction_since} on every row of the validation data was answered alike "
             f"({state.constant_prediction})"
         )
     if at_chance := _at_chance(state, chance, state.correlation):
-        told.append(at_chance)
-    if not told:
+        signs.append(at_chance)
+    if not signs:
         return None
     kept = "" if state.best is None else f" ({config.metric} {state.best:.4f})"
-    return f"updates after step {state.best_step}, whose model{kept} is kept, collapsed: {'; '.join(told)}"
+    return f"updates after step {state.best_step}, whose model{kept} is kept, collapsed: {'; '.join(signs)}"
 
 
 def _at_chance(state: TrainState, chance: float | None, correlation: float | None) -> str | None:

@@ -21,7 +21,7 @@ from bertune.distributed.world import apart, current
 from bertune.errors import InputError
 from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
-from bertune.model.folder import MODEL_FILE
+from bertune.model.record import MODEL_FILE
 from bertune.tables import plain_table
 from bertune.training.loop.loop import is_better
 from bertune.training.run_folder.errors import disk_errors
@@ -153,8 +153,8 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
             best = seed
     updates = {seed: int(done[seed][_STEPS]) for seed in seeds}
     plain = {seed: {name: x for name, x in done[seed].items() if name != _STEPS} for seed in seeds}
-    told = finished(folder / f"seed-{best}")
-    made = Seeds(plain, best, metric, updates, {} if told is None else told[1])
+    stored = finished(folder / f"seed-{best}")
+    made = Seeds(plain, best, metric, updates, {} if stored is None else stored[1])
     if world.is_first:
         with disk_errors(folder / FILE, 0):
             put_on_top(folder, folder / f"seed-{best}")

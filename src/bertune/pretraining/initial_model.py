@@ -13,7 +13,7 @@ from torch import Tensor
 from bertune.checkpoints.google_config import read_bert_config
 from bertune.checkpoints.huggingface import config_from_json
 from bertune.checkpoints.names import Rename, to_ours
-from bertune.checkpoints.source import Checkpoint, build_encoder, open_checkpoint
+from bertune.checkpoints.source import Checkpoint, SourceOptions, build_encoder, open_checkpoint
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """What a run begins with. name: what the model card says it came from.
 
     checkpoint: None from scratch.  masked_lm, next_sentence: the heads' tensors where the checkpoint has them.
@@ -80,20 +80,20 @@ def _widened(network: Network, extension: Extension) -> Network:
 
 
 @contextlib.contextmanager
-def open_start(options: PretrainOptions) -> Iterator[Start]:
+def open_initial_model(options: PretrainOptions) -> Iterator[InitialModel]:
     """Read the start that the options name.
 
     Raises:
         InputError: no such checkpoint or files, files that do not fit together, a vocabulary without [MASK].
     """
     if options.encoder is not None:
-        with open_checkpoint(options.encoder) as checkpoint:
+        with open_checkpoint(options.encoder, options=SourceOptions(do_lower_case=options.do_lower_case)) as checkpoint:
             yield _extended(_from_checkpoint(checkpoint), options)
     else:
         yield _extended(_from_scratch(options), options)
 
 
-def _from_checkpoint(checkpoint: Checkpoint) -> Start:
+def _from_checkpoint(checkpoint: Checkpoint) -> InitialModel:
     if checkpoint.config.family != "bert":  # others shape and name their heads for masked words in their own ways
         raise InputError(
             f"--encoder {checkpoint.source}: is of family {checkpoint.config.family}; pre-training goes on from BERT's"
@@ -105,7 +105,7 @@ def _from_checkpoint(checkpoint: Checkpoint) -> Start:
     if decoder is not None and words is not None and not (decoder.shape == words.shape and torch.equal(decoder, words)):
         logger.warning("%s: has word vectors of its own for predictions; the encoder's are used", checkpoint.source)
     masked, pair = (_head(names, tensors) for names in head_names(checkpoint.dialect))
-    start = Start(checkpoint.source, checkpoint.config, checkpoint.tokenizer, checkpoint, masked, pair)
+    start = InitialModel(checkpoint.source, checkpoint.config, checkpoint.tokenizer, checkpoint, masked, pair)
     with torch.device("meta"):
         shapes = {
             name: t.shape for name, t in PretrainingHead(checkpoint.config, next_sentence=True).named_parameters()
@@ -126,7 +126,7 @@ def _head(names: list[Rename], tensors: dict[str, Tensor]) -> dict[str, Tensor] 
     return None if missing else found
 
 
-def _from_scratch(options: PretrainOptions) -> Start:
+def _from_scratch(options: PretrainOptions) -> InitialModel:
     config_file, vocabulary = Path(options.encoder_config or ""), Path(options.vocab or "")
     problems = Problems()
     for flag, path in (("--encoder-config", config_file), ("--vocab", vocabulary)):
@@ -136,16 +136,16 @@ def _from_scratch(options: PretrainOptions) -> Start:
     settings = read_json(config_file)
     theirs = "model_type" in settings  # as transformers writes it; there "gelu" is the exact form
     config = config_from_json(settings, str(config_file)) if theirs else read_bert_config(config_file)
-    tokenizer = Tokenizer.from_vocab(vocabulary, do_lower_case=options.do_lower_case)
+    tokenizer = Tokenizer.from_vocab(vocabulary, do_lower_case=options.do_lower_case is not False)
     if tokenizer.vocab_size != config.vocab_size:
         raise InputError(
             f"{vocabulary} has {tokenizer.vocab_size} entries, but {config_file} says vocab_size {config.vocab_size}; "
             f"set it to {tokenizer.vocab_size}, or name the vocabulary that belongs to it"
         )
-    return Start(str(config_file), config, tokenizer)
+    return InitialModel(str(config_file), config, tokenizer)
 
 
-def _extended(start: Start, options: PretrainOptions) -> Start:
+def _extended(start: InitialModel, options: PretrainOptions) -> InitialModel:
     where = options.vocab or options.encoder
     if start.tokenizer.special.mask is None:
         raise InputError(f"{where}: the vocabulary lacks [MASK], which masked words need; add a line [MASK] to it")

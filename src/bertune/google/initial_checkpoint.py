@@ -44,7 +44,7 @@ class ModelFlags:
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialCheckpoint:
     """An encoder to start from.
 
     source: what was named, or that nothing was.
@@ -70,9 +70,9 @@ class Start:
         return self.tokenizer
 
 
-def spared_by_source(said: Mapping[str, Any]) -> set[str]:
+def implied_by_source(provided: Mapping[str, Any]) -> set[str]:
     """Flags that need not be given because the named source brings config and vocabulary itself."""
-    source = said.get("init_checkpoint")
+    source = provided.get("init_checkpoint")
     return set() if source is None or _is_bare(source) else {"bert_config_file", "vocab_file"}
 
 
@@ -82,23 +82,23 @@ def _is_bare(source: str) -> bool:
     return google.is_google_checkpoint(path) or (".ckpt" in path.name and not path.exists())
 
 
-def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> Start:
+def open_initial_checkpoint(flags: ModelFlags, *, strict: bool, with_vocabulary: bool = True) -> InitialCheckpoint:
     """Read what a program starts from.
 
     Args:
         flags: config, vocabulary and checkpoint.
         strict: as the original: a checkpoint of which nothing fits is no error.
-        with_words: read the vocabulary, and check the casing.
+        with_vocabulary: read the vocabulary, and check the casing.
 
     Raises:
         InputError: something is missing, damaged, or does not fit.
     """
     problems = Problems()
-    files = {"bert_config_file": flags.bert_config_file, "vocab_file": flags.vocab_file if with_words else ""}
+    files = {"bert_config_file": flags.bert_config_file, "vocab_file": flags.vocab_file if with_vocabulary else ""}
     for name, value in files.items():
         if value and not Path(value).is_file():
             problems.add(f"--{name} {value}: no such file; it lies beside the checkpoint in Google's archives")
-    if with_words:
+    if with_vocabulary:
         problems.extend(casing_problems(flags.init_checkpoint, flags.do_lower_case))
     problems.raise_if_any()
     words = None
@@ -110,7 +110,7 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
         if config is None:
             raise InputError("--bert_config_file: must be given where there is no --init_checkpoint")
         logger.warning("no --init_checkpoint: all weights are new")
-        start = Start("new weights", config, words)
+        start = InitialCheckpoint("new weights", config, words)
     else:
         try:
             if config is not None and _is_bare(source):
@@ -124,7 +124,7 @@ def open_start(flags: ModelFlags, *, strict: bool, with_words: bool = True) -> S
             raise InputError(f"--init_checkpoint {text}") from error
     named = f"--vocab_file {files['vocab_file']}" if words is not None else start.source
     own = start.tokenizer.do_lower_case if start.tokenizer is not None and words is None else None
-    if with_words and own is not None and own != flags.do_lower_case:
+    if with_vocabulary and own is not None and own != flags.do_lower_case:
         logger.warning(
             "--do_lower_case=%s is not used: %s brings its own vocabulary, which %s",
             flags.do_lower_case,
@@ -162,13 +162,15 @@ def casing_problems(checkpoint: str | None, lower: bool) -> list[str]:
     if known is not None and known != lower:
         kind = "lower-cased" if known else "cased"
         return [f"--do_lower_case={lower}: {name} is a {kind} checkpoint; pass --do_lower_case={known}"]
-    told = casing_from_names([name]).lower
-    if known is None and told is not None and told != lower:
-        logger.warning("--do_lower_case=%s, but %s sounds like a checkpoint for %s", lower, name, told)
+    guessed = casing_from_names([name]).lower
+    if known is None and guessed is not None and guessed != lower:
+        logger.warning("--do_lower_case=%s, but %s sounds like a checkpoint for %s", lower, name, guessed)
     return []
 
 
-def _open_google(source: str, config: EncoderConfig, words: Tokenizer | None, flags: ModelFlags, strict: bool) -> Start:
+def _open_google(
+    source: str, config: EncoderConfig, words: Tokenizer | None, flags: ModelFlags, strict: bool
+) -> InitialCheckpoint:
     """A checkpoint's variables under the original's names, as many as there are."""
     prefix = google.find_checkpoint(Path(source).expanduser())
     bundle = TensorBundle(prefix)
@@ -177,7 +179,7 @@ def _open_google(source: str, config: EncoderConfig, words: Tokenizer | None, fl
         # Checkpoints of the Model Garden have other names, which this reads; anything else it refuses.
         vocab = Path(flags.vocab_file) if flags.vocab_file else None
         found = google.read_google_checkpoint(prefix, config_file=Path(flags.bert_config_file), vocab_file=vocab)
-        return Start(source, config, words, found.tensors, names)
+        return InitialCheckpoint(source, config, words, found.tensors, names)
     heads = [line for lines in google.HEADS.values() for line in lines]
     wanted = {name for line in [*names, *heads] for name in line.theirs}
     tensors = {
@@ -185,10 +187,10 @@ def _open_google(source: str, config: EncoderConfig, words: Tokenizer | None, fl
         for name in bundle.names()
         if name in wanted
     }
-    return Start(source, config, words, tensors, names)
+    return InitialCheckpoint(source, config, words, tensors, names)
 
 
-def _open_source(source: str, config: EncoderConfig | None, words: Tokenizer | None) -> Start:
+def _open_source(source: str, config: EncoderConfig | None, words: Tokenizer | None) -> InitialCheckpoint:
     """Any other source; it brings its own config, which a --bert_config_file must not contradict."""
     with open_checkpoint(source) as checkpoint:
         if config is not None:
@@ -201,7 +203,7 @@ def _open_source(source: str, config: EncoderConfig | None, words: Tokenizer | N
                 if getattr(config, size) != getattr(checkpoint.config, size)
             )
             problems.raise_if_any()
-        return Start(
+        return InitialCheckpoint(
             source,
             checkpoint.config,
             checkpoint.tokenizer if words is None else words,
@@ -224,7 +226,7 @@ def _heads(heads: Sequence[str]) -> list[Rename]:
     return [replace(line, ours=f"head.{line.ours.removeprefix('head.')}") for line in lines]
 
 
-def head_names(start: Start, heads: Sequence[str], task: Task[Any] | None) -> list[Rename]:
+def head_names(start: InitialCheckpoint, heads: Sequence[str], task: Task[Any] | None) -> list[Rename]:
     """How to read a network's head from a start that has one for this very task."""
     if start.is_google:
         return _heads(heads)
@@ -234,7 +236,7 @@ def head_names(start: Start, heads: Sequence[str], task: Task[Any] | None) -> li
     return [replace(line, ours=f"head.{line.ours}") for line in names]
 
 
-def take_over(network: Network, start: Start, head: Sequence[Rename], *, strict: bool) -> None:
+def load_initial_weights(network: Network, start: InitialCheckpoint, head: Sequence[Rename], *, strict: bool) -> None:
     """Load what the start has for the network; the rest stays new, which the log says.
 
     Raises:
