@@ -58,7 +58,8 @@ class Sorts(nn.Module):
     """An operator that ONNX does not have."""
 
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
-        return torch.linalg.svdvals(output.pooled_output.float() @ output.pooled_output.float().T)[:, None]
+        found: Tensor = torch.linalg.svdvals(output.pooled_output.float() @ output.pooled_output.float().T)
+        return found[:, None]
 
 
 class OneNumber(nn.Module):

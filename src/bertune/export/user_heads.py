@@ -1,7 +1,8 @@
 """A head of a task file, exported by PyTorch and put behind the encoder's graph."""
 
-import io
+import tempfile
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,20 +68,19 @@ def _exported(head: nn.Module, traced: nn.Module, examples: list[Tensor], names:
     """PyTorch's export of a head as `onnx.ModelProto`."""
     import onnx
 
-    buffer = io.BytesIO()
     axes = {name: {0: "batch" if name in ("lengths", "pooled") else "rows"} for name in names}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as work:
             warnings.simplefilter("ignore")  # that this exporter is the older one, and that shapes are traced
             torch.onnx.export(
-                traced, tuple(examples), buffer, input_names=names, output_names=["result"], opset_version=OPSET,
+                traced, tuple(examples), Path(work) / "head.onnx", input_names=names, output_names=["result"], opset_version=OPSET,
                 dynamic_axes={**axes, "result": {0: "rows_out"}}, dynamo=False,
             )  # fmt: skip
+            return onnx.load(Path(work) / "head.onnx")
     except Exception as error:  # whatever PyTorch has for operators that it does not know
         raise InputError(
             f"export: PyTorch cannot export the head {type(head).__name__}: {_line(error)}; nothing was written"
         ) from None
-    return onnx.load_from_string(buffer.getvalue())
 
 
 def _merge(writer: EncoderGraph, model: Any, inputs: dict[str, str]) -> str:
