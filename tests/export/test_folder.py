@@ -176,25 +176,6 @@ def test_inspect_reads_an_exported_folder_and_finds_damage(exported: Path, tmp_p
     refused(capsys, tmp_path, ["inspect", copy], "model.onnx: its SHA-256 is", "model_quantized.onnx: is missing")
 
 
-def test_int8_that_loses_too_much_goes_back_to_float32_product_by_product(
-    model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One product is made worthless in 8 bits: it must be found, and it alone written in float32."""
-    spoilt, plain = "layers.1.feed_forward.down", quantized.quantized_weight
-
-    def spoil(weight: Any) -> Any:
-        numbers, steps = plain(weight)
-        return (numbers, steps * -40) if weight.shape == (16, 32) else (numbers, steps)
-
-    monkeypatch.setattr(quantized, "quantized_weight", spoil)
-    out = tmp_path / "out"
-    done(capsys, "export", "--model", model, "--output", out, "--precision", "int8")
-    graph = record_of(out)["graphs"]["model_quantized.onnx"]
-    assert spoilt in graph["float32_products"]
-    assert len(graph["float32_products"]) <= 6
-    assert graph["metric_lost"] <= 0.005
-
-
 def test_int8_that_cannot_be_saved_is_refused_with_the_figures(
     model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

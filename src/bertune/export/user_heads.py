@@ -73,8 +73,8 @@ def _exported(head: nn.Module, traced: nn.Module, examples: list[Tensor], names:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as work:
             warnings.simplefilter("ignore")  # that this exporter is the older one, and that shapes are traced
             torch.onnx.export(
-                traced, tuple(examples), Path(work) / "head.onnx", input_names=names, output_names=["result"], opset_version=OPSET,
-                dynamic_axes={**axes, "result": {0: "rows_out"}}, dynamo=False,
+                traced, tuple(examples), Path(work) / "head.onnx", input_names=names, output_names=["result"],
+                opset_version=OPSET, dynamic_axes={**axes, "result": {0: "rows_out"}}, dynamo=False,
             )  # fmt: skip
             return onnx.load(Path(work) / "head.onnx")
     except Exception as error:  # whatever PyTorch has for operators that it does not know
