@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bertune.options import DEVICES, PRECISIONS, option
+from bertune.options import DEVICES, LR_SCHEDULES, PRECISIONS, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,9 @@ class TrainOptions:
     epochs: float | None = option(None, help="passes over the training data; fractions are allowed")
     max_steps: int | None = option(None, help="stop after this many updates instead")
     warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
+    lr_schedule: str | None = option(
+        None, help="how the learning rate falls after the warm-up (default: linear)", choices=LR_SCHEDULES
+    )
     weight_decay: float = option(0.01, help="decay of matrices, times the learning rate; biases and norms are spared")
     max_grad_norm: float = option(1.0, help="clip gradients to this joint norm; 0: never")
     layer_decay: float = option(1.0, help="every layer learns this much slower than the one above; 1: alike")
