@@ -3,12 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-<<<<<<< HEAD
 from bertune.option_values import broken_limits
-from bertune.options import option, run_option
-=======
-from bertune.options import DEVICES, LR_SCHEDULES, PRECISIONS, option
->>>>>>> main
+from bertune.options import LR_SCHEDULES, option, run_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +55,6 @@ class PretrainOptions:
     )
     mask_probability: float = option(0.15, help="share of tokens to predict", minimum=0.001, maximum=0.9)
     cache: str | None = option(None, help="folder for tokenized corpora (default: the user's cache folder)")
-<<<<<<< HEAD
     max_seq_length: int = option(128, help="longest sequence in tokens, special tokens included", minimum=5)
     batch_size: int = option(32, help="sequences an update", minimum=1)
     learning_rate: float | None = option(None, help="highest learning rate (default: 5e-5, from scratch 1e-4)", above=0)
@@ -67,32 +62,11 @@ class PretrainOptions:
     max_steps: int | None = run_option("max_steps")
     evaluate_every: int | None = option(
         None, help="updates between evaluations (default: a tenth of the run)", minimum=1
-=======
-    max_seq_length: int = option(128, help="longest sequence in tokens, special tokens included")
-    batch_size: int = option(32, help="sequences an update")
-    learning_rate: float | None = option(None, help="highest learning rate (default: 5e-5, from scratch 1e-4)")
-    epochs: float = option(3.0, help="passes over the training data; fractions are allowed")
-    max_steps: int | None = option(None, help="stop after this many updates instead")
-    evaluate_every: int | None = option(None, help="updates between evaluations (default: a tenth of the run)")
-    warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
+    )
+    warmup_ratio: float = run_option("warmup_ratio")
     lr_schedule: str | None = option(
         None, help="how the learning rate falls after the warm-up (default: linear)", choices=LR_SCHEDULES
     )
-    weight_decay: float = option(0.01, help="decay of matrices, times the learning rate; biases and norms are spared")
-    max_grad_norm: float = option(1.0, help="clip gradients to this joint norm; 0: never")
-    gradient_accumulation: int = option(1, help="parts that a batch is computed in, to save memory")
-    activation_checkpointing: bool = option(False, help="compute activations twice, to save memory")
-    patience: int | None = option(None, help="stop after this many evaluations without improvement")
-    max_skipped: int = option(10, help="updates in a row without finite numbers before the run stops")
-    seed: int = option(42, help="governs new weights, order, masks and dropout")
-    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="where to compute", choices=DEVICES)
-    resume: bool = option(False, help="go on with the run that lies in the output folder")
-    checkpoint_every: int | None = option(
-        None, help="updates between checkpoints for --resume, besides those after evaluations"
->>>>>>> main
-    )
-    warmup_ratio: float = run_option("warmup_ratio")
     weight_decay: float = run_option("weight_decay")
     max_grad_norm: float = run_option("max_grad_norm")
     gradient_accumulation: int = run_option("gradient_accumulation")

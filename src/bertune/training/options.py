@@ -3,12 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-<<<<<<< HEAD
 from bertune.option_values import broken_limits
-from bertune.options import option, run_option
-=======
-from bertune.options import DEVICES, LR_SCHEDULES, PRECISIONS, option
->>>>>>> main
+from bertune.options import LR_SCHEDULES, option, run_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,24 +35,15 @@ class TrainOptions:
     batch_size: int | Literal["auto"] | None = option(
         None, help="examples an update; auto: the task's own number, in as many parts as memory asks for", minimum=1
     )
-<<<<<<< HEAD
     learning_rate: float | None = option(None, help="highest learning rate", above=0)
     epochs: float | None = option(None, help="passes over the training data; fractions are allowed", above=0)
     max_steps: int | None = run_option("max_steps")
     warmup_ratio: float = run_option("warmup_ratio")
-    weight_decay: float = run_option("weight_decay")
-    max_grad_norm: float = run_option("max_grad_norm")
-=======
-    learning_rate: float | None = option(None, help="highest learning rate")
-    epochs: float | None = option(None, help="passes over the training data; fractions are allowed")
-    max_steps: int | None = option(None, help="stop after this many updates instead")
-    warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
     lr_schedule: str | None = option(
         None, help="how the learning rate falls after the warm-up (default: linear)", choices=LR_SCHEDULES
     )
-    weight_decay: float = option(0.01, help="decay of matrices, times the learning rate; biases and norms are spared")
-    max_grad_norm: float = option(1.0, help="clip gradients to this joint norm; 0: never")
->>>>>>> main
+    weight_decay: float = run_option("weight_decay")
+    max_grad_norm: float = run_option("max_grad_norm")
     layer_decay: float = option(1.0, help="every layer learns this much slower than the one above; 1: alike")
     frozen_layers: int | None = option(
         None, help="lowest layers that stay as they are; 0: the embeddings alone", minimum=0
