@@ -26,6 +26,7 @@ from bertune.model.folder import save_model
 from bertune.model.provenance import Provenance
 from bertune.tasks.masking.names import MASKED_LM
 from bertune.tasks.text_classification import TextClassification
+from bertune.tokenization.text_encoding import TextEncoding
 from tests.tiny import VOCABULARY, done, refused
 
 VOCAB = len(VOCABULARY)
@@ -256,7 +257,7 @@ def test_a_new_classifier_trains_and_loads_there(case: str, tmp_path: Path) -> N
                     parameter.sub_(parameter.grad, alpha=1e-3)
             output, layout = inputs.ours(encoder, "packed")
             ours = network.head(output, layout)
-        text = (checkpoint.tokenizer, 40)
+        text = TextEncoding(checkpoint.tokenizer, 40)
         save_model(
             tmp_path / "model", (encoder.config, network.state_dict()), task, text, Provenance("theirs", {}, {}), {}
         )

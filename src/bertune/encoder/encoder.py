@@ -187,6 +187,7 @@ class Encoder(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.stored_layers))
+        self._is_local = [config.is_local(i) for i in range(config.num_hidden_layers)]
         if config.relative in {"bias", "projected"}:
             self.distances = RelativeTable(config)
         if config.pre_norm:
@@ -245,7 +246,7 @@ class Encoder(nn.Module):
         first_only = only_pooled and self.config.pooling == "first" and not keep_layers
         for index in range(last + 1):
             layer = self.layers[index % len(self.layers)]
-            rotation = turns[self.config.is_local(index)]
+            rotation = turns[self._is_local[index]]
             run = (
                 partial(layer, **shared, first_only=True) if first_only and index == last else partial(layer, **shared)
             )

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bertune import processor
+from bertune.encoder.attention import Projection, first_token_attention
 from bertune.encoder.encoder import Encoder, Layer
-from bertune.encoder.first_token import Projection, first_token_attention
 from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
