@@ -12,7 +12,7 @@ _DATA = (
 )
 _MODEL = "task encoder model layers frozen_layers reinitialize_layers pooling trust_task_file"
 _OPTIMISATION = (
-    "batch_size learning_rate epochs max_steps warmup_ratio weight_decay max_grad_norm layer_decay "
+    "batch_size learning_rate epochs max_steps warmup_ratio lr_schedule weight_decay max_grad_norm layer_decay "
     "gradient_accumulation activation_checkpointing patience metric label_smoothing focal_gamma class_weights"
 )
 _RUN = "seed seeds restarts max_skipped baselines precision device resume checkpoint_every keep_checkpoints config help"
