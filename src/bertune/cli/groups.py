@@ -17,8 +17,8 @@ _OPTIMISATION = (
     "temperature alpha space"
 )
 _RUN = (
-    "seed seeds restarts max_skipped baselines baseline precision device resume checkpoint_every keep_checkpoints config "
-    "help time_limit trials final_seeds resamples"
+    "seed seeds restarts max_skipped baselines baseline precision device resume checkpoint_every keep_checkpoints "
+    "config help time_limit trials final_seeds resamples"
 )
 _SERVICE = (
     "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds drain_seconds"
