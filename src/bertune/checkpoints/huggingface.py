@@ -149,7 +149,7 @@ def _plain(name: str, family: Family) -> str:
     """Their name without the family's prefix, with the LayerNorm names that are used today."""
     if "LayerNorm" in name:
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-    return name.removeprefix(family.prefix)
+    return name.removeprefix(family.prefix).removeprefix(family.older_prefix)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -284,6 +284,9 @@ def encoder_names(config: EncoderConfig, *, prefix: str = "") -> list[Rename]:
     """The written-out list for an encoder of this size, with a prefix before their names (`bert.` beside a head)."""
     names = [name for name in family_of(config.family).names if _has(config, name.ours)]
     written = [name for name in for_layers(names, config.stored_layers) if _has(config, name.ours)]
+    if config.key_value_heads:
+        rows = (config.hidden_size, *2 * (config.key_value_heads * config.head_size,))
+        written = [dataclasses.replace(one, sizes=rows) if ".attention.qkv." in one.ours else one for one in written]
     return [_renamed(name, lambda their: prefix + their) for name in written] if prefix else written
 
 
@@ -295,6 +298,7 @@ def _has(config: EncoderConfig, ours: str) -> bool:
 _OPTIONAL_PARTS: dict[str, Callable[[EncoderConfig], bool]] = {
     "embeddings.projection": lambda config: config.embedding_size > 0,
     "embeddings.segment": lambda config: config.type_vocab_size > 0,
+    "embeddings.norm": lambda config: config.embedding_norm,
     "embeddings.position": lambda config: config.absolute_positions,
     "layers.0.attention_norm": lambda config: not (config.pre_norm and config.embedding_norm),
     "layers.{i}.attention.distances.weight": lambda config: config.relative == "layer",

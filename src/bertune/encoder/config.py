@@ -80,6 +80,8 @@ class EncoderConfig:
     """Normalise what goes into attention and feed-forward, and the last layer's output, instead of what comes out."""
     gated: bool = False
     """Feed-forward: multiply the activated half of the first product by its other half."""
+    gate_last: bool = False
+    """Whether the activated half is the second."""
     rotary_base: float = 0.0
     """Positions rotate queries and keys by angles of this base (Su et al., 2021); 0: positions have learned vectors."""
     local_window: int = 0
@@ -88,8 +90,6 @@ class EncoderConfig:
     """The rotation's base in local layers."""
     global_every: int = 1
     """Layers 0, n, 2n, … attend to all tokens, the others are local."""
-    local_first: bool = False
-    """Whether layers n - 1, 2n - 1, … attend to all tokens instead."""
     key_value_heads: int = 0
     """Heads of keys and values, each for several heads of queries; 0: as many as queries."""
     unbiased: tuple[str, ...] = ()
@@ -194,7 +194,7 @@ class EncoderConfig:
 
     def is_local(self, layer: int) -> bool:
         """Whether a layer attends to near tokens only."""
-        return self.local_window > 0 and (layer + self.local_first) % self.global_every > 0
+        return self.local_window > 0 and layer % self.global_every > 0
 
     def has_bias(self, part: str) -> bool:
         """Whether a part (as in `unbiased`, or `pooler`) has biases."""

@@ -103,7 +103,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.gated = config.gated
+        self.gated, self.gate_last = config.gated, config.gate_last
         width = (1 + config.gated) * config.intermediate_size
         self.up = Linear(config.hidden_size, width, bias=config.has_bias("up"))
         self.down = Linear(config.intermediate_size, config.hidden_size, bias=config.has_bias("down"))
@@ -114,8 +114,9 @@ class FeedForward(nn.Module):
         """Shape: (tokens, hidden) → (tokens, hidden)."""
         up = self.up(x)  # (tokens, intermediate), with the gate (tokens, 2 x intermediate)
         if self.gated:
-            up, gate = up.chunk(2, dim=-1)
-            active = self.dropout(activate(up, self.activation) * gate)
+            first, second = up.chunk(2, dim=-1)
+            gate, up = (second, first) if self.gate_last else (first, second)
+            active = self.dropout(activate(gate, self.activation) * up)
         else:
             active = activate(up, self.activation)
         result: Tensor = self.down(active)

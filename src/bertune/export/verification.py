@@ -56,6 +56,11 @@ class Reference:
         found = pytorch_rows(model.network, labelled.features)
         return cls(model, made_up, rows, labelled, found, metrics_of(model, labelled, found))
 
+    @property
+    def metric(self) -> str:
+        """The metric that decides how a graph is judged."""
+        return judged_metric(self.model.task.metric, self.metrics)
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -88,7 +93,7 @@ def compare(onnx: OnnxModel, reference: Reference) -> Compared:
     pairs += zip(rows, reference.labelled_rows, strict=True)
     metrics = metrics_of(model, labelled, rows)
     agreement = agreement_of(model, labelled, rows, reference.labelled_rows)
-    name = judged_metric(model.task.metric, metrics)
+    name = reference.metric
     worse = reference.metrics[name] - metrics[name]
     return Compared(*_largest(pairs), len(pairs), metrics, agreement, -worse if lower_is_better(name) else worse)
 

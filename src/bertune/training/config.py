@@ -29,6 +29,8 @@ class RunOptions(Protocol):
     @property
     def warmup_ratio(self) -> float: ...
     @property
+    def lr_schedule(self) -> str | None: ...
+    @property
     def gradient_accumulation(self) -> int: ...
     @property
     def patience(self) -> int | None: ...
@@ -75,7 +77,9 @@ def train_config(  # noqa: PLR0913 (named numbers that only the caller knows)
         batch_size=batch_size,
         accumulation=options.gradient_accumulation,
         seed=options.seed if seed is None else seed,
-        schedule=Schedule(learning_rate, steps, int(steps * options.warmup_ratio)),
+        schedule=Schedule(
+            learning_rate, steps, int(steps * options.warmup_ratio), decay=options.lr_schedule or "linear"
+        ),
         patience=options.patience,
         metric=metric,
         check_every=evaluate_every,

@@ -21,11 +21,22 @@ GOOGLE_ADAMW = AdamWOptions(eps=1e-6, bias_correction=False)
 """google-research/bert's optimization.py."""
 
 
+DECAYS: Mapping[str, Callable[[float], float]] = {
+    "linear": lambda left: left,
+    "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
+    "constant": lambda left: 1.0 if left else 0.0,
+    "polynomial": lambda left: left**2,
+}
+"""From the share of the updates after the warm-up that is left to the share of the peak. Cosine: Loshchilov & Hutter,
+2017, without restarts. Polynomial: of degree 2."""
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up to the peak, then linear decay to zero at the last step.
+    """Linear warm-up to the peak, then decay to zero at the last step.
 
     peak: highest learning rate.  steps: updates of the whole run.  warmup: updates of the warm-up.
+    decay: how the rate falls with the share of the remaining updates, a name in `DECAYS`.
     google: google-research/bert's form instead: the decay line starts at step 0, and the k-th update (from 0) reads the
     line at k + 1, as recorded from the original.
     """
@@ -34,6 +45,7 @@ class Schedule:
     steps: int
     warmup: int
     google: bool = False
+    decay: str = "linear"
 
     def __call__(self, step: int) -> float:
         """Learning rate of update `step`, counted from 0."""
@@ -42,7 +54,7 @@ class Schedule:
             return self.peak * (at / self.warmup if at < self.warmup else 1 - min(at, self.steps) / self.steps)
         if step < self.warmup:
             return self.peak * (step + 1) / self.warmup
-        return self.peak * max(0.0, (self.steps - step) / max(1, self.steps - self.warmup))
+        return self.peak * DECAYS[self.decay](max(0.0, (self.steps - step) / max(1, self.steps - self.warmup)))
 
 
 @dataclass
@@ -110,7 +122,7 @@ class AdamW:
         return self._host_steps if self._fused is None else int(self._fused.steps)
 
     def masters(self) -> dict[str, Tensor]:
-        """The float32 value of every weight, by name."""
+        """The float32 value of every weight, by name. Shape: those of the weights."""
         return {slot.name: slot.master for slot in self._slots} | self._frozen
 
     def accumulate(self) -> None:
@@ -141,11 +153,11 @@ class AdamW:
         """Update all weights and clear the gradients.
 
         Args:
-            learning_rate: of this step.
-            scale: multiplies every gradient first (one over the number of examples).
+            learning_rate: of this step. Shape: ().
+            scale: multiplies every gradient first (one over the number of examples). Shape: ().
 
-        Returns: the joint norm of the scaled gradients before clipping; on CUDA a tensor there. A norm that is not
-        finite updates nothing.
+        Returns: the joint norm of the scaled gradients before clipping; on CUDA a tensor there, Shape: (). A norm that
+        is not finite updates nothing.
         """
         gradients = [self._take_gradient(slot) for slot in self._slots]
         if self._fused is not None:
@@ -243,7 +255,7 @@ class AdamW:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Everything an exact continuation needs, as named tensors."""
+        """Everything an exact continuation needs, as named tensors. Shape: those of the weights; `step`: ()."""
         state = {"step": torch.tensor(self.step_count)}
         for slot in self._slots:
             state |= {f"master.{slot.name}": slot.master, f"m.{slot.name}": slot.m, f"v.{slot.name}": slot.v}
@@ -252,7 +264,11 @@ class AdamW:
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a state that `state` gave, weights included. Raises KeyError when it lacks one of them."""
+        """Take up a state that `state` gave, weights included. Shape: as there.
+
+        Raises:
+            KeyError: it lacks one of them.
+        """
         self._host_steps = int(state["step"])
         if self._fused is not None:
             self._fused.steps.fill_(self._host_steps)
