@@ -11,6 +11,8 @@ import yaml
 from bertune.cli.arguments import parse
 from bertune.errors import InputError
 from bertune.options import option
+from bertune.tasks.options import MultiLabelOptions
+from bertune.training.options import TrainOptions
 from tests.tiny import FAST, bertune, done, opinions, refused, same_weights, write_encoder, write_rows
 
 Capture = pytest.CaptureFixture[str]
@@ -276,3 +278,20 @@ def test_a_run_can_start_from_json_lines_with_a_json_answer(tmp_path: Path, caps
     options = ["--task=text-classification", f"--encoder={encoder}", f"--train={data}", f"--output={tmp_path / 'm'}"]
     out = done(capsys, "train", *options, *FAST, "--json=true").out
     assert json.loads(out)["steps"] == 4
+
+
+def test_an_option_given_twice_loses_neither_value(capsys: pytest.CaptureFixture[str]) -> None:
+    for twice in (
+        ["--train", "a", "--train", "b"],
+        ["--seed", "1", "--seed=2"],
+        ["--label_column", "a", "--label-column", "b"],
+    ):
+        answer = bertune(capsys, "train", "--task", "text-classification", *twice)
+        assert answer.status == 2
+        assert "is given twice, " in answer.err
+
+
+def test_equal_values_and_lists_given_twice_are_taken() -> None:
+    assert parse("p", "a", [TrainOptions], ["--seed", "1", "--seed", "1", "--task", "x"], partial=True)["seed"] == 1
+    names = ["--label-names", "a", "b", "--label-names", "c"]
+    assert parse("p", "a", [MultiLabelOptions], names, partial=True)["label_names"] == ["a", "b", "c"]

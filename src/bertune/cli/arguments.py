@@ -20,6 +20,23 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{self.prog}: {message}")
 
 
+class _Once(argparse.Action):
+    """Stores the option's value; another one after it is refused, for one of the two would be lost."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store it."""
+        before = getattr(namespace, self.dest)
+        if before is not None and before != values:
+            parser.error(f"{option_string} is given twice, {before} and {values}; give it once")
+        setattr(namespace, self.dest, values)
+
+
 def flag(name: str) -> str:
     """A field's name as it is typed: `max_seq_length` → `--max-seq-length`."""
     return "--" + name.replace("_", "-")
@@ -101,12 +118,14 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: A
         parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text)
     elif typing.get_origin(kind) is list:
         of = typing.get_args(kind)[0]
-        parser.add_argument(flag(field.name), nargs="+", type=of, default=None, help=text, metavar=of.__name__.upper())
+        parser.add_argument(
+            flag(field.name), nargs="+", action="extend", type=of, default=None, help=text, metavar=of.__name__.upper()
+        )
     else:
         choices = field.metadata.get("choices")
         metavars = {int: "N", float: "X", _number_or_auto: "N|auto"}
         metavar = "{" + ",".join(choices) + "}" if choices else metavars.get(kind, "TEXT")
-        parser.add_argument(flag(field.name), type=kind, default=None, help=text, metavar=metavar)
+        parser.add_argument(flag(field.name), action=_Once, type=kind, default=None, help=text, metavar=metavar)
 
 
 def _normal(argv: Sequence[str], fields: Mapping[str, dataclasses.Field[Any]], hints: Mapping[str, Any]) -> list[str]:

@@ -101,11 +101,24 @@ class Model:
         with closing(in_chunks(tokenized, examples, CHUNK, ahead=ahead)) as chunks:
             for index, (chunk, features) in enumerate(chunks):
                 if not index:
+                    self._warn_of_single_texts(chunk)
                     warn_of_unknown(features.input_ids, self.tokenizer, "these texts")
                 with fast_float32(self.network.device):
                     self.check_int8(features)
                     logits = infer(self.network, features, batch_size=batch_size).logits
                 yield from self.task.decode(logits, features, chunk)
+
+    def _warn_of_single_texts(self, examples: Sequence[Any]) -> None:
+        """Say so where a model that was trained on pairs of texts alone gets single texts."""
+        trained = (self.record.get("data") or {}).get("train")
+        if not isinstance(trained, Mapping) or not trained.get("pairs"):
+            return
+        if single := sum(not getattr(example, "pair", None) for example in examples):
+            logger.warning(
+                "%d of the first %d inputs are single texts, but this model was trained on pairs alone, so their "
+                "answers mean little; give the second text too (--pair-column, or (text, pair) in Python)",
+                single, len(examples),
+            )  # fmt: skip
 
     def check_int8(self, features: Features) -> None:
         """With 8-bit products, compare the first sequences' answers with those in full; on disagreement go back."""
@@ -158,6 +171,7 @@ class Model:
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
+        self._warn_of_single_texts(examples)
         text = (self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)

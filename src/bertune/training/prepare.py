@@ -64,7 +64,9 @@ class Split:
 
     def describe(self) -> dict[str, Any]:
         """For the record: file, rows, hash."""
-        return {"file": str(self.path), "rows": len(self.examples), "sha256": self.sha256}
+        described: dict[str, Any] = {"file": str(self.path), "rows": len(self.examples), "sha256": self.sha256}
+        paired = not self.features.together and all(getattr(example, "pair", None) for example in self.examples)
+        return described | ({"pairs": True} if paired else {})
 
 
 @dataclass(frozen=True)
