@@ -1,6 +1,7 @@
 """Command lines and YAML files: one tree of options, and what is told about wrong ones."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,15 +281,13 @@ def test_a_run_can_start_from_json_lines_with_a_json_answer(tmp_path: Path, caps
     assert json.loads(out)["steps"] == 4
 
 
-def test_an_option_given_twice_loses_neither_value(capsys: pytest.CaptureFixture[str]) -> None:
-    for twice in (
-        ["--train", "a", "--train", "b"],
-        ["--seed", "1", "--seed=2"],
-        ["--label_column", "a", "--label-column", "b"],
-    ):
-        answer = bertune(capsys, "train", "--task", "text-classification", *twice)
-        assert answer.status == 2
-        assert "is given twice, " in answer.err
+@pytest.mark.parametrize("twice", [["--salt-grams", "1", "--salt-grams", "2"], ["--bowls=1", "--bowls", "2"]])
+def test_of_an_option_given_twice_the_last_counts_aloud(caplog: pytest.LogCaptureFixture, twice: list[str]) -> None:
+    logging.getLogger("bertune").propagate = True
+    found = parse("soup", "about", [Soup], ["--kind", "borsch", *twice])
+    assert 2 in found.values()
+    assert "is given twice, 1" in caplog.text
+    assert "the last counts" in caplog.text
 
 
 def test_equal_values_and_lists_given_twice_are_taken() -> None:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import logging
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any, NoReturn
 
 from bertune.errors import InputError, Problems
 from bertune.option_values import limits_broken
+
+logger = logging.getLogger(__name__)
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -21,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Once(argparse.Action):
-    """Stores the option's value; another one after it is refused, for one of the two would be lost."""
+    """Stores the option's value; where it is given again with another one, the last counts, and that is logged."""
 
     def __call__(
         self,
@@ -32,8 +35,8 @@ class _Once(argparse.Action):
     ) -> None:
         """Store it."""
         before = getattr(namespace, self.dest)
-        if before is not None and before != values:
-            parser.error(f"{option_string} is given twice, {before} and {values}; give it once")
+        if before not in (None, values) and parser.add_help:  # not at the first, partial look at a command line
+            logger.warning("%s is given twice, %s and %s; the last counts", option_string, before, values)
         setattr(namespace, self.dest, values)
 
 

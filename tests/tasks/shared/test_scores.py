@@ -1,6 +1,7 @@
 """Predictions over many labels show the best ones alone, in constant memory."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bertune.errors import InputError
@@ -10,9 +11,10 @@ from bertune.tasks.shared.scores import shown_scores
 LABELS = [f"l{i}" for i in range(101)]
 
 
-def rows(count: int) -> np.ndarray:
-    values = np.random.default_rng(0).random((3, count))
-    return values / values.sum(1, keepdims=True)
+def rows(count: int) -> npt.NDArray[np.float64]:
+    values: npt.NDArray[np.float64] = np.random.default_rng(0).random((3, count))
+    values /= values.sum(1, keepdims=True)
+    return values
 
 
 def test_few_labels_are_all_shown_in_their_order() -> None:
