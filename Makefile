@@ -8,7 +8,7 @@ SAMPLES := src/bertune/samples
 JOBS ?= 2
 SECONDS ?= 20
 
-.PHONY: help install demo serve test test-isa test-arm lint format test-slow test-wheel wheel test-cuda test-tensorflow torture fuzz benchmark clean
+.PHONY: help install demo serve test test-isa test-arm lint format test-slow test-wheel test-runtime wheel test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -79,6 +79,9 @@ wheel: $(VENV)/.installed-release ## dist/: a source distribution, and a wheel t
 
 test-wheel: $(VENV)/.installed-release ## the wheel in an environment of its own, without a compiler
 	$(BIN)/python -m pytest -q -m slow -rs tests/test_wheel.py
+
+test-runtime: $(VENV)/.installed-tests ## bertune-runtime installed in an environment of its own, where torch is not
+	$(BIN)/python -m pytest -q -m slow -rs tests/runtime
 
 test-cuda: $(VENV)/.installed-tests ## tests that need a GPU
 	$(BIN)/python -m pytest -q -m cuda tests/cuda -rs

@@ -20,11 +20,10 @@ from bertune.inference.network import Network
 from bertune.options import AdamWOptions
 from bertune.ragged import Ragged
 from bertune.tasks.shared.heads import PooledHead
-from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit, steps_per_epoch
-from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import AdamW, Schedule
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
+from bertune.training.loop.update import TrainingBatches
 
 ROWS = 3668
 SERVED = 256

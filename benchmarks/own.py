@@ -29,8 +29,7 @@ from bertune.model.build import build_network
 from bertune.options import AdamWOptions
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task
-from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import AdamW, Schedule
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 from bertune.training.loop.update import update
 

@@ -36,6 +36,7 @@ from bertune.model.use import evaluate, load
 from bertune.ragged import Ragged
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_from_json
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 
 LENGTH = 48
@@ -137,7 +138,9 @@ def save_and_load_give_equal_logits(case: Case, folder: Path) -> None:
     target = folder / "model"
     provenance = Provenance("tiny", {}, {})
     weights = made.network.state_dict()
-    save_model(target, (made.network.encoder.config, weights), made.task, (made.tokenizer, LENGTH), provenance, {})
+    save_model(
+        target, (made.network.encoder.config, weights), made.task, TextEncoding(made.tokenizer, LENGTH), provenance, {}
+    )
     file = case.task.rpartition(":")[0]
     trusted = {"trust_task_file": file} if file else {}
     loaded = load(target, device="cpu", precision="fp32", **trusted)

@@ -27,6 +27,7 @@ from bertune.encoder.encoder import Encoder, initialise
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.tasks.protocol import Task
+from bertune.tokenization.text_encoding import TextEncoding
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,9 @@ def convert_finetuned(source: str, folder: Path, finetuned: Finetuned, *, option
         weights |= {f"head.{name}": tensor for name, tensor in head.items()}
         provenance = Provenance(source, {}, {"converted": True, "task": task.name, "max_seq_length": length})
         with _staged(folder) as target:
-            save_model(target, (encoder.config, weights), task, (checkpoint.tokenizer, length), provenance, {})
+            save_model(
+                target, (encoder.config, weights), task, TextEncoding(checkpoint.tokenizer, length), provenance, {}
+            )
     logger.info("%s: written; bertune predict --model %s --input FILE", folder, folder)
 
 

@@ -16,7 +16,7 @@ from bertune.checkpoints.sentence_transformers import (
     pooling_modes,
     read_sentence_folder,
 )
-from bertune.checkpoints.source import build_encoder, open_checkpoint
+from bertune.checkpoints.source import SourceOptions, build_encoder, open_checkpoint
 from bertune.data.in_memory import as_items, as_table, texts_of
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError
@@ -52,6 +52,7 @@ class Embedder:
         normalize: bool | None = None,
         device: str = "auto",
         precision: str = "auto",
+        do_lower_case: bool | None = None,
     ) -> None:
         """Open an encoder.
 
@@ -65,13 +66,14 @@ class Embedder:
             normalize: give vectors of length 1; None: as a folder of sentence-transformers says, else yes.
             device: auto, cpu, cuda or mps.
             precision: auto, bf16, fp16 or fp32.
+            do_lower_case: lower text or not, whatever the encoder says of its casing; None: as it says.
 
         Raises:
             InputError: no encoder there, a module that is not supported, or an option it cannot have.
         """
         if pooling is not None and pooling not in POOLING_MODES:
             raise InputError(f"embed: pooling {pooling!r}; known: {', '.join(POOLING_MODES)}")
-        opened = _opened(encoder, pooling, normalize)
+        opened = _opened(encoder, pooling, normalize, do_lower_case)
         network, self.tokenizer, self.long_text = opened.network, opened.tokenizer, opened.long_text
         self.normalize, self.width, self.prompts = opened.normalize, opened.width, opened.folder.prompts
         self._folder = opened.folder
@@ -172,7 +174,9 @@ class _Opened:
     width: int
 
 
-def _opened(encoder: str | Path, pooling: str | None, normalize: bool | None) -> _Opened:
+def _opened(
+    encoder: str | Path, pooling: str | None, normalize: bool | None, do_lower_case: bool | None = None
+) -> _Opened:
     record = Path(encoder) / "bertune.json"
     described = read_json(record) if record.is_file() else {}
     task = described.get("task", {})
@@ -180,7 +184,7 @@ def _opened(encoder: str | Path, pooling: str | None, normalize: bool | None) ->
         raise InputError(f"{record}: its task is {str(task)[:40]!r}, not as bertune wrote it")
     if task.get("name") == "embedding":
         return _own_model(encoder, pooling, normalize is not False)
-    with open_checkpoint(encoder) as checkpoint:
+    with open_checkpoint(encoder, options=SourceOptions(do_lower_case=do_lower_case)) as checkpoint:
         folder = read_sentence_folder(checkpoint.folder, checkpoint.path)
         if isinstance(length := described.get("max_seq_length"), int):
             folder = replace(folder, max_seq_length=length)

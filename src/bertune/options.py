@@ -9,6 +9,7 @@ from bertune.errors import InputError, Problems
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+LR_SCHEDULES = ("linear", "cosine", "constant", "polynomial")
 
 
 def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) -> Any:

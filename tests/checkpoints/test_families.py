@@ -1,5 +1,6 @@
 """Every family equals its transformers class, in both layouts, forward and backward; saved folders load there."""
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import bertune
@@ -25,6 +26,7 @@ from bertune.model.folder import save_model
 from bertune.model.provenance import Provenance
 from bertune.tasks.masking.names import MASKED_LM
 from bertune.tasks.text_classification import TextClassification
+from bertune.tokenization.text_encoding import TextEncoding
 from tests.tiny import VOCABULARY, done, refused
 
 VOCAB = len(VOCABULARY)
@@ -39,6 +41,12 @@ USUAL: dict[str, Any] = {
 }
 ROBERTA: dict[str, Any] = {**USUAL, "max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}
 MODERN: dict[str, Any] = {**USUAL, "num_hidden_layers": 4, "pad_token_id": 0, "local_attention": 8}
+DEBERTA: dict[str, Any] = {
+    **USUAL,
+    **{"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    **{"position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm", "max_relative_positions": -1},
+}
+EURO: dict[str, Any] = {**USUAL, "pad_token_id": 0, "mask_token_id": 2}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", USUAL),
     "roberta": ("roberta", ROBERTA),
@@ -54,6 +62,25 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "albert-wide": ("albert", {**USUAL, "embedding_size": 48, "hidden_act": "gelu"}),
     "modernbert": ("modernbert", MODERN),
     "modernbert-mean": ("modernbert", {**MODERN, "classifier_pooling": "mean", "classifier_activation": "relu"}),
+    "mpnet": ("mpnet", {**USUAL, "max_position_embeddings": 66}),
+    "deberta-v3": ("deberta-v2", DEBERTA),
+    "deberta-v2": (
+        "deberta-v2",
+        {**DEBERTA, "share_att_key": False, "position_buckets": -1, "norm_rel_ebd": "none", "type_vocab_size": 2},
+    ),
+    "deberta-c2p": ("deberta-v2", {**DEBERTA, "pos_att_type": "c2p", "position_biased_input": True}),
+    "eurobert": ("eurobert", EURO),
+    "eurobert-grouped": (
+        "eurobert",
+        {**EURO, "num_key_value_heads": 2, "rope_parameters": {"rope_theta": 250_000.0, "rope_type": "default"}},
+    ),
+    "eurobert-bos": ("eurobert", {**EURO, "classifier_pooling": "bos"}),
+    "eurobert-mean": ("eurobert", {**EURO, "classifier_pooling": "mean"}),
+    "nomic": ("nomic_bert", {**USUAL, "type_vocab_size": 2}),
+    "gte": ("gte", {**USUAL, "pad_token_id": 0}),
+    "gte-segments": ("gte", {**USUAL, "pad_token_id": 0, "type_vocab_size": 2}),
+    "gte-none": ("gte", {**USUAL, "pad_token_id": 0, "type_vocab_size": 0}),
+    "deberta-p2c": ("deberta-v2", {**DEBERTA, "pos_att_type": ["p2c"], "share_att_key": False}),
 }
 SPECIAL = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 2)
 
@@ -61,7 +88,7 @@ SPECIAL = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_to
 def their_config(case: str, **more: Any) -> Any:
     """A small config of the family."""
     model_type, sizes = CASES[case]
-    special = SPECIAL if model_type == "modernbert" else {}
+    special = SPECIAL if model_type in {"modernbert", "eurobert"} else {}
     return transformers.AutoConfig.for_model(model_type, **sizes, **special, **more)
 
 
@@ -72,6 +99,21 @@ def shaken(model: Any) -> Any:
         for name, parameter in model.named_parameters():
             parameter.normal_(1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0, 0.2)
     return model.eval()
+
+
+def as_saved(model: Any, folder: Path) -> dict[str, Tensor]:
+    """A model's tensors under the names that transformers saves them by, which are not always its modules'."""
+    model.save_pretrained(folder)
+    found: dict[str, Tensor] = load_file(folder / "model.safetensors")
+    return found
+
+
+def gradients_as_saved(model: Any, folder: Path) -> dict[str, Tensor]:
+    """Its gradients likewise, zeros where there are none."""
+    other = copy.deepcopy(model)
+    for parameter, own in zip(other.parameters(), model.parameters(), strict=True):
+        parameter.data = torch.zeros_like(own) if own.grad is None else own.grad
+    return as_saved(other, folder)
 
 
 class Inputs:
@@ -108,12 +150,11 @@ class Inputs:
 
 @pytest.mark.parametrize("form", ["packed", "padded"])
 @pytest.mark.parametrize("case", CASES)
-def test_forward_and_gradients_equal_transformers(case: str, form: str) -> None:
+def test_forward_and_gradients_equal_transformers(case: str, form: str, tmp_path: Path) -> None:
     config = their_config(case)
     theirs = shaken(transformers.AutoModel.from_config(config))
     ours = config_from_json(json.loads(config.to_json_string(use_diff=False)), "config.json")
-    prefixless = {name: tensor for name, tensor in theirs.state_dict().items() if "inv_freq" not in name}
-    state, missing, unused = to_ours(encoder_names(ours), prefixless)
+    state, missing, unused = to_ours(encoder_names(ours), as_saved(theirs, tmp_path / "theirs"))
     assert not missing
     assert not unused
     encoder = Encoder(ours).eval()
@@ -128,8 +169,7 @@ def test_forward_and_gradients_equal_transformers(case: str, form: str) -> None:
     weights = torch.randn(found.shape)
     (found * weights).sum().backward()  # type: ignore[no-untyped-call]
     (expected * weights).sum().backward()
-    gradients = {name: p.grad for name, p in theirs.named_parameters() if p.grad is not None}
-    wanted, _, _ = to_ours(encoder_names(ours), gradients)
+    wanted, _, _ = to_ours(encoder_names(ours), gradients_as_saved(theirs, tmp_path / "gradients"))
     named = {name: p.grad for name, p in encoder.named_parameters() if not name.startswith("pooler")}
     assert named.keys() == {name for name in wanted if not name.startswith("pooler")}
     for name, gradient in named.items():
@@ -217,7 +257,7 @@ def test_a_new_classifier_trains_and_loads_there(case: str, tmp_path: Path) -> N
                     parameter.sub_(parameter.grad, alpha=1e-3)
             output, layout = inputs.ours(encoder, "packed")
             ours = network.head(output, layout)
-        text = (checkpoint.tokenizer, 40)
+        text = TextEncoding(checkpoint.tokenizer, 40)
         save_model(
             tmp_path / "model", (encoder.config, network.state_dict()), task, text, Provenance("theirs", {}, {}), {}
         )
@@ -277,6 +317,12 @@ def test_configs_as_they_are_on_the_hub() -> None:
     assert (config.max_position_embeddings, config.position_offset) == (512, 2)
     config = config_from_json({"model_type": "albert", "vocab_size": 30000, "hidden_size": 768}, "config.json")
     assert (config.embedding_size, config.hidden_act, config.hidden_dropout_prob) == (128, "gelu_tanh", 0.0)
+    config = config_from_json(deberta(norm_rel_ebd="layer_norm", share_att_key=True, type_vocab_size=0), "config.json")
+    assert (config.relative_buckets, config.relative_reach, config.relative_terms) == (256, 512, ("c2p", "p2c"))
+    assert (config.relative_shared, config.relative_norm, config.layer_norm_eps) == (True, True, 1e-7)
+    base = {"model_type": "mpnet", "vocab_size": 30527, "max_position_embeddings": 514, "hidden_size": 768}
+    config = config_from_json(base | {"pad_token_id": 1, "layer_norm_eps": 1e-5}, "config.json")
+    assert (config.max_position_embeddings, config.position_offset, config.relative) == (512, 2, "bias")
     config = config_from_json({"model_type": "distilbert", "vocab_size": 30522}, "config.json")
     assert (config.num_hidden_layers, config.type_vocab_size) == (6, 0)
 
@@ -284,6 +330,65 @@ def test_configs_as_they_are_on_the_hub() -> None:
 def modern(**changes: object) -> dict[str, object]:
     """A ModernBERT config with changes."""
     return {"model_type": "modernbert", "vocab_size": 50, **changes}
+
+
+def test_mmbert_and_ettin_are_modernbert() -> None:
+    """Configs as they are published: positions "sans_pos", one base for both kinds of layers, any number of layers."""
+    shared: dict[str, Any] = {
+        "model_type": "modernbert",
+        "position_embedding_type": "sans_pos",
+        "global_attn_every_n_layers": 3,
+    }
+    shared |= {
+        "global_rope_theta": 160000.0,
+        "local_rope_theta": 160000.0,
+        "classifier_pooling": "mean",
+        "norm_eps": 1e-5,
+    }
+    mmbert = shared | {"vocab_size": 256000, "hidden_size": 768, "num_hidden_layers": 22, "pad_token_id": 0}
+    ettin = shared | {"vocab_size": 50368, "hidden_size": 256, "num_hidden_layers": 7, "num_attention_heads": 4}
+    for settings in (mmbert, ettin | {"intermediate_size": 384}):
+        ours = config_from_json(settings, "config.json")
+        theirs = transformers.ModernBertConfig(**settings)
+        assert [ours.is_local(i) for i in range(ours.num_hidden_layers)] == [
+            kind == "sliding_attention" for kind in theirs.layer_types
+        ]
+        rope = theirs.rope_parameters
+        assert ours.rotary_base == rope["full_attention"]["rope_theta"]
+        assert ours.local_rotary_base == rope["sliding_attention"]["rope_theta"]
+        assert (ours.pooling, ours.local_window) == ("mean", 64)
+
+
+def test_folders_from_before_transformers_had_the_family(tmp_path: Path) -> None:
+    """nomic-BERT's and GTE's own programs: other keys, another model_type, another prefix; the same tensors."""
+    sizes: dict[str, Any] = {
+        "n_embd": 48,
+        "n_layer": 3,
+        "n_head": 4,
+        "n_inner": 96,
+        "n_positions": 64,
+        "layer_norm_epsilon": 1e-12,
+    }
+    nomic = {"model_type": "nomic_bert", "vocab_size": VOCAB, "type_vocab_size": 2, "activation_function": "swiglu"}
+    older = {"nomic": (nomic | sizes | {"rotary_emb_base": 1000}, "nomic_bert.", "bert.")}
+    gte = {**USUAL, "model_type": "new", "rope_theta": 160000, "type_vocab_size": 1, "pad_token_id": 0}
+    older["gte"] = (gte | {"layer_norm_type": "layer_norm", "position_embedding_type": "rope"}, "gte.", "new.")
+    for case, (settings, prefix, before) in older.items():
+        theirs = shaken(transformers.AutoModelForSequenceClassification.from_config(their_config(case)))
+        source = write_theirs(tmp_path / case, theirs)
+        now, _ = open_encoder(source)
+        renamed = {before + n.removeprefix(prefix): t for n, t in load_file(source / "model.safetensors").items()}
+        save_file(renamed, source / "model.safetensors", metadata={"format": "pt"})
+        (source / "config.json").write_text(json.dumps(settings))
+        then, _ = open_encoder(source)
+        assert then.config == now.config
+        assert all(torch.equal(one, then.state_dict()[name]) for name, one in now.state_dict().items())
+
+
+def deberta(**changes: object) -> dict[str, object]:
+    """A DeBERTa-v3 config with changes."""
+    usual = {"relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 256, "hidden_size": 768}
+    return {"model_type": "deberta-v2", "vocab_size": 50, "num_attention_heads": 12, **usual, **changes}
 
 
 @pytest.mark.parametrize(
@@ -297,9 +402,26 @@ def modern(**changes: object) -> dict[str, object]:
         ({"model_type": "electra", "vocab_size": 5, "embedding_size": -1}, ["embedding_size is -1"]),
         ({"model_type": "albert", "vocab_size": 5, "num_hidden_groups": 2}, ["num_hidden_groups is 2", "only 1"]),
         ({"model_type": "albert", "vocab_size": 5, "inner_group_num": 3}, ["inner_group_num is 3"]),
-        ({"model_type": "distilbert", "vocab_size": 5, "activation": "swish"}, ["activation is 'swish'", "gelu"]),
+        ({"model_type": "distilbert", "vocab_size": 5, "activation": "mish"}, ["activation is 'mish'", "gelu"]),
         ({"model_type": "distilbert", "vocab_size": 5, "dim": 50}, ["50 is not divisible"]),
-        ({"model_type": "bert", "vocab_size": 5, "position_embedding_type": "relative_key"}, ["relative_key"]),
+        (
+            {"model_type": "bert", "vocab_size": 5, "position_embedding_type": "rotary"},
+            ["rotary", "relative_key_query"],
+        ),
+        ({"model_type": "roberta", "vocab_size": 5, "position_embedding_type": "relative_key"}, ["relative_key"]),
+        (deberta(relative_attention=False), ["relative_attention is not true"]),
+        (deberta(conv_kernel_size=3), ["conv_kernel_size is 3", "deberta-v2-xlarge", "deberta-v3-large"]),
+        (deberta(pos_att_type=None), ["pos_att_type", "c2p"]),
+        (deberta(pos_att_type="c2p|p2p"), ["'c2p|p2p'"]),
+        (deberta(embedding_size=128), ["embedding_size is 128"]),
+        ({"model_type": "mpnet", "vocab_size": 5, "relative_attention_num_buckets": 64}, ["is 64", "32"]),
+        ({"model_type": "eurobert", "vocab_size": 5, "mlp_bias": True}, ["mlp_bias is True"]),
+        ({"model_type": "eurobert", "vocab_size": 5, "num_key_value_heads": 5}, ["12", "5 heads of keys"]),
+        ({"model_type": "eurobert", "vocab_size": 5, "classifier_pooling": "max"}, ["'max'", "late"]),
+        ({"model_type": "new", "vocab_size": 5, "rope_scaling": {"type": "ntk"}}, ["rope_scaling", "ntk"]),
+        ({"model_type": "nomic_bert", "vocab_size": 5, "moe_every_n_layers": 2}, ["experts", "nomic-embed-text-v1.5"]),
+        ({"model_type": "nomic_bert", "vocab_size": 5, "prenorm": True}, ["prenorm is True"]),
+        ({"model_type": "ultrabert", "vocab_size": 5}, ["'ultrabert'", "eurobert"]),
         (modern(mlp_bias=True), ["mlp_bias is True"]),
         (modern(classifier_pooling="max"), ["classifier_pooling is 'max'", "mean"]),
         (modern(layer_types=["sliding_attention"] * 22), ["layer_types"]),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -11,7 +12,7 @@ import transformers
 
 import bertune
 from tests.checkpoints.test_families import CASES, shaken
-from tests.tiny import done
+from tests.tiny import VOCABULARY, done
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 TEXTS = ["the film is good", "Ein schöner Film!", "awful 漢字 text  with   spaces", "x"]
@@ -49,11 +50,37 @@ def unigram() -> tokenizers.Tokenizer:
 def test_texts_through_a_tokenizer_of_their_own(
     case: str, make: Callable[[], tokenizers.Tokenizer], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    source = tmp_path / "theirs"
     names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"), SPECIAL_TOKENS, strict=True))
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=make(), **names, cls_token="<s>", sep_token="</s>"
     )
+    special = {"pad": "<pad> (1)", "unk": "<unk> (3)", "cls": "<s> (0)", "sep": "</s> (2)", "mask": "<mask> (4)"}
+    same_probabilities(case, tokenizer, special, capsys, tmp_path)
+
+
+def test_mpnet_texts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Word pieces between RoBERTa's special tokens."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", *VOCABULARY[5:], "[UNK]", "<mask>"]
+    tokenizer = transformers.MPNetTokenizer(vocab={word: index for index, word in enumerate(words)})
+    special = {"cls": "<s> (0)", "pad": "<pad> (1)", "sep": "</s> (2)"}
+    special |= {"unk": f"[UNK] ({len(words) - 2})", "mask": f"<mask> ({len(words) - 1})"}
+    same_probabilities("mpnet", tokenizer, special, capsys, tmp_path)
+
+
+def test_deberta_texts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """SentencePiece's unigrams with BERT's template."""
+    trained = [(piece, score) for piece, score in json.loads(unigram().to_str())["model"]["vocab"] if piece[0] != "<"]
+    vocab = [("[PAD]", 0.0), ("[CLS]", 0.0), ("[SEP]", 0.0), ("[UNK]", 0.0), *trained, ("[MASK]", 0.0)]
+    tokenizer = transformers.DebertaV2Tokenizer(vocab=vocab)
+    special = {"pad": "[PAD] (0)", "cls": "[CLS] (1)", "sep": "[SEP] (2)", "unk": "[UNK] (3)"}
+    same_probabilities("deberta-v3", tokenizer, special | {"mask": f"[MASK] ({len(vocab) - 1})"}, capsys, tmp_path)
+
+
+def same_probabilities(
+    case: str, tokenizer: Any, special: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """From their folder: our probabilities, and theirs from what we make of it."""
+    source = tmp_path / "theirs"
     tokenizer.save_pretrained(source)
     model_type, sizes = CASES[case]
     sizes = sizes | {"vocab_size": len(tokenizer)}
@@ -64,14 +91,7 @@ def test_texts_through_a_tokenizer_of_their_own(
     theirs.save_pretrained(source)
     output = tmp_path / "ours"
     done(capsys, "convert", "--encoder", source, "--output", output, "--task", "text-classification")
-    special = json.loads(done(capsys, "inspect", source, "--json").out)["special_tokens"]
-    assert special == {
-        "pad": "<pad> (1)",
-        "unk": "<unk> (3)",
-        "cls": "<s> (0)",
-        "sep": "</s> (2)",
-        "mask": "<mask> (4)",
-    }
+    assert json.loads(done(capsys, "inspect", source, "--json").out)["special_tokens"] == special
     answers = bertune.load(output, precision="fp32", device="cpu").predict(TEXTS)
     for place in (source, output):  # theirs, and what we made of it
         read = transformers.AutoTokenizer.from_pretrained(place)

@@ -170,9 +170,9 @@ def test_activations(activation: str) -> None:
     ("changes", "parts"),
     [
         ({"model_type": "gpt2"}, ["'gpt2'", "bert"]),
-        ({"model_type": "deberta-v2"}, ["'deberta-v2'", "roberta"]),
-        ({"position_embedding_type": "relative_key"}, ["'relative_key'", "'absolute'"]),
-        ({"hidden_act": "silu"}, ["'silu'", "gelu"]),
+        ({"model_type": "deberta"}, ["'deberta'", "deberta-v2"]),
+        ({"position_embedding_type": "relative"}, ["'relative'", "'absolute'", "'relative_key'"]),
+        ({"hidden_act": "mish"}, ["'mish'", "gelu"]),
         ({"vocab_size": 0}, ["vocab_size is 0"]),
         ({"hidden_size": 16.5}, ["hidden_size is 16.5"]),
         ({"num_hidden_layers": "2"}, ["num_hidden_layers is '2'"]),

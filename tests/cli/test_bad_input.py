@@ -64,7 +64,9 @@ def test_training_data(tmp_path: Path, capsys: Capture, name: str, content: byte
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
     write_rows(tmp_path / "train.csv", opinions(4))
     refused(capsys, tmp_path, arguments(tmp_path, tmp_path / "trian.csv"), "trian.csv", "did you mean train.csv")
-    refused(capsys, tmp_path, arguments(tmp_path, tmp_path), str(tmp_path), "is a folder")
+    (tmp_path / "nothing").mkdir()
+    refused(capsys, tmp_path, arguments(tmp_path, tmp_path / "nothing"), "nothing", "a folder without files of rows")
+    refused(capsys, tmp_path, arguments(tmp_path, tmp_path / "*.tsv"), "*.tsv: no file matches this pattern")
 
 
 def test_validation_data(tmp_path: Path, capsys: Capture) -> None:

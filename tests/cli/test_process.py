@@ -32,7 +32,7 @@ def test_train_then_a_bad_word(tmp_path: Path) -> None:
     assert good.returncode == 0, good.stderr
     assert good.stdout.count("\n") == 1
     assert json.loads(good.stdout)["steps"] == 4
-    assert "train.csv: 16 rows" in good.stderr
+    assert "train.csv: 14 rows" in good.stderr
     assert "Warning" not in good.stderr
     assert "\x1b[" not in good.stderr  # no colours, no moving bar where nobody looks
 

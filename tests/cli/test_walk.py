@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from bertune.model import use as model_module
+from bertune.model import predicting
 from tests.tiny import (
     FAST,
     LEARNING,
@@ -151,7 +151,7 @@ def test_predictions_come_in_order_and_as_a_stream(
 
     at_once = scores(data)
     assert len(set(at_once)) > 30  # there are 35 different texts; a few may round to the same six digits
-    monkeypatch.setattr(model_module, "CHUNK", 7)
+    monkeypatch.setattr(predicting, "CHUNK", 7)
     assert scores(data) == pytest.approx(at_once, abs=2e-6)
     alone = [score for row in some for score in scores(write_rows(tmp_path / "one.jsonl", [row]))]
     assert alone == pytest.approx(at_once, abs=2e-6)
@@ -159,7 +159,7 @@ def test_predictions_come_in_order_and_as_a_stream(
 
 def test_more_rows_than_a_chunk(tmp_path: Path, capsys: Capture) -> None:
     model = train(capsys, tmp_path, opinions(96), "--epochs", "4")
-    count = model_module.CHUNK + 3
+    count = predicting.CHUNK + 3
     data = write_rows(tmp_path / "many.csv", [{"text": ("good", "bad", "film")[i % 3]} for i in range(count)])
     options = ["--output", tmp_path / "answers.jsonl", "--precision", "fp32"]
     done(capsys, "predict", "--model", model, "--input", data, *options)

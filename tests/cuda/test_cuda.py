@@ -17,11 +17,10 @@ from bertune.data.packing import pack
 from bertune.encoder.attention import attend, flash_works
 from bertune.encoder.layout import Layout
 from bertune.inference.evaluation import infer
-from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import Schedule
 from bertune.training.loop.state import TrainingSetup, TrainState
-from bertune.training.loop.update import update
+from bertune.training.loop.update import TrainingBatches, update
 from tests.training import small_run
 
 pytestmark = [

@@ -19,8 +19,7 @@ from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import score
 from bertune.tasks.masking.head import PretrainingHead, pretraining_loss
 from bertune.tasks.masking.scores import LOG_PROBABILITY, NEXT, PretrainingScores
-from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, Schedule
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from bertune.encoder.layout import Layout
 from bertune.inference.network import Network
 from bertune.tasks.shared.heads import PooledHead
 from bertune.tasks.squad.head import SpanHead, span_loss
-from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, Schedule
 
 Loss = Callable[[Tensor, Batch], Tensor]
 

@@ -14,10 +14,9 @@ from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.cuda.recording import Work
 from bertune.cuda.resident import ResidentFeatures
 from bertune.data.packing import Batch, pack
-from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.loop import fit
 from bertune.training.loop.state import TrainingSetup, TrainState
-from bertune.training.loop.update import update
+from bertune.training.loop.update import TrainingBatches, update
 from tests.training import small_run
 
 SEQUENCES, BATCH = 52, 8

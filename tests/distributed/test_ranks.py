@@ -54,6 +54,19 @@ def alone(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, options: d
     return output
 
 
+@pytest.fixture(scope="module")
+def long(options: dict[str, Any]) -> dict[str, Any]:
+    """A run that is long enough to be stopped; over 50 updates, differences of rounding grow to 1e-5 of the loss."""
+    return options | {"epochs": 10}
+
+
+@pytest.fixture(scope="module")
+def long_alone(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, long: dict[str, Any]) -> Path:
+    output = tmp_path_factory.mktemp("long") / "run"
+    finished([nursery.start(*command_line(long, output), call=EXACT)])
+    return output
+
+
 def figures(folder: Path) -> dict[str, float]:
     told = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return {name: told[name] for name in ("loss", "accuracy", "f1")}
@@ -128,10 +141,10 @@ def test_gradient_accumulation_and_more_ranks_than_rows(
 
 
 def test_resume_on_another_number_of_ranks(
-    nursery: Nursery, tmp_path: Path, options: dict[str, Any], alone: Path
+    nursery: Nursery, tmp_path: Path, long: dict[str, Any], long_alone: Path
 ) -> None:
     """Stopped with three, gone on with two: the same data in the same order."""
-    run, output = options | {"checkpoint_every": 2}, tmp_path / "run"
+    run, output = long | {"checkpoint_every": 2}, tmp_path / "run"
     (first, *others) = nursery.ranks(3, *command_line(run, output), call=EXACT)
     others[0].until("", 1)
     while not list(output.glob("checkpoints/step-*")):
@@ -141,12 +154,14 @@ def test_resume_on_another_number_of_ranks(
     told = "".join(child.told for child in (first, *others))
     assert told.count("are kept in a checkpoint") == 1, told
     finished(nursery.ranks(2, *command_line(run, output), "--resume", call=EXACT))
-    assert figures(output) == pytest.approx(figures(alone), rel=1e-6)
+    assert figures(output) == pytest.approx(figures(long_alone), rel=1e-5)
 
 
-def test_a_restart_of_torchrun_goes_on(nursery: Nursery, tmp_path: Path, options: dict[str, Any], alone: Path) -> None:
+def test_a_restart_of_torchrun_goes_on(
+    nursery: Nursery, tmp_path: Path, long: dict[str, Any], long_alone: Path
+) -> None:
     """A rank is killed: the others stop with one message, the checkpoint is good, and the next attempt takes it up."""
-    run, output = options | {"checkpoint_every": 1}, tmp_path / "run"
+    run, output = long | {"checkpoint_every": 1}, tmp_path / "run"
     children = nursery.ranks(3, *command_line(run, output), call=EXACT)
     while not list(output.glob("checkpoints/step-*")):
         assert not children[0].ended(), children[0].told
@@ -154,7 +169,7 @@ def test_a_restart_of_torchrun_goes_on(nursery: Nursery, tmp_path: Path, options
     assert [child.wait(20) for child in children] == [1, -9, 1], children[0].told
     assert "".join(child.told for child in children).count("another rank stopped") == 1
     finished(nursery.ranks(3, *command_line(run, output), call=EXACT, restart=1))
-    assert figures(output) == pytest.approx(figures(alone), rel=1e-6)
+    assert figures(output) == pytest.approx(figures(long_alone), rel=1e-5)
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

@@ -19,6 +19,8 @@ from tests.docs.walks import Walk
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 MOST_LINES = 1_300
 """Of the functions that a step passes through, kernels in C not counted."""
+MOST_FILES = 16
+"""That these functions lie in, the loop's included."""
 STEP, PREDICTION = "One training step, in order", "One prediction, in order"
 
 
@@ -82,7 +84,10 @@ def test_a_training_step(step: tuple[Walk, Walk, Path]) -> None:
     expected = [name for name in names if name not in of_kernels]
     assert in_order(expected[:2], whole) == expected[:2]
     assert in_order(expected[2:], alone) == expected[2:]
+    files = {"training/loop/loop.py", *alone.files}
+    print(f"a step on this CPU: {alone.lines} lines of functions in {len(files)} files:", *sorted(files), sep="\n  ")
     assert alone.lines < MOST_LINES
+    assert len(files) <= MOST_FILES
 
 
 def test_a_prediction(step: tuple[Walk, Walk, Path]) -> None:

@@ -47,6 +47,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "one layer": {"num_hidden_layers": 1},
     "pre-norm, one layer": {"num_hidden_layers": 1, "pre_norm": True},
     "mean pooling": {"pooling": "mean"},
+    "mpnet": {"relative": "bias", "relative_buckets": 32, "position_offset": 2, "type_vocab_size": 0},
+    "deberta": {
+        "relative": "projected",
+        "relative_terms": ("c2p", "p2c"),
+        "relative_buckets": 8,
+        "relative_reach": 64,
+        "relative_shared": True,
+        "relative_norm": True,
+        "absolute_positions": False,
+    },
+    "relative keys": {"relative": "layer", "relative_terms": ("c2p", "p2c"), "relative_reach": 64},
+    "grouped heads": {"key_value_heads": 2, "rotary_base": 1000.0, "norm": "rms", "pre_norm": True, "gated": True},
+    "late pooling": {"pooling": "late", "unbiased": ("attention", "up"), "hidden_act": "silu"},
 }
 
 
@@ -94,7 +107,9 @@ def test_results_and_gradients_are_equal(route: str, family: str, form: str) -> 
         torch.testing.assert_close(found[name], gradient, atol=1e-5 * scale, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("family", ["bert", "albert", "modernbert"])
+@pytest.mark.parametrize(
+    "family", ["bert", "albert", "modernbert", "mpnet", "deberta", "relative keys", "grouped heads"]
+)
 def test_bfloat16_and_packed_matrices(route: str, family: str) -> None:
     encoder = encoder_of(family)
     with torch.inference_mode():

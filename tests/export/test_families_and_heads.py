@@ -16,8 +16,9 @@ from bertune.errors import InputError
 from bertune.export.encoder import FAMILIES as EXPORTED
 from bertune.export.files import save_graph
 from bertune.export.network import network_model
-from bertune.export.running import OnnxModel, padded_inputs, pytorch_rows
+from bertune.export.running import pytorch_rows
 from bertune.inference.network import Network
+from bertune.inference.onnx_model import OnnxModel, padded_inputs
 from bertune.ragged import Ragged
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.shared.heads import PooledHead, PoolingHead, TokenHead

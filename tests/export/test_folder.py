@@ -10,6 +10,7 @@ import pytest
 import tokenizers
 
 import bertune
+from bertune.export import quantized
 from tests.tiny import LEARNING, done, files, opinions, refused, train, write_rows
 
 Capture = pytest.CaptureFixture[str]
@@ -158,3 +159,27 @@ def test_what_cannot_be_exported_is_refused_and_nothing_written(
     refused(capsys, tmp_path, [*plain, tmp_path / "a", "--data", empty], "unheard of")
     refused(capsys, tmp_path, [*plain, tmp_path / "a", "--tolerance", "0"], "--tolerance 0", "e-0")
     refused(capsys, tmp_path, ["export", "--model", tmp_path, "--output", tmp_path / "a"], "bertune.json is missing")
+
+
+def test_inspect_reads_an_exported_folder_and_finds_damage(exported: Path, tmp_path: Path, capsys: Capture) -> None:
+    facts = json.loads(done(capsys, "inspect", exported, "--json").out)
+    assert facts["format"] == "ONNX"
+    assert facts["labels"] == ["bad", "good"]
+    assert facts["graphs"]["model.onnx"].startswith("fp32, logits within")
+    assert "accuracy 1.0000" in facts["graphs"]["model_quantized.onnx"]
+    done(capsys, "inspect", exported)
+    copy = tmp_path / "copy"
+    shutil.copytree(exported, copy)
+    graph = copy / "onnx/model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"!")
+    (copy / "onnx/model_quantized.onnx").unlink()
+    refused(capsys, tmp_path, ["inspect", copy], "model.onnx: its SHA-256 is", "model_quantized.onnx: is missing")
+
+
+def test_int8_that_cannot_be_saved_is_refused_with_the_figures(
+    model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = quantized.quantized_weight
+    monkeypatch.setattr(quantized, "quantized_weight", lambda weight: (plain(weight)[0], plain(weight)[1] * -40))
+    arguments = ["export", "--model", model, "--output", tmp_path / "out", "--precision", "int8"]
+    refused(capsys, tmp_path, arguments, "accuracy falls by", "--max-loss 0.005", "nothing was written")

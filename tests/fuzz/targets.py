@@ -29,7 +29,7 @@ from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.files.yaml_files import read_yaml
-from bertune.model import use as model
+from bertune.model.record import read_record
 from bertune.tasks.choices import read_choices
 from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.squad.reading import read_questions
@@ -253,7 +253,7 @@ def _checkpoint_file(data: bytes, folder: Path) -> None:
 
 def _record(data: bytes, folder: Path) -> None:
     """bertune.json of a model folder."""
-    model._read_record(_written(folder / "bertune.json", data), None)
+    read_record(_written(folder / "bertune.json", data), None)
 
 
 def _graph(path: Path) -> None:

@@ -20,6 +20,7 @@ import bertune
 from bertune import embedding
 from bertune.errors import InputError
 from bertune.inference.evaluation import infer
+from bertune.model import predicting
 from bertune.model import use as model_module
 from bertune.model.use import Model
 from bertune.tasks.text_classification import TextExample
@@ -224,14 +225,14 @@ def test_predictions_are_a_stream(folder: Path) -> None:
 
     stream = model.predict_examples(examples())
     next(stream)
-    assert read == model_module.CHUNK
+    assert read == predicting.CHUNK
 
 
 @pytest.fixture
 def host_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, and in small chunks."""
     monkeypatch.setattr(model_module, "leaves_host_free", lambda device: True)
-    monkeypatch.setattr(model_module, "CHUNK", 8)
+    monkeypatch.setattr(predicting, "CHUNK", 8)
 
 
 def test_chunks_tokenized_ahead_give_the_same(
@@ -254,16 +255,16 @@ def test_the_next_chunk_is_read_while_answers_are_used(folder: Path, host_is_fre
     def examples() -> Iterator[TextExample]:
         for count in itertools.count(1):
             threads.add(threading.current_thread())
-            if count == 2 * model_module.CHUNK:
+            if count == 2 * predicting.CHUNK:
                 read_on.set()
-            assert count <= 3 * model_module.CHUNK
+            assert count <= 3 * predicting.CHUNK
             yield TextExample("good film")
 
     stream = model.predict_examples(examples())
     next(stream)
     assert read_on.wait(10)
     assert len(threads) == 2
-    for _ in range(model_module.CHUNK):
+    for _ in range(predicting.CHUNK):
         next(stream)
     stream.close()
     assert threading.active_count() == before

@@ -16,6 +16,7 @@ from bertune.tasks.protocol import Purpose
 from bertune.tasks.question_answering import QuestionAnswering
 from bertune.tasks.registry import new_task
 from bertune.tasks.text_classification import TextClassification
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from tests.tiny import (
     FAST,
@@ -64,7 +65,7 @@ def test_what_makes_other_features(tmp_path: Path, made: list[str]) -> None:
     tokenizer = tiny_encoder(tmp_path)[1]
 
     def ask(own: Any = task, length: int = 16, purpose: Purpose = "train", count: int = 8) -> Features:
-        text = (tokenizer, length)
+        text = TextEncoding(tokenizer, length)
         return featurized(own, examples[:count], text, purpose=purpose, source=Source.of(path))
 
     first = ask()

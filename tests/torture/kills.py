@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import bertune
-from bertune.model.folder import MODEL_FILE
+from bertune.model.record import MODEL_FILE
 from tests.nursery import Child, Nursery, command_line
 from tests.runs import differences
 

@@ -17,8 +17,7 @@ from bertune.encoder.layout import Layout
 from bertune.inference.network import BatchLoss, Network
 from bertune.options import AdamWOptions
 from bertune.ragged import Ragged
-from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import AdamW, Schedule
 from bertune.training.loop.state import Evaluation, TrainConfig, TrainingSetup, TrainState
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from bertune.checking.findings import SEVERITIES, Finding, between, in_file, of_lengths, of_training
 from bertune.checking.lengths import Lengths, LengthSample, quiet, suggested_batch_size
-from bertune.checking.survey import Survey, take_survey
+from bertune.checking.survey import Survey, over_files, survey_of_files, take_survey
+from bertune.data.sources import shown
 from bertune.errors import InputError, Problems
+from bertune.tasks.labelled import Labelled
 from bertune.tasks.protocol import Task
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -52,12 +54,14 @@ class Report:
         return not self.count("error") and not self.count("warn")
 
 
-def check(task: Task[Any], paths: Mapping[str, Path], text: Text | None, max_seq_length: int) -> Report:
+def check(
+    task: Task[Any], paths: Mapping[str, Path | Sequence[Path]], text: Text | None, max_seq_length: int
+) -> Report:
     """Look at data as `train` would read it.
 
     Args:
         task: reads the files.
-        paths: of "train", and perhaps "validation".
+        paths: of "train", and perhaps "validation": one or several each.
         text: the encoder's; None: no lengths.
         max_seq_length: the longest sequence that training would see.
 
@@ -67,10 +71,13 @@ def check(task: Task[Any], paths: Mapping[str, Path], text: Text | None, max_seq
     start = time.perf_counter()
     problems = Problems()
     surveys, samples = {}, {}
-    for role, path in paths.items():
+    for role, named in paths.items():
+        files = [named] if isinstance(named, Path) else list(named)
+        path = shown(files)
         sample = LengthSample(task, text.tokenizer, max_seq_length) if text is not None else None
         try:
-            surveys[role] = take_survey(path, task.read(path, labelled=True), None if sample is None else sample.add)
+            parts = [(file, task.read(file, labelled=True)) for file in files]
+            surveys[role] = survey_of_files(parts, path, None if sample is None else sample.add)
         except InputError as error:
             problems.add(str(error))
             continue
@@ -93,9 +100,12 @@ def check(task: Task[Any], paths: Mapping[str, Path], text: Text | None, max_seq
     return Report(task, source, surveys, samples, _worst_first(findings), max_seq_length, length, batch, seconds)
 
 
-def log_findings(task: Task[Any], examples: Mapping[str, Sequence[Any]], paths: Mapping[str, Path]) -> None:
-    """Log the worst findings on examples that are read already; lengths are not looked at."""
-    surveys = {role: take_survey(paths[role], some) for role, some in examples.items()}
+def log_findings(task: Task[Any], read: Mapping[str, Labelled]) -> dict[str, Survey]:
+    """Log the worst findings on examples that are read already; lengths are not looked at. Returns: what was seen."""
+    surveys = {role: take_survey(one.path, one.examples) for role, one in read.items()}
+    for role, one in read.items():
+        if len(one.parts) > 1:
+            surveys[role] = over_files(surveys[role], [(part.source.path, part.rows) for part in one.parts])
     worst = [finding for finding in _worst_first(_findings(task, surveys)) if finding.severity != "note"]
     logger = logging.getLogger(__name__)
     for finding in worst[:BRIEF]:
@@ -103,6 +113,7 @@ def log_findings(task: Task[Any], examples: Mapping[str, Sequence[Any]], paths: 
     if worst:
         more = f"{len(worst) - BRIEF} more findings, and " if len(worst) > BRIEF else ""
         logger.info("data: %sall about them: bertune check --task %s --train …", more, task.name)
+    return surveys
 
 
 def _findings(task: Task[Any], surveys: Mapping[str, Survey]) -> list[Finding]:

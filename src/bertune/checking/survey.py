@@ -1,5 +1,6 @@
 """One pass over the rows of a file that keeps a few numbers a row: hashes of texts and answers, places, counts."""
 
+import dataclasses
 import itertools
 import re
 from array import array
@@ -72,6 +73,17 @@ class Survey:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def labels_in_words(self) -> str:
+        """Labels with how often each occurs, or the range of the numbers, in one line."""
+        if len(self.numbers):
+            mean, low, high = self.numbers.mean(), self.numbers.min(), self.numbers.max()
+            return f"numbers from {low:g} to {high:g}, mean {mean:.4g}"
+        if not self.labels:
+            return "no labels"
+        shown = ", ".join(f"{name} {count}" for name, count in self.labels.most_common(_LABELS_SHOWN))
+        more = len(self.labels) - _LABELS_SHOWN
+        return f"labels: {shown}" + (f", and {more} more" if more > 0 else "")
+
     @property
     def unit(self) -> str:
         """What a place counts."""
@@ -86,6 +98,46 @@ class Survey:
         if isinstance(place, str):
             return place.removeprefix(str(self.path)).lstrip(",: ")
         return f"{self.unit} {place}" if place else ""
+
+
+_LABELS_SHOWN = 12
+
+
+def survey_of_files(
+    parts: Sequence[tuple[Path, Iterable[Any]]], shown: Path, watch: Callable[[list[Any]], None] | None = None
+) -> Survey:
+    """A survey over several files in turn, whose places name their files.
+
+    Args:
+        parts: files and their examples.
+        shown: one path for messages about all of them.
+        watch: is shown every CHUNK of examples too.
+    """
+    counts = [0] * len(parts)
+
+    def examples() -> Iterator[Any]:
+        for index, (_, some) in enumerate(parts):
+            for example in some:
+                counts[index] += 1
+                yield example
+
+    found = take_survey(shown, examples(), watch)
+    if len(parts) == 1:
+        return found
+    return over_files(found, [(path, count) for (path, _), count in zip(parts, counts, strict=True)])
+
+
+def over_files(survey: Survey, parts: Sequence[tuple[Path, int]]) -> Survey:
+    """A survey of several files' examples with places that name the file: "b.csv, line 7".
+
+    parts: files and how many of the rows are theirs, in order.
+    """
+    places: list[int | str] = []
+    for path, rows in parts:
+        unit = "row" if path.suffix == ".parquet" else "line"
+        for place in survey.places[len(places) : len(places) + rows]:
+            places.append(f"{path}, {unit} {place}" if isinstance(place, int) and place else place)
+    return dataclasses.replace(survey, places=places)
 
 
 def take_survey(path: Path, examples: Iterable[Any], watch: Callable[[list[Any]], None] | None = None) -> Survey:

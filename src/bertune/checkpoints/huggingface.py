@@ -149,7 +149,7 @@ def _plain(name: str, family: Family) -> str:
     """Their name without the family's prefix, with the LayerNorm names that are used today."""
     if "LayerNorm" in name:
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-    return name.removeprefix(family.prefix)
+    return name.removeprefix(family.prefix).removeprefix(family.older_prefix)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -284,16 +284,34 @@ def encoder_names(config: EncoderConfig, *, prefix: str = "") -> list[Rename]:
     """The written-out list for an encoder of this size, with a prefix before their names (`bert.` beside a head)."""
     names = [name for name in family_of(config.family).names if _has(config, name.ours)]
     written = [name for name in for_layers(names, config.stored_layers) if _has(config, name.ours)]
+    if config.key_value_heads:
+        rows = (config.hidden_size, *2 * (config.key_value_heads * config.head_size,))
+        written = [dataclasses.replace(one, sizes=rows) if ".attention.qkv." in one.ours else one for one in written]
     return [_renamed(name, lambda their: prefix + their) for name in written] if prefix else written
 
 
 def _has(config: EncoderConfig, ours: str) -> bool:
     """Whether an encoder of these numbers has a tensor that its family may have."""
-    if ours.startswith("embeddings.projection"):
-        return config.embedding_size > 0
-    if ours.startswith("embeddings.segment"):
-        return config.type_vocab_size > 0
-    return not (config.pre_norm and ours.startswith("layers.0.attention_norm"))
+    return next((has(config) for start, has in _OPTIONAL_PARTS.items() if ours.startswith(start)), True)
+
+
+_OPTIONAL_PARTS: dict[str, Callable[[EncoderConfig], bool]] = {
+    "embeddings.projection": lambda config: config.embedding_size > 0,
+    "embeddings.segment": lambda config: config.type_vocab_size > 0,
+    "embeddings.norm": lambda config: config.embedding_norm,
+    "embeddings.position": lambda config: config.absolute_positions,
+    "layers.0.attention_norm": lambda config: not (config.pre_norm and config.embedding_norm),
+    "layers.{i}.attention.distances.weight": lambda config: config.relative == "layer",
+    "layers.{i}.attention.distances.key": lambda config: _has_own(config, "c2p"),
+    "layers.{i}.attention.distances.query": lambda config: _has_own(config, "p2c"),
+    "distances.norm": lambda config: config.relative_norm,
+}
+"""Beginnings of the names of tensors that only some encoders of a family have."""
+
+
+def _has_own(config: EncoderConfig, term: str) -> bool:
+    """Whether distances are projected by matrices of their own."""
+    return config.relative == "projected" and term in config.relative_terms and not config.relative_shared
 
 
 def stored_names(config: EncoderConfig, head: Sequence[Rename], architecture: str) -> tuple[list[Rename], list[Rename]]:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from bertune.checkpoints.exported import describe_exported, is_exported
 from bertune.checkpoints.families.bert import BERT
 from bertune.checkpoints.source import NO_OPTIONS, SourceOptions, build_encoder, open_checkpoint
 from bertune.data.rows import file_sha256
@@ -24,6 +25,8 @@ def describe(source: str, *, options: SourceOptions = NO_OPTIONS) -> dict[str, A
     Raises:
         InputError: nothing readable there.
     """
+    if is_exported(Path(source)):
+        return describe_exported(Path(source))
     with open_checkpoint(source, options=options) as checkpoint:
         encoder, report = build_encoder(checkpoint)
         tokenizer = checkpoint.tokenizer

@@ -1,7 +1,7 @@
 """Weight names as a reversible list: import and export of a dialect come from the same lines."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bertune.errors import InputError
@@ -24,22 +24,20 @@ class Rename:
     theirs: their name, or several whose tensors we hold joined along the first axis (query, key, value).
     transpose: they store a matrix as (in, out), we as (out, in).
     optional: its absence is no error (a pooler, a head).
+    sizes: rows of each of several; none: all have as many.
     """
 
     ours: str
     theirs: tuple[str, ...]
     transpose: bool = False
     optional: bool = False
+    sizes: tuple[int, ...] = ()
 
     def at_layer(self, layer: int) -> "Rename":
         """This line for one layer: `{i}` filled in."""
         index = str(layer)
-        return Rename(
-            self.ours.replace("{i}", index),
-            tuple(name.replace("{i}", index) for name in self.theirs),
-            self.transpose,
-            self.optional,
-        )
+        theirs = tuple(name.replace("{i}", index) for name in self.theirs)
+        return replace(self, ours=self.ours.replace("{i}", index), theirs=theirs)
 
 
 def for_layers(names: Iterable[Rename], layers: int) -> list[Rename]:
@@ -72,8 +70,16 @@ def to_ours(
             continue
         parts = [theirs[their] for their in name.theirs]
         used.update(name.theirs)
-        shapes = {tuple(part.shape) for part in parts}
-        if len(shapes) > 1 or (name.transpose and parts[0].ndim != 2):
+        sizes = name.sizes or (0,) * len(parts)  # with sizes, all but the number of rows must be equal
+        shapes = {
+            (part.shape[0] - size, *part.shape[1:]) if part.ndim else ()
+            for part, size in zip(parts, sizes, strict=True)
+        }
+        if (
+            len(shapes) > 1
+            or (name.sizes and any(shape[0] for shape in shapes if shape))
+            or (name.transpose and parts[0].ndim != 2)
+        ):
             listed = ", ".join(f"{their} {tuple(part.shape)}" for their, part in zip(name.theirs, parts, strict=True))
             raise InputError(f"tensors of impossible shapes: {listed}")
         if name.transpose:
@@ -89,7 +95,7 @@ def to_theirs(names: Sequence[Rename], ours: Mapping[str, "Tensor"]) -> dict[str
         if name.ours not in ours:
             continue
         whole = ours[name.ours]
-        parts = (whole,) if len(name.theirs) == 1 else whole.chunk(len(name.theirs))
+        parts = whole.split_with_sizes(name.sizes) if name.sizes else whole.chunk(len(name.theirs))
         for their, part in zip(name.theirs, parts, strict=True):
             theirs[their] = (part.t() if name.transpose else part).contiguous()
     return theirs

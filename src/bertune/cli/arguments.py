@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bertune.cli.groups import ORDER, heading_of
 from bertune.errors import InputError, Problems
 from bertune.option_values import limits_broken
 
@@ -72,11 +73,16 @@ def parse(
     fields = {field.name: field for tree in trees for field in dataclasses.fields(tree)}
     hints = {name: hint for tree in trees for name, hint in typing.get_type_hints(tree).items()}
     parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=not partial)
+    headings: dict[str, list[str]] = {heading: [] for heading in ORDER}
     for name, field in fields.items():
-        _add(parser, field, _kind(hints[name]))
+        headings[heading_of(name, required=_is_required(field))].append(name)
+    for heading, names in headings.items():
+        group = parser.add_argument_group(heading) if names else parser
+        for name in names:
+            _add(group, fields[name], _kind(hints[name]))
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options; the command line wins")
     parsed, rest = parser.parse_known_args(_normal(argv, fields, hints))
-    values = {name: value for name, value in vars(parsed).items() if value is not None}
+    values = {name: _single(value, hints.get(name)) for name, value in vars(parsed).items() if value is not None}
     problems = Problems()
     config = values.pop("config", None)
     if config is not None:
@@ -88,8 +94,7 @@ def parse(
         _unknown(prog, argument, fields, undecided) for i, argument in enumerate(rest) if i not in values_of_unknown
     )
     for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in values:
+        if _is_required(field) and name not in values:
             problems.add(f"{prog}: needs {flag(name)} ({field.metadata['help']})")
         if name in values:
             problems.extend(limits_broken(field, values[name]))
@@ -97,12 +102,26 @@ def parse(
     return values
 
 
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 def _kind(hint: Any) -> Any:
     """The type of a value that is given: `int | None` → int; of `int | Literal["auto"]` what reads both."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        lists = [part for part in parts if typing.get_origin(part) is list]
+        if lists:
+            return lists[0]
         return _number_or_auto if len(parts) > 1 else parts[0]
     return hint
+
+
+def _single(value: Any, hint: Any) -> Any:
+    """A list of one for an option of `str | list[str]` as that one."""
+    alone = typing.get_origin(hint) is not list and str in typing.get_args(hint)
+    single = alone and isinstance(value, list) and len(value) == 1
+    return value[0] if single else value
 
 
 def _number_or_auto(text: str) -> int | str:
@@ -112,7 +131,7 @@ def _number_or_auto(text: str) -> int | str:
 _number_or_auto.__name__ = "number (or auto)"
 
 
-def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: Any) -> None:
+def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind: Any) -> None:
     text = field.metadata["help"]
     if field.default not in (dataclasses.MISSING, None, False):
         text += f" (default: {field.default})"
@@ -164,7 +183,7 @@ def _from_file(
         if value is None:
             continue
         try:
-            values[name] = _converted(value, _kind(hints[name]))
+            values[name] = _single(_converted(value, _kind(hints[name])), hints[name])
         except (TypeError, ValueError):
             problems.add(f"{path}: {key} is {value!r}; expected {getattr(_kind(hints[name]), '__name__', 'a list')}")
     return values
@@ -189,7 +208,10 @@ def _unknown(prog: str, argument: str, names: Iterable[str], undecided: str | No
     if not argument.startswith("--"):
         return f"{prog}: does not know what to do with {argument!r}; options start with --"
     name = argument.partition("=")[0]
-    near = difflib.get_close_matches(name, [flag(known) for known in names], n=1, cutoff=0.8 if undecided else 0.5)
+    plain = name.removeprefix("--")  # the dashes alone would make any two options alike
+    near = difflib.get_close_matches(
+        plain, [flag(known).removeprefix("--") for known in names], n=1, cutoff=0.8 if undecided else 0.7
+    )
     if undecided and not near:
         return f"{prog}: {name} depends on {undecided}; say {undecided} too"
-    return f"{prog}: no option {name}" + (f"; did you mean {near[0]}?" if near else "; --help lists them")
+    return f"{prog}: no option {name}" + (f"; did you mean --{near[0]}?" if near else "; --help lists them")

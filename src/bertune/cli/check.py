@@ -4,7 +4,6 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertune.cli.arguments import parse
@@ -26,11 +25,12 @@ class CheckOptions:
     """Options of `bertune check`."""
 
     task: str = option(help="what the data is to train for: a task's name")
-    train: str = option(help="training data")
-    validation: str | None = option(None, help="validation data")
+    train: str | list[str] = option(help="training data: files, a folder, or a pattern")  # noqa: RUF009
+    validation: str | list[str] | None = option(None, help="validation data, named likewise")  # noqa: RUF009
     encoder: str | None = option(
         None, help="the encoder to come, whose vocabulary counts tokens; left out: minilm where it is installed"
     )
+    do_lower_case: bool | None = option(None, help="lower text or not, whatever the encoder says of its casing")
     max_seq_length: int | None = option(None, help="longest sequence in tokens; left out: the task's default")
     strict: bool = option(False, help="exit with status 1 when there are errors or warnings")
     json: bool = option(False, help="print one JSON object on stdout")
@@ -53,9 +53,12 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--max-seq-length {length}: must be at least 3")
 
     from bertune.checking.doctor import check
+    from bertune.data.sources import data_paths
 
-    paths = {"train": Path(options.train)} | ({"validation": Path(options.validation)} if options.validation else {})
-    report = check(task, paths, _text(options.encoder), length)
+    paths = {"train": data_paths(options.train, "--train")}
+    if options.validation is not None:
+        paths["validation"] = data_paths(options.validation, "--validation")
+    report = check(task, paths, _text(options.encoder, options.do_lower_case), length)
     if options.json:
         from bertune.checking.report import to_json
 
@@ -69,13 +72,13 @@ def main(argv: Sequence[str]) -> int:
     return 1 if options.strict and not report.fine else 0
 
 
-def _text(source: str | None) -> "Text | None":
+def _text(source: str | None, do_lower_case: bool | None) -> "Text | None":
     """The named encoder's tokenizer, or minilm's; None where that is not installed."""
     from bertune.checking.doctor import Text
-    from bertune.checkpoints.source import MINILM_PACKAGE, open_checkpoint
+    from bertune.checkpoints.source import MINILM_PACKAGE, SourceOptions, open_checkpoint
 
     if source is None and importlib.util.find_spec(MINILM_PACKAGE) is None:
         return None
     source = source or "minilm"
-    with open_checkpoint(source) as checkpoint:
+    with open_checkpoint(source, options=SourceOptions(do_lower_case=do_lower_case)) as checkpoint:
         return Text(source, checkpoint.tokenizer, checkpoint.config.max_position_embeddings)

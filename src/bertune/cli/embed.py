@@ -25,6 +25,7 @@ class EmbedOptions:
         None, help="how tokens become a vector: mean, cls, max, … (default: as the folder says)"
     )
     normalize: bool | None = option(None, help="vectors of length 1 (default: as the folder says, else yes)")
+    do_lower_case: bool | None = option(None, help="lower text or not, whatever the encoder says of its casing")
     max_seq_length: int | None = option(None, help="longest sequence in tokens; longer texts are cut")
     prompt_name: str | None = option(None, help="the model's prompt to put before every text (query, document)")
     batch_size: int = option(256, help="most sequences computed at a time", minimum=1)
@@ -60,8 +61,8 @@ def main(argv: Sequence[str]) -> None:
     source = own.model or own.encoder
     form = {"pooling": own.pooling, "normalize": own.normalize, "max_seq_length": own.max_seq_length}
     with input_files(options.input) as files:
-        embedder = Embedder(source, **form, device=own.device, precision=own.precision)  # type: ignore[arg-type]
-        stated = {**form, "precision": own.precision}
+        embedder = Embedder(source, **form, device=own.device, precision=own.precision, do_lower_case=own.do_lower_case)  # type: ignore[arg-type]
+        stated = {**form, "precision": own.precision, "do_lower_case": own.do_lower_case}
         columns = TextColumns(**fields[EmbedColumns])
         answerer = EmbeddingAnswerer(embedder, source, stated, columns, own.batch_size, own.prompt_name)
         if options.output is not None:

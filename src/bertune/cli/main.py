@@ -19,12 +19,14 @@ VERBS = {
     "check": "what is wrong with data, before training on it",
     "evaluate": "metrics of a model on labelled data",
     "serve": "models behind HTTP, with a page to try them on",
+    "report": "what a model does on labelled rows, as one page to read",
     "compare": "metrics of several models on the same rows, with intervals and paired tests",
     "predict": "a model's answers for a file, one JSON object a line",
     "export": "a model as ONNX for machines without torch, compared with PyTorch first",
     "embed": "a vector for every text of files, for search and clustering",
     "inspect": "what a checkpoint or model folder holds",
     "convert": "any readable encoder as a Hugging Face folder",
+    "completion": "a script that completes commands and options in bash, zsh or fish",
 }
 
 SHARED = ("train", "pretrain", "evaluate", "predict", "embed")
@@ -36,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a console's encoding lacks is shown as an escape
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["help"] and len(arguments) > 1:
+        arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if arguments else 2
@@ -45,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, *rest = arguments
     try:
         if verb not in VERBS:
-            raise InputError(f"bertune: no command {verb!r}; known: {', '.join(VERBS)}")
+            raise InputError(f"bertune: no command {verb!r}{_near(verb)}; known: {', '.join(VERBS)}")
         from bertune.cli.logs import start_logging
 
         start_logging()
@@ -117,6 +121,13 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # a stream without a descriptor, as in tests
         return
+
+
+def _near(verb: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(verb, VERBS, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _help() -> str:

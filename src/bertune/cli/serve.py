@@ -4,10 +4,14 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertune.cli.arguments import parse
 from bertune.errors import InputError, Problems
 from bertune.serving.options import ServeOptions, environment_arguments, limits_of, named_folders
+
+if TYPE_CHECKING:
+    from bertune.serving.served import Loader
 
 _ABOUT = """Fine-tuned models behind HTTP, with a page to try them on.
 
@@ -19,26 +23,35 @@ _NEEDED = ("starlette", "uvicorn", "prometheus_client", "orjson")
 
 def main(argv: Sequence[str]) -> None:
     """Load the models, then serve until a signal."""
+    from bertune.serving.served import Loading
+
     options = ServeOptions(**parse("bertune serve", _ABOUT, [ServeOptions], [*environment_arguments(), *argv]))
+    serve(options, Loading(options.precision, options.device, options.trust_task_file), "bertune")
+
+
+def serve(options: ServeOptions, loading: "Loader", distribution: str) -> None:
+    """Serve models that `loading` loads, until a signal. distribution: whose extra `serve` holds what is needed.
+
+    Raises:
+        InputError: illegal options, or packages that are not installed.
+    """
     problems = Problems()
     problems.extend(options.problems())
     if not 0 <= options.port <= 65535:
         problems.add(f"--port {options.port}: must lie between 0 and 65535")
     absent = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if absent:
-        problems.add(f"bertune serve needs {', '.join(absent)}: pip install 'bertune[serve]'")
+        problems.add(f"serving needs {', '.join(absent)}: pip install '{distribution}[serve]'")
     problems.raise_if_any()
     folders = named_folders(options.model)
     keys = () if options.api_key_file is None else read_keys(Path(options.api_key_file))
 
     from bertune.serving.application import app
-    from bertune.serving.run import serve
-    from bertune.serving.served import Loading
+    from bertune.serving.run import serve as run
 
     logging.getLogger("bertune.serving.access").setLevel(logging.INFO if options.access_log else logging.ERROR)
-    loading = Loading(options.precision, options.device, options.trust_task_file)
     made = app(folders, limits=limits_of(options), loading=loading, api_keys=keys, access_log=options.access_log)
-    serve(made, options.host, options.port)
+    run(made, options.host, options.port)
 
 
 def read_keys(path: Path) -> tuple[str, ...]:

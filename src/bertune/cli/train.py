@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from bertune.cli.arguments import parse
 from bertune.options import option
-from bertune.tasks.registry import options_of
+from bertune.tasks.registry import TASKS, options_of
 from bertune.training.options import TrainOptions
 
 
@@ -22,7 +22,10 @@ class _Extra:
 
 def main(argv: Sequence[str]) -> None:
     """Parse the options, the task's own among them, and train."""
-    prog, about = "bertune train", "Fine-tune an encoder on labelled data."
+    prog, about = (
+        "bertune train",
+        f"Fine-tune an encoder on labelled data. Tasks: {', '.join(TASKS)}, path/to/file.py:Class.",
+    )
     name = parse(prog, about, [_First], argv, partial=True).get("task")
     own = [options_of(name)] if name else []
     parsed = parse(prog, about, [TrainOptions, *own, _Extra], argv, undecided=None if name else "--task")

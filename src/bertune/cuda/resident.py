@@ -9,8 +9,7 @@ from torch import Tensor
 
 from bertune.data.features import IGNORED, Column, Features
 from bertune.data.packing import Batch
-from bertune.encoder.layout import Layout
-from bertune.encoder.transfer import to_device
+from bertune.encoder.layout import Layout, to_device
 from bertune.ragged import Ragged
 
 _SHARE_OF_MEMORY = 4

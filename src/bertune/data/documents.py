@@ -12,7 +12,6 @@ from bertune.data.tables import open_table
 from bertune.errors import InputError, Problems
 from bertune.files.text_files import lines as text_lines
 from bertune.files.text_files import plain_suffix
-from bertune.tensorflow_formats.tfrecord import is_tfrecord
 
 Lines = Literal["auto", "sentences", "documents"]
 """What a line of plain text is: a sentence, with blank lines between documents; or a whole document."""
@@ -62,6 +61,10 @@ def corpus_kind(files: Sequence[Path]) -> Kind:
     Raises:
         InputError: TFRecord files beside others.
     """
+    from bertune.tensorflow_formats.tfrecord import (
+        is_tfrecord,  # needs google_crc32c, which bertune-runtime does without
+    )
+
     records = [path for path in files if is_tfrecord(path) or path.suffix in {".tf_record", ".tfrecord", ".tfrecords"}]
     if not records:
         return "table" if all(is_table(path) for path in files) else "text"

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from bertune.data.features import IGNORED, Column, Features
-from bertune.encoder.layout import Layout
-from bertune.encoder.transfer import to_device
+from bertune.encoder.layout import Layout, to_device
 from bertune.ragged import Ragged
 
 

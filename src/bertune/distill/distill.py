@@ -22,9 +22,10 @@ from bertune.evaluation.compare import CompareSettings, compare
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.model.provenance import encoder_sha256
-from bertune.model.use import Model, load, read_labelled
+from bertune.model.use import Model, load
 from bertune.progress import progress_bar
 from bertune.tables import plain_table
+from bertune.tasks.labelled import read_labelled
 from bertune.tasks.protocol import Logits, Task
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.fine_tune import FineTuning, TrainResult, fine_tune

@@ -1,16 +1,31 @@
-"""One attention, for packed and padded layouts; the layout and the device pick the kernel."""
+"""One attention, for packed and padded layouts; the layout and the device pick the kernel.
+
+Attention for the first token of every sequence alone: what the last layer needs for a head on the pooled output.
+
+A head that reads `pooled_output` uses one row per sequence of the last layer's output, so attention has one query per
+sequence. Then neither keys nor values have to be computed for every token, for both products are linear and can change
+places with the sums over tokens. For one head, with query q, inputs x_t and attention weights p_t:
+
+    q · (W_k x_t + b_k) = (W_kᵀ q) · x_t + q · b_k      the last term is the same for all t: softmax does not see it
+    Σ p_t (W_v x_t + b_v) = W_v (Σ p_t x_t) + b_v Σ p_t    with dropout Σ p_t differs from 1
+
+This is exact, in gradients too, and turns 4 · hidden² multiplications per token (keys and values, forward) into
+2 · heads · hidden. Rotary positions stand between W_k and x_t; with them keys and values are computed for all tokens.
+Everything is computed in float32: it is little, and bfloat16 sums would be rounded in other places than `attend`'s.
+"""
 
 import functools
 import logging
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.first_token import Projection, first_query_attention, first_token_attention
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import Linear
+from bertune.encoder.modules import Linear, dropout
+from bertune.encoder.relative import RelativeScores
 
 logger = logging.getLogger(__name__)
 
@@ -26,25 +41,82 @@ class Attention(nn.Module):
         self.heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
         self.window = config.local_window if is_local else 0
-        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=config.biases)
-        self.output = Linear(config.hidden_size, config.hidden_size, bias=config.biases)
+        self.key_value_heads, self.relative = config.key_value_heads or self.heads, config.relative
+        width, bias = config.head_size * (self.heads + 2 * self.key_value_heads), config.has_bias("attention")
+        self.qkv = Linear(config.hidden_size, width, bias=bias)
+        self.output = Linear(config.hidden_size, config.hidden_size, bias=bias)
+        if config.relative in {"layer", "projected"}:
+            self.distances = RelativeScores(config)
 
     def forward(
-        self, x: Tensor, layout: Layout, rotation: Rotation | None = None, *, first_only: bool = False
+        self,
+        x: Tensor,
+        layout: Layout,
+        rotation: Rotation | None = None,
+        *,
+        relative: Tensor | None = None,
+        first_only: bool = False,
     ) -> Tensor:
-        """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens."""
+        """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens.
+
+        rotation: angles of rotary positions.
+        relative: what `RelativeTable` gives, where the layers share one.
+        """
         p = self.dropout if self.training else 0.0
+        if self.relative:
+            return self._with_distances(x, layout, relative, p, first_only=first_only)
         if first_only and rotation is None:
             projection = Projection(self.qkv.weight, self.qkv.bias)
             first: Tensor = self.output(first_token_attention(x, projection, layout, self.heads, p, self.window))
             return first
         qkv = self.qkv(x)
+        if self.key_value_heads < self.heads:
+            qkv = repeated_heads(qkv, self.heads, self.key_value_heads)
         if rotation is not None:
             qkv = rotated(qkv, self.heads, rotation)
         attention = first_query_attention if first_only else attend
         context: Tensor = attention(qkv, layout, self.heads, p, self.window)
         result: Tensor = self.output(context)
         return result
+
+    def _with_distances(
+        self, x: Tensor, layout: Layout, relative: Tensor | None, dropout: float, *, first_only: bool
+    ) -> Tensor:
+        """`forward` where distances between tokens count; the first tokens' rows are cut out of all."""
+        q, k, v = padded_heads(self.qkv(x), layout, self.heads)
+        if hasattr(self, "distances"):
+            scores, scale = self.distances(q, k, self.qkv, relative), self.distances.scale
+        else:
+            scores, scale = relative, None
+        if layout.real < len(layout) * layout.longest:
+            scores = torch.where(layout.mask()[:, None, None, :], scores, -torch.inf)
+        context = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=scores.to(q.dtype), dropout_p=dropout, scale=scale
+        ).transpose(1, 2)
+        if first_only:
+            found = context[:, 0]
+        else:
+            found = layout.from_padded(context) if layout.is_packed else context
+        result: Tensor = self.output(found.reshape(-1, x.shape[1]))
+        return result
+
+
+def padded_heads(qkv: Tensor, layout: Layout, heads: int) -> Tensor:
+    """Queries, keys and values, padded. Shape: (tokens, 3 * hidden) → (3, sequences, heads, longest, head size)."""
+    split = qkv.view(len(qkv), 3, heads, -1)
+    padded = layout.to_padded(split) if layout.is_packed else split.view(len(layout), layout.stride, *split.shape[1:])
+    return padded.permute(2, 0, 3, 1, 4)
+
+
+def repeated_heads(qkv: Tensor, heads: int, key_value_heads: int) -> Tensor:
+    """Every head of keys and values as often as heads of queries share it (Ainslie et al., 2023).
+
+    Shape: (tokens, (heads + 2 * key_value_heads) * head size) → (tokens, 3 * heads * head size).
+    """
+    tokens, size = len(qkv), qkv.shape[1] // (heads + 2 * key_value_heads)
+    q, k, v = torch.split_with_sizes(qkv.view(tokens, -1, size), [heads, key_value_heads, key_value_heads], dim=1)
+    times = heads // key_value_heads
+    return torch.cat([q, k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)], dim=1).view(tokens, -1)
 
 
 def rotation_of(positions: Tensor, head_size: int, base: float) -> Rotation:
@@ -84,8 +156,7 @@ def attend(qkv: Tensor, layout: Layout, heads: int, dropout: float, window: int 
     split = qkv.view(tokens, 3, heads, width // heads)
     if layout.is_packed and qkv.is_cuda and flash_works(qkv.device, qkv.dtype, width // heads):
         return _flash(split, layout.bounds, layout.longest, dropout, window).reshape(tokens, width)
-    padded = layout.to_padded(split) if layout.is_packed else split.view(len(layout), layout.stride, *split.shape[1:])
-    q, k, v = padded.permute(2, 0, 3, 1, 4)
+    q, k, v = padded_heads(qkv, layout, heads)
     mask = _mask(layout, window)
     context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
     if layout.is_packed:
@@ -140,3 +211,100 @@ def _flash(split: Tensor, bounds: Tensor, longest: int, dropout: float, window: 
         q, k, v, bounds, bounds, longest, longest, dropout, False, False, **near
     )[0]
     return out
+
+
+class Projection(NamedTuple):
+    """Weights and biases of queries, keys and values, stacked. Shape: (3 * hidden, hidden), (3 * hidden,)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+def first_token_attention(
+    x: Tensor, projection: Projection, layout: Layout, heads: int, dropout_p: float, window: int = 0
+) -> Tensor:
+    """Attention's result for the first token of every sequence, before the output projection.
+
+    Args:
+        x: the layer's input, for every token. Shape: (tokens, hidden).
+        projection: of queries, keys and values.
+        layout: where the sequences lie.
+        heads: attention heads.
+        dropout_p: probability of dropping an attention weight; 0 outside training.
+        window: tokens that the first token attends to on its right; 0: all of its sequence.
+
+    Returns: Shape: (sequences, hidden), in x's type.
+    """
+    width = x.shape[1]
+    size = width // heads
+    by_query, by_key, by_value = projection.weight.float().view(3, heads, size, width).unbind()
+    padded = padded_float32(x, layout)
+    q = F.linear(padded[:, 0], by_query.reshape(width, width))
+    if projection.bias is not None:
+        q = q + projection.bias[:width]
+    # (heads, sequences, size) x (heads, size, hidden): the queries as seen by the layer's input
+    seen = torch.bmm(_by_head(q, heads) * size**-0.5, by_key).transpose(0, 1)
+    scores = torch.bmm(seen, padded.transpose(1, 2))
+    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p)
+    mixed = torch.bmm(weights, padded).transpose(0, 1)
+    context = torch.bmm(mixed, by_value.transpose(1, 2)).transpose(0, 1)
+    if projection.bias is not None:
+        context = context + weights.sum(-1, keepdim=True) * projection.bias[2 * width :].view(heads, size)
+    return context.reshape(len(layout), width).to(x.dtype)
+
+
+def first_query_attention(qkv: Tensor, layout: Layout, heads: int, dropout_p: float, window: int = 0) -> Tensor:
+    """The same from queries, keys and values of all tokens, where positions have rotated queries and keys.
+
+    Shape: (tokens, 3 * hidden) → (sequences, hidden).
+    """
+    width = qkv.shape[1] // 3
+    q, k, v = padded_float32(qkv, layout).view(len(layout), layout.longest, 3, heads, width // heads).unbind(2)
+    scores = torch.einsum("shd,slhd->shl", q[:, 0] * (width // heads) ** -0.5, k)
+    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p)
+    return torch.einsum("shl,slhd->shd", weights, v).reshape(len(layout), width).to(qkv.dtype)
+
+
+def padded_float32(tokens: Tensor, layout: Layout) -> Tensor:
+    """Rows by sequence, in float32; what lies behind a sequence's end is finite and without meaning.
+
+    Shape: (total, width) → (sequences, longest, width).
+    """
+    if not layout.is_packed:
+        return tokens.view(len(layout), layout.stride, -1).float()
+    padded: Tensor = _Padded.apply(tokens, layout)  # type: ignore[no-untyped-call]
+    return padded
+
+
+class _Padded(torch.autograd.Function):
+    """A gather, and for its gradient another: autograd would scatter, row by row, which is slow on a CPU."""
+
+    @staticmethod
+    def forward(ctx, tokens: Tensor, layout: Layout) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.layout, ctx.dtype = layout, tokens.dtype
+        rows = layout.rows().reshape(-1)
+        return tokens.index_select(0, rows).float().view(len(layout), layout.longest, -1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        layout: Layout = ctx.layout
+        places, is_real = layout.places()
+        rows = gradient.reshape(-1, gradient.shape[-1]).index_select(0, places)
+        if layout.real < layout.total:
+            rows = rows.masked_fill(~is_real[:, None], 0.0)
+        return rows.to(ctx.dtype), None
+
+
+def _by_head(rows: Tensor, heads: int) -> Tensor:
+    """Shape: (sequences, hidden) → (heads, sequences, head size)."""
+    return rows.view(len(rows), heads, -1).transpose(0, 1)
+
+
+def _hidden(scores: Tensor, layout: Layout, window: int) -> Tensor:
+    """Scores of which those that the first token must not see are -inf. Shape: (sequences, heads, longest)."""
+    if layout.real < len(layout) * layout.longest:
+        scores = scores.masked_fill(~layout.mask()[:, None], -torch.inf)
+    if window and layout.longest > window + 1:
+        far = torch.arange(layout.longest, device=scores.device) > window
+        scores = scores.masked_fill(far, -torch.inf)
+    return scores

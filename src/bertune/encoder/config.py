@@ -7,13 +7,32 @@ from dataclasses import dataclass
 
 from bertune.errors import Problems
 
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "tanh", "linear")
-POOLINGS = ("first", "mean")
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu", "tanh", "linear")
+POOLINGS = ("first", "mean", "late")
+RELATIVE = ("", "bias", "layer", "projected")
+NORMS = ("layer", "rms")
 
 
 _LARGEST, _MOST_LAYERS = 1 << 24, 1 << 10
 """Some thirty times what any encoder has; a config that claims more is damaged, or means to fill the memory."""
-_MAY_BE_ZERO = ("type_vocab_size", "embedding_size", "position_offset", "local_window")
+_MAY_BE_ZERO = (
+    "type_vocab_size",
+    "embedding_size",
+    "position_offset",
+    "local_window",
+    "key_value_heads",
+    "relative_buckets",
+    "relative_reach",
+)
+
+
+_CHOICES = {
+    "hidden_act": ACTIVATIONS,
+    "pooler_act": ACTIVATIONS,
+    "pooling": POOLINGS,
+    "relative": RELATIVE,
+    "norm": NORMS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +80,8 @@ class EncoderConfig:
     """Normalise what goes into attention and feed-forward, and the last layer's output, instead of what comes out."""
     gated: bool = False
     """Feed-forward: multiply the activated half of the first product by its other half."""
+    gate_last: bool = False
+    """Whether the activated half is the second."""
     rotary_base: float = 0.0
     """Positions rotate queries and keys by angles of this base (Su et al., 2021); 0: positions have learned vectors."""
     local_window: int = 0
@@ -69,8 +90,32 @@ class EncoderConfig:
     """The rotation's base in local layers."""
     global_every: int = 1
     """Layers 0, n, 2n, … attend to all tokens, the others are local."""
+    key_value_heads: int = 0
+    """Heads of keys and values, each for several heads of queries; 0: as many as queries."""
+    unbiased: tuple[str, ...] = ()
+    """Of `attention`, `up`, `down`, `norm` and `embeddings`: what has no biases though `biases` is true."""
+    norm: str = "layer"
+    """`layer`: LayerNorm; `rms`: division by the root mean square alone (Zhang and Sennrich, 2019)."""
+    embedding_norm: bool = True
+    """Whether embeddings are normalised; with `pre_norm`, the first layer normalises its input where they are not."""
+    gated_dropout: bool = False
+    """Dropout between the two products of the feed-forward part too."""
+    absolute_positions: bool = True
+    """Whether positions have learned vectors, unless they are rotary."""
+    relative: str = ""
+    """What distances between tokens add to attention scores; see `encoder.relative`. Empty: nothing."""
+    relative_terms: tuple[str, ...] = ()
+    """`c2p`: queries meet vectors of distances, `p2c`: keys do."""
+    relative_buckets: int = 0
+    """Buckets that distances fall into; 0: every distance has its own."""
+    relative_reach: int = 0
+    """The distance from which on all fall into the last bucket."""
+    relative_shared: bool = False
+    """Whether distances are projected by the layer's own matrices of keys and queries."""
+    relative_norm: bool = False
+    """Whether the vectors of distances are normalised."""
     pooling: str = "first"
-    """What the pooler takes: the first token's vector or the `mean` of all."""
+    """What the pooler takes: the first token's vector or the `mean` of all; `late`: all, the mean comes after."""
     pooler_act: str = "tanh"
     """The pooler's activation."""
     pooler_norm: bool = False
@@ -103,7 +148,12 @@ class EncoderConfig:
                 f"encoder config: hidden_size {self.hidden_size} is not divisible by "
                 f"num_attention_heads {self.num_attention_heads}"
             )
-        for name, known in (("hidden_act", ACTIVATIONS), ("pooler_act", ACTIVATIONS), ("pooling", POOLINGS)):
+        if not problems and self.key_value_heads and self.num_attention_heads % self.key_value_heads:
+            problems.add(
+                f"encoder config: num_attention_heads {self.num_attention_heads} is not divisible by the "
+                f"{self.key_value_heads} heads of keys and values"
+            )
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 problems.add(f"encoder config: {name} is {getattr(self, name)!r}; known: {', '.join(known)}")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
@@ -131,15 +181,21 @@ class EncoderConfig:
     @property
     def has_plain_layers(self) -> bool:
         """Whether the layers are wired as BERT's."""
-        return self.biases and not (self.pre_norm or self.gated or self.rotary_base or self.local_window)
+        other = self.pre_norm or self.gated or self.rotary_base or self.local_window or self.relative
+        return self.biases and self.norm == "layer" and not (other or self.unbiased or self.key_value_heads)
 
     @property
     def is_bert(self) -> bool:
         """Whether everything is wired as in BERT, so that a BERT checkpoint can hold it."""
         other = self.embedding_size or self.position_offset or self.shared_layers or self.pooler_norm
         pooler = (self.pooling, self.pooler_act) == ("first", "tanh")
-        return self.has_plain_layers and pooler and self.type_vocab_size > 0 and not other
+        tables = self.type_vocab_size > 0 and self.absolute_positions and self.embedding_norm
+        return self.has_plain_layers and pooler and tables and not other
 
     def is_local(self, layer: int) -> bool:
         """Whether a layer attends to near tokens only."""
         return self.local_window > 0 and layer % self.global_every > 0
+
+    def has_bias(self, part: str) -> bool:
+        """Whether a part (as in `unbiased`, or `pooler`) has biases."""
+        return self.biases and part not in self.unbiased

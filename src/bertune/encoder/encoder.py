@@ -17,7 +17,8 @@ from bertune.encoder.attention import Attention, Rotation, rotation_of
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.fused_layer import LayerNumbers, LayerWeights, Product
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import Dropout, LayerNorm, Linear, activate
+from bertune.encoder.modules import Dropout, LayerNorm, Linear, RMSNorm, activate
+from bertune.encoder.relative import RelativeTable
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,12 @@ class Embeddings(nn.Module):
         width = config.embedding_size or config.hidden_size
         self.segments, self.offset = config.type_vocab_size, config.position_offset
         self.word = _vectors(config.vocab_size, width)
-        if not config.rotary_base:
+        if config.absolute_positions and not config.rotary_base:
             self.position = _vectors(config.max_position_embeddings + config.position_offset, width)
         if config.type_vocab_size:
             self.segment = _vectors(config.type_vocab_size, width)
-        self.norm = LayerNorm(width, config.layer_norm_eps, bias=config.biases)
+        if config.embedding_norm:
+            self.norm = new_norm(config, width, "embeddings")
         self.dropout = Dropout(config.hidden_dropout_prob)
         if config.embedding_size:
             self.projection = Linear(width, config.hidden_size)
@@ -79,7 +81,7 @@ class Embeddings(nn.Module):
             total = total + self.position(positions + self.offset if self.offset else positions)
         if self.segments:
             total = total + self.segment(segment_ids if self.segments > 1 else torch.zeros_like(segment_ids))
-        result: Tensor = self.dropout(self.norm(total))
+        result: Tensor = self.dropout(self.norm(total) if hasattr(self, "norm") else total)
         return self.projection(result) if hasattr(self, "projection") else result
 
 
@@ -89,22 +91,32 @@ def _vectors(count: int, width: int) -> nn.Embedding:
     return nn.Embedding(count, width, _weight=table) if table.is_meta else nn.Embedding(count, width)
 
 
+def new_norm(config: EncoderConfig, width: int, part: str = "norm") -> LayerNorm | RMSNorm:
+    """A normalisation of the family's kind. part: as in `EncoderConfig.unbiased`."""
+    if config.norm == "rms":
+        return RMSNorm(width, config.layer_norm_eps)
+    return LayerNorm(width, config.layer_norm_eps, bias=config.has_bias(part))
+
+
 class FeedForward(nn.Module):
     """Two products with an activation between, on every token alike."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.gated = config.gated
-        self.up = Linear(config.hidden_size, (1 + config.gated) * config.intermediate_size, bias=config.biases)
-        self.down = Linear(config.intermediate_size, config.hidden_size, bias=config.biases)
+        self.gated, self.gate_last = config.gated, config.gate_last
+        width = (1 + config.gated) * config.intermediate_size
+        self.up = Linear(config.hidden_size, width, bias=config.has_bias("up"))
+        self.down = Linear(config.intermediate_size, config.hidden_size, bias=config.has_bias("down"))
+        self.dropout = Dropout(config.hidden_dropout_prob if config.gated_dropout else 0.0)
         self.activation = config.hidden_act
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden)."""
         up = self.up(x)  # (tokens, intermediate), with the gate (tokens, 2 x intermediate)
         if self.gated:
-            up, gate = up.chunk(2, dim=-1)
-            active = activate(up, self.activation) * gate
+            first, second = up.chunk(2, dim=-1)
+            gate, up = (second, first) if self.gate_last else (first, second)
+            active = self.dropout(activate(gate, self.activation) * up)
         else:
             active = activate(up, self.activation)
         result: Tensor = self.down(active)
@@ -119,16 +131,22 @@ class Layer(nn.Module):
         self.is_plain = config.has_plain_layers
         self.pre_norm = config.pre_norm
         self.attention = Attention(config, is_local=config.is_local(index))
-        self.normalises_first = not (config.pre_norm and index == 0)
+        self.normalises_first = not (config.pre_norm and config.embedding_norm and index == 0)
         """False where the embeddings have just been normalised."""
         if self.normalises_first:
-            self.attention_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
+            self.attention_norm = new_norm(config, config.hidden_size)
         self.feed_forward = FeedForward(config)
-        self.feed_forward_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
+        self.feed_forward_norm = new_norm(config, config.hidden_size)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
-        self, x: Tensor, layout: Layout, rotation: Rotation | None = None, *, first_only: bool = False
+        self,
+        x: Tensor,
+        layout: Layout,
+        rotation: Rotation | None = None,
+        *,
+        relative: Tensor | None = None,
+        first_only: bool = False,
     ) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens."""
         if not first_only and fused_layer.applies_to(x, self.feed_forward.activation, plain=self.is_plain):
@@ -136,10 +154,11 @@ class Layer(nn.Module):
         residual = layout.first_tokens(x) if first_only else x
         if self.pre_norm:
             normal = self.attention_norm(x) if self.normalises_first else x
-            x = residual + self.dropout(self.attention(normal, layout, rotation, first_only=first_only))
+            attended = self.attention(normal, layout, rotation, relative=relative, first_only=first_only)
+            x = residual + self.dropout(attended)
             added: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
             return added
-        attended = self.attention(x, layout, rotation, first_only=first_only)
+        attended = self.attention(x, layout, rotation, relative=relative, first_only=first_only)
         x = self.attention_norm(residual + self.dropout(attended))
         result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return result
@@ -168,11 +187,14 @@ class Encoder(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.stored_layers))
+        self._is_local = [config.is_local(i) for i in range(config.num_hidden_layers)]
+        if config.relative in {"bias", "projected"}:
+            self.distances = RelativeTable(config)
         if config.pre_norm:
-            self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
-        self.pooler = Linear(config.hidden_size, config.hidden_size, bias=config.biases)
+            self.norm = new_norm(config, config.hidden_size)
+        self.pooler = Linear(config.hidden_size, config.hidden_size, bias=config.has_bias("pooler"))
         if config.pooler_norm:
-            self.pooler_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, bias=config.biases)
+            self.pooler_norm = new_norm(config, config.hidden_size)
         self.activation_checkpointing = False
         """In training keep only each layer's input and compute the rest again in the backward pass: less memory."""
         initialise(self, config.initializer_range)
@@ -219,12 +241,15 @@ class Encoder(nn.Module):
         x = self.embeddings(input_ids, segment_ids, positions).to(self.compute_dtype)
         kept = [x]
         turns = self._rotations(positions)
+        shared = {"relative": self.distances(layout.longest)} if hasattr(self, "distances") else {}
         last = self.config.num_hidden_layers - 1
         first_only = only_pooled and self.config.pooling == "first" and not keep_layers
         for index in range(last + 1):
             layer = self.layers[index % len(self.layers)]
-            rotation = turns[self.config.is_local(index)]
-            run = partial(layer, first_only=True) if first_only and index == last else layer
+            rotation = turns[self._is_local[index]]
+            run = (
+                partial(layer, **shared, first_only=True) if first_only and index == last else partial(layer, **shared)
+            )
             if self.activation_checkpointing and self.training:
                 x = checkpoint(run, x, layout, *rotation, use_reentrant=False)
             else:
@@ -233,7 +258,10 @@ class Encoder(nn.Module):
                 x = self.norm(x)
             if keep_layers:
                 kept.append(x)
-        pooled = self._transform(x if first_only else self._pool(x, layout))
+        if self.config.pooling == "late":
+            pooled = self._pool(self._transform(x), layout)
+        else:
+            pooled = self._transform(x if first_only else self._pool(x, layout))
         transform = self._transform if self.config.pooler_norm else None
         return EncoderOutput(None if only_pooled else x, pooled, tuple(kept) if keep_layers else (), transform)
 

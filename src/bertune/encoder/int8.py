@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bertune import processor
+from bertune.encoder.attention import Projection, first_token_attention
 from bertune.encoder.encoder import Encoder, Layer
-from bertune.encoder.first_token import Projection, first_token_attention
 from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear
@@ -163,7 +163,9 @@ def quantize(encoder: Encoder, device: torch.device) -> None:
     layers, known = list(encoder.layers), calls.ACTIVATION_CODES
     if not all(isinstance(one, Layer) and one.is_plain and one.feed_forward.activation in known for one in layers):
         wiring = f"{encoder.config.family} with hidden_act {encoder.config.hidden_act}"
-        raise InputError(f"--precision int8: has no form for {wiring}; take auto")
+        raise InputError(
+            f"--precision int8: the 8-bit kernels compute layers that are wired as BERT's, not {wiring}; take auto"
+        )
     encoder.layers = nn.ModuleList(
         Int8Layer(layer, is_last=layer is layers[-1]) for layer in layers if isinstance(layer, Layer)
     )

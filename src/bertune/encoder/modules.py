@@ -75,6 +75,23 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x.float(), self.weight.shape, self.weight, self.bias, self.eps).to(x.dtype)
 
 
+class RMSNorm(nn.Module):
+    """Divide every row by its root mean square, then scale. Computed in float32, returned in x's type."""
+
+    bias: Tensor
+    """Always absent (None); annotated for what reads the norms of layers that have one."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.register_parameter("bias", None)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: (…, width) → (…, width)."""
+        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
+
+
 class Dropout(nn.Module):
     """Dropout whose masks cost little on the CPU too; governed by PyTorch's generator."""
 
@@ -102,4 +119,6 @@ def activate(x: Tensor, activation: str) -> Tensor:
         return F.gelu(x, approximate="tanh")
     if activation == "relu":
         return F.relu(x)
+    if activation == "silu":
+        return F.silu(x)
     return torch.tanh(x) if activation == "tanh" else x

@@ -6,13 +6,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from bertune.data.rows import file_sha256
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
 from bertune.inference.evaluation import infer
-from bertune.model.use import Model, load, read_labelled
+from bertune.model.use import Model, load
+from bertune.tasks.labelled import Labelled, read_recorded
 from bertune.tasks.protocol import Prediction, Task
 from bertune.tasks.row_metrics import RowMetrics
 
@@ -79,10 +79,10 @@ def compare(
         for name in names
     ]
     _check_same_task(names, [model.task for model in models])
-    paths = _data(names, models, None if data is None else Path(data))
+    data_of_runs = _data(names, models, None if data is None else Path(data))
     judge = models[0].task
-    answering = zip(names, models, paths, strict=True)
-    runs = [_answers(Path(name), model, path, judge, settings) for name, model, path in answering]
+    answering = zip(names, models, data_of_runs, strict=True)
+    runs = [_answers(Path(name), model, rows, judge, settings) for name, model, rows in answering]
     _check_rows(runs)
     return _compared(runs, settings)
 
@@ -98,43 +98,46 @@ def _check_same_task(names: Sequence[str], tasks: Sequence[Task[Any]]) -> None:
     problems.raise_if_any()
 
 
-def _data(names: Sequence[str], models: Sequence[Model], given: Path | None) -> list[Path]:
-    """The rows' file for every run: the given one, or the recorded ones, which must be the same and unchanged."""
+def _data(names: Sequence[str], models: Sequence[Model], given: Path | None) -> list[Labelled]:
+    """The rows for every run: those of the given file, or the recorded ones, which must be the same and unchanged."""
     if given is not None:
-        return [given] * len(names)
+        return [Labelled.read(model.task, given, "--data") for model in models]
     problems = Problems()
     remedy = "name the rows with --data FILE"
-    paths, hashes = [], []
+    found: list[Labelled] = []
+    known: list[Mapping[str, Any]] = []
     for name, model in zip(names, models, strict=True):
         recorded = (model.record.get("data") or {}).get("validation")
         if not isinstance(recorded, Mapping):
             problems.add(f"{name}: was trained without validation data; {remedy}")
             continue
-        path, expected = Path(str(recorded.get("file"))), recorded.get("sha256")
-        paths.append(path)
-        hashes.append(expected)
-        if not path.is_file():
-            problems.add(f"{name}: its validation data {path} is not there; {remedy}")
-        elif file_sha256(path) != expected:
-            problems.add(f"{name}: its validation data {path} has changed since the training; {remedy}")
-        elif expected != hashes[0]:
-            problems.add(f"{name}: was validated on {path}, {names[0]} on other rows ({paths[0]}); {remedy}")
+        known.append(recorded)
+        try:
+            found.append(read_recorded(model.task, recorded))
+        except InputError as error:
+            problems.extend(f"{name}: {message}; {remedy}" for message in str(error).splitlines())
+            continue
+        if any(recorded.get(key) != known[0].get(key) for key in ("sha256", "held_out")):
+            problems.add(
+                f"{name}: was validated on {recorded.get('file')}, {names[0]} on other rows ({known[0].get('file')}); "
+                f"{remedy}"
+            )
     problems.raise_if_any()
-    return paths
+    return found
 
 
-def _answers(folder: Path, model: Model, path: Path, judge: Task[Any], settings: CompareSettings) -> _Run:
-    task, examples = model.task, read_labelled(model.task, path)
+def _answers(folder: Path, model: Model, rows: Labelled, judge: Task[Any], settings: CompareSettings) -> _Run:
+    task, examples, path = model.task, rows.examples, rows.path
     problems = Problems()
-    problems.extend(f"{folder}: {message}" for message in task.problems(examples, path))
+    problems.extend(f"{folder}: {message}" for message in rows.problems(task))
     problems.raise_if_any()
     features = task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
     with fast_float32(model.network.device):
         model.check_int8(features)
         logits = infer(model.network, features, batch_size=settings.batch_size).logits
     predictions = task.decode(logits, features, examples)
-    rows = judge.row_metrics(examples, predictions)
-    outcomes = FromTask(task, logits, features, examples) if rows is None else rows
+    known = judge.row_metrics(examples, predictions)
+    outcomes = FromTask(task, logits, features, examples) if known is None else known
     return _Run(folder, judge, path, examples, predictions, outcomes)
 
 

@@ -20,6 +20,10 @@ def check_family(config: EncoderConfig) -> None:
     Raises:
         InputError: naming the family and those that can be exported.
     """
+    if config.relative:
+        raise InputError(
+            "export: encoders with relative positions are not supported; serve the model with bertune serve"
+        )
     if config.family not in FAMILIES:
         raise InputError(
             f"export: encoders of the family {config.family!r} are not supported; {', '.join(FAMILIES)} are"

@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from bertune.checkpoints.names import KIND
-from bertune.data.rows import file_sha256
 from bertune.errors import InputError
 from bertune.export.card import exported_card
 from bertune.export.files import remove_graph, save_graph
+from bertune.export.heads import is_own
 from bertune.export.network import network_model
 from bertune.export.options import GRAPHS, ExportOptions
 from bertune.export.quantized import write_int8
 from bertune.export.record import FORMAT, MINIMUM_RUNTIME, VERIFICATION, Written, verification_record
-from bertune.export.running import OnnxModel
-from bertune.export.verification import Labelled, Reference, compare, refuse_differing
-from bertune.model.folder import MODEL_FILE
-from bertune.model.use import Model, load, read_labelled
+from bertune.export.verification import Compared, Labelled, Reference, compare, refuse_differing
+from bertune.inference.onnx_model import OnnxModel
+from bertune.model.record import MODEL_FILE
+from bertune.model.use import Model, load
 from bertune.option_values import checked_values
+from bertune.tasks.labelled import Labelled as Rows
+from bertune.tasks.labelled import read_recorded
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -99,18 +101,19 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _labelled(model: Model, data: str | None) -> Labelled | None:
     """The data of --data, or the run's validation file where it still is what it was."""
-    path = Path(data) if data else None
-    if path is None:
+    if data is not None:
+        rows = Rows.read(model.task, data, "--data")
+    else:
         recorded = (model.record.get("data") or {}).get("validation") or {}
-        found = Path(str(recorded.get("file", "")))
-        if not found.is_file() or file_sha256(found) != recorded.get("sha256"):
+        try:
+            rows = read_recorded(model.task, recorded)
+        except InputError:
             return None
-        path = found
-    examples = read_labelled(model.task, path)
-    if problems := model.task.problems(examples, path):
+    examples = rows.examples
+    if problems := rows.problems(model.task):
         raise InputError("\n".join(problems[:20]))
     features = model.task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
-    return Labelled(path.name, file_sha256(path), examples, features)
+    return Labelled(rows.path.name, str(rows.describe()["sha256"]), examples, features)
 
 
 def _write(model: Model, labelled: Labelled | None, options: ExportOptions, folder: Path) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def _write(model: Model, labelled: Labelled | None, options: ExportOptions, fold
     (folder / "onnx").mkdir()
     plain = folder / "onnx" / GRAPHS["fp32"]
     save_graph(network_model(model.network, head_kind(model)), plain)
-    compared = compare(OnnxModel(plain), reference)
+    compared = _compared(plain, reference)
     refuse_differing(compared, options.tolerance)
     logger.info("fp32: logits within %.1e of PyTorch's on %d rows", compared.difference, compared.rows)
     written = {"fp32": Written(plain, compared)}
@@ -135,6 +138,26 @@ def _write(model: Model, labelled: Labelled | None, options: ExportOptions, fold
     card = folder / "README.md"
     card.write_text(exported_card(card.read_text(encoding="utf-8"), record), encoding="utf-8")
     return record
+
+
+def _compared(path: Path, reference: Reference) -> Compared:
+    """How the float32 graph compares.
+
+    Raises:
+        InputError: it cannot be run, because PyTorch's export of a task file's head fixed what differs from batch to
+            batch.
+    """
+    head = reference.model.network.head
+    try:
+        return compare(OnnxModel(path), reference)
+    except Exception as error:  # ONNX Runtime's errors have no class in common
+        if is_own(head):
+            raise
+        raise InputError(
+            f"export: the head {type(head).__name__} gives a graph that cannot be run on other batches than the one it "
+            f"was recorded with ({str(error).strip().splitlines()[-1][:200]}); its forward must not turn tensors into "
+            "Python numbers; nothing was written"
+        ) from None
 
 
 def _copy(source: Path, model: Model, folder: Path) -> None:

@@ -2,34 +2,18 @@
 
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
-from bertune.errors import InputError
 from bertune.export.encoder import Encoded, EncoderGraph
 from bertune.export.layers import FloatArray, activate, layer_norm
+from bertune.export.outputs import HeadOutput
+from bertune.export.user_heads import traced_head
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.shared.heads import PooledHead, PoolingHead, TokenHead
 from bertune.tasks.shared.layers import LayerMix, LayersHead
 from bertune.tasks.squad.head import SpanHead
-
-Unit = Literal["sequence", "token", "embedding"]
-"""What a row of a head's output belongs to. An embedding is one row a sequence that is no logits."""
-
-
-@dataclass(frozen=True)
-class HeadOutput:
-    """A head's output in the graph.
-
-    value: its name. Shape: (batch, width) or (tokens, width).
-    tokens: the token vectors beside an embedding; "" with other heads. Shape: (tokens, hidden).
-    """
-
-    value: str
-    unit: Unit
-    width: int
-    tokens: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,20 +25,26 @@ class Needs:
     pooled: bool = False
 
 
+def is_own(head: nn.Module) -> bool:
+    """Whether a head's operators are written here; those of task files are exported by PyTorch."""
+    return type(head) in write_head.registry
+
+
 def needs_of(head: nn.Module) -> Needs:
     """What the encoder's graph must give for a head."""
     only_pooled = getattr(head, "reads", None) == "pooled_output"
-    return Needs(bool(getattr(head, "needs_layers", False)), only_pooled, only_pooled)
+    pooled = only_pooled or not is_own(head)  # what else the head of a task file reads is not known
+    return Needs(bool(getattr(head, "needs_layers", False)), only_pooled, pooled)
 
 
 @singledispatch
-def write_head(head: nn.Module, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:  # noqa: ARG001
-    """Write a head into the encoder's graph.
+def write_head(head: nn.Module, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
+    """Write a head into the encoder's graph; one of a class that is not registered is exported by PyTorch.
 
     Raises:
-        InputError: a class of heads that has no operators here.
+        InputError: a head that PyTorch cannot export.
     """
-    raise InputError(f"export: a head of the class {type(head).__name__} has no ONNX operators")
+    return traced_head(head, writer, encoded)
 
 
 @write_head.register

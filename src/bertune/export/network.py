@@ -5,8 +5,9 @@ from typing import Any
 import bertune
 from bertune.export.encoder import EncoderGraph, check_family
 from bertune.export.graph import Axes, Graph
-from bertune.export.heads import HeadOutput, needs_of, values, write_head
+from bertune.export.heads import needs_of, values, write_head
 from bertune.export.layers import Float32Products, Products, Rows
+from bertune.export.outputs import HeadOutput
 from bertune.inference.network import Network
 
 QUESTIONS, CHOICES = "ForQuestionAnswering", "ForMultipleChoice"

@@ -19,8 +19,8 @@ from bertune.export.graph import Graph
 from bertune.export.layers import Float32Products, FloatArray
 from bertune.export.network import network_model
 from bertune.export.record import Written
-from bertune.export.running import OnnxModel
 from bertune.export.verification import Compared, Reference, compare, loses_too_much
+from bertune.inference.onnx_model import OnnxModel
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def write_int8(path: Path, reference: Reference, kind: str, max_loss: float) -> 
     compared = _write(path, reference, kind, products)
     if not loses_too_much(compared, max_loss):
         return Written(path, compared)
-    logger.info("int8: %s loses %.4f; looking for the products that it comes from", _metric(reference), compared.loss)
+    logger.info("int8: %s loses %.4f; looking for the products that it comes from", reference.metric, compared.loss)
     ranked = _by_sensitivity(path, reference, kind, products.names)
     for share in _SHARES:
         float32 = ranked[: max(1, round(share * len(ranked)))]
@@ -103,13 +103,9 @@ def write_int8(path: Path, reference: Reference, kind: str, max_loss: float) -> 
         if not loses_too_much(compared, max_loss):
             return Written(path, compared, sorted(float32))
     raise InputError(
-        f"--precision int8: {_metric(reference)} falls by {compared.loss:.4f} even with half of the products in "
+        f"--precision int8: {reference.metric} falls by {compared.loss:.4f} even with half of the products in "
         f"float32; --max-loss {max_loss:g} allows less; nothing was written"
     )
-
-
-def _metric(reference: Reference) -> str:
-    return reference.model.task.metric
 
 
 def _write(path: Path, reference: Reference, kind: str, products: Int8Products) -> Compared:
@@ -118,7 +114,7 @@ def _write(path: Path, reference: Reference, kind: str, products: Int8Products) 
     logger.info(
         "int8, %d products in float32: %s loses %.4f, logits within %.3f",
         len(products.float32),
-        _metric(reference),
+        reference.metric,
         compared.loss,
         compared.difference,
     )

@@ -11,8 +11,8 @@ import bertune
 from bertune.data.rows import file_sha256
 from bertune.export.files import external_files
 from bertune.export.graph import OPSET
-from bertune.export.running import OnnxModel, Rows
 from bertune.export.verification import Compared, Reference, canary_features
+from bertune.inference.onnx_model import OnnxModel, Rows
 
 VERIFICATION = "verification.json"
 MINIMUM_RUNTIME = "1.17"
@@ -45,7 +45,7 @@ def verification_record(reference: Reference, written: Mapping[str, Written]) ->
         "versions": {"bertune": bertune.__version__, "onnx": onnx.__version__},
         "onnxruntime": {"minimum": MINIMUM_RUNTIME, "exported_with": onnxruntime.__version__},
         "opset": OPSET,
-        "metric": reference.model.task.metric,
+        "metric": reference.metric,
         "data": labelled and {"file": labelled.name, "sha256": labelled.sha256, "rows": len(labelled.examples)},
         "pytorch": {"metrics": dict(reference.metrics)},
         "graphs": {

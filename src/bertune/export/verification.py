@@ -8,7 +8,8 @@ import numpy as np
 
 from bertune.data.features import Features
 from bertune.errors import InputError
-from bertune.export.running import FloatArray, OnnxModel, for_task, pytorch_rows
+from bertune.export.running import for_task, pytorch_rows
+from bertune.inference.onnx_model import FloatArray, OnnxModel
 from bertune.model.use import Model
 from bertune.ragged import Ragged
 from bertune.tasks.masking.head import PretrainingHead
@@ -55,6 +56,11 @@ class Reference:
         found = pytorch_rows(model.network, labelled.features)
         return cls(model, made_up, rows, labelled, found, metrics_of(model, labelled, found))
 
+    @property
+    def metric(self) -> str:
+        """The metric that decides how a graph is judged."""
+        return judged_metric(self.model.task.metric, self.metrics)
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -87,9 +93,14 @@ def compare(onnx: OnnxModel, reference: Reference) -> Compared:
     pairs += zip(rows, reference.labelled_rows, strict=True)
     metrics = metrics_of(model, labelled, rows)
     agreement = agreement_of(model, labelled, rows, reference.labelled_rows)
-    name = model.task.metric
+    name = reference.metric
     worse = reference.metrics[name] - metrics[name]
     return Compared(*_largest(pairs), len(pairs), metrics, agreement, -worse if lower_is_better(name) else worse)
+
+
+def judged_metric(metric: str, found: Mapping[str, float]) -> str:
+    """The metric by which graphs are compared: the task's own, unless that is the loss, which a graph does not give."""
+    return metric if metric in found else "pearson" if "pearson" in found else next(iter(found), metric)
 
 
 def _largest(pairs: Sequence[tuple[FloatArray, FloatArray]]) -> tuple[float, float]:

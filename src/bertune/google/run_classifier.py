@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from bertune.data.features import Features
@@ -44,13 +43,14 @@ from bertune.google.running import (
 )
 from bertune.google.training import TrainingTarget, newest_or_start, steps_of, train
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.inference.network import Network, batch_loss
 from bertune.options import option
 from bertune.progress import Curves, progress_bar
 from bertune.tasks.protocol import Purpose
 from bertune.tasks.registry import new_task
 from bertune.tasks.text_classification import TextClassification, TextExample, softmax
 from bertune.tensorflow_formats.tfrecord import write_records
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.rows import name_rows
 
@@ -226,9 +226,6 @@ def _train(job: Job, network: Network, words: Tokenizer, source: str, runtime: R
     def make_batch(rows: npt.NDArray[np.int64]) -> Batch:
         return pack(features, rows)
 
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return job.task.loss(logits, batch.targets, batch.layout)
-
     def named(rows: npt.NDArray[np.int64]) -> str:
         return name_rows(job.paths["train"], job.data["train"], features.example_index[features.rows_of(rows)])
 
@@ -236,9 +233,13 @@ def _train(job: Job, network: Network, words: Tokenizer, source: str, runtime: R
     logger.info("padding is left out of the computation; it changes no result here")
     training = steps_of(len(features), job.training, job.epochs)
     names = google_names(network.encoder.config, HEAD)
-    step = train(runtime, TrainingTarget(network, names, len(features), make_batch, loss, named), training)
+    step = train(
+        runtime, TrainingTarget(network, names, len(features), make_batch, batch_loss(job.task.loss), named), training
+    )
     provenance = {"encoder": source, "train": job.paths["train"], "rows": len(features), "flags": job.provided}
-    save_model_folder(job.output / "bertune", network, job.task, (words, job.flags.max_seq_length), provenance)
+    save_model_folder(
+        job.output / "bertune", network, job.task, TextEncoding(words, job.flags.max_seq_length), provenance
+    )
     return step
 
 

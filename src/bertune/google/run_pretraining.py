@@ -49,6 +49,7 @@ from bertune.tasks.masking.scores import CORRECT, LOG_PROBABILITY, NEXT
 from bertune.tasks.pretraining import Pretraining
 from bertune.tensorflow_formats.tfrecord import count_records, read_records
 from bertune.tokenization.casing import casing_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.vocabulary_files import read_vocabulary
 
@@ -299,7 +300,7 @@ def _save(
     read = data.instances.get("input_file")
     count = sum(map(count_records, data.files)) if read is None else len(read)
     provenance = {**provenance, "train": data.files[0], "rows": count}
-    text = (words, flags.max_seq_length)
+    text = TextEncoding(words, flags.max_seq_length)
     save_model_folder(output / "bertune", network, Pretraining(next_sentence=True), text, provenance)
 
 

@@ -56,6 +56,7 @@ from bertune.tasks.squad.metrics import evaluate, threshold_to_apply
 from bertune.tasks.squad.reading import QuestionExample, read_questions
 from bertune.tasks.squad.windows import check_lengths
 from bertune.tensorflow_formats.tfrecord import write_records
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger("bertune.google.run_squad")  # also when run by `python -m`
@@ -260,7 +261,7 @@ def _train(
         tuned_threshold=job.flags.null_score_diff_threshold,
     )
     provenance = {"encoder": start.source, "train": job.flags.train_file, "rows": len(examples), "flags": job.provided}
-    save_model_folder(job.output / "bertune", network, task, (start.words, width), provenance)
+    save_model_folder(job.output / "bertune", network, task, TextEncoding(start.words, width), provenance)
 
 
 def _predict(job: Job, network: Network, words: Tokenizer, examples: list[GoogleExample]) -> None:

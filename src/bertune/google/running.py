@@ -26,7 +26,7 @@ from bertune.model.folder import save_model
 from bertune.model.provenance import Provenance
 from bertune.options import DEVICES, PRECISIONS, option
 from bertune.tasks.protocol import Task
-from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.loop.memory import is_out_of_memory
 from bertune.training.loop.signals import signals_handled
 from bertune.training.run_folder.errors import disk_errors
@@ -164,7 +164,7 @@ def save_model_folder(
     folder: Path,
     network: Network,
     task: Task[Any],
-    text: tuple[Tokenizer, int],
+    text: TextEncoding,
     provenance: Mapping[str, Any],
 ) -> None:
     """Write the trained network as a model folder of bertune, for `bertune predict` and Hugging Face.

@@ -18,8 +18,7 @@ from bertune.inference.network import BatchLoss, Network
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.training.launch import HostBatches, TrainingJob, launch
 from bertune.training.loop.nonfinite import NonFiniteError
-from bertune.training.loop.optimizer import GOOGLE_ADAMW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import GOOGLE_ADAMW, Schedule
 from bertune.training.loop.state import NameRows, TrainConfig
 
 logger = logging.getLogger(__name__)

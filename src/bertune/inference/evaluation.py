@@ -20,7 +20,7 @@ from bertune.data.features import Features
 from bertune.data.packing import Batch, pack, pack_with_companion
 from bertune.distributed.shares import shares_by_cost
 from bertune.distributed.world import ALONE, World
-from bertune.encoder.transfer import ToHost
+from bertune.encoder.layout import ToHost
 from bertune.inference.network import BatchLoss, Network
 
 MAX_TOKENS = 4096

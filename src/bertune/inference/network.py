@@ -1,6 +1,6 @@
 """Encoder and head as one module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bertune.cuda.recorded_forwards import RecordedForwards
 from bertune.data.packing import Batch
 from bertune.encoder.encoder import Encoder, EncoderOutput
+from bertune.encoder.layout import Layout
 
 LAUNCH_BOUND = 2**23
 """Tokens times hidden size up to which forward passes are recorded on CUDA.
@@ -71,5 +72,13 @@ class Network(nn.Module):
         self.recorded = None if isinstance(self.head, TiedHead) else RecordedForwards(most_tokens)
 
 
+TaskLoss = Callable[[Tensor, Mapping[str, Tensor], Layout], tuple[Tensor, Tensor]]
+"""Logits, targets and layout of a batch → the sum of its losses, and how many there are: `Task.loss`."""
+
 BatchLoss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 """Logits and batch → sum of losses and the count to divide it by."""
+
+
+def batch_loss(loss: TaskLoss) -> BatchLoss:
+    """A task's loss as one of logits and batch."""
+    return lambda logits, batch: loss(logits, batch.targets, batch.layout)

@@ -19,12 +19,11 @@ from bertune.encoder.config import EncoderConfig
 from bertune.files.atomic_write import finish_publishing, publish
 from bertune.model.card import model_card
 from bertune.model.provenance import Provenance, versions
+from bertune.model.record import MODEL_FILE
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import for_a_model, task_to_json
-from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.text_encoding import TextEncoding
 
-MODEL_FILE = "bertune.json"
-"""What a model is: task, options, hashes."""
 _LAST = ("model.safetensors", MODEL_FILE)
 
 
@@ -47,7 +46,7 @@ def save_model(
     folder: Path,
     network: tuple[EncoderConfig, Mapping[str, Tensor]],
     task: Task[Any],
-    text: tuple[Tokenizer, int],
+    text: TextEncoding,
     provenance: Provenance,
     metrics: Mapping[str, float],
 ) -> None:

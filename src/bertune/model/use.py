@@ -1,23 +1,20 @@
 """A fine-tuned model: encoder, head and task; saved, loaded, asked."""
 
 import copy
+import hashlib
 import logging
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.names import to_ours
 from bertune.data import in_memory
 from bertune.data.features import Features
-from bertune.data.packing import Batch
-from bertune.data.prefetch import in_chunks
 from bertune.data.rows import file_sha256
 from bertune.distributed.world import current
 from bertune.encoder import int8
@@ -25,20 +22,21 @@ from bertune.encoder.encoder import Encoder
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import SAVED
-from bertune.files.inputs import refuse_pipe
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
-from bertune.model.folder import MODEL_FILE, network_names
+from bertune.inference.network import Network, batch_loss
+from bertune.model.folder import network_names
+from bertune.model.predicting import predict, predict_examples, warn_of_single_texts
+from bertune.model.record import MODEL_FILE, read_record
 from bertune.option_values import whole_number
 from bertune.progress import progress_bar
-from bertune.tasks.feature_cache import Source, featurized
+from bertune.tasks.feature_cache import featurized
+from bertune.tasks.labelled import read_hashed, read_labelled
 from bertune.tasks.protocol import FillsMasks, Logits, Prediction, Task
-from bertune.tasks.registry import task_from_json
 from bertune.tasks.user_files import task_file_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
-from bertune.tokenization.unknown import warn_of_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +44,6 @@ CHECKED = 64
 """Sequences on which 8-bit products are checked."""
 LEAST_AGREEMENT = 0.95
 """Share of equal answers below which they are not used."""
-CHUNK = 2048
-"""Examples read, run and answered at a time: predictions stream in constant memory."""
 
 
 @dataclass
@@ -75,50 +71,38 @@ class Model:
         Raises:
             InputError: an item that the task cannot take.
         """
-        batch_size = whole_number("predict: batch_size", batch_size)
-        if isinstance(items, Path):
-            return list(self.predict_examples(self.task.read(items, labelled=False), batch_size=batch_size))
-        table = in_memory.as_table(items)
-        if table is not None:
-            with in_memory.as_file(table) as path:
-                return self.predict(path, batch_size=batch_size)
-        examples: Iterable[Any] = map(self.task.example, in_memory.as_items(items, "predict"))
-        if leaves_host_free(self.network.device):
-            examples = list(examples)  # what the items come from may belong to the caller's thread
-        return list(self.predict_examples(examples, batch_size=batch_size))
+        return predict(self, items, batch_size=batch_size)
 
     def predict_examples(self, examples: Iterable[Any], *, batch_size: int = 256) -> Generator[Prediction, None, None]:
-        """Answers as a stream: CHUNK examples at a time, in order, in constant memory.
+        """Answers as a stream, in order, in constant memory."""
+        return predict_examples(self, examples, batch_size=batch_size)
 
-        While a GPU computes, the next chunk is read and tokenized in a thread.
-        """
+    def compute_logits(self, features: Features, *, batch_size: int = 256) -> Logits:
+        """One array a sequence, in the features' order. Shape: (outputs,) or (tokens, outputs) each, float32."""
+        with fast_float32(self.network.device):
+            self.check_int8(features)
+            return infer(self.network, features, batch_size=batch_size).logits
 
-        def tokenized(chunk: list[Any]) -> Features:
-            return self.task.featurize(chunk, self.tokenizer, self.max_seq_length, purpose="predict")
+    @property
+    def precision(self) -> str:
+        """The numbers that the encoder's matrices are computed in."""
+        return str(self.network.encoder.compute_dtype).removeprefix("torch.")
 
-        batch_size = whole_number("predict: batch_size", batch_size)
-        ahead = leaves_host_free(self.network.device)
-        with closing(in_chunks(tokenized, examples, CHUNK, ahead=ahead)) as chunks:
-            for index, (chunk, features) in enumerate(chunks):
-                if not index:
-                    self._warn_of_single_texts(chunk)
-                    warn_of_unknown(features.input_ids, self.tokenizer, "these texts")
-                with fast_float32(self.network.device):
-                    self.check_int8(features)
-                    logits = infer(self.network, features, batch_size=batch_size).logits
-                yield from self.task.decode(logits, features, chunk)
+    @property
+    def version(self) -> str:
+        """First 12 digits of the weights' SHA-256, as the model folder has it; else of its parameters."""
+        recorded = self.record.get("weights_sha256")
+        if isinstance(recorded, str):
+            return recorded[:12]
+        digest = hashlib.sha256()
+        for tensor in self.network.state_dict().values():
+            digest.update(tensor.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
-    def _warn_of_single_texts(self, examples: Sequence[Any]) -> None:
-        """Say so where a model that was trained on pairs of texts alone gets single texts."""
-        trained = (self.record.get("data") or {}).get("train")
-        if not isinstance(trained, Mapping) or not trained.get("pairs"):
-            return
-        if single := sum(not getattr(example, "pair", None) for example in examples):
-            logger.warning(
-                "%d of the first %d inputs are single texts, but this model was trained on pairs alone, so their "
-                "answers mean little; give the second text too (--pair-column, or (text, pair) in Python)",
-                single, len(examples),
-            )  # fmt: skip
+    @property
+    def host_is_free(self) -> bool:
+        """Whether the CPU has time for other things while the device computes."""
+        return leaves_host_free(self.network.device)
 
     def check_int8(self, features: Features) -> None:
         """With 8-bit products, compare the first sequences' answers with those in full; on disagreement go back."""
@@ -171,41 +155,11 @@ class Model:
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        self._warn_of_single_texts(examples)
-        text = (self.tokenizer, self.max_seq_length)
+        warn_of_single_texts(self.record, examples)
+        text = TextEncoding(self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
         return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics
-
-
-def read_labelled(task: Task[Any], path: Path) -> list[Any]:
-    """All examples of a labelled file.
-
-    Raises:
-        InputError: unreadable rows, or none at all.
-    """
-    refuse_pipe(path)
-    examples = list(task.read(path, labelled=True))
-    if not examples:
-        raise InputError(f"{path}: holds no examples")
-    return examples
-
-
-def read_hashed(task: Task[Any], path: Path) -> tuple[Source, list[Any]]:
-    """All examples of a labelled file, and its hash, which is taken first.
-
-    Raises:
-        InputError: unreadable rows, or none at all; a file that changed while it was read.
-    """
-    try:
-        source = Source.of(path)
-    except InputError:
-        read_labelled(task, path)  # refuses the file too, in words of its kind
-        raise
-    examples = read_labelled(task, path)
-    if source.changed():
-        raise InputError(f"{path}: changed while it was read; start again once it is written as a whole")
-    return source, examples
 
 
 class Evaluated(NamedTuple):
@@ -229,12 +183,10 @@ def evaluate(
 
     tune: let the task tune its thresholds on these examples first.
     """
-
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
     with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
-        result = infer(network, features, batch_size=batch_size, loss=loss, advance=bar.advance, world=current())
+        result = infer(
+            network, features, batch_size=batch_size, loss=batch_loss(task.loss), advance=bar.advance, world=current()
+        )
     used = task.tuned(result.logits, features, examples) if tune else task
     metrics = used.metrics(result.logits, features, examples)
     if result.loss is not None:
@@ -261,7 +213,7 @@ def load(
     described = _record_of_weights(folder)
     if not described.is_file():
         raise InputError(f"--model {folder}: holds no bertune model ({MODEL_FILE} is missing); train one first")
-    record, task, max_seq_length = _read_record(described, trust_task_file)
+    record, task, max_seq_length = read_record(described, trust_task_file)
     found = huggingface.read_huggingface(folder)
     positions = found.config.max_position_embeddings
     if not 1 <= max_seq_length <= positions:
@@ -311,20 +263,6 @@ def _takes_int8(network: Network, device: torch.device) -> bool:
         "--precision int8: this CPU has no 8-bit dot products (VNNI), and 8 bits are not faster; predicting in %s", full
     )
     return False
-
-
-def _read_record(path: Path, trust_task_file: str | Path | None) -> tuple[dict[str, Any], Task[Any], int]:
-    """bertune.json, the task it describes, and the longest sequence."""
-    record = read_json(path)
-    described, length = record.get("task"), record.get("max_seq_length")
-    if not isinstance(described, dict) or not isinstance(length, int):
-        raise InputError(f"{path}: lacks its task or max_seq_length; it is not as bertune wrote it")
-    try:
-        return record, task_from_json(described, trust_task_file), length
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: its task is not as bertune wrote it ({type(error).__name__}: {error})") from None
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def _record_of_weights(folder: Path) -> Path:

@@ -12,7 +12,8 @@ import numpy as np
 from bertune.data.tables import open_table
 from bertune.embedding import Embedder
 from bertune.encoder.float32_route import fast_float32
-from bertune.model.use import CHUNK, Model
+from bertune.model.predicting import CHUNK
+from bertune.model.use import Model
 from bertune.tasks.options import TextColumns
 from bertune.tasks.reading import find_columns, text_rows
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from bertune.checkpoints.google_config import read_bert_config
 from bertune.checkpoints.huggingface import config_from_json
 from bertune.checkpoints.names import Rename, to_ours
-from bertune.checkpoints.source import Checkpoint, build_encoder, open_checkpoint
+from bertune.checkpoints.source import Checkpoint, SourceOptions, build_encoder, open_checkpoint
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
@@ -87,7 +87,7 @@ def open_initial_model(options: PretrainOptions) -> Iterator[InitialModel]:
         InputError: no such checkpoint or files, files that do not fit together, a vocabulary without [MASK].
     """
     if options.encoder is not None:
-        with open_checkpoint(options.encoder) as checkpoint:
+        with open_checkpoint(options.encoder, options=SourceOptions(do_lower_case=options.do_lower_case)) as checkpoint:
             yield _extended(_from_checkpoint(checkpoint), options)
     else:
         yield _extended(_from_scratch(options), options)
@@ -136,7 +136,7 @@ def _from_scratch(options: PretrainOptions) -> InitialModel:
     settings = read_json(config_file)
     theirs = "model_type" in settings  # as transformers writes it; there "gelu" is the exact form
     config = config_from_json(settings, str(config_file)) if theirs else read_bert_config(config_file)
-    tokenizer = Tokenizer.from_vocab(vocabulary, do_lower_case=options.do_lower_case)
+    tokenizer = Tokenizer.from_vocab(vocabulary, do_lower_case=options.do_lower_case is not False)
     if tokenizer.vocab_size != config.vocab_size:
         raise InputError(
             f"{vocabulary} has {tokenizer.vocab_size} entries, but {config_file} says vocab_size {config.vocab_size}; "

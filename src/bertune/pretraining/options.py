@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bertune.options import DEVICES, PRECISIONS, option
+from bertune.options import DEVICES, LR_SCHEDULES, PRECISIONS, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +12,10 @@ class PretrainOptions:
     encoder: str | None = option(None, help="checkpoint to go on from: a folder, a checkpoint, or minilm")
     encoder_config: str | None = option(None, help="start from scratch: a bert_config.json or config.json")
     vocab: str | None = option(None, help="vocab.txt of a start from scratch")
-    do_lower_case: bool = option(True, help="start from scratch: lower-case the text and strip accents")
+    do_lower_case: bool | None = option(
+        None,
+        help="lower-case the text and strip accents (default: as the encoder says; yes in a start from scratch)",
+    )
     add_tokens: str | None = option(None, help="file of words, one a line, to add to the vocabulary")
     train: list[str] = option(  # noqa: RUF009 (it makes a field)
         help="text, JSON lines, tables or TFRecord instances; names or patterns, gzipped or not"
@@ -51,6 +54,9 @@ class PretrainOptions:
     max_steps: int | None = option(None, help="stop after this many updates instead")
     evaluate_every: int | None = option(None, help="updates between evaluations (default: a tenth of the run)")
     warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
+    lr_schedule: str | None = option(
+        None, help="how the learning rate falls after the warm-up (default: linear)", choices=LR_SCHEDULES
+    )
     weight_decay: float = option(0.01, help="decay of matrices, times the learning rate; biases and norms are spared")
     max_grad_norm: float = option(1.0, help="clip gradients to this joint norm; 0: never")
     gradient_accumulation: int = option(1, help="parts that a batch is computed in, to save memory")

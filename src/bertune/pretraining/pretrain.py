@@ -23,7 +23,7 @@ from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
-from bertune.inference.network import Network
+from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, encoder_sha256, files_sha256, run_provenance
 from bertune.option_values import checked_values
@@ -36,6 +36,7 @@ from bertune.tables import table_of
 from bertune.tasks.masking.scores import PretrainingScores
 from bertune.tasks.options import PretrainingOptions
 from bertune.tasks.pretraining import Pretraining
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.config import check_run, resumes, train_config
 from bertune.training.fine_tune import TrainResult
@@ -107,7 +108,8 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
     output = Path(options.output)
 
     def save(weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
-        model, text = (network.encoder.config, weights), (prepared.tokenizer, prepared.data.length)
+        model = (network.encoder.config, weights)
+        text = TextEncoding(prepared.tokenizer, prepared.data.length)
         provenance = Provenance(prepared.name, prepared.data.described, tree)
         save_model(output, model, prepared.task, text, provenance, evaluation.metrics)
 
@@ -157,16 +159,13 @@ def _job(options: PretrainOptions, prepared: _Prepared, network: Network, where:
     def make_batch(rows: npt.NDArray[np.int64], epoch: int) -> Batch:
         return batch_of(data.train, rows, epoch)
 
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
     def validate(held_out: Source) -> Evaluation:
         return Evaluation(score(network, held_out, most=options.max_validation_sequences))
 
     return TrainingJob(
         network,
         len(data.train),
-        loss,
+        batch_loss(task.loss),
         lambda _: HostBatches(make_batch),
         train_config(
             options,

@@ -10,22 +10,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from bertune.model.use import Model
+from bertune.model.predicting import Predictor
 from bertune.serving.errors import RequestError
 from bertune.serving.metrics import ServiceMetrics
 from bertune.serving.middleware import Gate
 from bertune.serving.options import ServeLimits
 from bertune.serving.routes import huggingface, native, open_inference, openai, pages, tei
 from bertune.serving.routes.bodies import json_response, service_of
-from bertune.serving.served import Loading, Models
+from bertune.serving.served import Loader, Loading, Models
 from bertune.serving.service import ClientGoneError, Service
 
 
 def app(
-    models: Mapping[str, str | Path | Model],
+    models: Mapping[str, str | Path | Predictor],
     *,
     limits: ServeLimits | None = None,
-    loading: Loading | None = None,
+    loading: Loader | None = None,
     api_keys: Sequence[str] = (),
     access_log: bool = False,
 ) -> Starlette:
@@ -38,7 +38,7 @@ def app(
         models: by name, folders that `bertune train` wrote, or models that `bertune.load` gave. The first one answers
             for the protocols that know one model only.
         limits: batch, queue, body and time.
-        loading: precision, device and task file for the folders.
+        loading: loads the folders; by default `bertune.load`.
         api_keys: keys of which requests must bring one; none: no key is asked for.
         access_log: log every request to the logger `bertune.serving.access`.
 

@@ -7,9 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.features import Column, Features
-from bertune.encoder.float32_route import fast_float32
-from bertune.inference.evaluation import infer
-from bertune.model.use import Model
+from bertune.model.predicting import Predictor
 from bertune.ragged import Ragged
 
 Logits = list[npt.NDArray[np.float32]]
@@ -17,9 +15,9 @@ Prediction = dict[str, Any]
 
 
 class Engine:
-    """The steps of `Model.predict`, each callable by itself from its own thread."""
+    """The steps of `predict`, each callable by itself from its own thread."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Predictor) -> None:
         self.model = model
         self._truncates = getattr(model.task.options, "long_text", "truncate") != "window"
 
@@ -43,10 +41,9 @@ class Engine:
     def compute(self, groups: Sequence[Features]) -> list[Logits]:
         """The logits of several features in one go, one list each; a sequence's are the same in any company."""
         together = concatenated(groups) if len(groups) > 1 else groups[0]
-        with fast_float32(self.model.network.device):
-            self.model.check_int8(groups[0])  # of the first batch alone, which is the sample item's
-            rows = infer(self.model.network, together).logits
-        found, start = [], 0
+        rows = list(self.model.compute_logits(together))
+        found: list[Logits] = []
+        start = 0
         for group in groups:
             found.append(rows[start : start + len(group)])
             start += len(group)

@@ -1,6 +1,5 @@
 """The models of a service by name: loaded, described, replaced without losing a request."""
 
-import hashlib
 import logging
 import threading
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
-from bertune.model.use import Model, load
+from bertune.model.predicting import Predictor
 from bertune.serving.batcher import Batcher, Ticket
 from bertune.serving.engine import Engine
 from bertune.serving.errors import RequestError
@@ -26,13 +25,23 @@ Observe = Callable[[str, str, float], None]
 """Receives measurements: model, name, value."""
 
 
+Loader = Callable[[Path], Predictor]
+"""Loads a model from its folder."""
+
+
 @dataclass(frozen=True)
 class Loading:
-    """How models are loaded: as in `bertune.load`."""
+    """Loads models with `bertune.load` and these options."""
 
     precision: str = "auto"
     device: str = "auto"
     trust_task_file: str | None = None
+
+    def __call__(self, folder: Path) -> Predictor:
+        """The model of a folder."""
+        from bertune.model.use import load
+
+        return load(folder, **vars(self))
 
 
 @dataclass(eq=False)
@@ -49,7 +58,7 @@ class ServedModel:
     loaded: float = field(default_factory=time.time)
 
     @property
-    def model(self) -> Model:
+    def model(self) -> Predictor:
         """The model itself."""
         return self.engine.model
 
@@ -103,7 +112,7 @@ class ServedModel:
 class Models:
     """All models of a service. The first is the default one, which the aliases of other protocols answer from."""
 
-    def __init__(self, limits: ServeLimits, loading: Loading, observe: Observe) -> None:
+    def __init__(self, limits: ServeLimits, loading: Loader, observe: Observe) -> None:
         self._limits, self._loading, self._observe = limits, loading, observe
         self._models: dict[str, ServedModel] = {}
         self._reloading = threading.Lock()
@@ -127,7 +136,7 @@ class Models:
         except KeyError:
             raise RequestError(404, "not_found", f"no model {name!r}; known: {', '.join(self._models)}") from None
 
-    def add(self, name: str, source: str | Path | Model) -> ServedModel:
+    def add(self, name: str, source: str | Path | Predictor) -> ServedModel:
         """Load a model from its folder (or take a loaded one), try it on a sample, and serve it under a name.
 
         Raises:
@@ -162,9 +171,9 @@ class Models:
         for served in self:
             served.batcher.close(seconds)
 
-    def _started(self, name: str, source: str | Path | Model) -> ServedModel:
-        folder = None if isinstance(source, Model) else Path(source)
-        model = source if isinstance(source, Model) else load(source, **vars(self._loading))
+    def _started(self, name: str, source: str | Path | Predictor) -> ServedModel:
+        folder = Path(source) if isinstance(source, str | Path) else None
+        model = self._loading(Path(source)) if isinstance(source, str | Path) else source
         engine = Engine(model)
         limits = self._limits
         batcher = Batcher(
@@ -174,23 +183,12 @@ class Models:
             observe=lambda what, value: self._observe(name, what, value),
         )
         form = form_of(model.task)
-        served = ServedModel(name, folder, engine, batcher, _version(model), form, _metrics(folder))
+        served = ServedModel(name, folder, engine, batcher, model.version, form, _metrics(folder))
         problem = served.canary()
         if problem is not None:
             batcher.close(1.0)
             raise InputError(f"model {name} ({folder}): it does not answer a sample item: {problem}")
         return served
-
-
-def _version(model: Model) -> str:
-    """First 12 digits of the weights' SHA-256, as the model folder has it; else of its parameters."""
-    recorded = model.record.get("weights_sha256")
-    if isinstance(recorded, str):
-        return recorded[:12]
-    digest = hashlib.sha256()
-    for tensor in model.network.state_dict().values():
-        digest.update(tensor.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def _metrics(folder: Path | None) -> Mapping[str, Any]:

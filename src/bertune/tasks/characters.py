@@ -5,9 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-import regex
 
-_CLUSTER = regex.compile(r"\X")
+from bertune.tasks.clusters import cluster_starts
+
 _INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}
 
 
@@ -45,7 +45,7 @@ _ASCII_INVISIBLE = "".join(map(chr, (*range(33), 127)))
 @lru_cache(maxsize=64)
 def _boundaries(text: str) -> npt.NDArray[np.int64]:
     """Where clusters begin, and the text's end."""
-    return np.array([*(found.start() for found in _CLUSTER.finditer(text)), len(text)], np.int64)
+    return np.array([*cluster_starts(text), len(text)], np.int64)
 
 
 def _is_invisible(cluster: str) -> bool:

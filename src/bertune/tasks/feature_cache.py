@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import bertune
+from bertune.data.contents import content_sha256, state_of
 from bertune.data.feature_store import FeatureStore
 from bertune.data.features import Features
-from bertune.data.rows import file_sha256
 from bertune.files.cache import cache_folder
 from bertune.tasks.protocol import Purpose, Task
 from bertune.tasks.user_files import task_file_of
-from bertune.tokenization.tokenizer import Tokenizer
+from bertune.tokenization.text_encoding import TextEncoding
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,10 @@ WORTH = 10_000
 
 @dataclass(frozen=True)
 class Source:
-    """A data file and its SHA-256, taken before its rows are read.
+    """A data file, or a folder that is one data set, and its SHA-256, taken before its rows are read.
 
-    state: which file it was, how long, and when it was written last.
+    sha256: of the file; of a folder, or a file with side files, of all of them (`data.contents`).
+    state: which files they were, how long, and when they were written last.
     """
 
     path: Path
@@ -38,26 +39,17 @@ class Source:
 
     @classmethod
     def of(cls, path: Path) -> "Source":
-        """A file as it is now.
+        """A file or folder as it is now.
 
         Raises:
             InputError: there is none, or it cannot be read.
         """
-        state = _state(path)
-        return cls(path, file_sha256(path), state)
+        state = state_of(path)
+        return cls(path, content_sha256(path), state)
 
     def changed(self) -> bool:
         """Whether the file is another one now, or was written since."""
-        return _state(self.path) != self.state
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    """None of it where there is no file, which reading tells better."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return state_of(self.path) != self.state
 
 
 def features_folder() -> Path:
@@ -68,7 +60,7 @@ def features_folder() -> Path:
 def featurized(
     task: Task[Any],
     examples: Sequence[Any],
-    text: tuple[Tokenizer, int],
+    text: TextEncoding,
     *,
     purpose: Purpose,
     source: Source | None,
@@ -115,16 +107,14 @@ class _Entry:
             self.store.put(self.key, features)
 
 
-def _entry(
-    task: Task[Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source | None
-) -> _Entry:
+def _entry(task: Task[Any], examples: int, text: TextEncoding, purpose: Purpose, source: Source | None) -> _Entry:
     made_from = task.feature_key()
     if source is None or examples < WORTH or made_from is None or task_file_of(task) is not None:
         return _Entry(None, "", Path())
     return _Entry(FeatureStore(features_folder()), _key(made_from, examples, text, purpose, source), source.path)
 
 
-def _key(task: Mapping[str, Any], examples: int, text: tuple[Tokenizer, int], purpose: Purpose, source: Source) -> str:
+def _key(task: Mapping[str, Any], examples: int, text: TextEncoding, purpose: Purpose, source: Source) -> str:
     """A hash of everything that features depend on."""
     tokenizer, max_seq_length = text
     made_from = {

@@ -1,7 +1,7 @@
 """Texts, pairs and labels of a table: which columns hold them, and the rows that have them all."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -49,7 +49,17 @@ def find_columns(file: Rows, options: TextColumns, *, labelled: bool) -> Found:
             f"{file.path}: no column looks like a label; name it with --label-column "
             f"(it has: {', '.join(file.columns)}){_indicators_advice(file, (text, pair))}{_without_header(file)}"
         )
-    return text, pair, label if label in file.columns else None
+    label = label if label in file.columns else None
+    if labelled:
+        log_columns(file, {"text": text, "pair": pair, "label": label})
+    return text, pair, label
+
+
+def log_columns(file: Rows, taken: Mapping[str, str | None]) -> None:
+    """One line: which columns were taken as what, and which are not read."""
+    named = ", ".join(f"{what} from {column!r}" for what, column in taken.items() if column is not None)
+    rest = [column for column in file.columns if column not in taken.values()]
+    logger.info("%s: %s%s", file.path, named, f"; not read: {listed(rest)}" if rest else "")
 
 
 def by_name_or_number(file: Rows, column: str | None, flag: str, problems: Problems) -> str | None:

@@ -4,6 +4,7 @@ This imports nothing that computes: a command line is read before any task's own
 """
 
 import dataclasses
+import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ def is_task_file(name: str) -> bool:
 def require_task(name: str) -> None:
     """Raises InputError for a name that no task can have."""
     if name not in TASKS and not is_task_file(name):
-        raise InputError(f"--task {name}: no such task. Known: {', '.join(TASKS)}, and path/to/file.py:Class")
+        near = difflib.get_close_matches(name.lower().replace("_", "-"), TASKS, n=1, cutoff=0.7)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"--task {name}: no such task.{meant} Known: {', '.join(TASKS)}, and path/to/file.py:Class")
 
 
 def options_of(name: str) -> type[Any]:

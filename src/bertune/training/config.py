@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from bertune.distributed.world import current, is_restart
 from bertune.errors import InputError, Problems
 from bertune.training.loop.loop import steps_per_epoch
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import Schedule
 from bertune.training.loop.state import TrainConfig
 from bertune.training.run_folder.output import output_problems
 
@@ -28,6 +28,8 @@ class RunOptions(Protocol):
     def max_steps(self) -> int | None: ...
     @property
     def warmup_ratio(self) -> float: ...
+    @property
+    def lr_schedule(self) -> str | None: ...
     @property
     def gradient_accumulation(self) -> int: ...
     @property
@@ -75,7 +77,9 @@ def train_config(  # noqa: PLR0913 (named numbers that only the caller knows)
         batch_size=batch_size,
         accumulation=options.gradient_accumulation,
         seed=options.seed if seed is None else seed,
-        schedule=Schedule(learning_rate, steps, int(steps * options.warmup_ratio)),
+        schedule=Schedule(
+            learning_rate, steps, int(steps * options.warmup_ratio), decay=options.lr_schedule or "linear"
+        ),
         patience=options.patience,
         metric=metric,
         check_every=evaluate_every,

@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
-from bertune.data.packing import Batch
 from bertune.errors import InputError
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
-from bertune.inference.network import BatchLoss, Network
+from bertune.inference.network import BatchLoss, Network, batch_loss
 from bertune.model.build import build_network
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
@@ -30,15 +27,15 @@ from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
 from bertune.tasks.user_files import task_file_of
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.config import train_config
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.loop.batches import TrainingBatches
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation, TrainConfig
+from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
-from bertune.training.prepare import PreparedData
-from bertune.training.rows import name_rows
+from bertune.training.prepare import PreparedData, source_options
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
@@ -97,7 +94,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     options, output = run.options, Path(run.options.output)
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
-    inputs = {f"--{role} {split.path}": split.sha256 for role, split in run.data.splits.items()}
+    inputs = {name: sha256 for role, split in run.data.splits.items() for name, sha256 in split.inputs(role).items()}
     inputs[f"--encoder {options.encoder}"] = run.data.encoder
     record = run_provenance(device, dtype, inputs)
     fitted = {name: value for name, value in run.data.task.to_json().items() if name not in ("name", "options")}
@@ -130,7 +127,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     metrics, record, more = before or (metrics_of(state), record, {})
     more = write_all(output, metrics, record, more, lambda: baselines_of(run.data) if options.baselines else {})
     title = f"{output}: the model of step {state.best_step}"
-    if options.validation is not None:
+    if run.data.validation is not None:
         title += f", best by {options.metric}"
     console.print(closing_table(title, metrics, more.get("baselines", {})))
     return TrainResult(output, metrics, state.step, more)
@@ -141,16 +138,10 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
     options, data, task, train = run.options, run.data, run.data.task, run.data.train
     network = network_from(data, options) if run.new_network is None else run.new_network()
 
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return task.loss(logits, batch.targets, batch.layout)
-
-    def named(rows: npt.NDArray[np.int64]) -> str:
-        return name_rows(train.path, train.examples, train.examples_of(rows))
-
     return TrainingJob(
         network,
         train.units,
-        run.loss or loss,
+        run.loss or batch_loss(task.loss),
         run.batches or (lambda device: TrainingBatches(train.features, device)),
         _config(options, data, seed),
         functools.partial(_validate, network, run) if data.validation is not None else None,
@@ -159,7 +150,7 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         activation_checkpointing=options.activation_checkpointing,
         longest=int(train.features.unit_lengths.max(initial=1)) if options.batch_size == "auto" else None,
         recordable=task_file_of(task) is None,  # a recording fixes for good what Python decides in a user's loss
-        name_rows=named,
+        name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
         announcement=f"training {train.units} sequences {where}",
@@ -176,7 +167,7 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
         Path(run.options.output),
         (network.encoder.config, weights),
         evaluation.task or data.task,
-        (data.tokenizer, data.max_seq_length),
+        TextEncoding(data.tokenizer, data.max_seq_length),
         provenance,
         evaluation.metrics,
     )
@@ -197,7 +188,7 @@ def network_from(data: PreparedData, options: TrainOptions) -> Network:
     Raises:
         InputError: the encoder cannot be read, or has not so many layers.
     """
-    with open_checkpoint(options.encoder) as checkpoint:
+    with open_checkpoint(options.encoder, options=source_options(options)) as checkpoint:
         network = build_network(data.task, checkpoint)
     prepare_layers(network.encoder, frozen=options.frozen_layers, reinitialized=options.reinitialize_layers)
     return network

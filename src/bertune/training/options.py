@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bertune.options import DEVICES, PRECISIONS, option
+from bertune.options import DEVICES, LR_SCHEDULES, PRECISIONS, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,8 +12,21 @@ class TrainOptions:
 
     task: str = option(help="what to train for: a task's name")
     encoder: str = option(help="where to start: a folder, a checkpoint, a TF-Hub module, or minilm")
-    train: str = option(help="training data")
-    validation: str | None = option(None, help="validation data; the best model is kept by it")
+    do_lower_case: bool | None = option(None, help="lower text or not, whatever the encoder says of its casing")
+    train: str | list[str] = option(  # noqa: RUF009
+        help="training data: files, a folder, or a pattern such as 'parts/*.csv'"
+    )
+    validation: str | list[str] | None = option(  # noqa: RUF009
+        None, help="validation data, named likewise; the best model is kept by it"
+    )
+    validation_share: float | None = option(
+        None,
+        help="without --validation: share of the training rows that is held out, stratified by label and decided by "
+        "their content; 0: none (default: 0.1)",
+    )
+    group_column: str | None = option(
+        None, help="column whose value decides which rows are held out together (a person, a document)"
+    )
     output: str = option(help="folder for the model and the run; must not hold another run")
     max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included")
     batch_size: int | Literal["auto"] | None = option(
@@ -23,6 +36,9 @@ class TrainOptions:
     epochs: float | None = option(None, help="passes over the training data; fractions are allowed")
     max_steps: int | None = option(None, help="stop after this many updates instead")
     warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
+    lr_schedule: str | None = option(
+        None, help="how the learning rate falls after the warm-up (default: linear)", choices=LR_SCHEDULES
+    )
     weight_decay: float = option(0.01, help="decay of matrices, times the learning rate; biases and norms are spared")
     max_grad_norm: float = option(1.0, help="clip gradients to this joint norm; 0: never")
     layer_decay: float = option(1.0, help="every layer learns this much slower than the one above; 1: alike")
@@ -81,13 +97,31 @@ class TrainOptions:
             found.append(f"--warmup-ratio {self.warmup_ratio}: must lie between 0 and 1")
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
-        for name in ("seeds", "baselines"):
-            if getattr(self, name) and self.validation is None:
-                found.append(f"--{name}: is about figures on validation data; name some with --validation")
-        if self.patience is not None and self.validation is None:
+        found += self._validation_problems()
+        return found
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is validation data: named, or held out."""
+        return self.validation is not None or bool(self.validation_share)
+
+    def _validation_problems(self) -> list[str]:
+        found = []
+        share, remedy = self.validation_share, "name some with --validation, or hold some out with --validation-share"
+        if share is not None and not 0 <= share < 1:
+            found.append(f"--validation-share {share}: must be at least 0 and below 1")
+        elif share and self.validation is not None:
+            found.append(f"--validation-share {share}: the validation data is named with --validation; leave one out")
+        if self.group_column is not None and self.validation is not None:
             found.append(
-                f"--patience {self.patience}: counts evaluations on validation data; name some with --validation"
+                f"--group-column {self.group_column}: decides which training rows are held out, but validation data is "
+                "named with --validation; leave one out"
             )
+        for name in ("seeds", "baselines"):
+            if getattr(self, name) and not self.validates:
+                found.append(f"--{name}: is about figures on validation data; {remedy}")
+        if self.patience is not None and not self.validates:
+            found.append(f"--patience {self.patience}: counts evaluations on validation data; {remedy}")
         return found
 
     @property

@@ -11,47 +11,38 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checking.doctor import log_findings
-from bertune.checkpoints.source import Checkpoint, open_checkpoint
+from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint
 from bertune.data.features import Features
 from bertune.errors import InputError, Problems
 from bertune.model.provenance import encoder_sha256
-from bertune.model.use import read_hashed
-from bertune.tasks.feature_cache import Source, featurized
+from bertune.tasks.feature_cache import featurized
+from bertune.tasks.labelled import Labelled as Labelled  # noqa: PLC0414 (its home before)
 from bertune.tasks.protocol import Purpose, Task
+from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
-from bertune.tokenization.unknown import warn_of_unknown
+from bertune.tokenization.unknown import unknown_share, warn_of_unknown
 from bertune.training.options import TrainOptions
+from bertune.training.rows import name_rows
 
 logger = logging.getLogger(__name__)
 
+_NAMES = {"train": "training", "validation": "validation"}
 _WORK = {"train": "train on", "validation": "evaluate"}
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """The examples of one file, and its hash from before they were read."""
-
-    source: Source
-    examples: list[Any]
-
-    @classmethod
-    def read(cls, task: Task[Any], path: Path) -> "Labelled":
-        """A whole file.
-
-        Raises:
-            InputError: unreadable rows, or none at all; a file that changed meanwhile.
-        """
-        return cls(*read_hashed(task, path))
-
-
-@dataclass(frozen=True)
 class Split:
-    """The examples of one file (training, validation), their features, and the file's hash when it was read."""
+    """The examples of one role (training, validation), their features, and the hash of their files when they were read.
+
+    path: of the file; of several, one for messages.
+    labelled: where the examples come from, file by file; None: all from `path`.
+    """
 
     path: Path
     examples: list[Any]
     features: Features
     sha256: str
+    labelled: Labelled | None = None
 
     @property
     def units(self) -> int:
@@ -63,10 +54,25 @@ class Split:
         return self.features.example_index[self.features.rows_of(units)]
 
     def describe(self) -> dict[str, Any]:
-        """For the record: file, rows, hash."""
+        """For the record: files, rows, hashes, and whether every example is a pair of texts."""
         described: dict[str, Any] = {"file": str(self.path), "rows": len(self.examples), "sha256": self.sha256}
+        if self.labelled is not None:
+            described = dict(self.labelled.describe())
         paired = not self.features.together and all(getattr(example, "pair", None) for example in self.examples)
         return described | ({"pairs": True} if paired else {})
+
+    def inputs(self, role: str) -> dict[str, str]:
+        """Hashes by option and path, to compare when a run is resumed; none of rows that are held out of others."""
+        if self.labelled is None:
+            return {f"--{role} {self.path}": self.sha256}
+        held = self.labelled.held_out
+        return {} if held is not None and role != "train" else self.labelled.inputs(f"--{role}")
+
+    def name_rows(self, units: npt.NDArray[np.int64]) -> str:
+        """Where the examples of some units stand in their files."""
+        chosen = self.examples_of(units)
+        parts = [(self.path, chosen)] if self.labelled is None else self.labelled.by_part(chosen)
+        return "; ".join(name_rows(path, self.examples, some) for path, some in parts)
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,13 @@ def prepare(task: Task[Any], read: Mapping[str, Labelled], options: TrainOptions
     Raises:
         InputError: all problems at once.
     """
-    with open_checkpoint(options.encoder) as checkpoint:
+    with open_checkpoint(options.encoder, options=source_options(options)) as checkpoint:
         return _prepared(task, read, checkpoint, options)
+
+
+def source_options(options: TrainOptions) -> SourceOptions:
+    """What the options say of the encoder that its files do not."""
+    return SourceOptions(do_lower_case=options.do_lower_case)
 
 
 def _prepared(
@@ -123,35 +134,40 @@ def _prepared(
     if length > positions:
         problems.add(f"--max-seq-length {length}: {options.encoder} has only {positions} positions")
     own = dataclasses.asdict(task.options)
-    paths = {role: one.source.path for role, one in read.items()}
+    paths = {role: one.path for role, one in read.items()}
     try:
         task = task.fit(read["train"].examples, path=paths["train"], settings=checkpoint.settings)
-        for role, one in read.items():
-            problems.extend(task.problems(one.examples, paths[role]))
+        for one in read.values():
+            problems.extend(one.problems(task))
     except InputError as error:
         problems.add(str(error))
     problems.raise_if_any()
-    log_findings(task, {role: one.examples for role, one in read.items()}, paths)
+    for role, survey in log_findings(task, read).items():
+        logger.info("%s data, %s: %s", _NAMES[role], paths[role], survey.labels_in_words())
     splits = {}
-    text = (checkpoint.tokenizer, length)
+    text = TextEncoding(checkpoint.tokenizer, length)
     for role, one in read.items():
         purpose: Purpose = "train" if role == "train" else "evaluate"
         source = one.source if options.feature_cache else None
         features = featurized(task, one.examples, text, purpose=purpose, source=source)
-        _log_truncation(paths[role], len(one.examples), length, features)
+        _log_features(paths[role], len(one.examples), (checkpoint.tokenizer, length), features)
         if not len(features):
             raise InputError(
                 f"--{role} {paths[role]}: none of its {len(one.examples)} examples gives a sequence to {_WORK[role]}; "
                 "in question answering no answer occurs in its context (compare answer_start, or try --fix-offsets)"
             )
         warn_of_unknown(features.input_ids, checkpoint.tokenizer, str(paths[role]))
-        splits[role] = Split(paths[role], one.examples, features, one.source.sha256)
+        splits[role] = Split(paths[role], one.examples, features, one.source.sha256, one)
     encoder = encoder_sha256(checkpoint.config, checkpoint.tensors, checkpoint.tokenizer)
     return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)
 
 
-def _log_truncation(path: Path, rows: int, length: int, features: Features) -> None:
-    """One line: how many rows there are and how many lose text to the length limit."""
+def _log_features(path: Path, rows: int, text: tuple[Tokenizer, int], features: Features) -> None:
+    """One line: rows, how many lose text to the length limit, and the share of tokens that the vocabulary lacks."""
+    tokenizer, length = text
     cut = int(features.cut.sum())
     share = f"{cut} ({100 * cut / max(1, len(features)):.1f} %) are cut" if cut else "none is cut"
-    logger.info("%s: %d rows; %s at --max-seq-length %d", path, rows, share, length)
+    unknown = 100 * unknown_share(features.input_ids, tokenizer)
+    logger.info(
+        "%s: %d rows; %s at --max-seq-length %d; %.1f %% of the tokens are unknown", path, rows, share, length, unknown
+    )

@@ -2,24 +2,30 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bertune.data.in_memory import data_path
-from bertune.files.yaml_files import write_yaml
+from bertune.errors import InputError
+from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.option_values import checked_values
 from bertune.options import keyword_problems
 from bertune.progress import console
+from bertune.tasks.held_out import SHARE
+from bertune.tasks.labelled import Labelled, hold_out
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
 from bertune.training.config import check_run, resumes
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune
 from bertune.training.options import TrainOptions
-from bertune.training.prepare import Labelled, PreparedData, prepare
+from bertune.training.prepare import PreparedData, prepare
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.report import write_all
 from bertune.training.runs.seeds import run_seeds
+
+logger = logging.getLogger(__name__)
 
 
 def train(**options: Any) -> TrainResult:
@@ -37,12 +43,12 @@ def train(**options: Any) -> TrainResult:
     keyword_problems("train", options, known | own, ("task", "encoder", "train", "output"))
     if isinstance(seeds := options.get("seeds"), list | tuple):
         options["seeds"] = ",".join(map(str, seeds))
-    texts = {"train", "validation", "output", "encoder"}
+    paths = {"train", "validation", "output", "encoder"}
     for name in ("train", "validation"):
         if options.get(name) is not None:
-            options[name] = data_path(options[name], name)
+            options[name] = _data(options[name], name)
     general: dict[str, Any] = {
-        name: str(value) if name in texts and value is not None else value
+        name: _as_text(value) if name in paths and value is not None else value
         for name, value in options.items()
         if name in known
     }
@@ -50,6 +56,20 @@ def train(**options: Any) -> TrainResult:
         TrainOptions(**checked_values(TrainOptions, general)),
         {name: value for name, value in options.items() if name in own},
     )
+
+
+def _data(data: Any, role: str) -> Any:
+    """What names the data of a role: paths as they are, tables in memory by their files; of a list each."""
+    if isinstance(data, list | tuple) and data and not any(isinstance(one, Mapping) for one in data):
+        return [data_path(one, role) for one in data]
+    return data_path(data, role)
+
+
+def _as_text(path: Any) -> str | list[str]:
+    """A path, or several, as the options have them."""
+    if isinstance(path, list | tuple):
+        return str(path[0]) if len(path) == 1 else [str(one) for one in path]
+    return str(path)
 
 
 def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
@@ -62,7 +82,8 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     """
     with run_errors(Path(options.output), "train"):
         task = new_task(options.task, task_options)
-        options = dataclasses.replace(with_defaults(options, task), resume=resumes(options))
+        options = with_defaults(options, task)
+        options = with_share(dataclasses.replace(options, resume=resumes(options)))
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
         read = _read(options, task, tree)
         data = functools.cache(lambda: prepare(task, read, options))
@@ -105,17 +126,51 @@ def with_defaults(options: TrainOptions, task: Task[Any]) -> TrainOptions:
     )
 
 
+def with_share(options: TrainOptions) -> TrainOptions:
+    """The options with the share to hold out where they leave it open; runs of older versions held nothing out."""
+    if options.validation is not None or options.validation_share is not None:
+        return options
+    share, before = SHARE, Path(options.output) / "run.yaml"
+    if options.resume and before.is_file() and "validation_share" not in read_yaml(before):
+        share = 0.0
+    return dataclasses.replace(options, validation_share=share)
+
+
 def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> dict[str, Labelled]:
-    """Check options, output folder and data files together. Returns: what each file holds.
+    """Check options, output folder and data files together. Returns: what each role's files hold.
 
     Raises:
         InputError: all problems at once.
     """
     problems = []
-    if options.metric != task.metric and options.validation is None:
+    if options.metric != task.metric and not options.validates:
         problems = [f"--metric {options.metric}: picks the best model on validation data; name some with --validation"]
     paths = {"train": options.train, "validation": options.validation}
     read = {
-        role: functools.partial(Labelled.read, task, Path(path)) for role, path in paths.items() if path is not None
+        role: functools.partial(Labelled.read, task, path, f"--{role}")
+        for role, path in paths.items()
+        if path is not None
     }
-    return check_run(options, tree, read, problems)
+    found = check_run(options, tree, read, problems)
+    return found if options.validation is not None else _held_out(options, task, found["train"])
+
+
+def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[str, Labelled]:
+    """Training and validation rows from one table; a warning where nothing is held out.
+
+    Raises:
+        InputError: nothing can be held out, but an option needs it.
+    """
+    share = options.validation_share
+    held = None if not share else hold_out(task, rows, share, options.group_column)
+    if held is not None:
+        return {"train": held[0], "validation": held[1]}
+    few = f"{rows.path}: its {len(rows.examples)} rows are too few, or too much alike, to hold {share} of them out"
+    needy = [f"--{name}" for name in ("seeds", "baselines", "patience") if getattr(options, name)]
+    if share and needy:
+        raise InputError(f"{few}, which {', '.join(needy)} needs; name validation data with --validation")
+    logger.warning(
+        "%s, so nothing says how good the model is, and the last one is kept; name validation data with --validation",
+        few if share else "nothing is held out (--validation-share 0)",
+    )
+    return {"train": rows}

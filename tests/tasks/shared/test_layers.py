@@ -17,6 +17,7 @@ from bertune.model.folder import save_model
 from bertune.model.provenance import Provenance
 from bertune.tasks.registry import new_task
 from bertune.tasks.shared.layers import LayerMix
+from bertune.tokenization.text_encoding import TextEncoding
 from tests.conformance import SAMPLES, Case, each_check
 from tests.tiny import FAST, done, train
 
@@ -65,7 +66,14 @@ def saved(task: str, tmp_path: Path) -> tuple[Path, Network]:
     for parameter in network.head.parameters():
         torch.nn.init.normal_(parameter)
     folder = tmp_path / "model"
-    save_model(folder, (encoder.config, network.state_dict()), made, (tokenizer, 32), Provenance("tiny", {}, {}), {})
+    save_model(
+        folder,
+        (encoder.config, network.state_dict()),
+        made,
+        TextEncoding(tokenizer, 32),
+        Provenance("tiny", {}, {}),
+        {},
+    )
     return folder, network
 
 

@@ -40,6 +40,7 @@ def run(tmp_path: Path, caplog: Log) -> Run:
         "learning_rate": 1e-2,
         "epochs": 3,
         "device": "cpu",
+        "validation_share": 0,
     }
     caplog.set_level("WARNING", "bertune")
 

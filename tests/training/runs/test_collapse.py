@@ -12,7 +12,7 @@ from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.features import Column, Features
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import Schedule
 from bertune.training.loop.state import TrainConfig, TrainState
 from bertune.training.runs.collapse import LEAST_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
 from tests.conformance import SAMPLES

@@ -13,6 +13,8 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
     "tanh": "tanh",
     "linear": "linear",
 }
@@ -49,6 +51,7 @@ class Family:
     read: from numbers read by `keys`, all of config.json and its place, to the final numbers.
     write: keys of config.json besides `keys`.
     reads_position_type: whether the family's class obeys `position_embedding_type`.
+    older_prefix: what stood before the encoder's names in models with a head before transformers had the family.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Family:
     read: Callable[[Numbers, Mapping[str, Any], str], Numbers] = same_numbers
     write: Callable[[EncoderConfig], Numbers] = nothing_more
     reads_position_type: bool = True
+    older_prefix: str = ""
 
     def spelled(self, architecture: str) -> dict[str, str]:
         """Names and how they are written in models of an architecture (`ForSequenceClassification`)."""

@@ -4,6 +4,7 @@ Letters: T rows of the token axis, H hidden size, I width inside the feed-forwar
 """
 
 import ctypes
+import functools
 from typing import NamedTuple
 
 import torch
@@ -191,6 +192,12 @@ def bias_activation_backward_(x: Tensor, bias: Tensor, activation: str, gradient
 
 def pytorch_serves(kernel: str, dtype: torch.dtype) -> bool:
     """Whether PyTorch's operation serves in a kernel's place at this level; see SLOWER."""
+    return _is_slower(kernel, dtype, library(dtype))
+
+
+@functools.cache
+def _is_slower(kernel: str, dtype: torch.dtype, _: ctypes.CDLL | None) -> bool:
+    """Asked once for each compiled library, whose level stays the same."""
     return (kernel, str(dtype).removeprefix("torch."), processor.level()) in SLOWER
 
 

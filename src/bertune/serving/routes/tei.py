@@ -92,7 +92,7 @@ async def info(request: Request) -> Response:
     return json_response({
         "model_id": served.name,
         "model_sha": served.version,
-        "model_dtype": str(served.model.network.encoder.compute_dtype).removeprefix("torch."),
+        "model_dtype": served.model.precision,
         "served_model_name": served.name,
         "model_type": kind,
         "max_input_length": served.model.max_seq_length,

@@ -17,7 +17,6 @@ from bertune.errors import InputError, Interrupted
 from bertune.progress import Bar, progress_bar
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.loop.nonfinite import StepRecord, count_update, log_skipped
-from bertune.training.loop.randomness import save_generators
 from bertune.training.loop.signals import (
     raise_if_requested,
     request_stop,
@@ -27,7 +26,7 @@ from bertune.training.loop.signals import (
     stop_requested,
 )
 from bertune.training.loop.state import Checkpointer, Evaluation, TrainConfig, TrainingSetup, TrainState
-from bertune.training.loop.update import StepMetrics, update
+from bertune.training.loop.update import StepMetrics, save_generators, update
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""AdamW: PyTorch's arithmetic, and google-research/bert's.
+"""AdamW and its learning rates: PyTorch's arithmetic, and google-research/bert's.
 
 Weights that compute in half precision have a float32 master here; one pass over memory updates master, moments and the
 working copy.
@@ -19,6 +19,42 @@ from bertune.options import AdamWOptions
 
 GOOGLE_ADAMW = AdamWOptions(eps=1e-6, bias_correction=False)
 """google-research/bert's optimization.py."""
+
+
+DECAYS: Mapping[str, Callable[[float], float]] = {
+    "linear": lambda left: left,
+    "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
+    "constant": lambda left: 1.0 if left else 0.0,
+    "polynomial": lambda left: left**2,
+}
+"""From the share of the updates after the warm-up that is left to the share of the peak. Cosine: Loshchilov & Hutter,
+2017, without restarts. Polynomial: of degree 2."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up to the peak, then decay to zero at the last step.
+
+    peak: highest learning rate.  steps: updates of the whole run.  warmup: updates of the warm-up.
+    decay: how the rate falls with the share of the remaining updates, a name in `DECAYS`.
+    google: google-research/bert's form instead: the decay line starts at step 0, and the k-th update (from 0) reads the
+    line at k + 1, as recorded from the original.
+    """
+
+    peak: float
+    steps: int
+    warmup: int
+    google: bool = False
+    decay: str = "linear"
+
+    def __call__(self, step: int) -> float:
+        """Learning rate of update `step`, counted from 0."""
+        if self.google:
+            at = step + 1
+            return self.peak * (at / self.warmup if at < self.warmup else 1 - min(at, self.steps) / self.steps)
+        if step < self.warmup:
+            return self.peak * (step + 1) / self.warmup
+        return self.peak * DECAYS[self.decay](max(0.0, (self.steps - step) / max(1, self.steps - self.warmup)))
 
 
 @dataclass

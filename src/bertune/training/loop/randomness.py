@@ -5,7 +5,7 @@ The order of the data needs none: seed and epoch decide it.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -17,27 +17,6 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-
-
-def save_generators() -> Callable[[], None]:
-    """What puts all generators back to where they stand now.
-
-    To restore within the process, as every update needs: `random_state`, for files, takes twice as long.
-    """
-    python, numpy, cpu = random.getstate(), np.random.get_state(legacy=True), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-
-    def restore() -> None:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
-
-    return restore
 
 
 def random_state() -> dict[str, Tensor]:

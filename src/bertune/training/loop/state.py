@@ -13,8 +13,7 @@ from bertune.data.packing import Batch
 from bertune.distributed.shares import shares_by_cost
 from bertune.distributed.world import ALONE, World
 from bertune.inference.network import BatchLoss, Network
-from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.schedule import Schedule
+from bertune.training.loop.optimizer import AdamW, Schedule
 
 
 @dataclass(frozen=True)

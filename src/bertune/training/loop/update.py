@@ -1,6 +1,8 @@
-"""One update: the gradients of a batch, and the optimizer's step."""
+"""One update: its batch, the gradients of it, and the optimizer's step."""
 
+import functools
 import logging
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -9,14 +11,53 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.packing import Batch
-from bertune.encoder.transfer import ToHost
+from bertune.cuda.recorded_updates import RecordedUpdates
+from bertune.cuda.recording import recorder_for
+from bertune.cuda.resident import ResidentFeatures, entries_of, fits
+from bertune.data.features import Features
+from bertune.data.packing import Batch, pack
+from bertune.encoder.layout import ToHost
 from bertune.errors import FaultError
-from bertune.training.loop.memory import is_out_of_memory
-from bertune.training.loop.randomness import save_generators
+from bertune.inference.network import Network
+from bertune.training.loop.memory import free_memory, is_out_of_memory
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
 
 logger = logging.getLogger(__name__)
+
+
+class TrainingBatches:
+    """Makes a run's batches; on CUDA the features are moved to the device, where they fit."""
+
+    def __init__(self, features: Features, device: torch.device) -> None:
+        """Nothing is moved yet.
+
+        Args:
+            features: of all training data.
+            device: that trains.
+        """
+        self._features, self._device = features, device
+        free = free_memory(device) if device.type == "cuda" else None
+        # Decided once: the length of a batch's tail depends on it, and random numbers on that.
+        self._fits = free is not None and fits(entries_of(features), free)
+
+    def make(self, units: npt.NDArray[np.int64], epoch: int) -> Batch:  # noqa: ARG002 (the same in every epoch)
+        """The batch of the units at these places."""
+        resident = self.resident
+        return pack(self._features, units) if resident is None else resident.pack(units)
+
+    @functools.cached_property
+    def resident(self) -> ResidentFeatures | None:
+        """All features in the device's memory; None where they are not to be moved there."""
+        return ResidentFeatures(self._features, self._device) if self._fits else None
+
+    def recorded_updates(self, network: Network, batch_size: int) -> RecordedUpdates | None:
+        """What records updates on these batches as CUDA graphs.
+
+        None but on CUDA, with BERTUNE_CUDA_GRAPHS=off, and where activations are computed twice, which restores random
+        generators midway.
+        """
+        recorder = None if network.encoder.activation_checkpointing else recorder_for(self._device)
+        return None if recorder is None else RecordedUpdates(lambda: self.resident, recorder, batch_size)
 
 
 @dataclass(frozen=True)
@@ -144,3 +185,24 @@ class _Update:
             rewind()
 
         return restore
+
+
+def save_generators() -> Callable[[], None]:
+    """What puts all generators back to where they stand now.
+
+    To restore within the process, as every update needs: `random_state`, for files, takes twice as long.
+    """
+    python, numpy, cpu = random.getstate(), np.random.get_state(legacy=True), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+
+    def restore() -> None:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state(cuda)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+    return restore

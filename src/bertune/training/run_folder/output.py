@@ -45,6 +45,8 @@ def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> l
 
 def _is_new(name: str, tree: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether an older bertune, which wrote run.yaml, lacked the option, and it leaves everything as it was then."""
+    if name == "do_lower_case":  # pretrain had True for "as the start says"
+        return tree.get(name) is None and before.get(name) in (None, True)
     return name not in before and tree[name] in _AS_BEFORE
 
 

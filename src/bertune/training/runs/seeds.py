@@ -21,7 +21,7 @@ from bertune.distributed.world import apart, current
 from bertune.errors import InputError
 from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
-from bertune.model.folder import MODEL_FILE
+from bertune.model.record import MODEL_FILE
 from bertune.tables import plain_table
 from bertune.training.loop.loop import is_better
 from bertune.training.run_folder.errors import disk_errors

@@ -1,0 +1,142 @@
+"""Charts as SVG text, readable by screen readers (a title, and one for every mark) and without scripts.
+
+Colours are the page's CSS variables, so that charts follow its light or dark form.
+"""
+
+from collections.abc import Sequence
+from html import escape
+
+WIDTH, HEIGHT = 420, 240
+_LEFT, _TOP, _RIGHT, _BOTTOM = 52, 12, 12, 34
+
+Point = tuple[float, float]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+class _Plane:
+    """From values to places in the picture."""
+
+    def __init__(self, across: tuple[float, float], up: tuple[float, float]) -> None:
+        self.across, self.up = _widened(across), _widened(up)
+
+    def at(self, point: Point) -> Point:
+        (low, high), (under, over) = self.across, self.up
+        x = _LEFT + (WIDTH - _LEFT - _RIGHT) * (point[0] - low) / (high - low)
+        y = HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (point[1] - under) / (over - under)
+        return x, y
+
+    def axes(self, labels: tuple[str, str]) -> str:
+        (low, high), (under, over) = self.across, self.up
+        bottom = HEIGHT - _BOTTOM
+        parts = [f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{WIDTH - _RIGHT}"/>']
+        for step in range(5):
+            x, _ = self.at((low + (high - low) * step / 4, under))
+            _, y = self.at((low, under + (over - under) * step / 4))
+            parts.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">'
+                         f"{_number(low + (high - low) * step / 4)}</text>")  # fmt: skip
+            parts.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">'
+                         f"{_number(under + (over - under) * step / 4)}</text>")  # fmt: skip
+        parts.append(
+            f'<text x="{(WIDTH + _LEFT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(labels[0])}</text>'
+        )
+        parts.append(f'<text x="12" y="{(HEIGHT - _BOTTOM) / 2}" text-anchor="middle" '
+                     f'transform="rotate(-90 12 {(HEIGHT - _BOTTOM) / 2})">{escape(labels[1])}</text>')  # fmt: skip
+        return "".join(parts)
+
+
+def _widened(limits: tuple[float, float]) -> tuple[float, float]:
+    low, high = limits
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _svg(title: str, inside: str, height: int = HEIGHT, width: int = WIDTH) -> str:
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" xmlns="http://www.w3.org/2000/svg">'
+        f"<title>{escape(title)}</title>{inside}</svg>"
+    )
+
+
+def lines(
+    title: str, labels: tuple[str, str], series: Sequence[tuple[str, Sequence[Point]]], *, diagonal: bool = False,
+    up: tuple[float, float] | None = None, marks: bool = False,
+) -> str:  # fmt: skip
+    """One line a series; at most four. diagonal: also the line of equal values.  marks: a dot at every point."""
+    points = [point for _, some in series for point in some]
+    if not points:
+        return ""
+    across = (min(x for x, _ in points), max(x for x, _ in points))
+    plane = _Plane((0.0, 1.0) if diagonal else across, up or (min(y for _, y in points), max(y for _, y in points)))
+    parts = [plane.axes(labels)]
+    if diagonal:
+        (x, y), (x2, y2) = plane.at((0, 0)), plane.at((1, 1))
+        parts.append(f'<path class="guide" d="M{x:.1f} {y:.1f}L{x2:.1f} {y2:.1f}"/>')
+    for number, (name, some) in enumerate(series):
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(plane.at, some))
+        parts.append(f'<polyline class="line s{number}" points="{path}"><title>{escape(name)}</title></polyline>')
+        if marks:
+            for point in some:
+                x, y = plane.at(point)
+                told = escape(f"{name}: {_number(point[0])}, {_number(point[1])}")
+                parts.append(
+                    f'<circle class="dot s{number}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{told}</title></circle>'
+                )
+        if len(series) > 1:
+            parts.append(f'<text class="s{number}" x="{WIDTH - _RIGHT}" y="{_TOP + 12 + 14 * number}" '
+                         f'text-anchor="end">{escape(name)}</text>')  # fmt: skip
+    return _svg(title, "".join(parts))
+
+
+def scatter(title: str, labels: tuple[str, str], points: Sequence[Point]) -> str:
+    """A dot a point, and the line of equal values."""
+    if not points:
+        return ""
+    every = [value for point in points for value in point]
+    plane = _Plane((min(every), max(every)), (min(every), max(every)))
+    (x, y), (x2, y2) = plane.at((min(every), min(every))), plane.at((max(every), max(every)))
+    dots = "".join(f'<circle class="dot s0" cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in map(plane.at, points))
+    guide = f'<path class="guide" d="M{x:.1f} {y:.1f}L{x2:.1f} {y2:.1f}"/>'
+    return _svg(title, plane.axes(labels) + guide + dots)
+
+
+def bars(title: str, values: Sequence[tuple[str, float]]) -> str:
+    """A horizontal bar a name, with its value."""
+    if not values:
+        return ""
+    most = max((value for _, value in values), default=0.0) or 1.0
+    parts = []
+    for place, (name, value) in enumerate(values):
+        y, length = 4 + 20 * place, 220 * value / most
+        parts.append(
+            f'<text x="116" y="{y + 12}" text-anchor="end">{escape(name[:20])}</text>'
+            f'<rect class="bar" x="122" y="{y}" width="{length:.1f}" height="15">'
+            f"<title>{escape(f'{name}: {_number(value)}')}</title></rect>"
+            f'<text x="{126 + length:.1f}" y="{y + 12}">{_number(value)}</text>'
+        )
+    return _svg(title, "".join(parts), height=8 + 20 * len(values))
+
+
+def matrix(title: str, labels: Sequence[str], counts: Sequence[Sequence[int]], axes: tuple[str, str]) -> str:
+    """A square of counts, shaded by the share of each row."""
+    size, left, top = 34, 110, 30
+    side = left + size * len(labels) + 8
+    parts = [f'<text x="{left}" y="12">{escape(axes[1])} →</text><text x="4" y="{top + 14}">{escape(axes[0])} ↓</text>']
+    for i, name in enumerate(labels):
+        parts.append(f'<text x="{left - 6}" y="{top + size * i + 26}" text-anchor="end">{escape(name[:14])}</text>')
+        parts.append(
+            f'<text x="{left + size * i + size / 2}" y="{top - 4}" text-anchor="middle">{escape(name[:4])}</text>'
+        )
+        whole = sum(counts[i]) or 1
+        for j, count in enumerate(counts[i]):
+            share = count / whole
+            told = f"<title>{escape(f'{axes[0]} {name}, {axes[1]} {labels[j]}: {count}')}</title>"
+            parts.append(
+                f'<rect class="cell{" right" if i == j else ""}" x="{left + size * j}" y="{top + size * i}" '
+                f'width="{size - 1}" height="{size - 1}" fill-opacity="{0.06 + 0.94 * share:.3f}">{told}</rect>'
+            )
+            if count:
+                parts.append(f'<text class="{"light" if share > 0.55 else ""}" x="{left + size * j + size / 2}" '
+                             f'y="{top + size * i + 21}" text-anchor="middle">{count}</text>')  # fmt: skip
+    return _svg(title, "".join(parts), height=top + size * len(labels) + 8, width=side)

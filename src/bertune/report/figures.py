@@ -1,0 +1,197 @@
+"""Figures of a report from plain numbers: reliability, coverage, classes, slices, doubtful labels, kinds of errors."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+BINS = 15
+"""Bins of equal width for the calibration error (Guo et al., 2017)."""
+SMALLEST_SLICE = 30
+"""Rows below which a slice says too little."""
+
+
+def reliability(confidence: Floats, correct: Flags) -> dict[str, Any]:
+    """How well scores say how often answers are right.
+
+    Args:
+        confidence: a probability for each answer. Shape: (rows,).
+        correct: Shape: (rows,).
+
+    Returns: `ece`, the expected calibration error; `bins`, each with its mean confidence, accuracy and rows.
+    """
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins, error = [], 0.0
+    for index in range(BINS):
+        inside = place == index
+        if not inside.any():
+            continue
+        mean, right = float(confidence[inside].mean()), float(correct[inside].mean())
+        bins.append({"confidence": mean, "accuracy": right, "rows": int(inside.sum())})
+        error += abs(mean - right) * float(inside.mean())
+    return {"ece": error, "bins": bins}
+
+
+def coverage(confidence: Floats, correct: Flags) -> dict[str, Any]:
+    """Accuracy of the surest answers alone, for every share of answers that is kept.
+
+    Returns: `curve`, at most 101 points of share and accuracy; `automate`, for accuracies of 0.95 and 0.99 the largest
+    share that has it, and the lowest score in that share (None where no share does).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    right = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    # Answers of equal score are kept together: only the last of them is a place to cut.
+    scores = confidence[order]
+    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    shown = ends[np.unique(np.linspace(0, len(ends) - 1, min(101, len(ends))).astype(int))]
+    automate = {}
+    for wanted in (0.95, 0.99):
+        enough = ends[right[ends] >= wanted]
+        at = int(enough[-1]) if len(enough) else None
+        automate[str(wanted)] = None if at is None else {"share": (at + 1) / len(order), "score": float(scores[at])}
+    curve = [{"share": float((at + 1) / len(order)), "accuracy": float(right[at])} for at in shown]
+    return {"curve": curve, "automate": automate}
+
+
+def brier(probabilities: Floats, truth: npt.NDArray[np.integer]) -> float:
+    """Mean squared distance of probabilities from the truth. Shape: (rows, classes), (rows,)."""
+    wanted = np.zeros_like(probabilities)
+    wanted[np.arange(len(truth)), truth] = 1
+    return float(((probabilities - wanted) ** 2).sum(1).mean())
+
+
+def wilson(part: int, whole: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, 1927)."""
+    if not whole:
+        return 0.0, 1.0
+    z = 1.959964
+    share, spread = part / whole, 1 + z * z / whole
+    middle = (share + z * z / (2 * whole)) / spread
+    half = z * math.sqrt(share * (1 - share) / whole + z * z / (4 * whole * whole)) / spread
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def per_class(truth: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Precision and recall of every class with their intervals, F1, and rows; by falling number of rows.
+
+    Args:
+        truth: a label a row, or a set of labels.
+        answers: likewise.
+        labels: all classes.
+    """
+    found = []
+    for label in labels:
+        true = np.array([label in one if isinstance(one, frozenset) else one == label for one in truth])
+        said = np.array([label in one if isinstance(one, frozenset) else one == label for one in answers])
+        both, of_true, of_said = int((true & said).sum()), int(true.sum()), int(said.sum())
+        precision, recall = both / of_said if of_said else 0.0, both / of_true if of_true else 0.0
+        found.append(
+            {
+                "label": label,
+                "rows": of_true,
+                "answered": of_said,
+                "precision": precision,
+                "precision_interval": wilson(both, of_said),
+                "recall": recall,
+                "recall_interval": wilson(both, of_true),
+                "f1": 2 * both / (of_true + of_said) if of_true + of_said else 0.0,
+            }
+        )
+    return sorted(found, key=lambda one: (-int(str(one["rows"])), str(one["label"])))
+
+
+def confusion(truth: Sequence[str], answers: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """Counts of true labels (rows) and answers (columns), and the pairs that are confused most often."""
+    counts = Counter(zip(truth, answers, strict=True))
+    pairs = [(a, b, n) for (a, b), n in counts.most_common() if a != b][:20]
+    return {
+        "labels": list(labels),
+        "counts": [[counts[a, b] for b in labels] for a in labels],
+        "pairs": [{"true": a, "answer": b, "rows": n} for a, b, n in pairs],
+    }
+
+
+def doubtful_labels(probabilities: Floats, given: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Rows whose label is likely wrong, the likeliest first (confident learning; Northcutt et al., 2021).
+
+    A row counts where some other class has at least the mean probability that rows labelled with that class have for
+    it; rows are ordered by how far that class is ahead of the given one.
+
+    Args:
+        probabilities: of a model that was not trained on these rows. Shape: (rows, classes).
+        given: labels. Shape: (rows,).
+    """
+    rows, classes = probabilities.shape
+    typical = np.array(
+        [probabilities[given == one, one].mean() if (given == one).any() else np.inf for one in range(classes)]
+    )
+    own = probabilities[np.arange(rows), given]
+    reached = np.where(probabilities >= typical, probabilities, -1.0)
+    reached[np.arange(rows), given] = -1.0
+    best = reached.max(1)
+    margin = best - own
+    at = np.flatnonzero((best > 0) & (margin > 0))
+    return at[np.argsort(-margin[at], kind="stable")]
+
+
+def slices(groups: Mapping[str, Flags], correct: Flags) -> list[dict[str, Any]]:
+    """Accuracy within groups of rows and its difference from all other rows, with tests corrected for their number.
+
+    The test is Fisher's exact one, the correction Holm's. Groups of fewer than SMALLEST_SLICE rows are left out.
+
+    Args:
+        groups: by name, which rows belong to it. Shape: (rows,) each.
+        correct: Shape: (rows,).
+    """
+    from scipy.stats import fisher_exact
+
+    found: list[dict[str, Any]] = []
+    for name, inside in groups.items():
+        rows, others = int(inside.sum()), int((~inside).sum())
+        if rows < SMALLEST_SLICE or others < SMALLEST_SLICE:
+            continue
+        right, right_others = int(correct[inside].sum()), int(correct[~inside].sum())
+        p = float(fisher_exact([[right, rows - right], [right_others, others - right_others]]).pvalue)
+        low, high = wilson(right, rows)
+        difference = right / rows - right_others / others
+        found.append({"slice": name, "rows": rows, "accuracy": right / rows, "low": low, "high": high,
+                      "difference": difference, "p": p})  # fmt: skip
+    found.sort(key=lambda one: one["p"])
+    highest = 0.0
+    for rank, one in enumerate(found):
+        highest = max(highest, min(1.0, one["p"] * (len(found) - rank)))
+        one["p_corrected"] = highest
+    return found
+
+
+Span = tuple[Any, int, int]
+
+
+def entity_errors(truth: Sequence[frozenset[Span]], answers: Sequence[frozenset[Span]]) -> dict[str, int]:
+    """Entities (label, start, end) that are right, and kinds of errors.
+
+    boundary: the right label over other characters.  type: the right characters under another label.
+    both: overlapping, with another label.  missed: true ones that no answer overlaps.  spurious: answers over nothing.
+    """
+    kinds = dict.fromkeys(("right", "boundary", "type", "both", "missed", "spurious"), 0)
+    for true, found in zip(truth, answers, strict=True):
+        kinds["right"] += len(true & found)
+        left = sorted(found - true, key=lambda one: (one[1], one[2]))
+        used: set[Span] = set()
+        for label, start, end in sorted(true - found, key=lambda one: (one[1], one[2])):
+            over = [one for one in left if one not in used and one[1] < end and start < one[2]]
+            if not over:
+                kinds["missed"] += 1
+                continue
+            best = max(over, key=lambda one: (one[0] == label, (one[1], one[2]) == (start, end)))
+            used.add(best)
+            same_label, same_place = best[0] == label, (best[1], best[2]) == (start, end)
+            kinds["boundary" if same_label else "type" if same_place else "both"] += 1
+        kinds["spurious"] += len(left) - len(used)
+    return kinds

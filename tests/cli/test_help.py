@@ -1,0 +1,47 @@
+"""Help in groups, names that are near, completion."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bertune.cli.completion import SCRIPTS
+from tests.tiny import bertune, refused
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_help_of_a_command_is_grouped_required_first(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        bertune(capsys, "help", "train")
+    told = capsys.readouterr().out
+    order = [told.index(f"\n{heading}:") for heading in ("required", "data", "model", "optimisation", "run", "output")]
+    assert order == sorted(order)
+    assert told.index("--encoder TEXT", order[0]) < order[1]
+    assert "token-" in told.partition("required:")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["trian"], "no command 'trian'; did you mean train?"),
+        (["train", "--task", "text-clasification"], "Did you mean text-classification?"),
+        (["train", "--task", "Question_Answering"], "Did you mean question-answering?"),
+        (["completion", "tcsh"], "name one shell: bash, zsh, fish"),
+    ],
+)
+def test_near_names(tmp_path: Path, capsys: Capture, arguments: list[str], told: str) -> None:
+    refused(capsys, tmp_path, arguments, told)
+
+
+def test_names_that_are_far_are_not_suggested(tmp_path: Path, capsys: Capture) -> None:
+    assert "mean" not in refused(capsys, tmp_path, ["xyzzy"], "no command 'xyzzy'; known: train")
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_completion_scripts_are_valid(shell: str, capsys: Capture) -> None:
+    script = bertune(capsys, "completion", shell).out
+    assert "train" in script
+    if (program := shutil.which(shell)) is not None:
+        assert subprocess.run([program, "-n"], input=script, text=True, check=False).returncode == 0
