@@ -2,14 +2,18 @@
 
 import dataclasses
 import difflib
+import math
 import numbers
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertune.errors import InputError, Problems
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def checked_values(tree: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,20 +37,52 @@ def checked_values(tree: type[Any], values: Mapping[str, Any]) -> dict[str, Any]
         except TypeError:
             problems.add(f"{flag} {value!r}: expected {_described(hints[field.name])}, not {type(value).__name__}")
             continue
-        problems.extend(limits_broken(field, value))
+        problems.extend(illegal(tree, field, value))
     problems.raise_if_any()
     return checked
 
 
-def limits_broken(field: dataclasses.Field[Any], value: object) -> list[str]:
-    """Why a value is not legal for an option: not one of its `choices`, below its `minimum`."""
+def broken_limits(options: "DataclassInstance") -> list[str]:
+    """What `limits_broken` says of every option of a dataclass of options."""
+    return [
+        message
+        for field in dataclasses.fields(options)
+        for message in limits_broken(field, getattr(options, field.name))
+    ]
+
+
+def illegal(tree: type[Any], field: dataclasses.Field[Any], value: object) -> list[str]:
+    """Why a value cannot be taken for an option of a dataclass.
+
+    A dataclass with `checks_limits` reports limits itself, with its other problems, by `broken_limits`.
+    """
+    return not_a_choice(field, value) if getattr(tree, "checks_limits", False) else limits_broken(field, value)
+
+
+def not_a_choice(field: dataclasses.Field[Any], value: object) -> list[str]:
+    """Why a value is none of an option's `choices`."""
     flag = "--" + field.name.replace("_", "-")
-    choices, minimum = field.metadata.get("choices"), field.metadata.get("minimum")
+    choices = field.metadata.get("choices")
     if choices and value is not None and value not in choices:
         near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
         return [f"{flag} {value}: must be one of {', '.join(map(str, choices))}{meant}"]
-    if minimum is not None and isinstance(value, int | float) and not value >= minimum:
+    return []
+
+
+def limits_broken(field: dataclasses.Field[Any], value: object) -> list[str]:
+    """Why a value is not legal for an option: not one of its `choices`, or outside of its limits (see `option`)."""
+    if wrong := not_a_choice(field, value):
+        return wrong
+    flag = "--" + field.name.replace("_", "-")
+    if not isinstance(value, int | float):
+        return []
+    above, minimum, maximum = (field.metadata.get(name) for name in ("above", "minimum", "maximum"))
+    if above is not None and not above < value < math.inf:
+        return [f"{flag} {value}: must be above {above}"]
+    if minimum is not None and maximum is not None and not minimum <= value <= maximum:
+        return [f"{flag} {value}: must lie between {minimum} and {maximum}"]
+    if minimum is not None and not minimum <= value < math.inf:
         return [f"{flag} {value}: must be at least {minimum}"]
     return []
 

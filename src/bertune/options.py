@@ -15,7 +15,8 @@ LR_SCHEDULES = ("linear", "cosine", "constant", "polynomial")
 def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) -> Any:
     """A dataclass field that the command line shows with this help. Without a default it must be given.
 
-    metadata: `choices`, the legal values; `minimum`, the least legal one; `fixed`, True where a model's form depends on
+    metadata: `choices`, the legal values; `minimum`, the least legal one, `maximum`, the largest (with `minimum`), or
+    `above`, what it must be above; `fixed`, True where a model's form depends on
     it, so that it stays as it was in training.
     """
     extra = {"help": help, **metadata}
@@ -24,6 +25,50 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) ->
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=extra)
     return dataclasses.field(default=default, metadata=extra)
+
+
+_OF_RUNS: dict[str, dict[str, Any]] = {
+    "output": {"help": "folder for the model and the run; must not hold another run"},
+    "max_steps": {"default": None, "help": "stop after this many updates instead", "minimum": 1},
+    "warmup_ratio": {
+        "default": 0.1,
+        "help": "share of the updates over which the learning rate rises",
+        "minimum": 0,
+        "maximum": 1,
+    },
+    "weight_decay": {
+        "default": 0.01,
+        "help": "decay of matrices, times the learning rate; biases and norms are spared",
+        "minimum": 0,
+    },
+    "max_grad_norm": {"default": 1.0, "help": "clip gradients to this joint norm; 0: never", "minimum": 0},
+    "gradient_accumulation": {"default": 1, "help": "parts that a batch is computed in, to save memory", "minimum": 1},
+    "activation_checkpointing": {"default": False, "help": "compute activations twice, to save memory"},
+    "patience": {"default": None, "help": "stop after this many evaluations without improvement", "minimum": 1},
+    "max_skipped": {
+        "default": 10,
+        "help": "updates in a row without finite numbers before the run stops",
+        "minimum": 1,
+    },
+    "precision": {"default": "auto", "help": "numbers to compute in", "choices": PRECISIONS},
+    "device": {"default": "auto", "help": "where to compute", "choices": DEVICES},
+    "resume": {"default": False, "help": "go on with the run that lies in the output folder"},
+    "checkpoint_every": {
+        "default": None,
+        "help": "updates between checkpoints for --resume, besides those after evaluations",
+        "minimum": 1,
+    },
+    "keep_checkpoints": {
+        "default": 2,
+        "help": "newest checkpoints that stay; the one before the last is for emergencies",
+        "minimum": 1,
+    },
+}
+
+
+def run_option(name: str) -> Any:
+    """An option that every run has, fine-tuning or pre-training, by its name: written once, placed by each."""
+    return option(**_OF_RUNS[name])
 
 
 def keyword_problems(function: str, given: Collection[str], known: Iterable[str], needed: Iterable[str]) -> None:

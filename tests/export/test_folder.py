@@ -176,6 +176,26 @@ def test_inspect_reads_an_exported_folder_and_finds_damage(exported: Path, tmp_p
     refused(capsys, tmp_path, ["inspect", copy], "model.onnx: its SHA-256 is", "model_quantized.onnx: is missing")
 
 
+def test_int8_that_loses_too_much_goes_back_to_float32_product_by_product(
+    model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed-forward products are made worthless in 8 bits: they must be found, and written in float32."""
+    plain = quantized.quantized_weight
+
+    def spoil(weight: Any) -> Any:
+        numbers, steps = plain(weight)
+        return (numbers, steps * -40) if 32 in weight.shape else (numbers, steps)
+
+    monkeypatch.setattr(quantized, "quantized_weight", spoil)
+    out = tmp_path / "out"
+    done(capsys, "export", "--model", model, "--output", out, "--precision", "int8")
+    graph = record_of(out)["graphs"]["model_quantized.onnx"]
+    assert any("feed_forward" in name for name in graph["float32_products"])
+    assert len(graph["float32_products"]) <= 6
+    assert graph["metrics"]["accuracy"] == 1.0
+    assert graph["metric_lost"] <= 0.005
+
+
 def test_int8_that_cannot_be_saved_is_refused_with_the_figures(
     model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,7 +159,7 @@ def test_metrics_json(folder: Path) -> None:
 
 
 def test_metrics_json_without_validation(tmp_path: Path) -> None:
-    folder = make(tmp_path, list(opinions(16)), validation=None, epochs=1)
+    folder = make(tmp_path, list(opinions(16)), validation=None, validation_share=0, epochs=1)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.keys() == {"train_examples_per_second", "train_seconds", "record"}
 

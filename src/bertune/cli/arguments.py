@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from bertune.cli.groups import ORDER, heading_of
 from bertune.errors import InputError, Problems
-from bertune.option_values import limits_broken
+from bertune.option_values import illegal
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ def parse(
         InputError: unknown options (the nearest is suggested), illegal values, required options missing; all at once.
     """
     fields = {field.name: field for tree in trees for field in dataclasses.fields(tree)}
+    owners = {field.name: tree for tree in trees for field in dataclasses.fields(tree)}
     hints = {name: hint for tree in trees for name, hint in typing.get_type_hints(tree).items()}
     parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=not partial)
     headings: dict[str, list[str]] = {heading: [] for heading in ORDER}
@@ -97,7 +98,7 @@ def parse(
         if _is_required(field) and name not in values:
             problems.add(f"{prog}: needs {flag(name)} ({field.metadata['help']})")
         if name in values:
-            problems.extend(limits_broken(field, values[name]))
+            problems.extend(illegal(owners[name], field, values[name]))
     problems.raise_if_any()
     return values
 

@@ -23,9 +23,10 @@ _NEEDED = ("starlette", "uvicorn", "prometheus_client", "orjson")
 
 def main(argv: Sequence[str]) -> None:
     """Load the models, then serve until a signal."""
+    options = ServeOptions(**parse("bertune serve", _ABOUT, [ServeOptions], [*environment_arguments(), *argv]))
+
     from bertune.serving.served import Loading
 
-    options = ServeOptions(**parse("bertune serve", _ABOUT, [ServeOptions], [*environment_arguments(), *argv]))
     serve(options, Loading(options.precision, options.device, options.trust_task_file), "bertune")
 
 

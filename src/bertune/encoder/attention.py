@@ -120,7 +120,10 @@ def repeated_heads(qkv: Tensor, heads: int, key_value_heads: int) -> Tensor:
 
 
 def rotation_of(positions: Tensor, head_size: int, base: float) -> Rotation:
-    """The angles position · base^(-2i / head size) of rotary positions (Su et al., 2021), for both halves of a head."""
+    """The angles position · base^(-2i / head size) of rotary positions (Su et al., 2021), for both halves of a head.
+
+    Shape: (tokens,) → (tokens, 1, head size) twice.
+    """
     exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
     angles = positions.float()[:, None] * (1.0 / base**exponents)
     both = torch.cat([angles, angles], dim=-1)[:, None, :]

@@ -62,7 +62,10 @@ Product = Callable[[Tensor], Tensor]
 
 
 def applies_to(x: Tensor, activation: str, *, plain: bool) -> bool:
-    """Whether this device and type, an activation, and a layer's wiring (`plain`: BERT's) have the fused form."""
+    """Whether this device and type, an activation, and a layer's wiring (`plain`: BERT's) have the fused form.
+
+    x: Shape: any.
+    """
     return plain and activation in calls.ACTIVATION_CODES and calls.available(x)
 
 

@@ -143,7 +143,10 @@ class Layout:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; the host does not wait for the copy, which on CUDA takes memory that is pinned."""
+    """The tensor on a device; the host does not wait for the copy, which on CUDA takes memory that is pinned.
+
+    Shape: any → the same.
+    """
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -163,7 +166,7 @@ class ToHost:
         self._written.record()
 
     def read(self) -> Tensor:
-        """The tensor on the host; waits until it is there, and for no work that was begun later."""
+        """The tensor on the host; waits until it is there, and for no work that was begun later. Shape: any."""
         if self._written is not None:
             self._written.synchronize()
         return self._values

@@ -1,13 +1,17 @@
 """Options of `bertune pretrain`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from bertune.options import DEVICES, LR_SCHEDULES, PRECISIONS, option
+from bertune.option_values import broken_limits
+from bertune.options import LR_SCHEDULES, option, run_option
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainOptions:
     """Options of `bertune pretrain`. None stands for what fits the start or the data."""
+
+    checks_limits: ClassVar[bool] = True
 
     encoder: str | None = option(None, help="checkpoint to go on from: a folder, a checkpoint, or minilm")
     encoder_config: str | None = option(None, help="start from scratch: a bert_config.json or config.json")
@@ -23,9 +27,11 @@ class PretrainOptions:
     validation: list[str] | None = option(  # noqa: RUF009
         None, help="text to evaluate on instead of a part held out of --train"
     )
-    validation_share: float = option(0.05, help="share of documents held out of --train for evaluation; 0: none")
-    max_validation_sequences: int = option(2000, help="most sequences of an evaluation")
-    output: str = option(help="folder for the model and the run; must not hold another run")
+    validation_share: float = option(
+        0.05, help="share of documents held out of --train for evaluation; 0: none", minimum=0, maximum=0.9
+    )
+    max_validation_sequences: int = option(2000, help="most sequences of an evaluation", minimum=1)
+    output: str = run_option("output")
     lines: str = option(
         "auto",
         help="what a line of plain text is: a sentence, with blank lines between documents, or a document; auto: "
@@ -37,7 +43,9 @@ class PretrainOptions:
         None, help="also learn whether B follows A (default: where the checkpoint has a head for it)"
     )
     skip_short_documents: bool = option(False, help="leave out documents of one sentence where next sentence is on")
-    short_sequences: float = option(0.1, help="share of documents with shorter pairs, where next sentence is on")
+    short_sequences: float = option(
+        0.1, help="share of documents with shorter pairs, where next sentence is on", minimum=0, maximum=1
+    )
     whole_words: bool = option(False, help="mask all pieces of a word together")
     words: str = option(
         "pieces",
@@ -45,74 +53,41 @@ class PretrainOptions:
         "that was segmented (Chinese)",
         choices=("pieces", "spaces"),
     )
-    mask_probability: float = option(0.15, help="share of tokens to predict")
+    mask_probability: float = option(0.15, help="share of tokens to predict", minimum=0.001, maximum=0.9)
     cache: str | None = option(None, help="folder for tokenized corpora (default: the user's cache folder)")
-    max_seq_length: int = option(128, help="longest sequence in tokens, special tokens included")
-    batch_size: int = option(32, help="sequences an update")
-    learning_rate: float | None = option(None, help="highest learning rate (default: 5e-5, from scratch 1e-4)")
-    epochs: float = option(3.0, help="passes over the training data; fractions are allowed")
-    max_steps: int | None = option(None, help="stop after this many updates instead")
-    evaluate_every: int | None = option(None, help="updates between evaluations (default: a tenth of the run)")
-    warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
+    max_seq_length: int = option(128, help="longest sequence in tokens, special tokens included", minimum=5)
+    batch_size: int = option(32, help="sequences an update", minimum=1)
+    learning_rate: float | None = option(None, help="highest learning rate (default: 5e-5, from scratch 1e-4)", above=0)
+    epochs: float = option(3.0, help="passes over the training data; fractions are allowed", above=0)
+    max_steps: int | None = run_option("max_steps")
+    evaluate_every: int | None = option(
+        None, help="updates between evaluations (default: a tenth of the run)", minimum=1
+    )
+    warmup_ratio: float = run_option("warmup_ratio")
     lr_schedule: str | None = option(
         None, help="how the learning rate falls after the warm-up (default: linear)", choices=LR_SCHEDULES
     )
-    weight_decay: float = option(0.01, help="decay of matrices, times the learning rate; biases and norms are spared")
-    max_grad_norm: float = option(1.0, help="clip gradients to this joint norm; 0: never")
-    gradient_accumulation: int = option(1, help="parts that a batch is computed in, to save memory")
-    activation_checkpointing: bool = option(False, help="compute activations twice, to save memory")
-    patience: int | None = option(None, help="stop after this many evaluations without improvement")
-    max_skipped: int = option(10, help="updates in a row without finite numbers before the run stops")
-    seed: int = option(42, help="governs new weights, order, masks and dropout")
-    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="where to compute", choices=DEVICES)
-    resume: bool = option(False, help="go on with the run that lies in the output folder")
-    checkpoint_every: int | None = option(
-        None, help="updates between checkpoints for --resume, besides those after evaluations"
-    )
+    weight_decay: float = run_option("weight_decay")
+    max_grad_norm: float = run_option("max_grad_norm")
+    gradient_accumulation: int = run_option("gradient_accumulation")
+    activation_checkpointing: bool = run_option("activation_checkpointing")
+    patience: int | None = run_option("patience")
+    max_skipped: int = run_option("max_skipped")
+    seed: int = option(42, help="governs new weights, order, masks and dropout", minimum=0)
+    precision: str = run_option("precision")
+    device: str = run_option("device")
+    resume: bool = run_option("resume")
+    checkpoint_every: int | None = run_option("checkpoint_every")
     workers: int = option(1, help="processes that tokenize; any number gives the same corpus", minimum=1)
-    keep_checkpoints: int = option(2, help="newest checkpoints that stay; the one before the last is for emergencies")
+    keep_checkpoints: int = run_option("keep_checkpoints")
 
     def problems(self) -> list[str]:
         """What no run can start with, each option by its flag."""
-        found: list[str] = []
+        found = broken_limits(self)
         scratch = self.encoder_config is not None or self.vocab is not None
         if (self.encoder is None) == (not scratch) or (scratch and None in (self.encoder_config, self.vocab)):
             found.append(
                 "give either --encoder, to go on from a checkpoint, or both --encoder-config and --vocab, to start "
                 "from scratch"
             )
-        least = {
-            "max_seq_length": 5,
-            "batch_size": 1,
-            "max_steps": 1,
-            "evaluate_every": 1,
-            "max_validation_sequences": 1,
-            "gradient_accumulation": 1,
-            "patience": 1,
-            "checkpoint_every": 1,
-            "keep_checkpoints": 1,
-            "workers": 1,
-            "seed": 0,
-            "max_skipped": 1,
-            "weight_decay": 0,
-            "max_grad_norm": 0,
-        }
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                found.append(f"--{name.replace('_', '-')} {value}: must be at least {low}")
-        for name in ("learning_rate", "epochs"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                found.append(f"--{name.replace('_', '-')} {value}: must be above 0")
-        for name, low_end, high_end in (
-            ("warmup_ratio", 0.0, 1.0),
-            ("short_sequences", 0.0, 1.0),
-            ("mask_probability", 0.001, 0.9),
-            ("validation_share", 0.0, 0.9),
-        ):
-            value = getattr(self, name)
-            if not low_end <= value <= high_end:
-                found.append(f"--{name.replace('_', '-')} {value}: must lie between {low_end} and {high_end}")
         return found

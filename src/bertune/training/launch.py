@@ -90,7 +90,7 @@ class Follower:
         """Nothing."""
 
     def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
-        """Nothing."""
+        """Nothing. weights: Shape: those of the network."""
 
     def curves(self, values: Mapping[str, float], step: int) -> None:
         """Nothing."""

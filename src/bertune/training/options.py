@@ -1,14 +1,17 @@
 """Every option of a training run: command line, YAML file and saved run.yaml are this one tree."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from bertune.options import DEVICES, LR_SCHEDULES, PRECISIONS, option
+from bertune.option_values import broken_limits
+from bertune.options import LR_SCHEDULES, option, run_option
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """Options of `bertune train`. None stands for the task's own default."""
+
+    checks_limits: ClassVar[bool] = True
 
     task: str = option(help="what to train for: a task's name")
     encoder: str = option(help="where to start: a folder, a checkpoint, a TF-Hub module, or minilm")
@@ -27,74 +30,50 @@ class TrainOptions:
     group_column: str | None = option(
         None, help="column whose value decides which rows are held out together (a person, a document)"
     )
-    output: str = option(help="folder for the model and the run; must not hold another run")
-    max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included")
+    output: str = run_option("output")
+    max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included", minimum=3)
     batch_size: int | Literal["auto"] | None = option(
-        None, help="examples an update; auto: the task's own number, in as many parts as memory asks for"
+        None, help="examples an update; auto: the task's own number, in as many parts as memory asks for", minimum=1
     )
-    learning_rate: float | None = option(None, help="highest learning rate")
-    epochs: float | None = option(None, help="passes over the training data; fractions are allowed")
-    max_steps: int | None = option(None, help="stop after this many updates instead")
-    warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
+    learning_rate: float | None = option(None, help="highest learning rate", above=0)
+    epochs: float | None = option(None, help="passes over the training data; fractions are allowed", above=0)
+    max_steps: int | None = run_option("max_steps")
+    warmup_ratio: float = run_option("warmup_ratio")
     lr_schedule: str | None = option(
         None, help="how the learning rate falls after the warm-up (default: linear)", choices=LR_SCHEDULES
     )
-    weight_decay: float = option(0.01, help="decay of matrices, times the learning rate; biases and norms are spared")
-    max_grad_norm: float = option(1.0, help="clip gradients to this joint norm; 0: never")
+    weight_decay: float = run_option("weight_decay")
+    max_grad_norm: float = run_option("max_grad_norm")
     layer_decay: float = option(1.0, help="every layer learns this much slower than the one above; 1: alike")
-    frozen_layers: int | None = option(None, help="lowest layers that stay as they are; 0: the embeddings alone")
-    reinitialize_layers: int = option(0, help="highest layers that begin with new weights")
-    gradient_accumulation: int = option(1, help="parts that a batch is computed in, to save memory")
-    activation_checkpointing: bool = option(False, help="compute activations twice, to save memory")
-    patience: int | None = option(None, help="stop after this many evaluations without improvement")
+    frozen_layers: int | None = option(
+        None, help="lowest layers that stay as they are; 0: the embeddings alone", minimum=0
+    )
+    reinitialize_layers: int = option(0, help="highest layers that begin with new weights", minimum=0)
+    gradient_accumulation: int = run_option("gradient_accumulation")
+    activation_checkpointing: bool = run_option("activation_checkpointing")
+    patience: int | None = run_option("patience")
     metric: str | None = option(None, help="metric that picks the best model")
-    seed: int = option(42, help="governs new weights, order and dropout")
+    seed: int = option(42, help="governs new weights, order and dropout", minimum=0)
     seeds: str | None = option(
         None, help="train with each of these seeds, 1,2,3; their mean and spread are told, and the best model is kept"
     )
-    restarts: int = option(0, help="start again with the next seed, at most so often, when the model collapsed")
-    max_skipped: int = option(10, help="updates in a row without finite numbers before the run stops")
-    baselines: bool = option(False, help="also tell what simple methods reach on the validation data")
-    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="where to compute", choices=DEVICES)
-    feature_cache: bool = option(True, help="keep the tokens of large files for the next run")
-    resume: bool = option(False, help="go on with the run that lies in the output folder")
-    checkpoint_every: int | None = option(
-        None, help="updates between checkpoints for --resume, besides those after evaluations"
+    restarts: int = option(
+        0, help="start again with the next seed, at most so often, when the model collapsed", minimum=0
     )
-    keep_checkpoints: int = option(2, help="newest checkpoints that stay; the one before the last is for emergencies")
+    max_skipped: int = run_option("max_skipped")
+    baselines: bool = option(False, help="also tell what simple methods reach on the validation data")
+    precision: str = run_option("precision")
+    device: str = run_option("device")
+    feature_cache: bool = option(True, help="keep the tokens of large files for the next run")
+    resume: bool = run_option("resume")
+    checkpoint_every: int | None = run_option("checkpoint_every")
+    keep_checkpoints: int = run_option("keep_checkpoints")
 
     def problems(self) -> list[str]:
         """What no run can start with, each option by its flag."""
-        found: list[str] = []
-        least = {
-            "max_seq_length": 3,
-            "batch_size": 1,
-            "max_steps": 1,
-            "gradient_accumulation": 1,
-            "patience": 1,
-            "checkpoint_every": 1,
-            "keep_checkpoints": 1,
-            "seed": 0,
-            "restarts": 0,
-            "max_skipped": 1,
-            "weight_decay": 0,
-            "max_grad_norm": 0,
-            "frozen_layers": 0,
-            "reinitialize_layers": 0,
-        }
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and (name, value) != ("batch_size", "auto") and not low <= value < float("inf"):
-                found.append(f"--{name.replace('_', '-')} {value}: must be at least {low}")
-        for name in ("learning_rate", "epochs"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                found.append(f"--{name.replace('_', '-')} {value}: must be above 0")
+        found = broken_limits(self)
         if not 0 < self.layer_decay <= 1:
             found.append(f"--layer-decay {self.layer_decay}: must lie above 0 and up to 1")
-        if not 0 <= self.warmup_ratio <= 1:
-            found.append(f"--warmup-ratio {self.warmup_ratio}: must lie between 0 and 1")
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
         found += self._validation_problems()

@@ -129,9 +129,9 @@ def test_restarts_are_runs_with_the_next_seeds(run: Run, tmp_path: Path, caplog:
 
 
 def test_without_validation_the_training_loss_tells(run: Run, tmp_path: Path) -> None:
-    run("one", validation=None)
+    run("one", validation=None, validation_share=0)
     assert record(tmp_path / "one")["collapse"].startswith("the training loss after the warm-up is 0.7")
-    run("two", validation=None, seed=4)
+    run("two", validation=None, validation_share=0, seed=4)
     assert record(tmp_path / "two")["collapse"] is None
 
 

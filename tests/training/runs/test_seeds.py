@@ -149,7 +149,17 @@ def test_seeds_that_are_none(tmp_path: Path, capsys: Capture, said: str) -> None
 def test_figures_need_validation_data(tmp_path: Path, capsys: Capture, said: str) -> None:
     write_encoder(tmp_path / "encoder")
     data = write_rows(tmp_path / "train.csv", opinions(8))
-    command = ["train", "--task", "text-classification", "--encoder", tmp_path / "encoder", "--train", data]
+    command = [
+        "train",
+        "--task",
+        "text-classification",
+        "--encoder",
+        tmp_path / "encoder",
+        "--train",
+        data,
+        "--validation-share",
+        0,
+    ]
     refused(capsys, tmp_path, [*command, "--output", tmp_path / "out", said], said.partition("=")[0], "--validation")
 
 

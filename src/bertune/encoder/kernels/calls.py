@@ -24,7 +24,7 @@ NO_MASK = (0.0, 0)
 
 
 def available(tensor: Tensor) -> bool:
-    """Whether the kernels take this tensor: on the CPU, of a type they are compiled for."""
+    """Whether the kernels take this tensor: on the CPU, of a type they are compiled for. Shape: any."""
     return tensor.device.type == "cpu" and library(tensor.dtype) is not None
 
 
@@ -72,7 +72,10 @@ def _call(dtype: torch.dtype, name: str, *arguments: Tensor | int | float | None
 
 
 def dropout(x: Tensor, p: float, seed: int) -> Tensor:
-    """Elements of `x` dropped with probability `p`, the rest scaled by 1 / (1 - p); on a gradient, its own backward."""
+    """Elements of `x` dropped with probability `p`, the rest scaled by 1 / (1 - p); on a gradient, its own backward.
+
+    Shape: any → the same.
+    """
     x = x.contiguous()
     out = torch.empty_like(x)
     _call(x.dtype, "bertune_dropout", x.numel(), x, float(p), seed, out)
@@ -91,7 +94,7 @@ class _Dropout(torch.autograd.Function):
 
 
 def differentiable_dropout(x: Tensor, p: float) -> Tensor:
-    """`dropout` with a new seed, inside autograd."""
+    """`dropout` with a new seed, inside autograd. Shape: any → the same."""
     result: Tensor = _Dropout.apply(x, p, new_seed())  # type: ignore[no-untyped-call]
     return result
 
@@ -256,7 +259,10 @@ def attention_backward(
     heads: int,
     mask: tuple[float, int],
 ) -> Tensor:
-    """The gradient of `qkv` from that of attention's result; `forward`: (qkv, bias, result, denominators)."""
+    """The gradient of `qkv` from that of attention's result; `forward`: (qkv, bias, result, denominators).
+
+    Shape: (T, hidden) → (T, 3 * hidden).
+    """
     qkv, bias, out, denominators = forward
     width = gradient.shape[1]
     result = _rows(qkv, 3 * width, layout)
@@ -307,6 +313,8 @@ def adamw(
     """Update a float32 weight and its moments in place, and the working copy when it is another tensor.
 
     gradient: of the working copy's type, or float32 with a float32 working copy; None stands for zeros.
+
+    Shape: any, the same for all.
     """
     copy = None if working.data_ptr() == master.data_ptr() else working
     if gradient is not None and gradient.dtype != working.dtype:
@@ -328,7 +336,7 @@ def adamw_rows(
 
 
 def sum_of_squares(x: Tensor) -> float:
-    """Sum of x², in double precision."""
+    """Sum of x², in double precision. Shape: any → ()."""
     total = torch.zeros((), dtype=torch.float64)
     _call(x.dtype, "bertune_sum_of_squares", x.numel(), x, total)
     return float(total)

@@ -182,7 +182,7 @@ def is_better(metrics: Mapping[str, float], metric: str | None, best: float | No
 
 
 def weights_of(setup: TrainingSetup) -> dict[str, torch.Tensor]:
-    """The network's weights by name, the trained ones in full precision."""
+    """The network's weights by name, the trained ones in full precision. Shape: those of the network."""
     state: dict[str, Any] = dict(setup.network.state_dict())
     return state | setup.optimizer.masters()
 

@@ -122,7 +122,7 @@ class AdamW:
         return self._host_steps if self._fused is None else int(self._fused.steps)
 
     def masters(self) -> dict[str, Tensor]:
-        """The float32 value of every weight, by name."""
+        """The float32 value of every weight, by name. Shape: those of the weights."""
         return {slot.name: slot.master for slot in self._slots} | self._frozen
 
     def accumulate(self) -> None:
@@ -153,11 +153,11 @@ class AdamW:
         """Update all weights and clear the gradients.
 
         Args:
-            learning_rate: of this step.
-            scale: multiplies every gradient first (one over the number of examples).
+            learning_rate: of this step. Shape: ().
+            scale: multiplies every gradient first (one over the number of examples). Shape: ().
 
-        Returns: the joint norm of the scaled gradients before clipping; on CUDA a tensor there. A norm that is not
-        finite updates nothing.
+        Returns: the joint norm of the scaled gradients before clipping; on CUDA a tensor there, Shape: (). A norm that
+        is not finite updates nothing.
         """
         gradients = [self._take_gradient(slot) for slot in self._slots]
         if self._fused is not None:
@@ -255,7 +255,7 @@ class AdamW:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Everything an exact continuation needs, as named tensors."""
+        """Everything an exact continuation needs, as named tensors. Shape: those of the weights; `step`: ()."""
         state = {"step": torch.tensor(self.step_count)}
         for slot in self._slots:
             state |= {f"master.{slot.name}": slot.master, f"m.{slot.name}": slot.m, f"v.{slot.name}": slot.v}
@@ -264,7 +264,11 @@ class AdamW:
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a state that `state` gave, weights included. Raises KeyError when it lacks one of them."""
+        """Take up a state that `state` gave, weights included. Shape: as there.
+
+        Raises:
+            KeyError: it lacks one of them.
+        """
         self._host_steps = int(state["step"])
         if self._fused is not None:
             self._fused.steps.fill_(self._host_steps)

@@ -20,7 +20,7 @@ def seed_all(seed: int) -> None:
 
 
 def random_state() -> dict[str, Tensor]:
-    """The generators' states by name, for a checkpoint."""
+    """The generators' states by name, for a checkpoint. Shape: (bytes or words of the state,) each."""
     _, words, gauss = random.getstate()
     _, keys, place, has_gauss, cached = np.random.get_state(legacy=True)
     state = {
@@ -38,7 +38,10 @@ def random_state() -> dict[str, Tensor]:
 
 
 def restore_random_state(state: Mapping[str, Tensor]) -> None:
-    """Take up what `random_state` gave; generators that it lacks, or that this machine lacks, stay as they are."""
+    """Take up what `random_state` gave; generators that it lacks, or that this machine lacks, stay as they are.
+
+    Shape: as there.
+    """
     torch.set_rng_state(state["random.cpu"])
     if "random.cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["random.cuda"])

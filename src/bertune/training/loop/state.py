@@ -107,7 +107,7 @@ class Checkpointer(Protocol):
         ...
 
     def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
-        """Keep these weights as the best model so far."""
+        """Keep these weights as the best model so far. weights: Shape: those of the network."""
         ...
 
     def curves(self, values: Mapping[str, float], step: int) -> None:

@@ -178,7 +178,7 @@ def _short(value: object) -> str:
 
 
 def state_of(optimizer: AdamW) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, on the host."""
+    """All tensors of a checkpoint, on the host. Shape: as `AdamW.state` and `random_state` give them."""
     tensors = optimizer.state() | random_state()
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 

@@ -14,7 +14,7 @@ _BESIDES = 16 << 20
 
 
 def size_of(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes of all tensors together."""
+    """Bytes of all tensors together. Shape: any."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 

@@ -92,7 +92,7 @@ class RunFolder:
         return state
 
     def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
-        """Write the model folder at the top of the run.
+        """Write the model folder at the top of the run. weights: Shape: those of the network.
 
         Raises:
             FaultError: it cannot be written; the one before is there still.
