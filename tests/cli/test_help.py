@@ -26,8 +26,8 @@ def test_help_of_a_command_is_grouped_required_first(capsys: Capture) -> None:
     ("arguments", "told"),
     [
         (["trian"], "no command 'trian'; did you mean train?"),
-        (["train", "--task", "text-clasification"], "Did you mean text-classification?"),
-        (["train", "--task", "Question_Answering"], "Did you mean question-answering?"),
+        (["train", "--task", "text-clasification"], "did you mean text-classification?"),
+        (["train", "--task", "Question_Answering"], "did you mean question-answering?"),
         (["completion", "tcsh"], "name one shell: bash, zsh, fish"),
     ],
 )

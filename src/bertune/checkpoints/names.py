@@ -95,7 +95,10 @@ def to_theirs(names: Sequence[Rename], ours: Mapping[str, "Tensor"]) -> dict[str
         if name.ours not in ours:
             continue
         whole = ours[name.ours]
-        parts = whole.split_with_sizes(name.sizes) if name.sizes else whole.chunk(len(name.theirs))
+        if len(name.theirs) == 1:
+            parts: Sequence[Tensor] = [whole]  # also a single number, which cannot be cut
+        else:
+            parts = whole.split_with_sizes(name.sizes) if name.sizes else whole.chunk(len(name.theirs))
         for their, part in zip(name.theirs, parts, strict=True):
             theirs[their] = (part.t() if name.transpose else part).contiguous()
     return theirs

@@ -58,8 +58,8 @@ def require_task(name: str) -> None:
     """Raises InputError for a name that no task can have."""
     if name not in TASKS and not is_task_file(name):
         near = difflib.get_close_matches(name.lower().replace("_", "-"), TASKS, n=1, cutoff=0.7)
-        meant = f" Did you mean {near[0]}?" if near else ""
-        raise InputError(f"--task {name}: no such task.{meant} Known: {', '.join(TASKS)}, and path/to/file.py:Class")
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"--task {name}: no such task. Known: {', '.join(TASKS)}, and path/to/file.py:Class{meant}")
 
 
 def options_of(name: str) -> type[Any]:
