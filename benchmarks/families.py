@@ -115,6 +115,7 @@ def main() -> None:
                 one, other = found[f"{mode} transformers"], found[f"{mode} bertune"]
                 cells += [f"{one:.0f} ms", f"{other:.0f} ms", f"{one / other:.2f}"]
             table.add_row(family, *cells)
+            print(family, *cells, flush=True)  # should the rest be cut off
     Console(width=120).print(table)
     save_result("families", {"layers": options.layers, "lengths": LENGTHS, "milliseconds": results})
 

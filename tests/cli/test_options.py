@@ -1,6 +1,7 @@
 """Command lines and YAML files: one tree of options, and what is told about wrong ones."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import yaml
 from bertune.cli.arguments import parse
 from bertune.errors import InputError
 from bertune.options import option
+from bertune.tasks.options import MultiLabelOptions
+from bertune.training.options import TrainOptions
 from tests.tiny import FAST, bertune, done, opinions, refused, same_weights, write_encoder, write_rows
 
 Capture = pytest.CaptureFixture[str]
@@ -276,3 +279,18 @@ def test_a_run_can_start_from_json_lines_with_a_json_answer(tmp_path: Path, caps
     options = ["--task=text-classification", f"--encoder={encoder}", f"--train={data}", f"--output={tmp_path / 'm'}"]
     out = done(capsys, "train", *options, *FAST, "--json=true").out
     assert json.loads(out)["steps"] == 4
+
+
+@pytest.mark.parametrize("twice", [["--salt-grams", "1", "--salt-grams", "2"], ["--bowls=1", "--bowls", "2"]])
+def test_of_an_option_given_twice_the_last_counts_aloud(caplog: pytest.LogCaptureFixture, twice: list[str]) -> None:
+    logging.getLogger("bertune").propagate = True
+    found = parse("soup", "about", [Soup], ["--kind", "borsch", *twice])
+    assert 2 in found.values()
+    assert "is given twice, 1" in caplog.text
+    assert "the last counts" in caplog.text
+
+
+def test_equal_values_and_lists_given_twice_are_taken() -> None:
+    assert parse("p", "a", [TrainOptions], ["--seed", "1", "--seed", "1", "--task", "x"], partial=True)["seed"] == 1
+    names = ["--label-names", "a", "b", "--label-names", "c"]
+    assert parse("p", "a", [MultiLabelOptions], names, partial=True)["label_names"] == ["a", "b", "c"]

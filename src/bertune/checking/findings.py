@@ -1,6 +1,5 @@
 """What is wrong with surveyed data, how bad it is, where, and what to do."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checking.lengths import Lengths
+from bertune.checking.similar_labels import labels_of_missing_values, shown, similar_labels
 from bertune.checking.survey import SHOWN, Hashes, Survey
 
 Severity = Literal["error", "warn", "note"]
@@ -191,16 +191,17 @@ def _matches(known: Hashes, asked: Hashes) -> npt.NDArray[np.int64]:
 
 
 def _similar_labels(survey: Survey) -> Iterator[Finding]:
-    """Labels that differ in letter case or spaces alone."""
-    spelled: defaultdict[str, list[str]] = defaultdict(list)
-    for label in survey.labels:
-        spelled[" ".join(label.split()).casefold()].append(label)
-    for names in spelled.values():
-        if len(names) > 1:
-            places = tuple(f"{survey.where(survey.first[name])}: {name!r}" for name in names[:SHOWN])
-            rows = sum(survey.labels[name] for name in names)
-            what = f"the labels {_listed(names)} differ in letter case or spaces alone"
-            yield Finding("warn", "labels-alike", str(survey.path), rows, places, what, "spell them alike")
+    """Labels that look or count as one another, and labels that stand for a missing value."""
+    for names, difference in similar_labels(survey.labels):
+        places = tuple(f"{survey.where(survey.first[name])}: {shown([name])}" for name in names[:SHOWN])
+        rows = sum(survey.labels[name] for name in names)
+        what = f"the labels {shown(names)} differ in {difference} alone"
+        yield Finding("warn", "labels-alike", str(survey.path), rows, places, what, "spell them alike")
+    for label in labels_of_missing_values(survey.labels):
+        what = f"the label {label!r} is learnt as a class of its own"
+        remedy = "where it means that there is no label, empty these cells and use --drop-unlabelled"
+        rows, places = survey.labels[label], (survey.where(survey.first[label]),)
+        yield Finding("warn", "missing-value-label", str(survey.path), rows, places, what, remedy)
 
 
 def _listed(names: Iterable[str], most: int = 8) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import logging
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +14,31 @@ from bertune.cli.groups import ORDER, heading_of
 from bertune.errors import InputError, Problems
 from bertune.option_values import illegal
 
+logger = logging.getLogger(__name__)
+
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {message}")
+
+
+class _Once(argparse.Action):
+    """Stores the option's value; where it is given again with another one, the last counts, and that is logged."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store it."""
+        before = getattr(namespace, self.dest)
+        if before not in (None, values) and parser.add_help:  # not at the first, partial look at a command line
+            logger.warning("%s is given twice, %s and %s; the last counts", option_string, before, values)
+        setattr(namespace, self.dest, values)
 
 
 def flag(name: str) -> str:
@@ -128,7 +148,7 @@ def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind
         choices = field.metadata.get("choices")
         metavars = {int: "N", float: "X", _number_or_auto: "N|auto"}
         metavar = "{" + ",".join(choices) + "}" if choices else metavars.get(kind, "TEXT")
-        parser.add_argument(flag(field.name), type=kind, default=None, help=text, metavar=metavar)
+        parser.add_argument(flag(field.name), action=_Once, type=kind, default=None, help=text, metavar=metavar)
 
 
 def _normal(argv: Sequence[str], fields: Mapping[str, dataclasses.Field[Any]], hints: Mapping[str, Any]) -> list[str]:

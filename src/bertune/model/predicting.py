@@ -1,6 +1,7 @@
 """Predicting, whatever computes the logits: PyTorch (`model.use.Model`) or ONNX Runtime (`bertune_runtime`)."""
 
-from collections.abc import Generator, Iterable
+import logging
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,8 @@ from bertune.option_values import whole_number
 from bertune.tasks.protocol import Logits, Prediction, Task
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.unknown import warn_of_unknown
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 2048
 """Examples read, run and decoded at a time: predictions stream in constant memory."""
@@ -94,6 +97,20 @@ def predict_examples(
     with closing(in_chunks(tokenized, examples, CHUNK, ahead=model.host_is_free)) as chunks:
         for index, (chunk, features) in enumerate(chunks):
             if not index:
+                warn_of_single_texts(getattr(model, "record", {}), chunk)  # an exported model has none
                 warn_of_unknown(features.input_ids, model.tokenizer, "these texts")
             logits = model.compute_logits(features, batch_size=batch_size)
             yield from model.task.decode(logits, features, chunk)
+
+
+def warn_of_single_texts(record: Mapping[str, Any], examples: Sequence[Any]) -> None:
+    """Warn where a model that was trained on pairs of texts alone gets single texts. record: its bertune.json."""
+    trained = (record.get("data") or {}).get("train")
+    if not isinstance(trained, Mapping) or not trained.get("pairs"):
+        return
+    if single := sum(not getattr(example, "pair", None) for example in examples):
+        logger.warning(
+            "%d of the first %d inputs are single texts, but this model was trained on pairs alone, so their answers "
+            "mean little; give the second text too (--pair-column, or (text, pair) in Python)",
+            single, len(examples),
+        )  # fmt: skip

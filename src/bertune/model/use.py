@@ -27,7 +27,7 @@ from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prep
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import network_names
-from bertune.model.predicting import predict, predict_examples
+from bertune.model.predicting import predict, predict_examples, warn_of_single_texts
 from bertune.model.record import MODEL_FILE, read_record
 from bertune.option_values import whole_number
 from bertune.progress import progress_bar
@@ -155,6 +155,7 @@ class Model:
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
+        warn_of_single_texts(self.record, examples)
         text = TextEncoding(self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)

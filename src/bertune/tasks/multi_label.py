@@ -26,6 +26,7 @@ from bertune.tasks.shared.baselines import logistic_regression_each, most_common
 from bertune.tasks.shared.class_weights import class_weights
 from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import decision_rows
+from bertune.tasks.shared.scores import shown_scores
 from bertune.tasks.shared.texts import by_example, label_index, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -182,16 +183,15 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         return 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> list[Prediction]:
-        """`{"labels": [names], "scores": {name: probability}}` for every text."""
+        """`{"labels": [names], "scores": {name: probability}}`; of many labels the best and the given ones."""
         if not examples:
             return []
         rows = self._probabilities(logits, features, len(examples))
+        given, options = rows >= self.thresholds, self.options
+        every = shown_scores(self.labels, rows, options.top_k, all_scores=options.all_scores, given=given)
         return [
-            {
-                "labels": [self.labels[i] for i in np.flatnonzero(row >= self.thresholds)],
-                "scores": {name: round(float(p), 6) for name, p in zip(self.labels, row, strict=True)},
-            }
-            for row in rows
+            {"labels": [self.labels[i] for i in np.flatnonzero(row)], "scores": scores}
+            for row, scores in zip(given, every, strict=True)
         ]
 
     def summary(self, example: LabelledText, prediction: Prediction) -> tuple[str, str, str]:
@@ -229,7 +229,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head, the loss and the thresholds."""
         loss = ("class_weights", "label_smoothing", "focal_gamma")
-        return self._described_without("thresholds", "weights", *loss, "layers")
+        return self._described_without("thresholds", "weights", *loss, "layers", "top_k", "all_scores")
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> Self:
         """With the thresholds that give every label its best f1 on these texts."""

@@ -19,6 +19,24 @@ CANDIDATES = 32
 """Answers computed for a mask in prediction."""
 
 
+MANY_LABELS = 100
+"""Above so many labels a prediction shows the best ones alone."""
+SHOWN_OF_MANY = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """Which labels' probabilities a prediction shows."""
+
+    top_k: int | None = option(
+        None,
+        help=f"labels whose probabilities a prediction shows, best first; left out: all, or {SHOWN_OF_MANY} of more "
+        f"than {MANY_LABELS}",
+        minimum=1,
+    )
+    all_scores: bool = option(False, help="show the probabilities of all labels, however many there are")
+
+
 def layers_option() -> str:
     """The option `--layers`, for a task's dataclass of options."""
     description = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
@@ -89,7 +107,7 @@ class LossOptions(FocalLossOptions):
 
 
 @dataclass(frozen=True)
-class TextOptions(TextColumns, LossOptions):
+class TextOptions(TextColumns, LossOptions, ScoreOptions):
     """Columns, the loss, what becomes of long texts, and what the head sees."""
 
     long_text: str = long_text_option()
@@ -104,7 +122,7 @@ class GlueOptions(TextOptions):
 
 
 @dataclass(frozen=True)
-class MultiLabelOptions(LossOptions, TableOptions):
+class MultiLabelOptions(LossOptions, ScoreOptions, TableOptions):
     """Columns of a table: labels in one column, as a list or joined, or in a column each."""
 
     text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")

@@ -29,6 +29,7 @@ from bertune.tasks.shared.baselines import logistic_regression, most_common
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import classification_metrics, classification_rows
+from bertune.tasks.shared.scores import shown_scores
 from bertune.tasks.shared.texts import by_example, label_index, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -156,18 +157,16 @@ class TextClassification(BaseTask[TextExample]):
         return cross_entropy(logits, targets["label"], self.options, self.weights)
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> list[Prediction]:
-        """`{"label", "score", "scores": {name: probability}}` for every text."""
+        """`{"label", "score", "scores": {name: probability}}` for every text; of many labels the best scores alone."""
         if not len(logits):
             return []
         probabilities = softmax(by_example(logits, features, len(examples)))
         best = probabilities.argmax(1)
+        options = self.options
+        every = shown_scores(self.labels, probabilities, options.top_k, all_scores=options.all_scores)
         return [
-            {
-                "label": self.labels[index],
-                "score": round(float(row[index]), 6),
-                "scores": {name: round(float(p), 6) for name, p in zip(self.labels, row, strict=True)},
-            }
-            for index, row in zip(best, probabilities, strict=True)
+            {"label": self.labels[index], "score": round(float(row[index]), 6), "scores": scores}
+            for index, row, scores in zip(best, probabilities, every, strict=True)
         ]
 
     def summary(self, example: TextExample, prediction: Prediction) -> tuple[str, str, str]:
@@ -209,7 +208,9 @@ class TextClassification(BaseTask[TextExample]):
 
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head and the loss."""
-        return self._described_without("weights", "class_weights", "label_smoothing", "focal_gamma", "layers")
+        return self._described_without(
+            "weights", "class_weights", "label_smoothing", "focal_gamma", "layers", "top_k", "all_scores"
+        )
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of whole texts."""

@@ -54,10 +54,12 @@ class Split:
         return self.features.example_index[self.features.rows_of(units)]
 
     def describe(self) -> dict[str, Any]:
-        """For the record: files, rows, hashes."""
+        """For the record: files, rows, hashes, and whether every example is a pair of texts."""
+        described: dict[str, Any] = {"file": str(self.path), "rows": len(self.examples), "sha256": self.sha256}
         if self.labelled is not None:
-            return self.labelled.describe()
-        return {"file": str(self.path), "rows": len(self.examples), "sha256": self.sha256}
+            described = dict(self.labelled.describe())
+        paired = not self.features.together and all(getattr(example, "pair", None) for example in self.examples)
+        return described | ({"pairs": True} if paired else {})
 
     def inputs(self, role: str) -> dict[str, str]:
         """Hashes by option and path, to compare when a run is resumed; none of rows that are held out of others."""
