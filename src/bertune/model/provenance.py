@@ -1,5 +1,6 @@
 """What a run was made from and with: hashes of its inputs, versions, machine, options."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import platform
@@ -63,12 +64,29 @@ def encoder_sha256(config: EncoderConfig, tensors: Mapping[str, Tensor], tokeniz
 
     The same wherever it is kept; a start from scratch has no tensors.
     """
-    digest = hashlib.sha256(f"{config}{tokenizer.fingerprint}".encode())
+    digest = hashlib.sha256(f"{_described(config)}{tokenizer.fingerprint}".encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+_LATER_FIELDS = frozenset({
+    "gate_last", "key_value_heads", "unbiased", "norm", "embedding_norm", "gated_dropout", "absolute_positions",
+    "relative", "relative_terms", "relative_buckets", "relative_reach", "relative_shared", "relative_norm",
+})  # fmt: skip
+"""Fields of a config that 0.1.0 lacked: at their defaults they are no part of the hash, so that its runs resume."""
+
+
+def _described(config: EncoderConfig) -> str:
+    """A config as Python shows it, in the form that 0.1.0 hashed."""
+    shown = (
+        f"{field.name}={getattr(config, field.name)!r}"
+        for field in dataclasses.fields(config)
+        if field.name not in _LATER_FIELDS or getattr(config, field.name) != field.default
+    )
+    return f"EncoderConfig({', '.join(shown)})"
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
