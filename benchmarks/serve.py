@@ -109,7 +109,8 @@ bodies = [json.dumps({"inputs": [text]}).encode() for text in json.load(sys.stdi
 latencies, statuses, place = [], {}, 0
 
 async def ask(reader, writer, body):
-    writer.write(b"POST %s HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: %d\\r\\n\\r\\n"
+    writer.write(b"POST %s HTTP/1.1\\r\\nHost: x\\r\\nContent-Type: application/json\\r\\n"
+                 b"Content-Length: %d\\r\\n\\r\\n"
                  % (path.encode(), len(body)) + body)
     head = await reader.readuntil(b"\\r\\n\\r\\n")
     status = int(head.split(b" ", 2)[1])
