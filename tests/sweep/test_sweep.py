@@ -123,3 +123,18 @@ def test_the_time_limit_is_kept(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out/sweep.json").read_text())
     assert found["seconds"] < 25 * 1.05
     assert found["final"] is not None
+
+
+def test_a_stopped_sweep_says_how_to_go_on_and_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "bertune", *map(str, arguments(tmp_path, "10m", "--trials", "2"))]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not (tmp_path / "out/sweep.yaml").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143
+    _, _, advice = errors.strip().splitlines()[-1].partition("go on with: bertune ")
+    tiny.done(capsys, *advice.split())
+    assert (tmp_path / "out/sweep.json").exists()

@@ -137,7 +137,7 @@ def run(options: DistillOptions) -> DistillResult:
         Interrupted: by a signal; `resume` goes on.
     """
     output = Path(options.output)
-    with run_errors(output, "distill"):
+    with run_errors(output, "distill", complete=False):
         problems = Problems()
         problems.extend(options.problems())
         problems.raise_if_any()

@@ -109,7 +109,7 @@ def run(options: SweepOptions, task_options: Mapping[str, Any]) -> SweepResult:
         Interrupted: by a signal; `resume` goes on.
     """
     began = time.monotonic()
-    with run_errors(Path(options.output), "sweep"):
+    with run_errors(Path(options.output), "sweep", SWEEP):
         trials = Trials(options, task_options)
         task = new_task(options.task, task_options)
         metric = options.metric or task.metric

@@ -38,12 +38,14 @@ def disk_errors(path: Path, needed: int) -> Iterator[None]:
 
 
 @contextmanager
-def run_errors(folder: Path, verb: str) -> Iterator[None]:
+def run_errors(folder: Path, verb: str, options_file: str = "run.yaml", *, complete: bool = True) -> Iterator[None]:
     """A whole run, from options to the closing table: whatever stops it says how to go on.
 
     Args:
         folder: the run's.
         verb: bertune's command for it.
+        options_file: written into the folder when the run begins.
+        complete: whether that file holds all options of the command, so that it repeats it.
 
     Raises:
         Interrupted: by a signal.
@@ -51,11 +53,13 @@ def run_errors(folder: Path, verb: str) -> Iterator[None]:
     """
 
     def begun() -> bool:
-        return os.path.isfile(folder / "run.yaml")  # noqa: PTH113 (unlike Path.is_file it never raises)
+        return os.path.isfile(folder / options_file)  # noqa: PTH113 (unlike Path.is_file it never raises)
 
     def how() -> str:
+        if begun() and complete:
+            return f"go on with: bertune {verb} --config {folder / options_file} --resume"
         if begun():
-            return f"go on with: bertune {verb} --config {folder / 'run.yaml'} --resume"
+            return f"go on with the same bertune {verb} and --resume"
         return "the run had not begun, the same command starts it again"
 
     with signals_handled():
