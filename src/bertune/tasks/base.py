@@ -112,7 +112,13 @@ class BaseTask(_Protocol[ExampleT]):
         return None if answers is None else tuple(answer.text for answer in answers)
 
     def evidence(self, logits: "Tensor", label: str | None) -> "Tensor":  # noqa: ARG002
-        """Refused: only tasks with a label or a number for a whole text can be explained by its words."""
+        """Refused: only tasks with a label or a number for a whole text can be explained by its words.
+
+        Shape: logits (rows, labels); an override returns one value per row, (rows).
+
+        Raises:
+            InputError: always, unless a task overrides it.
+        """
         raise InputError(f"explain: models for {self.name} cannot be explained; classification and regression can")
 
     def predicted_answer(self, prediction: Prediction) -> str | int | float | frozenset[Any] | None:
