@@ -12,9 +12,9 @@ _DATA = (
 )
 _MODEL = "task encoder model layers frozen_layers reinitialize_layers pooling trust_task_file teacher student"
 _OPTIMISATION = (
-    "batch_size learning_rate epochs max_steps warmup_ratio lr_schedule weight_decay max_grad_norm layer_decay "
-    "gradient_accumulation activation_checkpointing patience metric label_smoothing focal_gamma class_weights "
-    "temperature alpha space"
+    "batch_size learning_rate epochs max_steps warmup_ratio lr_schedule weight_decay max_grad_norm layer_decay ema "
+    "r_drop fgm gradient_accumulation activation_checkpointing patience metric label_smoothing focal_gamma "
+    "class_weights temperature alpha space"
 )
 _RUN = (
     "seed seeds restarts max_skipped baselines baseline precision device resume checkpoint_every keep_checkpoints "

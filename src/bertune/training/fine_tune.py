@@ -26,12 +26,14 @@ from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
+from bertune.tasks.protocol import Task
 from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.config import train_config
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop.randomness import seed_all
+from bertune.training.loop.regularization import APART, gradients_by
 from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
@@ -153,6 +155,8 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
+        gradients=gradients_by(options.r_drop, getattr(task, "logit_kind", None), options.fgm),
+        weight_average=options.ema,
         announcement=f"training {train.units} sequences {where}",
     )
 
@@ -171,6 +175,18 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
         provenance,
         evaluation.metrics,
     )
+
+
+def technique_problems(options: TrainOptions, task: Task[Any]) -> list[str]:
+    """Why a technique cannot be used on a task."""
+    kind = getattr(task, "logit_kind", None)
+    if options.r_drop is None or kind in APART:
+        return []
+    if kind is None:
+        why = f"the class of {task.name} does not say what its logits stand for (logit_kind: {', '.join(APART)})"
+    else:
+        why = f"compares the outputs of two passes over single rows, which {task.name} does not have"
+    return [f"--r-drop {options.r_drop}: {why}; leave it out"]
 
 
 def _check_metric(run: FineTuning, job: TrainingJob) -> None:

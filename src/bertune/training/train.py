@@ -18,7 +18,7 @@ from bertune.tasks.labelled import Labelled, hold_out
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
 from bertune.training.config import check_run, resumes
-from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune
+from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare
 from bertune.training.run_folder.errors import disk_errors, run_errors
@@ -142,9 +142,11 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
     Raises:
         InputError: all problems at once.
     """
-    problems = []
+    problems = technique_problems(options, task)
     if options.metric != task.metric and not options.validates:
-        problems = [f"--metric {options.metric}: picks the best model on validation data; name some with --validation"]
+        problems.append(
+            f"--metric {options.metric}: picks the best model on validation data; name some with --validation"
+        )
     paths = {"train": options.train, "validation": options.validation}
     read = {
         role: functools.partial(Labelled.read, task, path, f"--{role}")

@@ -62,6 +62,8 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
             start = time.perf_counter()
             rows = batches[state.batch]
             numbers = update(setup, config, rows, state)
+            if setup.optimizer.average is not None:
+                setup.optimizer.average.update()
             state.step += 1
             state.batch += 1
             state.examples += len(rows)
@@ -133,7 +135,7 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
     """
     rewind = save_generators()
     try:
-        with signals_immediate():
+        with signals_immediate(), setup.optimizer.averaged():
             found = setup.evaluate() if setup.evaluate is not None else Evaluation()
     except Interrupted as error:
         rewind()
@@ -153,7 +155,8 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
         state.best = metrics.get(config.metric) if config.metric else None
         state.best_step, state.without_improvement, state.best_metrics = state.step, 0, metrics
         state.best_constant_prediction = state.constant_prediction
-        setup.checkpointer.save_best(weights_of(setup), found)
+        with setup.optimizer.averaged():
+            setup.checkpointer.save_best(weights_of(setup), found)
     else:
         state.without_improvement += 1
         if config.patience is not None and state.without_improvement >= config.patience:

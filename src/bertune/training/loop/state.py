@@ -14,6 +14,7 @@ from bertune.distributed.shares import shares_by_cost
 from bertune.distributed.world import ALONE, World
 from bertune.inference.network import BatchLoss, Network
 from bertune.training.loop.optimizer import AdamW, Schedule
+from bertune.training.loop.regularization import Gradients
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ class TrainingSetup:
     world: the ranks that share every batch.
     lengths: tokens of every training sequence, by which ranks share; None: by number.
     divisible: whether a batch's loss is a sum over its sequences; else rank 0 computes it alone.
+    gradients: computes a batch's gradients instead of one plain pass (R-Drop, FGM).
     """
 
     network: Network
@@ -159,6 +161,7 @@ class TrainingSetup:
     world: World = ALONE
     lengths: npt.NDArray[np.integer] | None = None
     divisible: bool = True
+    gradients: Gradients | None = None
 
     def share(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Those of a batch's sequences that this rank computes: about as many tokens as every other. May be none.
