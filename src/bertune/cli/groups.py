@@ -5,7 +5,7 @@ ORDER = (REQUIRED, "data", "model", "optimisation", "run", "service", "output", 
 """Headings in their order; options of the task's own come last."""
 
 _DATA = (
-    "train validation validation_share group_column data input text pair label encoding delimiter header sheet "
+    "train validation validation_share group_column folds data input text pair label encoding delimiter header sheet "
     "drop_unlabelled text_column pair_column label_column negative_column tokens_column tags_column entities_column "
     "question_column context_column label_columns label_delimiter label_names tag_names scheme token_at tag_at "
     "language feature_cache max_seq_length do_lower_case unlabelled"

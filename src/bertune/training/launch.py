@@ -26,6 +26,7 @@ from bertune.training.loop.memory import micro_batches_that_fit
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.regularization import Gradients
 from bertune.training.loop.state import (
+    Budget,
     Checkpointer,
     Evaluate,
     Evaluation,
@@ -115,7 +116,7 @@ class TrainingJob:
     activation_checkpointing: compute activations twice, to save memory.
     longest: tokens of the longest training sequence, where batches are to be divided as memory asks for.
     recordable: whether an update does the same every time, so that a recording may replace it.
-    name_rows, order, lengths, divisible, gradients: as `TrainingSetup` takes them.
+    name_rows, order, lengths, divisible, gradients, budget: as `TrainingSetup` takes them.
     weight_average: decay of a moving average of the weights that is evaluated and kept; None: the last weights are.
     announcement: logged before the first update.
     """
@@ -138,6 +139,7 @@ class TrainingJob:
     divisible: bool = True
     gradients: Gradients | None = None
     weight_average: float | None = None
+    budget: Budget | None = None
     announcement: str = ""
 
 
@@ -226,6 +228,7 @@ def launch(
         lengths=job.lengths,
         divisible=job.divisible,
         gradients=job.gradients,
+        budget=job.budget,
     )
     state.float32_route = world.agree(training_route(device, state.float32_route))
     with fast_float32(device, state.float32_route):

@@ -51,11 +51,12 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
     """
     with signals_handled(), signals_deferred(), progress_bar("training", config.steps, done=state.step) as bar:
         batches = batches_of_epoch(setup, config, state.epoch)
-        reader = _Reader(setup, config, bar)
+        pace = _Pace(setup, config, state, bar)
+        config, reader = pace.config, _Reader(setup, pace, bar)
         begun = time.perf_counter() - state.wall_seconds
         while True:
             if state.evaluation_due:
-                check(setup, config, state)
+                config = pace.check(state)
                 raise_if_requested(_kept(config, state))
             if state.finished or state.step >= config.steps:
                 break
@@ -67,6 +68,7 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
             state.step += 1
             state.batch += 1
             state.examples += len(rows)
+            config = pace.after_update(state, time.perf_counter() - start)
             at_end = state.batch == len(batches)
             state.evaluation_due = at_end if config.check_every is None else state.step % config.check_every == 0
             state.evaluation_due = state.evaluation_due or state.step == config.steps
@@ -95,11 +97,45 @@ def _kept(config: TrainConfig, state: TrainState) -> str:
     return f"{state.step} of {config.steps} updates are kept in a checkpoint"
 
 
+class _Pace:
+    """The numbers that a run goes by: those it began with, or, where its time is limited, those that its budget plans.
+
+    config: the numbers as of now.
+    """
+
+    def __init__(self, setup: TrainingSetup, config: TrainConfig, state: TrainState, bar: Bar) -> None:
+        self.config = config
+        self._setup, self._bar = setup, bar
+        self._every = config.check_every or steps_per_epoch(setup.sequences, config.batch_size)
+        if setup.budget is not None:
+            self._follow(setup.budget.plan(config, state, self._every))
+
+    def check(self, state: TrainState) -> TrainConfig:
+        """Evaluate (see `check` below). Returns: the numbers to go on by."""
+        start = time.perf_counter()
+        check(self._setup, self.config, state)
+        if self._setup.budget is not None:
+            seconds = time.perf_counter() - start
+            self._follow(self._setup.budget.after_evaluation(self.config, state, seconds, self._every))
+        return self.config
+
+    def after_update(self, state: TrainState, seconds: float) -> TrainConfig:
+        """Count an update that took so many seconds. Returns: the numbers to go on by."""
+        if self._setup.budget is not None:
+            self._follow(self._setup.budget.after_update(self.config, state, seconds, self._every))
+        return self.config
+
+    def _follow(self, config: TrainConfig) -> None:
+        if config.steps != self.config.steps:
+            self._bar.resize(config.steps)
+        self.config = config
+
+
 class _Reader:
     """Reads what updates came to, a few updates behind on a device that works ahead of the host."""
 
-    def __init__(self, setup: TrainingSetup, config: TrainConfig, bar: Bar) -> None:
-        self._setup, self._config, self._bar = setup, config, bar
+    def __init__(self, setup: TrainingSetup, pace: "_Pace", bar: Bar) -> None:
+        self._setup, self._pace, self._bar = setup, pace, bar
         self._behind = 0 if setup.network.device.type == "cpu" else READ_BEHIND
         self._waiting: deque[tuple[StepRecord, StepMetrics]] = deque()
 
@@ -116,8 +152,9 @@ class _Reader:
         while len(self._waiting) > (0 if everything else self._behind):
             made, numbers = self._waiting.popleft()
             loss, norm = numbers.read()
-            count_update(self._setup, self._config, state, made, (loss, norm))
-            _log_update(self._setup.checkpointer, self._bar, state, self._config, made.step, loss, norm)
+            config = self._pace.config
+            count_update(self._setup, config, state, made, (loss, norm))
+            _log_update(self._setup.checkpointer, self._bar, state, config, made.step, loss, norm)
 
 
 def batches_of_epoch(setup: TrainingSetup, config: TrainConfig, epoch: int) -> list[npt.NDArray[np.int64]]:
