@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bertune.tasks.held_out import fold_numbers
 from bertune.tasks.labelled import read_recorded
 from bertune.tasks.text_classification import TextExample
 from bertune.training import cross_validation
+from bertune.training.fine_tune import fine_tune
 from tests import runs, tiny
 
 
@@ -80,13 +82,13 @@ def test_every_row_is_judged_once_and_the_final_model_learns_from_all(tmp_path: 
 
 def test_a_stopped_run_goes_on_with_the_fold_that_was_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bertune.train(**options(tmp_path, output=tmp_path / "whole", epochs=1))
-    real, calls = cross_validation.fine_tune, []
+    calls = list[str]()
 
     def stops(run: Any) -> Any:
         calls.append(run.options.output)
         if len(calls) == 2:
-            raise Interrupted(15, [])
-        return real(run)
+            raise Interrupted(signal.SIGTERM)
+        return fine_tune(run)
 
     monkeypatch.setattr(cross_validation, "fine_tune", stops)
     with pytest.raises(Interrupted):
