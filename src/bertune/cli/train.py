@@ -4,11 +4,12 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from bertune.cli.arguments import parse
 from bertune.options import option
 from bertune.tasks.registry import TASKS, options_of
-from bertune.training.options import TrainOptions
+from bertune.training.options import AdaptOptions, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,26 @@ def main(argv: Sequence[str]) -> None:
     )
     name = parse(prog, about, [_First], argv, partial=True).get("task")
     own = [options_of(name)] if name else []
-    parsed = parse(prog, about, [TrainOptions, *own, _Extra], argv, undecided=None if name else "--task")
+    parsed = parse(prog, about, [TrainOptions, AdaptOptions, *own, _Extra], argv, undecided=None if name else "--task")
     as_json = parsed.pop("json", False)
     general = {field.name for field in fields(TrainOptions)}
 
+    from bertune.training.presets import with_preset
     from bertune.training.train import run
 
-    result = run(
-        TrainOptions(**{name: value for name, value in parsed.items() if name in general}),
-        {name: value for name, value in parsed.items() if name not in general},
-        began=began,
-    )
+    adaptation = AdaptOptions(**{field.name: parsed.pop(field.name) for field in fields(AdaptOptions)
+                                 if field.name in parsed})  # fmt: skip
+    own_values = {name: value for name, value in parsed.items() if name not in general}
+    values = with_preset({name: value for name, value in parsed.items() if name in general}, own_values)
+    more: dict[str, Any] = {}
+    if adaptation.adapt:
+        from bertune.adaptation import run as adapt
+
+        made = adapt(adaptation, TrainOptions(**values), own_values)
+        result, more = made.result, {"adaptation": made.to_json()}
+    else:
+        result = run(TrainOptions(**values), own_values, began=began)
     if as_json:
-        print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics, **result.more}))
+        print(
+            json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics, **result.more, **more})
+        )

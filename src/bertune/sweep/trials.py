@@ -80,7 +80,7 @@ class Trials:
             task = new_task(self.options.task, self.task_options)
             if not self._read:
                 paths = {"train": self.options.train, "validation": self.options.validation}
-                self._read = {role: Labelled.read(task, Path(path)) for role, path in paths.items()}
+                self._read = {role: Labelled.read(task, path, f"--{role}") for role, path in paths.items()}
             self._prepared[encoder] = prepare(task, self._read, self.train_options({"encoder": encoder}, Path()))
         return self._prepared[encoder]
 

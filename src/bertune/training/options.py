@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from bertune.durations import seconds_of
 from bertune.errors import InputError
 from bertune.option_values import broken_limits
-from bertune.options import LR_SCHEDULES, option, run_option
+from bertune.options import LR_SCHEDULES, PRESETS, option, run_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,10 @@ class TrainOptions:
     gradient_accumulation: int = run_option("gradient_accumulation")
     activation_checkpointing: bool = run_option("activation_checkpointing")
     patience: int | None = run_option("patience")
+    preset: str | None = option(
+        None, help="sets options that are not given: what fits little time, most tasks, or the best model",
+        choices=PRESETS,
+    )  # fmt: skip
     time_limit: str | None = option(
         None, help="time for the whole command, like 90s, 15m or 2h; fewer updates are made where --epochs do not fit"
     )
@@ -162,3 +166,13 @@ class TrainOptions:
         parts = [part.strip() for part in (self.seeds or "").split(",")]
         seeds = tuple(int(part) for part in parts if part.isdecimal())
         return seeds if len(seeds) == len(parts) and len(set(seeds)) == len(seeds) > 1 else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions:
+    """Options of `bertune train` that ask for further pre-training first."""
+
+    adapt: list[str] | None = option(  # noqa: RUF009
+        None, help="text to pre-train the encoder on first, as bertune pretrain reads it; the gain is reported"
+    )
+    adapt_epochs: float = option(3.0, help="passes over the text of --adapt", above=0)

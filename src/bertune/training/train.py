@@ -25,6 +25,7 @@ from bertune.training.cross_validation import Folds, cross_validate
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare
+from bertune.training.presets import with_preset
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.report import write_all
 from bertune.training.runs.seeds import run_seeds
@@ -56,10 +57,10 @@ def train(**options: Any) -> TrainResult:
         for name, value in options.items()
         if name in known
     }
-    return run(
-        TrainOptions(**checked_values(TrainOptions, general)),
-        {name: value for name, value in options.items() if name in own},
-    )
+    task_options = {name: value for name, value in options.items() if name in own}
+    began = time.monotonic()
+    general = with_preset(checked_values(TrainOptions, general), task_options)
+    return run(TrainOptions(**general), task_options, began=began)
 
 
 def _data(data: Any, role: str) -> Any:
