@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "ema": {"ema": 0.98},
     "r-drop": {"r_drop": 1.0},
-    "fgm": {"fgm": 1.0},
+    "fgm": {"fgm": 0.2},
     "layer-decay": {"layer_decay": 0.9},
     "reinitialize": {"reinitialize_layers": 1},
     "rate-half": {"learning_rate": 0.5},

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertune.data.documents import find_files
 from bertune.errors import InputError, Interrupted, Problems
 from bertune.evaluation.compare import CompareSettings, compare
 from bertune.files.atomic_write import write_text
 from bertune.option_values import checked_values
-from bertune.pretraining.data import find_files
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import run as pretrain
 from bertune.tasks.protocol import lower_is_better

@@ -64,7 +64,7 @@ class TrainOptions:
         above=0,
     )  # fmt: skip
     fgm: float | None = option(
-        None, help="FGM: length of an adversarial step of the word vectors, like 1 (twice the time)", above=0
+        None, help="FGM: length of an adversarial step of the word vectors, like 0.2 (twice the time)", above=0
     )
     gradient_accumulation: int = run_option("gradient_accumulation")
     activation_checkpointing: bool = run_option("activation_checkpointing")
