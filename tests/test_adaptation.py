@@ -10,6 +10,7 @@ import pytest
 import bertune
 from bertune import adaptation
 from bertune.errors import InputError, Interrupted
+from bertune.pretraining.pretrain import run
 from tests import tiny
 
 
@@ -33,7 +34,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_gain_is_reported_and_all_three_runs_are_there(tmp_path: Path) -> None:
     given = options(tmp_path)
-    found = bertune.adapt(tmp_path / "corpus.txt", epochs=1, **given)
+    found = bertune.adapt(tmp_path / "corpus.txt", adapt_epochs=1, **given)
     out = tmp_path / "out"
     told = json.loads((out / "adaptation.json").read_text())
     with_it, without = bertune.load(out), bertune.load(out / "without")
@@ -48,19 +49,18 @@ def test_the_gain_is_reported_and_all_three_runs_are_there(tmp_path: Path) -> No
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = options(tmp_path)
-    real = adaptation.pretrain
 
     def stops(options: Any) -> Any:
         raise Interrupted(signal.SIGTERM, "nothing is kept")
 
     monkeypatch.setattr(adaptation, "pretrain", stops)
     with pytest.raises(Interrupted):
-        bertune.adapt(tmp_path / "corpus.txt", epochs=1, **given)
+        bertune.adapt(tmp_path / "corpus.txt", adapt_epochs=1, **given)
     weights = (tmp_path / "out/without/model.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr(adaptation, "pretrain", real)
+    monkeypatch.setattr(adaptation, "pretrain", run)
     with pytest.raises(InputError, match="holds another run"):
-        bertune.adapt(tmp_path / "corpus.txt", epochs=1, **given)
-    found = bertune.adapt(tmp_path / "corpus.txt", epochs=1, **given, resume=True)
+        bertune.adapt(tmp_path / "corpus.txt", adapt_epochs=1, **given)
+    found = bertune.adapt(tmp_path / "corpus.txt", adapt_epochs=1, **given, resume=True)
     assert (tmp_path / "out/without/model.safetensors").stat().st_mtime_ns == weights
     assert 0 <= found.after <= 1
 

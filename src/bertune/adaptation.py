@@ -67,12 +67,12 @@ class Adaptation:
         return f"adapting brought {self.gain:+.4f}{chance}: {figures}"
 
 
-def adapt(text: str | Path | list[str | Path], *, epochs: float = 3.0, **options: Any) -> Adaptation:
+def adapt(text: str | Path | list[str | Path], *, adapt_epochs: float = 3.0, **options: Any) -> Adaptation:
     """Pre-train an encoder on text, fine-tune it, and compare with fine-tuning alone.
 
     Args:
         text: files or patterns, as `bertune.pretrain` reads them.
-        epochs: passes over the text.
+        adapt_epochs: passes over the text.
         options: of `bertune.train`.
 
     Raises:
@@ -84,7 +84,7 @@ def adapt(text: str | Path | list[str | Path], *, epochs: float = 3.0, **options
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()
              if name not in own}  # fmt: skip
     values = with_preset(checked_values(TrainOptions, plain), task_options)
-    return run(AdaptOptions(adapt=several, adapt_epochs=epochs), TrainOptions(**values), task_options)
+    return run(AdaptOptions(adapt=several, adapt_epochs=adapt_epochs), TrainOptions(**values), task_options)
 
 
 def run(adaptation: AdaptOptions, options: TrainOptions, task_options: Mapping[str, Any]) -> Adaptation:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,7 +194,8 @@ def test_scores_beside_labels_from_the_command_line(tmp_path: Path, capsys: pyte
     ],
 )
 def test_scores_become_logits(task: str, cell: str, expected: object) -> None:
-    known = dataclasses.replace(new_task(task, {}), **({} if task == "regression" else {"labels": ("a", "b")}))
+    known: Any = new_task(task, {})
+    known = known if task == "regression" else dataclasses.replace(known, labels=("a", "b"))
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=re.escape(expected)):
             logits_of(known, cell)

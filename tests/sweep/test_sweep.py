@@ -45,6 +45,7 @@ def test_the_best_model_lies_on_top_as_train_leaves_it(swept: Path) -> None:
     metrics = json.loads((swept / "metrics.json").read_text())
     seeds = found["final"]["seeds"]
     assert len(seeds) == 2
+    assert 0 < found["overhead"] < 1
     assert metrics["accuracy"] == max(seeds.values())
     assert found["final"]["mean"] == pytest.approx(sum(seeds.values()) / 2)
     assert found["final"]["optimism"] == pytest.approx(found["winner"]["value"] - found["final"]["mean"])

@@ -11,9 +11,9 @@ from bertune.tasks.protocol import Defaults
 from bertune.training.presets import preset_options, with_preset
 from tests import tiny
 
-BASE = EncoderConfig(30522, 768, 12, 12, 3072, 512)
-MINILM = EncoderConfig(30522, 384, 6, 12, 1536, 512)
-TINY = EncoderConfig(30522, 128, 2, 2, 512, 512)
+BASE = EncoderConfig(vocab_size=30522)
+MINILM = EncoderConfig(vocab_size=30522, hidden_size=384, num_hidden_layers=6)
+TINY = EncoderConfig(vocab_size=30522, hidden_size=128, num_hidden_layers=2, num_attention_heads=2)
 
 
 def test_what_each_sets() -> None:

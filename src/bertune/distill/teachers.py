@@ -229,12 +229,14 @@ def logits_of(task: Task[Any], cell: str) -> npt.NDArray[np.float64]:
         raise ValueError(f"{cell[:60]} holds what is no probability")
     if kind == "labels":
         chances = np.clip([value.get(label, 0.0) for label in labels], _LEAST, 1 - _LEAST)
-        return np.log(chances) - np.log1p(-chances)
+        odds: npt.NDArray[np.float64] = np.log(chances) - np.log1p(-chances)
+        return odds
     total, absent = sum(numbers), len(labels) - len(value)
     if not 0 < total <= 1.01 or (not absent and total < 0.99):
         raise ValueError(f"the probabilities add up to {total:.4g}, not 1")
     rest = max(0.0, 1 - total) / absent if absent else 0.0  # of many labels `predict` writes the best alone
-    return np.log(np.clip([value.get(label, rest) for label in labels], _LEAST, None))
+    logs: npt.NDArray[np.float64] = np.log(np.clip([value.get(label, rest) for label in labels], _LEAST, None))
+    return logs
 
 
 def _of_labels(task: Task[Any], examples: Sequence[Any]) -> npt.NDArray[np.float64]:
@@ -242,8 +244,12 @@ def _of_labels(task: Task[Any], examples: Sequence[Any]) -> npt.NDArray[np.float
     targets = task.targets(examples)  # type: ignore[attr-defined]
     (column,) = targets.values()
     kind = getattr(task, "logit_kind", None)
+    known: npt.NDArray[np.float64] = np.asarray(column, np.float64)
     if kind == "number":
-        return np.asarray(column, np.float64)[:, None]
-    if kind == "labels":
-        return np.where(np.asarray(column) > 0, 1.0, -1.0) * -np.log(_LEAST)
-    return np.log(np.clip(np.eye(len(task.labels))[np.asarray(column)], _LEAST, None))  # type: ignore[attr-defined]
+        known = known[:, None]
+    elif kind == "labels":
+        known = np.where(known > 0, 1.0, -1.0) * -np.log(_LEAST)
+    else:
+        classes = np.eye(len(task.labels))[np.asarray(column)]  # type: ignore[attr-defined]
+        known = np.log(np.clip(classes, _LEAST, None))
+    return known
