@@ -21,7 +21,7 @@ from bertune.sweep import journal
 from bertune.sweep.clock import SPARE, TimeModel, behind, comparable
 from bertune.sweep.options import SweepOptions
 from bertune.sweep.results import SweepResult, Times, write_results
-from bertune.sweep.space import Space, default_space, read_space, starting_points
+from bertune.sweep.space import Space, default_space, passes, read_space, starting_points
 from bertune.sweep.trials import TrialResult, Trials, worked
 from bertune.tasks.protocol import lower_is_better
 from bertune.tasks.registry import new_task
@@ -91,7 +91,8 @@ class Sweep:
 
     def predicted(self, setting: Mapping[str, Any]) -> float:
         """Seconds that a run with this setting should take."""
-        return self.clocks[setting.get("encoder", self.options.encoders[0])].predict(self.epochs(setting))
+        clock = self.clocks[setting.get("encoder", self.options.encoders[0])]
+        return clock.predict(self.epochs(setting), passes(setting))
 
     def fits(self, setting: Mapping[str, Any]) -> bool:
         """Whether a trial fits into the time that is left, and whoever wins may still be trained on fresh seeds."""
@@ -280,7 +281,8 @@ def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialRe
         return
     before = sweep.best
     evaluations = max(1, len(found.rungs))
-    sweep.clocks[setting.get("encoder", sweep.options.encoders[0])].observe(found.metrics, found.seconds, evaluations)
+    clock = sweep.clocks[setting.get("encoder", sweep.options.encoders[0])]
+    clock.observe(found.metrics, found.seconds, evaluations, passes(setting))
     journal.complete(sweep.study, trial, value, {**facts, "metrics": found.metrics})
     best = sweep.best
     assert best is not None

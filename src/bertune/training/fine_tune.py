@@ -161,7 +161,7 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
         gradients=gradients_by(options.r_drop, getattr(task, "logit_kind", None), options.fgm),
-        weight_average=options.ema,
+        weight_average=options.ema or None,
         budget=None if run.clock is None else TimeBudget(run.clock),
         announcement=f"training {train.units} sequences {where}",
     )
@@ -186,7 +186,7 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
 def technique_problems(options: TrainOptions, task: Task[Any]) -> list[str]:
     """Why a technique cannot be used on a task."""
     kind = getattr(task, "logit_kind", None)
-    if options.r_drop is None or kind in APART:
+    if not options.r_drop or kind in APART:
         return []
     if kind is None:
         why = f"the class of {task.name} does not say what its logits stand for (logit_kind: {', '.join(APART)})"

@@ -57,14 +57,17 @@ class TrainOptions:
     )
     reinitialize_layers: int = option(0, help="highest layers that begin with new weights", minimum=0)
     ema: float | None = option(
-        None, help="decay of a moving average of the weights, which is evaluated and kept, like 0.999", above=0
+        None, help="decay of a moving average of the weights, which is evaluated and kept, like 0.99; 0: none"
     )
     r_drop: float | None = option(
-        None, help="R-Drop: weight of how far two passes with different dropout are apart, like 1 (twice the time)",
-        above=0,
-    )  # fmt: skip
+        None,
+        help="R-Drop: weight of how far two passes with different dropout are apart, like 1 (twice the time); 0: off",
+        minimum=0,
+    )
     fgm: float | None = option(
-        None, help="FGM: length of an adversarial step of the word vectors, like 0.2 (twice the time)", above=0
+        None,
+        help="FGM: length of an adversarial step of the word vectors, like 0.2 (twice the time); 0: off",
+        minimum=0,
     )
     gradient_accumulation: int = run_option("gradient_accumulation")
     activation_checkpointing: bool = run_option("activation_checkpointing")
@@ -98,8 +101,8 @@ class TrainOptions:
         found = broken_limits(self)
         if not 0 < self.layer_decay <= 1:
             found.append(f"--layer-decay {self.layer_decay}: must lie above 0 and up to 1")
-        if self.ema is not None and not 0 < self.ema < 1:
-            found.append(f"--ema {self.ema}: must lie between 0 and 1, like 0.999")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            found.append(f"--ema {self.ema}: must be at least 0 and below 1, like 0.99")
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
         found += self._fold_problems() if self.folds is not None else self._validation_problems()
