@@ -62,6 +62,7 @@ def test_run_yaml_repeats_the_winner(swept: Path) -> None:
     told = yaml.safe_load((swept / "run.yaml").read_text())
     assert {name: told[name] for name in winner} == winner
     assert told["seeds"] == "1042,1043"
+    assert told["time_limit"] is None
 
 
 def test_trials_differ_and_stand_in_the_table(swept: Path) -> None:

@@ -88,7 +88,7 @@ class Trials:
 
     def train_options(self, setting: Mapping[str, Any], output: Path) -> TrainOptions:
         """The options of `bertune train` for a setting."""
-        shared = {field.name for field in dataclasses.fields(TrainOptions)} - {"resume"}
+        shared = {field.name for field in dataclasses.fields(TrainOptions)} - {"resume", "time_limit"}
         given = {name: value for name, value in dataclasses.asdict(self.options).items() if name in shared}
         given |= {"encoder": self.options.encoders[0], "output": str(output), "keep_checkpoints": 1}
         task = new_task(self.options.task, self.task_options)
