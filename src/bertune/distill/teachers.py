@@ -18,7 +18,7 @@ from bertune.errors import InputError, Problems
 from bertune.inference.evaluation import infer
 from bertune.model.use import Model, load
 from bertune.progress import progress_bar
-from bertune.tasks.labelled import Labelled, groups_of
+from bertune.tasks.labelled import Labelled, column_of
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.registry import new_task
 
@@ -187,7 +187,7 @@ class ScoreColumn:
     ) -> Logits:
         """The scores as logits. Raises InputError: rows whose scores mean nothing, all at once."""
         known = np.zeros((0, 0)) if labelled is None else _of_labels(task, labelled.examples)
-        cells, problems = groups_of(task, unlabelled, self.column, "--scores"), Problems()
+        cells, problems = column_of(task, unlabelled, self.column, "--scores"), Problems()
         found = []
         for row, cell in enumerate(cells):
             try:
@@ -203,30 +203,35 @@ class ScoreColumn:
         return {"scores": self.column}
 
 
-def logits_of(task: Task[Any], cell: str) -> npt.NDArray[np.float64]:
+def logits_of(task: Task[Any], cell: object) -> npt.NDArray[np.float64]:
     """The logits that stand for a cell's scores. Shape: (outputs,).
+
+    Args:
+        task: whose labels they are about.
+        cell: a number, a mapping of labels and probabilities, or either as JSON text.
 
     Raises:
         ValueError: what is wrong with it.
     """
+    shown = str(cell)[:60]
     try:
-        value = json.loads(cell)
+        value = json.loads(cell) if isinstance(cell, str) else cell
     except ValueError:
-        raise ValueError(f"{cell[:60]!r} is neither a number nor an object of labels and probabilities") from None
+        raise ValueError(f"{shown!r} is neither a number nor an object of labels and probabilities") from None
     kind = getattr(task, "logit_kind", None)
     if kind == "number":
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{cell[:60]} is no number")
+            raise ValueError(f"{shown} is no number")
         origin, step = task.unit  # type: ignore[attr-defined]
         return np.array([(value - origin) / step])
     labels = list(task.labels)  # type: ignore[attr-defined]
-    if not isinstance(value, dict):
-        raise ValueError(f"{cell[:60]} is no object of labels and probabilities, like {{{json.dumps(labels[0])}: 0.9}}")
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{shown} is no object of labels and probabilities, like {{{json.dumps(labels[0])}: 0.9}}")
     if strange := sorted(set(value) - set(labels)):
         raise ValueError(f"unknown label {strange[0]!r}; known: {', '.join(map(str, labels))}")
     numbers = [one for one in value.values() if isinstance(one, int | float) and 0 <= one <= 1]
     if len(numbers) < len(value):
-        raise ValueError(f"{cell[:60]} holds what is no probability")
+        raise ValueError(f"{shown} holds what is no probability")
     if kind == "labels":
         chances = np.clip([value.get(label, 0.0) for label in labels], _LEAST, 1 - _LEAST)
         odds: npt.NDArray[np.float64] = np.log(chances) - np.log1p(-chances)

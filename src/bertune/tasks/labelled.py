@@ -15,7 +15,7 @@ from bertune.data.sources import data_paths, shown
 from bertune.errors import InputError, Problems
 from bertune.files.inputs import refuse_pipe
 from bertune.tasks.feature_cache import Source
-from bertune.tasks.held_out import HoldOut, group_values, held_out_rows
+from bertune.tasks.held_out import HoldOut, column_values, held_out_rows
 from bertune.tasks.protocol import Task
 
 
@@ -151,7 +151,16 @@ def hold_out(
     return rows.chosen(~mask, made["train"]), rows.chosen(mask, made["validation"])
 
 
-def groups_of(task: Task[Any], rows: Labelled, column: str, flag: str = "--group-column") -> list[str]:
+def groups_of(task: Task[Any], rows: Labelled, column: str) -> list[str]:
+    """The group of every example: its value in a column, as text.
+
+    Raises:
+        InputError: as `column_of`.
+    """
+    return [str(value) for value in column_of(task, rows, column, "--group-column")]
+
+
+def column_of(task: Task[Any], rows: Labelled, column: str, flag: str) -> list[Any]:
     """The value of a column for every example. flag: the option that names it, for messages.
 
     Raises:
@@ -159,7 +168,7 @@ def groups_of(task: Task[Any], rows: Labelled, column: str, flag: str = "--group
     """
     starts = [*itertools.accumulate((part.rows for part in rows.parts), initial=0)]
     examples = [rows.examples[start:end] for start, end in itertools.pairwise(starts)]
-    return group_values([part.source.path for part in rows.parts], examples, column, task.options, flag)
+    return column_values([part.source.path for part in rows.parts], examples, column, task.options, flag)
 
 
 def read_recorded(task: Task[Any], recorded: Mapping[str, Any]) -> Labelled:
