@@ -30,11 +30,14 @@ def main(argv: Sequence[str]) -> None:
     from pathlib import Path
 
     from bertune.checkpoints.inspection import describe
-    from bertune.checkpoints.source import SourceOptions
+    from bertune.checkpoints.source import SourceError, SourceOptions
 
     config, vocab = (None if parsed.get(name) is None else Path(parsed[name]) for name in ("config_file", "vocab_file"))
     options = SourceOptions(config, vocab, parsed.get("do_lower_case"), parsed.get("scope"))
-    description = describe(sources[0], options=options)
+    try:
+        description = describe(sources[0], options=options)
+    except SourceError as error:  # the source was named without an option
+        raise InputError(error.text) from None
     if parsed.get("json"):
         print(json.dumps(description))
         return

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from rich.table import Table
-
 from bertune.files.atomic_write import write_text
 from bertune.files.yaml_files import write_yaml
 from bertune.sweep.options import duration
-from bertune.tables import plain_table
+from bertune.tables import PlainTable, plain_table
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.options import TrainOptions
 from bertune.training.run_folder.errors import disk_errors
@@ -99,7 +97,7 @@ class SweepResult:
         found = [trial for trial in self.trials if trial["value"] is not None]
         return sorted(found, key=lambda trial: trial["value"], reverse=not lower_is_better(self.metric))
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[PlainTable]:
         """The best trials, and what became of the winner."""
         names = sorted({name for trial in self.trials for name in trial["setting"]})
         rows = (
@@ -118,9 +116,7 @@ class SweepResult:
                 (f"mean of {len(self.seeds.metrics)} fresh seeds", f"{mean:.4f} ± {deviation:.4f}"),
                 ("luck of the sweep", f"{self.optimism:+.4f}"),
             ]
-            tables.append(
-                plain_table(f"the winner, trial {self.number}: {self.metric}", ("", ""), lines, show_header=False)
-            )
+            tables.append(plain_table(f"the winner, trial {self.number}: {self.metric}", ("", ""), lines))
         return tables
 
 

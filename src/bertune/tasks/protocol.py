@@ -171,6 +171,10 @@ class Task(Protocol[ExampleT]):
         """Numbers of every row from which metrics of any choice of rows follow; None where only `metrics` can tell."""
         ...
 
+    def averaging(self) -> str:
+        """What f1, precision and recall are of, for people: "macro average", "of 'yes'"; empty: their names say it."""
+        ...
+
     def baselines(self) -> Mapping[str, Baseline]:
         """Simple methods, by name, whose answers a model must beat to have learnt something."""
         ...
@@ -222,6 +226,12 @@ class FillsMasks(Protocol):
     def candidates(self, text: str, prediction: Prediction) -> list[Prediction]:
         """A prediction as one flat list: `{"mask", "token", "score", "text"}` for every word of every mask."""
         ...
+
+
+def metric_in_words(task: Task[Any], metric: str) -> str:
+    """A metric's name for people: `f1 (macro average)`."""
+    averaging = task.averaging() if metric in ("f1", "precision", "recall") else ""
+    return f"{metric} ({averaging})" if averaging else metric
 
 
 def lower_is_better(metric: str) -> bool:

@@ -59,7 +59,8 @@ def require_task(name: str) -> None:
     if name not in TASKS and not is_task_file(name):
         near = difflib.get_close_matches(name.lower().replace("_", "-"), TASKS, n=1, cutoff=0.7)
         meant = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"--task {name}: no such task. Known: {', '.join(TASKS)}, and path/to/file.py:Class{meant}")
+        known = f"Known: {', '.join(TASKS)}, and path/to/file.py:Class"
+        raise InputError(f"--task {name}: no such task{meant or '.'} {known}")
 
 
 def options_of(name: str) -> type[Any]:

@@ -187,6 +187,10 @@ class TextClassification(BaseTask[TextExample]):
         found = np.array([index[prediction["label"]] for prediction in predictions], np.int64)
         return classification_rows(truth, found, len(self.labels))
 
+    def averaging(self) -> str:
+        """Of two labels f1 is the second one's, of more their mean."""
+        return f"of {self.labels[1]!r}" if len(self.labels) == 2 else "macro average"
+
     def baselines(self) -> Mapping[str, Baseline]:
         """The commonest label, and logistic regression on words."""
 

@@ -23,6 +23,7 @@ from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.report import write_all
+from bertune.training.runs.collapse import LEAST_UPDATES
 from bertune.training.runs.seeds import run_seeds
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,8 @@ def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[
     more = write_all(folder, metrics, record, spread, lambda: baselines_of(data()) if options.baselines else {})
     title = f"{folder}: the model of seed {found.best}, best by {options.metric}"
     console.print(found.table(title, more.get("baselines", {})))
-    return TrainResult(folder, metrics, found.steps, more)
+    collapse = found.record.get("collapse") if found.steps >= LEAST_UPDATES else None
+    return TrainResult(folder, metrics, found.steps, more, collapse)
 
 
 def with_defaults(options: TrainOptions, task: Task[Any]) -> TrainOptions:
