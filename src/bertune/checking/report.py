@@ -10,6 +10,7 @@ from bertune.checking.doctor import Report
 from bertune.checking.findings import SEVERITIES, Finding
 from bertune.checking.lengths import Lengths
 from bertune.checking.survey import Survey
+from bertune.errors import counted
 from bertune.tables import PlainTable, plain_table
 
 _BAR = 30
@@ -29,7 +30,9 @@ def show(report: Report, console: Console) -> None:
     if report.findings:
         console.print(_findings(report))
     counts = ", ".join(f"{report.count(severity)} {severity}" for severity in SEVERITIES)
-    console.print(f"{sum(map(len, report.surveys.values()))} rows in {report.seconds:.1f} s: {counts}", markup=False)
+    console.print(
+        f"{counted(sum(map(len, report.surveys.values())), 'row')} in {report.seconds:.1f} s: {counts}", markup=False
+    )
 
 
 def _counts(report: Report) -> PlainTable:

@@ -1,6 +1,7 @@
 """`bertune inspect`."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,5 +60,11 @@ def _divided(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {part}" for key, part in value.items())
+        return "\n".join(f"{key}: {_in_short(part)}" for key, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _in_short(value: object) -> str:
+    """A SHA-256 by its first digits; --json has all of them."""
+    text = str(value)
+    return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 
 from bertune.cli.arguments import parse
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.options import option
 
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
         print(json.dumps({**asdict(packed), "output": str(packed.output)}))
         return
     print(
-        f"{packed.output}: {packed.files} files, {packed.size / 1e6:.1f} MB of the run's {packed.before / 1e6:.1f} MB"
+        f"{packed.output}: {counted(packed.files, 'file')}, {packed.size / 1e6:.1f} MB of the run's {packed.before / 1e6:.1f} MB"
     )
     if packed.task_file is not None:
         print(f"The model's task is in {packed.task_file}: hand that file on too, to be named by --trust-task-file.")

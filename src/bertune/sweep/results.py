@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from bertune.errors import counted
 from bertune.files.atomic_write import write_text
 from bertune.files.yaml_files import write_yaml
 from bertune.sweep.options import duration
@@ -106,7 +107,7 @@ class SweepResult:
             for trial in self.ranked()[:_SHOWN]
         )  # fmt: skip
         others = len(self.trials) - len(self.ranked())
-        title = f"{len(self.trials)} trials in {duration(self.seconds)}"
+        title = f"{counted(len(self.trials), 'trial')} in {duration(self.seconds)}"
         title += f", {others} of them without a value" if others else ""
         tables = [plain_table(title, ("trial", self.metric, *map(_words, names), "time"), rows)]
         if self.seeds is not None:
@@ -200,7 +201,7 @@ def svg(result: SweepResult) -> str:
     for seconds, value, _ in points:
         best = value if best is None else better(best, value)
         line.append(f"{x(seconds):.1f},{y(best):.1f}")
-    title = f"{result.metric} of {len(points)} trials over {duration(at)}"
+    title = f"{result.metric} of {counted(len(points), 'trial')} over {duration(at)}"
     parts = [_head(title), *_axes((low, high), longest, y)]
     parts.append(f'<polyline points="{" ".join(line)}" fill="none" stroke="#3465a4" stroke-width="1.5"/>')
     for seconds, value, trial in points:

@@ -19,7 +19,7 @@ from bertune.data.columns import guess_label_column, listed
 from bertune.data.features import Features
 from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
-from bertune.errors import InputError, Problems
+from bertune.errors import InputError, Problems, counted
 from bertune.tasks.base import BaseTask
 from bertune.tasks.options import EmbeddingOptions, TextColumns
 from bertune.tasks.parts import ExampleParts
@@ -165,7 +165,9 @@ class Embedding(BaseTask[Pair]):
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         if loss == "ranking" and len(examples) < 2:
-            raise InputError(f"{path}: holds {len(examples)} pair; each is told from the others, so two are needed")
+            raise InputError(
+                f"{path}: holds {counted(len(examples), 'pair')}; each is told from the others, so two are needed"
+            )
         if loss == "contrastive":
             logger.info("%s: labels 0 and 1: pairs labelled 0 are pushed apart (--pair-loss contrastive)", path)
         elif loss == "cosine":
@@ -177,8 +179,8 @@ class Embedding(BaseTask[Pair]):
         if self.pair_loss == "ranking":
             apart = sum(example.label not in (None, 1) for example in examples)
             if apart:
-                logger.warning("%s: %d pairs are labelled otherwise than 1; this model's figures take every row for a "
-                               "pair that belongs together", path, apart)  # fmt: skip
+                logger.warning("%s: %s labelled otherwise than 1; this model's figures take every row for a "
+                               "pair that belongs together", path, counted(apart, "pair is", "pairs are"))  # fmt: skip
             return []
         least = 0.0 if self.pair_loss == "contrastive" else -self.highest
         found = []

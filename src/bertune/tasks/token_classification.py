@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bertune.data.features import IGNORED, Features
 from bertune.data.windows import Windows, place_windows
 from bertune.encoder.config import EncoderConfig
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.characters import readable_span
@@ -135,7 +135,10 @@ class TokenClassification(BaseTask[TaggedExample]):
     def _targets(self, examples: Sequence[TaggedExample], word: Ragged, example_index: npt.NDArray[np.int64]) -> Ragged:
         gold, inexact = self.gold_tags(examples)
         if inexact:
-            logger.warning("%d entities begin or end inside a word; the model learns the whole words", inexact)
+            logger.warning(
+                "%s not at the edges of words; the model learns the whole words",
+                counted(inexact, "entity is", "entities are"),
+            )
         index = {label: i for i, label in enumerate(self.labels)}
         tags = np.array([index[tag] for tags in gold for tag in tags], np.int32)
         bases = np.cumsum([0, *(len(tags) for tags in gold)])[:-1]

@@ -185,7 +185,7 @@ def _announcement(
     what = f"training {counted(train.units, 'sequence')} on {device} in {str(dtype).removeprefix('torch.')}"
     size = f"{counted(config.steps, 'update')} of {counted(config.batch_size, 'sequence')}"
     few = config.steps < _FEW_UPDATES and run.options.max_steps is None
-    advice = f". {config.steps} updates are few: if the model learns little, try more --epochs" if few else ""
+    advice = ". So few updates teach little: if the model is poor, try more --epochs" if few else ""
     return f"{what}: {size}, {passes:.3g} passes; about {time_in_words(seconds)}{advice}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bertune.data.in_memory import data_path
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.option_values import checked_values
 from bertune.options import keyword_problems
@@ -167,7 +167,7 @@ def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[st
     held = None if not share else hold_out(task, rows, share, options.group_column)
     if held is not None:
         return {"train": held[0], "validation": held[1]}
-    few = f"{rows.path}: its {len(rows.examples)} rows are too few, or too much alike, to hold {share} of them out"
+    few = f"{rows.path}: {counted(len(rows.examples), 'row')}, too few or too much alike to hold {share} of them out"
     needy = [f"--{name}" for name in ("seeds", "baselines", "patience") if getattr(options, name)]
     if share and needy:
         raise InputError(f"{few}, which {', '.join(needy)} needs; name validation data with --validation")

@@ -14,6 +14,7 @@ import torch
 from bertune.data.features import Column, Features
 from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
+from bertune.errors import counted
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.user_files import task_file_of
 from bertune.training.loop.state import TrainConfig, TrainState
@@ -107,7 +108,9 @@ def collapse_of(state: TrainState, config: TrainConfig, chance: float | None) ->
     if at_chance := _at_chance(state, chance, state.best_metrics.get("matthews_correlation")):
         signs.append(at_chance)
     if signs and config.steps < LEAST_UPDATES:
-        signs.append(f"{config.steps} updates are few: give it more --epochs first")
+        signs.append(
+            f"only {counted(config.steps, 'update')} {'was' if config.steps == 1 else 'were'} made: give it more --epochs first"
+        )
     return "; ".join(signs) or None
 
 

@@ -79,14 +79,15 @@ def _of_tasks(values: Values) -> dict[str, dict[str, Any]]:
     for task in [name.strip() for name in str(values["task"]).split(",") if name.strip()]:
         require_task(task)
         found[task] = {**values, "task": task}
-    problems = Problems()
+    problems, wrong = Problems(), list[str]()
     for task, one in found.items():
         for role in _PATHS:
             try:
                 if (path := _located(task, one.get(role), values.get("train"), role)) is not None:
                     one[role] = path
             except InputError as error:
-                problems.add(str(error))
+                wrong.append(str(error))
+    problems.extend(dict.fromkeys(wrong))  # the same for every task, mostly
     problems.raise_if_any()
     return found
 
