@@ -35,8 +35,7 @@ def main(argv: Sequence[str]) -> None:
     if options.json:
         print(json.dumps({**asdict(packed), "output": str(packed.output)}))
         return
-    print(
-        f"{packed.output}: {counted(packed.files, 'file')}, {packed.size / 1e6:.1f} MB of the run's {packed.before / 1e6:.1f} MB"
-    )
+    size, before = (f"{count / 1e6:.1f} MB" for count in (packed.size, packed.before))
+    print(f"{packed.output}: {counted(packed.files, 'file')}, {size} of the run's {before}")
     if packed.task_file is not None:
         print(f"The model's task is in {packed.task_file}: hand that file on too, to be named by --trust-task-file.")

@@ -108,9 +108,7 @@ def collapse_of(state: TrainState, config: TrainConfig, chance: float | None) ->
     if at_chance := _at_chance(state, chance, state.best_metrics.get("matthews_correlation")):
         signs.append(at_chance)
     if signs and config.steps < LEAST_UPDATES:
-        signs.append(
-            f"only {counted(config.steps, 'update')} {'was' if config.steps == 1 else 'were'} made: give it more --epochs first"
-        )
+        signs.append(f"{counted(config.steps, 'update is', 'updates are')} few: give it more --epochs first")
     return "; ".join(signs) or None
 
 
