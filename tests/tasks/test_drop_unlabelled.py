@@ -13,7 +13,9 @@ SPAN = {"text": "Ann is here", "entities": [[0, 3, "PER"]]}
 QUESTION = {"question": "who?", "context": "Ann is here", "answers": {"text": ["Ann"], "answer_start": [0]}}
 CHOICE = {"question": "who?", "choices": ["Ann", "Bob"], "answer": "A"}
 CASES: dict[str, tuple[str, dict[str, Any], list[dict[str, Any]]]] = {
-    "embedding": ("embedding", {"text": "a", "pair": "b"}, [{"text": "a", "pair": None}, {"text": " ", "pair": "b"}]),
+    "embedding": (
+        "embedding", {"query": "a", "passage": "b"}, [{"query": "a", "passage": None}, {"query": " ", "passage": "b"}],
+    ),
     "embedding with labels": (
         "embedding",
         {"sentence1": "a", "sentence2": "b", "label": 1},
