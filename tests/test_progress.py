@@ -1,10 +1,10 @@
-"""Progress where there is no terminal, and durations for people."""
+"""Progress where there is no terminal."""
 
 import logging
 
 import pytest
 
-from bertune.progress import progress_bar, time_in_words
+from bertune.progress import progress_bar
 
 
 @pytest.fixture
@@ -46,17 +46,18 @@ def test_slow_work_tells_every_minute(clock: list[float], caplog: pytest.LogCapt
     ]
 
 
+def test_work_that_is_cut_short(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "bertune")
+    with progress_bar("training", 1000) as bar:
+        bar.resize(20)
+        clock[0] += 30.0
+        bar.advance(10)
+    assert caplog.messages == ["training: 10 of 20 (50%), about 30 s left"]
+
+
 def test_work_of_unknown_size(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "bertune")
     with progress_bar("rows answered", None) as bar:
         clock[0] += 20
         bar.advance(1000)
     assert caplog.messages == ["rows answered: 1000 so far, 50.0 a second"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "1 s"), (40.4, "40 s"), (91, "2 min"), (3600, "60 min"), (7800, "2 h 10 min"), (90000, "25 h")],
-)
-def test_durations(seconds: float, words: str) -> None:
-    assert time_in_words(seconds) == words

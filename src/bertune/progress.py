@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bertune.durations import duration
+
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
 
@@ -49,6 +51,10 @@ class Bar(Protocol):
         """So many more units are done. note: shown beside them."""
         ...
 
+    def resize(self, total: int) -> None:
+        """Take another number for the whole."""
+        ...
+
 
 class _TerminalBar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
@@ -60,6 +66,9 @@ class _TerminalBar:
             self._progress.update(self._task, advance=by)
         else:
             self._progress.update(self._task, advance=by, note=note)
+
+    def resize(self, total: int) -> None:
+        self._progress.update(self._task, total=total)
 
 
 class _Lines:
@@ -83,24 +92,16 @@ class _Lines:
             self._last, self._shown = now, self._done
             logger.info("%s", self._line(now - self._begun))
 
+    def resize(self, total: int) -> None:
+        self._total = total
+
     def _line(self, seconds: float) -> str:
         rate = (self._done - self._first) / seconds
         if self._total is None:
             return f"{self._label}: {self._done} so far, {rate:.1f} a second"
-        left = time_in_words((self._total - self._done) / rate)
+        left = duration((self._total - self._done) / rate)
         note = f", {self._note}" if self._note else ""
         return f"{self._label}: {self._done} of {self._total} ({self._done / self._total:.0%}){note}, about {left} left"
-
-
-def time_in_words(seconds: float) -> str:
-    """A time for people: "40 s", "3 min", "2 h 10 min"."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if rest and hours < 10 else f"{hours} h"
 
 
 class Curves:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
@@ -31,12 +32,13 @@ def defaults_for_help(task: str | None, argv: Sequence[str]) -> dict[str, object
     """The defaults that a task has for options of every training, where `--help` is to show them."""
     if task is None or not {"-h", "--help"} & set(argv):
         return {}
-    made = new_task(task)
-    return {**asdict(made.defaults), "metric": made.metric}
+    shown = TASKS.get(task) or new_task(task)
+    return {**asdict(shown.defaults), "metric": shown.metric}
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse the options, the task's own among them, and train. Returns the exit status: 1 where the model collapsed."""
+    began = time.monotonic()  # a time limit counts the loading of torch too
     prog, about = (
         "bertune train",
         f"Fine-tune an encoder on labelled data. Tasks: {', '.join(TASKS)}, path/to/file.py:Class.",
@@ -62,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
     result = run(
         TrainOptions(**{name: value for name, value in parsed.items() if name in general}),
         {name: value for name, value in parsed.items() if name not in general},
+        began=began,
     )
     if as_json:
         print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics, **result.more}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bertune.cli.arguments import parse
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
-from bertune.model.record import require_model
+from bertune.model.presence import require_model
 from bertune.options import DEVICES, PRECISIONS, option
 from bertune.tasks.registry import options_of_model
 

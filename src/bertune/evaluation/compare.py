@@ -11,7 +11,7 @@ from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
 from bertune.inference.evaluation import infer
-from bertune.model.record import require_model
+from bertune.model.presence import require_model
 from bertune.model.use import Model, load
 from bertune.tasks.labelled import Labelled, read_recorded
 from bertune.tasks.protocol import Prediction, Task

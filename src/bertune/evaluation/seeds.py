@@ -14,7 +14,7 @@ from scipy import stats
 
 from bertune.errors import Problems
 from bertune.files.json_files import read_json
-from bertune.model.record import MODEL_FILE
+from bertune.model.presence import MODEL_FILE
 
 FILE = "seeds.json"
 _EXACT = 20_000

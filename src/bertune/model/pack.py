@@ -12,7 +12,7 @@ from bertune.errors import InputError
 from bertune.files.atomic_write import unwritable
 from bertune.files.json_files import read_json
 from bertune.files.outputs import open_output
-from bertune.model.record import MODEL_FILE, require_model
+from bertune.model.presence import MODEL_FILE, require_model
 
 _SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".md", ".yaml", ".model"})
 _OF_THE_RUN = frozenset({"seeds.json", "tries.json", "before.json", "sweep.json", "comparison.json", "report.json"})

@@ -19,7 +19,7 @@ from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, interval
 from bertune.files.json_files import read_json
 from bertune.inference.evaluation import infer
-from bertune.model.record import require_model
+from bertune.model.presence import require_model
 from bertune.model.use import Model, load
 from bertune.report import figures
 from bertune.report.options import ReportOptions

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from bertune.durations import duration
 from bertune.errors import counted
 from bertune.files.atomic_write import write_text
 from bertune.files.yaml_files import write_yaml
-from bertune.sweep.options import duration
 from bertune.tables import PlainTable, plain_table
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.options import TrainOptions

@@ -21,6 +21,7 @@ from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems, counted
 from bertune.tasks.base import BaseTask
+from bertune.tasks.defaults import EMBEDDING
 from bertune.tasks.options import EmbeddingOptions, TextColumns
 from bertune.tasks.parts import ExampleParts
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULTS = Defaults(batch_size=32, learning_rate=2e-5, epochs=1.0)
+DEFAULTS = EMBEDDING
 MARGIN = 0.5
 """Of contrastive loss, as in sentence-transformers."""
 NEGATIVE = ("negative", "hard_negative")

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
+from bertune.tasks.defaults import Defaults as Defaults  # noqa: PLC0414 (its home before)
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -54,16 +55,6 @@ class Head(Protocol):
     def __call__(self, output: "EncoderOutput", layout: "Layout") -> "Tensor":
         """Logits. Shape: (sequences, outputs) or (tokens, outputs), float32."""
         ...
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """Hyper-parameters that fit a task when nothing else is said."""
-
-    max_seq_length: int = 128
-    batch_size: int = 32
-    learning_rate: float = 5e-5
-    epochs: float = 3.0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
+from bertune.tasks.defaults import QUESTION_ANSWERING
 from bertune.tasks.options import QuestionOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULTS = Defaults(max_seq_length=384, batch_size=16, learning_rate=5e-5, epochs=3.0)
+DEFAULTS = QUESTION_ANSWERING
 
 
 @dataclass(frozen=True)

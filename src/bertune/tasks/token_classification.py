@@ -17,6 +17,7 @@ from bertune.errors import InputError, counted
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.characters import readable_span
+from bertune.tasks.defaults import USUAL
 from bertune.tasks.options import TokenOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULTS = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epochs=3.0)
+DEFAULTS = USUAL
 
 
 @dataclass(frozen=True)

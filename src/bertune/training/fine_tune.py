@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
+from bertune.durations import Clock, duration
 from bertune.errors import InputError, counted
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
@@ -25,28 +26,28 @@ from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
-from bertune.progress import console, time_in_words
+from bertune.progress import console
+from bertune.tasks.protocol import Task
 from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.config import train_config
-from bertune.training.estimate import seconds_of, training_operations
+from bertune.training.estimate import seconds_of
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
-from bertune.training.loop.loop import steps_per_epoch
+from bertune.training.loop.budget import TimeBudget
 from bertune.training.loop.randomness import seed_all
+from bertune.training.loop.regularization import APART, gradients_by
 from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, source_options
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
-from bertune.training.runs.collapse import LEAST_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
+from bertune.training.runs.collapse import FEW_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.runs.restarts import RestartResult, train_with_restarts
+from bertune.training.time_limit import probe, refuse_too_short
 
 logger = logging.getLogger(__name__)
-
-_FEW_UPDATES = 50
-"""Updates below which a new head has hardly begun to learn."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class FineTuning:
     begin: done before the run's first file is written.
     evaluated: called with every evaluation on the validation data.
     batches: makes the batches, on a device; None: of the training data's features.
+    clock: of the time limit, where the options have one; it runs since before data were read.
     """
 
     data: PreparedData
@@ -86,6 +88,7 @@ class FineTuning:
     begin: Callable[[], None] = lambda: None
     evaluated: Callable[[Evaluation], None] | None = None
     batches: Callable[[torch.device], Batches] | None = None
+    clock: Clock | None = None
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
             further=run.further,
             begin=run.begin,
         )
-        hooks = Hooks(check=lambda: _check_metric(run, job))
+        hooks = Hooks(check=lambda: _check(run, job, resume=resume))
         state = launch(job, device, dtype, folder, resume=resume, hooks=hooks).state
         if state.seed != seed:
             return RestartResult(state)
@@ -139,8 +142,10 @@ def fine_tune(run: FineTuning) -> TrainResult:
     title = f"{output}: the model of step {state.best_step}"
     if run.data.validation is not None:
         title += f", best by {options.metric}"
+    elif options.folds is None:
+        title += "; how good it is was not measured, for no rows were held out"
     console.print(closing_table(title, run.data.task, metrics, more.get("baselines", {})))
-    collapse = record.get("collapse") if state.step >= LEAST_UPDATES else None
+    collapse = record.get("collapse") if state.step >= FEW_UPDATES else None
     return TrainResult(output, metrics, state.step, more, collapse)
 
 
@@ -165,6 +170,9 @@ def _job(run: FineTuning, seed: int, device: torch.device, dtype: torch.dtype) -
         name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
+        gradients=gradients_by(options.r_drop, getattr(task, "logit_kind", None), options.fgm),
+        weight_average=options.ema,
+        budget=None if run.clock is None else TimeBudget(run.clock),
         announcement=_announcement(run, network, config, device, dtype),
     )
 
@@ -184,9 +192,9 @@ def _announcement(
     seconds = seconds_of(work, network.encoder.config, device, dtype)
     what = f"training {counted(train.units, 'sequence')} on {device} in {str(dtype).removeprefix('torch.')}"
     size = f"{counted(config.steps, 'update')} of {counted(config.batch_size, 'sequence')}"
-    few = config.steps < _FEW_UPDATES and run.options.max_steps is None
+    few = config.steps < FEW_UPDATES and run.options.max_steps is None
     advice = ". So few updates teach little: if the model is poor, try more --epochs" if few else ""
-    return f"{what}: {size}, {passes:.3g} passes; about {time_in_words(seconds)}{advice}"
+    return f"{what}: {size}, {passes:.3g} passes; about {duration(max(1.0, seconds))}{advice}"
 
 
 def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
@@ -205,8 +213,29 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
     )
 
 
-def _check_metric(run: FineTuning, job: TrainingJob) -> None:
-    """Raises InputError where the metric that is to pick the best model is none of the task's."""
+def technique_problems(options: TrainOptions, task: Task[Any]) -> list[str]:
+    """Why a technique cannot be used on a task."""
+    kind = getattr(task, "logit_kind", None)
+    if options.r_drop is None or kind in APART:
+        return []
+    if kind is None:
+        why = f"the class of {task.name} does not say what its logits stand for (logit_kind: {', '.join(APART)})"
+    else:
+        why = f"compares the outputs of two passes over single rows, which {task.name} does not have"
+    return [f"--r-drop {options.r_drop}: {why}; leave it out"]
+
+
+def _check(run: FineTuning, job: TrainingJob, *, resume: bool) -> None:
+    """Before anything is written: what an update takes, where time is limited, and the metric's name.
+
+    Raises:
+        InputError: a limit too short for one update; a metric that is none of the task's.
+    """
+    validation = run.data.validation
+    if isinstance(job.budget, TimeBudget):
+        probe(job, job.budget, None if validation is None else validation.features)
+        if not resume:
+            refuse_too_short(job.budget, str(run.options.time_limit), Path(run.options.output))
     metric = run.options.metric
     if metric == run.data.task.metric or job.evaluate is None:
         return

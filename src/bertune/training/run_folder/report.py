@@ -17,8 +17,6 @@ from bertune.training.loop.state import TrainState
 from bertune.training.run_folder.errors import disk_errors
 
 Scores = Mapping[str, float]
-_SPEEDS = {"train_examples_per_second", "train_seconds", "eval_examples_per_second"}
-"""Figures of the run, not of the model."""
 
 
 def metrics_of(state: TrainState) -> dict[str, float]:
@@ -119,8 +117,6 @@ def closing_table(title: str, task: Task[Any], metrics: Scores, baselines: Mappi
     """The model's figures, and beside them those of simple methods."""
     if not baselines:
         named: dict[str, object] = {metric_in_words(task, name): value for name, value in metrics.items()}
-        if not metrics.keys() - _SPEEDS:
-            named = {"validation": "none: how good the model is was not measured"} | named
         return table_of(title, named)
     rows = (
         (

@@ -23,6 +23,8 @@ LOOKED_AT = 256
 """Rows that are looked at first: mostly two answers differ there already."""
 AT_CHANCE = 0.99
 """Share of the loss of knowing only the labels' frequencies, from which on nothing else has been learnt."""
+FEW_UPDATES = 50
+"""Updates below which a new head has hardly begun to learn, so that a collapse is no fault."""
 LEAST_UPDATES = 20
 """Updates after the warm-up before the training loss says anything."""
 UNRELATED = 0.1
