@@ -31,10 +31,11 @@ from bertune.tasks.protocol import Task
 from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.config import train_config
-from bertune.training.estimate import seconds_of
+from bertune.training.estimate import seconds_of, training_operations
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop.budget import TimeBudget
+from bertune.training.loop.loop import steps_per_epoch
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.regularization import APART, gradients_by
 from bertune.training.loop.state import Evaluation, TrainConfig
