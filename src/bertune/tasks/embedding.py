@@ -21,7 +21,7 @@ from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems, counted
 from bertune.tasks.base import BaseTask
-from bertune.tasks.defaults import EMBEDDING
+from bertune.tasks.hyperparameters import EMBEDDING
 from bertune.tasks.options import EmbeddingOptions, TextColumns
 from bertune.tasks.parts import ExampleParts
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose

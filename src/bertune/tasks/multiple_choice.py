@@ -14,7 +14,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
-from bertune.tasks.defaults import MULTIPLE_CHOICE
+from bertune.tasks.hyperparameters import MULTIPLE_CHOICE
 from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics

@@ -15,7 +15,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
-from bertune.tasks.defaults import USUAL
+from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.masking.dynamic import Masking, mask
 from bertune.tasks.masking.names import MASKED_LM, NEXT_SENTENCE
 from bertune.tasks.masking.scores import PretrainingScores

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
-from bertune.tasks.defaults import Defaults as Defaults  # noqa: PLC0414 (its home before)
+from bertune.tasks.hyperparameters import Defaults as Defaults  # noqa: PLC0414 (its home before)
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tokenization.tokenizer import Tokenizer
 

@@ -15,7 +15,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
-from bertune.tasks.defaults import QUESTION_ANSWERING
+from bertune.tasks.hyperparameters import QUESTION_ANSWERING
 from bertune.tasks.options import QuestionOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bertune.errors import InputError
 from bertune.option_values import checked_values
 from bertune.tasks import options
-from bertune.tasks.defaults import EMBEDDING, MULTIPLE_CHOICE, QUESTION_ANSWERING, USUAL, Defaults
+from bertune.tasks.hyperparameters import EMBEDDING, MULTIPLE_CHOICE, QUESTION_ANSWERING, USUAL, Defaults
 
 if TYPE_CHECKING:
     from bertune.tasks.protocol import Task

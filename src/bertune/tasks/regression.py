@@ -16,7 +16,7 @@ from bertune.data.formats.registry import open_any
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
-from bertune.tasks.defaults import USUAL
+from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.options import RegressionOptions, TextColumns
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics

@@ -17,7 +17,7 @@ from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
-from bertune.tasks.defaults import USUAL
+from bertune.tasks.hyperparameters import USUAL
 
 # Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
 from bertune.tasks.options import TextColumns as TextColumns  # noqa: PLC0414

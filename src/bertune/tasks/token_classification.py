@@ -17,7 +17,7 @@ from bertune.errors import InputError, counted
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.characters import readable_span
-from bertune.tasks.defaults import USUAL
+from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.options import TokenOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
