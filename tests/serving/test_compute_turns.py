@@ -35,8 +35,8 @@ with turns.member():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 def test_helpers_stay_with_one_member_and_end_with_several() -> None:
-    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["2", "0"], done.stderr
+    done = subprocess.run([sys.executable, "-c", COUNT], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["2", "0"]
 
 
 def test_one_thread_at_a_time_has_the_turn() -> None:
