@@ -42,7 +42,7 @@ def test_slow_work_tells_every_minute(clock: list[float], caplog: pytest.LogCapt
             bar.advance()
     assert caplog.messages == [
         "training: 502 of 1000 (50%), about 5 h 32 min left",
-        "training: 504 of 1000 (50%), about 5 h 31 min left",
+        "training: 504 of 1000 (50%), about 5 h 30 min left",
     ]
 
 
