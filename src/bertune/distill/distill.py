@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.rows import file_sha256
@@ -23,7 +22,7 @@ from bertune.evaluation.compare import CompareSettings, compare
 from bertune.inference.network import Network
 from bertune.model.provenance import encoder_sha256
 from bertune.model.use import load
-from bertune.tables import plain_table
+from bertune.tables import PlainTable, plain_table
 from bertune.tasks.labelled import Labelled, read_labelled
 from bertune.tasks.protocol import Task, lower_is_better
 from bertune.tasks.registry import options_of
@@ -75,7 +74,7 @@ class DistillResult:
             "models": {name: dict(facts) for name, facts in self.models.items()},
         }
 
-    def table(self) -> Table:
+    def table(self) -> PlainTable:
         """Teacher and students, one a row."""
         metric = self.comparison["metric"]
         rows = []
