@@ -161,7 +161,7 @@ def test_a_column_of_scores_instead_of_a_teacher(suffix: str, tmp_path: Path) ->
     assert run["value"] > 0.9
     assert "agreement" not in found.models[str(tmp_path / "out")]
     assert json.loads((tmp_path / "out/bertune.json").read_text())["options"]["scores"] == "scores"
-    assert found.table().row_count == 1
+    assert len(found.table().rows) == 1
 
 
 def test_scores_beside_labels_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
