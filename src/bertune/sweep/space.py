@@ -16,7 +16,7 @@ from bertune.errors import InputError, Problems
 from bertune.files.yaml_files import read_yaml
 from bertune.option_values import checked_values
 from bertune.tasks.protocol import Defaults
-from bertune.training.options import TrainOptions
+from bertune.training.options import TrainOptions, passes_of_update
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -138,7 +138,7 @@ def _dimension(name: str, told: Any) -> Range | Choices:
 
 def passes(setting: Mapping[str, Any]) -> int:
     """How many passes over a batch an update makes with this setting."""
-    return (2 if setting.get("r_drop") else 1) * (2 if setting.get("fgm") else 1)
+    return passes_of_update(setting.get("r_drop"), setting.get("fgm"))
 
 
 def _whole(name: str) -> bool:

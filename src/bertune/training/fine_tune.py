@@ -40,7 +40,7 @@ from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.regularization import APART, gradients_by
 from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
-from bertune.training.options import TrainOptions
+from bertune.training.options import TrainOptions, passes_of_update
 from bertune.training.prepare import PreparedData, source_options
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
@@ -187,10 +187,12 @@ def _announcement(
     evaluations = -(-config.steps // (config.check_every or steps_per_epoch(train.units, config.batch_size)))
     validated = 0 if validation is None else int(validation.features.unit_lengths.sum()) * evaluations
     again = run.options.activation_checkpointing
+    computed = passes * passes_of_update(run.options.r_drop, run.options.fgm)
     work = training_operations(
-        network.encoder, train.features.unit_lengths, passes=passes, validated=validated, again=again
+        network.encoder, train.features.unit_lengths, passes=computed, validated=validated, again=again
     )
     seconds = seconds_of(work, network.encoder.config, device, dtype)
+    seconds = seconds if run.clock is None else min(seconds, run.clock.left)
     what = f"training {counted(train.units, 'sequence')} on {device} in {str(dtype).removeprefix('torch.')}"
     size = f"{counted(config.steps, 'update')} of {counted(config.batch_size, 'sequence')}"
     few = config.steps < FEW_UPDATES and run.options.max_steps is None

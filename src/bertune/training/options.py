@@ -184,6 +184,11 @@ class TrainOptions:
         return tuple(seeds) if len(set(seeds)) == len(seeds) > 1 else ()
 
 
+def passes_of_update(r_drop: float | None, fgm: float | None) -> int:
+    """How many forward and backward passes an update makes over its batch with R-Drop and FGM."""
+    return (2 if r_drop else 1) * (2 if fgm else 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions:
     """Options of `bertune train` that ask for further pre-training first."""
