@@ -44,6 +44,7 @@ def verification_record(reference: Reference, written: Mapping[str, Written]) ->
         "versions": {"bertune": bertune.__version__, "onnx": onnx.__version__},
         "onnxruntime": {"minimum": MINIMUM_RUNTIME, "exported_with": onnxruntime.__version__},
         "opset": OPSET,
+        "longest_sequence": reference.model.network.encoder.config.max_position_embeddings,
         "metric": reference.metric,
         "data": labelled and {"file": labelled.name, "sha256": labelled.sha256, "rows": len(labelled.examples)},
         "pytorch": {"metrics": dict(reference.metrics)},
