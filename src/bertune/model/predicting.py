@@ -58,6 +58,15 @@ class Predictor(Protocol):
         ...
 
 
+def label_names(task: Task[Any]) -> tuple[str, ...]:
+    """A task's labels in the order of its logits; empty for a task without labels."""
+    for attribute in ("labels", "types"):  # a task of one's own may have either
+        found = getattr(task, attribute, None)
+        if isinstance(found, list | tuple):
+            return tuple(str(label) for label in found)
+    return ()
+
+
 def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
     """Predictions for what the task takes, one each, in order.
 

@@ -27,7 +27,7 @@ from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prep
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import network_names
-from bertune.model.predicting import predict, predict_examples, warn_of_single_texts
+from bertune.model.predicting import label_names, predict, predict_examples, warn_of_single_texts
 from bertune.model.record import MODEL_FILE, read_record
 from bertune.option_values import whole_number
 from bertune.progress import progress_bar
@@ -82,6 +82,14 @@ class Model:
         with fast_float32(self.network.device):
             self.check_int8(features)
             return infer(self.network, features, batch_size=batch_size).logits
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the logits, as in config.json's `id2label`; empty for a task without labels.
+
+        For entities these are the tags (`B-PERSON`, …).
+        """
+        return label_names(self.task)
 
     @property
     def precision(self) -> str:

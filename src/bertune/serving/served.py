@@ -10,7 +10,7 @@ from typing import Any
 
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
-from bertune.model.predicting import Predictor
+from bertune.model.predicting import Predictor, label_names
 from bertune.serving.batcher import Batcher, Ticket
 from bertune.serving.engine import Engine
 from bertune.serving.errors import RequestError
@@ -64,12 +64,8 @@ class ServedModel:
 
     @property
     def labels(self) -> list[str]:
-        """What it can answer, where that is a set of names."""
-        for attribute in ("labels", "types"):
-            found = getattr(self.model.task, attribute, None)
-            if isinstance(found, list | tuple):
-                return [str(label) for label in found]
-        return []
+        """The model's labels, in the order of its logits."""
+        return list(label_names(self.model.task))
 
     def describe(self) -> dict[str, Any]:
         """What people and programs ask of a model: task, labels, metrics, limits."""
