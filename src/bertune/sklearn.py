@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from bertune.data.in_memory import as_items, as_table, guess_or_refuse
 from bertune.errors import InputError
@@ -118,7 +118,8 @@ class BertuneClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         Raises:
             ValueError: an `X` that is not text.
         """
-        labels: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        labels: npt.NDArray[Any] = self.classes_[best]
         return labels
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:  # noqa: N803
@@ -138,9 +139,9 @@ class BertuneClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         """The name of every row's label; sets `classes_`."""
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None: a label for each text")
-        given = np.asarray(y)
-        if given.ndim != 1 or len(given) != rows:
-            raise ValueError(f"y: expected a label for each of the {rows} texts, found shape {given.shape}")
+        given = column_or_1d(y, warn=True)
+        if len(given) != rows:
+            raise ValueError(f"y: expected a label for each of the {rows} texts, found {len(given)} labels")
         if any(label is None or (isinstance(label, float) and math.isnan(label)) for label in given.tolist()):
             raise ValueError("y: some labels are missing (None or NaN); leave these rows out, or label them")
         self.classes_, places = np.unique(given, return_inverse=True)

@@ -27,6 +27,7 @@ VERBS = {
     "explain": "the words that speak for and against a model's answer",
     "inspect": "what a checkpoint or model folder holds",
     "convert": "any readable encoder as a Hugging Face folder",
+    "samples": "copy the sample data that come with bertune into a folder",
     "completion": "a script that completes commands and options in bash, zsh or fish",
 }
 
@@ -133,7 +134,7 @@ def _near(verb: str) -> str:
 
 def _help() -> str:
     lines = [f"bertune {bertune.__version__}: fine-tune BERT encoders", "", "usage: bertune COMMAND [OPTIONS]", ""]
-    lines += [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
+    lines += [f"  {verb:<12}{text}" for verb, text in VERBS.items()]
     return "\n".join([*lines, "", "bertune COMMAND --help lists a command's options."])
 
 
