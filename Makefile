@@ -37,6 +37,10 @@ demo: $(VENV)/.installed ## fine-tune minilm on the sample support messages, eva
 	  --output out/demo --epochs 12 --learning-rate 1e-4 --batch-size 16
 	$(BIN)/bertune evaluate --model out/demo --data $(SAMPLES)/intents/dev.csv
 	$(BIN)/bertune predict --model out/demo --input $(SAMPLES)/intents/to_predict.csv
+	@printf '\nThe model is in out/demo. To call bertune yourself:\n'
+	@printf '  source %s/bin/activate    # once in each terminal; or call %s/bin/bertune\n' $(VENV) $(VENV)
+	@printf '  bertune --help\n  bertune samples samples         # the sample data, to copy their form\n'
+	@printf '  bertune train --task text-classification --encoder minilm --train YOUR.csv --output out/mine\n'
 
 serve: $(VENV)/.installed ## serve the demo's model on http://127.0.0.1:8000 (run make demo first)
 	$(PIP) -e '.[serve]'

@@ -1,12 +1,12 @@
 """The spaCy component: classes, entities, streams, pipelines on disk, models that do not fit."""
 
 import importlib
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import spacy
-import tomllib
 from spacy.language import Language
 from spacy.tokens import Doc
 
