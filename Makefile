@@ -8,7 +8,7 @@ SAMPLES := src/bertune/samples
 JOBS ?= 2
 SECONDS ?= 20
 
-.PHONY: help install demo serve test test-isa test-arm lint format test-slow test-wheel test-runtime wheel test-cuda test-tensorflow torture fuzz benchmark clean
+.PHONY: help install demo docs serve test test-isa test-arm lint format test-slow test-wheel test-runtime wheel test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -89,6 +89,11 @@ test-runtime: $(VENV)/.installed-tests ## bertune-runtime installed in an enviro
 
 test-cuda: $(VENV)/.installed-tests ## tests that need a GPU
 	$(BIN)/python -m pytest -q -m cuda tests/cuda -rs
+
+docs: $(VENV)/.installed ## the documentation as a site, English and Chinese, in out/site
+	$(PIP) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'open out/site/index.html, or run: $(BIN)/python -m http.server --directory out/site'
 
 lint: $(VENV)/.installed-tests ## ruff and strict mypy
 	$(BIN)/ruff check .

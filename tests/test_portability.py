@@ -20,7 +20,8 @@ MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog",
 OF_OS = set(
     "fork forkpty sched_getaffinity sched_setaffinity sysconf statvfs fstatvfs mkfifo mknod uname killpg setsid "
     "setpgid getuid geteuid getgid chown fchown lchown nice getloadavg posix_fadvise posix_fallocate pread pwrite "
-    "preadv pwritev sendfile splice register_at_fork wait wait3 wait4 WIFEXITED WNOHANG O_DIRECTORY O_NONBLOCK O_CLOEXEC "
+    "preadv pwritev sendfile splice register_at_fork wait wait3 wait4 WIFEXITED WNOHANG O_DIRECTORY O_NONBLOCK "
+    "O_CLOEXEC "
     "O_NOFOLLOW O_SYNC O_DSYNC fdatasync sync openpty ttyname memfd_create eventfd getpriority setpriority".split()
 )
 OF_SIGNAL = set(
