@@ -173,7 +173,6 @@ weights, which `fit` does not take."""
 
 @pytest.mark.parametrize("check", MEANINGFUL, ids=lambda check: check.__name__)
 def test_meaningful_checks_of_scikit_learn(check: Callable[[str, Any], None], encoder: str) -> None:
-    one_step = {"train_options": CPU | {"max_steps": 1}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check("OfNumbers", OfNumbers(encoder, max_seq_length=16, batch_size=8, **one_step))
+        check("OfNumbers", OfNumbers(encoder, max_seq_length=16, batch_size=8, train_options=CPU | {"max_steps": 1}))

@@ -81,7 +81,7 @@ def test_models_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="holds no bertune model"):
         pipeline(tmp_path)
     with pytest.raises(InputError, match="has no model"):
-        spacy.blank("en").add_pipe("bertune")(Doc(spacy.blank("en").vocab, ["film"]))  # type: ignore[operator]
+        spacy.blank("en").add_pipe("bertune")(Doc(spacy.blank("en").vocab, ["film"]))
     rows = [{"context": "good film", "question": "which", "choices": ["good", "bad"], "answer": 0}] * 8
     options = {"encoder": folder / "encoder", "train": rows, "output": tmp_path / "choices", "validation_share": 0}
     bertune.train(task="multiple-choice", **options, **SMALL | {"epochs": 1})

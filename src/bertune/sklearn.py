@@ -133,7 +133,8 @@ class BertuneClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         with _value_errors(), _shown(self.verbose):
             found = self.model_.predict([text if pair is None else (text, pair) for text, pair in items])
         scores = np.array([[one["scores"][name] for name in self._names] for one in found], np.float64)
-        return scores / scores.sum(1, keepdims=True)
+        probabilities: npt.NDArray[np.float64] = scores / scores.sum(1, keepdims=True)
+        return probabilities
 
     def _names_of(self, y: Any, rows: int) -> list[str]:
         """The name of every row's label; sets `classes_`."""
@@ -229,8 +230,9 @@ def _items(X: Any) -> list[tuple[str, str | None]]:  # noqa: N803
     with _value_errors():
         table = as_table(X)
         if table is not None:
-            text, pair = (*table.columns, None)[:2] if len(table.columns) < 3 else guess_or_refuse(table, "X")
-            items: list[Any] = [(row[text], None if pair is None else row[pair]) for row in table.read()]
+            first, *more = table.columns if len(table.columns) < 3 else guess_or_refuse(table, "X")
+            second = more[0] if more else None
+            items: list[Any] = [(row[first], None if second is None else row[second]) for row in table.read()]
         else:
             items = [(item, None) if isinstance(item, str) else item for item in as_items(X, "X", "text")]
     for place, item in enumerate(items):

@@ -90,10 +90,12 @@ class BertuneComponent:
             _write(doc, prediction)
 
 
-@Language.factory("bertune", default_config={"model": None, "device": "auto", "precision": "auto"})
 def new_component(nlp: Language, name: str, model: str | None, device: str, precision: str) -> BertuneComponent:  # noqa: ARG001
     """What `nlp.add_pipe("bertune", config={"model": FOLDER})` makes."""
     return BertuneComponent(model, device=device, precision=precision)
+
+
+Language.factory("bertune", default_config={"model": None, "device": "auto", "precision": "auto"}, func=new_component)
 
 
 def _write(doc: Doc, prediction: Prediction) -> None:
