@@ -73,7 +73,7 @@ def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 
     Args:
         model: computes the logits.
         items: for text classification strings or pairs of strings; or a table, or the path of a file as a `Path`.
-        batch_size: most sequences computed at a time.
+        batch_size: largest number of sequences in a batch.
 
     Raises:
         InputError: an item that the task cannot take.

@@ -66,7 +66,7 @@ class Model:
             items: for text classification strings or pairs of strings, from any iterable; or a table (a frame of
                 pandas or polars, an Arrow table, a Dataset, a mapping of columns), read as a file of these columns is;
                 or the path of a file, as a `Path`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
 
         Raises:
             InputError: an item that the task cannot take.
@@ -148,7 +148,7 @@ class Model:
 
         Args:
             path: the file of the data; or a table in memory, as for `predict`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
             feature_cache: keep the tokens of a large file for the next time.
 
         Raises:

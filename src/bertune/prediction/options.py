@@ -15,8 +15,8 @@ class BulkOptions:
     )
     output: str | None = option(
         None,
-        help="where to write predictions, in input order: a file (.jsonl, .csv, .tsv, .parquet, also with .gz or .zst), a "
-        "folder (a file for every part), or - for standard output; left out: a table of the first ones",
+        help="where to write predictions, in input order: a file (.jsonl, .csv, .tsv, .parquet, also with .gz or "
+        ".zst), a folder (a file for every part), or - for standard output; left out: a table of the first ones",
     )
     resume: bool = option(False, help="keep the finished parts of a run that was stopped, and make the others")
     shard: str | None = option(

@@ -156,8 +156,8 @@ class Models:
             try:
                 new = self._started(name, old.folder)
             except InputError as error:
-                logger.error("serving: %s was not reloaded, the old version goes on: %s", name, error)
-                raise RequestError(409, "not_reloaded", f"the old version goes on: {error}") from None
+                logger.error("serving: %s was not reloaded, the old version stays in use: %s", name, error)
+                raise RequestError(409, "not_reloaded", f"the old version stays in use: {error}") from None
             self._models[name] = new
         logger.info("serving: %s: version %s replaces %s", name, new.version, old.version)
         threading.Thread(target=old.batcher.close, name="bertune-retire", daemon=True).start()

@@ -21,7 +21,7 @@ class SweepOptions:
         None, help="YAML file with the values to try (default: a space for the task and encoder)"
     )
     final_seeds: int = option(3, help="fresh seeds that the winner is trained with at the end", minimum=2)
-    seed: int = option(42, help="governs what is tried, and each trial's weights, order and dropout", minimum=0)
+    seed: int = option(42, help="seed of what is tried, and of each trial's weights, order and dropout", minimum=0)
     metric: str | None = option(None, help="metric that trials are compared by (default: the task's own)")
     max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included", minimum=3)
     precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)

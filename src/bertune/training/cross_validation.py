@@ -187,7 +187,7 @@ def _collected(run: _Run) -> list[Prediction]:
         for line in part.read_text(encoding="utf-8").splitlines():
             lines[int(json.loads(line)["row"])] = line
     if sorted(lines) != list(range(1, len(run.folds.numbers) + 1)):
-        raise InputError(f"{run.folder}: answers of some folds are missing; remove the folder and train anew")
+        raise InputError(f"{run.folder}: answers of some folds are missing; remove the folder and train again")
     ordered = [lines[row] for row in sorted(lines)]
     with disk_errors(target, 0):
         write_text(target, "".join(line + "\n" for line in ordered))
@@ -232,5 +232,5 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     done = read_json(path).get("folds")
     if not isinstance(done, list) or not all(isinstance(one, dict) for one in done):
-        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train anew")
+        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train again")
     return done
