@@ -12,7 +12,7 @@ class ReportOptions:
     """Options of `bertune report`; the run's folder is given without a flag, before them."""
 
     data: str | None = option(None, help="labelled rows (default: the validation data that the run recorded)")
-    output: str | None = option(None, help="the HTML file; JSON and errors.csv are written next to it "
+    output: str | None = option(None, help="the HTML file; a .json and a .csv of errors are written next to it "
                                            "(default: report.html in the run's folder)")  # fmt: skip
     language: str = option("en", help="language of the page", choices=LANGUAGES)
     texts: bool = option(True, help="show rows of the data; without, figures alone leave the machine")
