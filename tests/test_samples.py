@@ -265,8 +265,10 @@ def test_the_corpus_is_documents_of_one_sentence_a_line() -> None:
 
 def test_files_are_plain_utf8_with_line_feeds() -> None:
     files = [path for path in SAMPLES.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert len(files) == 22
+    assert len(files) == 24
     for path in files:
+        if path.parent.name == "office":  # as an office program writes it: Windows-1252, CR LF
+            continue
         data = path.read_bytes()
         assert b"\r" not in data, path
         assert not data.startswith(b"\xef\xbb\xbf"), path

@@ -17,7 +17,8 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) ->
 
     metadata: `choices`, the legal values; `minimum`, the least legal one, `maximum`, the largest (with `minimum`), or
     `above`, what it must be above; `fixed`, True where a model's form depends on
-    it, so that it stays as it was in training.
+    it, so that it stays as it was in training; `training`, True where it matters in training alone; `hidden`, True
+    where `--help` leaves it out.
     """
     extra = {"help": help, **metadata}
     if isinstance(default, list):
@@ -88,7 +89,11 @@ def keyword_problems(function: str, given: Collection[str], known: Iterable[str]
         InputError: unknown keywords, or missing ones.
     """
     if strange := sorted(set(given) - set(known)):
-        raise InputError(f"{function}: no option {', '.join(strange)}; known: {', '.join(sorted(known))}")
+        import difflib
+
+        near = {name: difflib.get_close_matches(name, known, n=1) for name in strange}
+        meant = ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in near.items())
+        raise InputError(f"{function}: no option {meant}; known: {', '.join(sorted(known))}")
     if absent := set(needed) - set(given):
         raise InputError(f"{function}: needs {', '.join(sorted(absent))}")
 

@@ -18,7 +18,7 @@ def test_all_data_are_copied(tmp_path: Path, capsys: Capture) -> None:
     here.pop("__pycache__", None)
     assert copied == here
     assert "README.md" in copied
-    assert "21 files" in answer.out
+    assert "23 files" in answer.out
     assert f"--train {tmp_path / 'new/samples/intents/train.csv'}" in answer.out
 
 

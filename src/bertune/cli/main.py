@@ -24,6 +24,7 @@ VERBS = {
     "predict": "write a model's predictions for a file",
     "export": "export a model to ONNX, compared with PyTorch",
     "embed": "write a vector for every text, for search and clustering",
+    "pack": "pack the model of a run into one file to hand on, without checkpoints",
     "explain": "show which words count for and against a model's answer",
     "inspect": "show what a checkpoint or model folder contains",
     "convert": "convert any readable encoder to a Hugging Face folder",
