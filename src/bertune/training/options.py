@@ -84,8 +84,8 @@ class TrainOptions:
     seed: int = option(42, help="seed of new weights, order of the data, and dropout", minimum=0)
     seeds: str | None = option(
         None,
-        help="train with each of these seeds, such as 1,2,3 or 1-5; mean and standard deviation are reported, and the best "
-        "model is saved",
+        help="train with each of these seeds, such as 1,2,3 or 1-5; report mean and standard deviation, "
+        "and save the best model",
     )
     restarts: int = option(
         0, help="when the model collapsed, train again with the next seed, at most N times", minimum=0
