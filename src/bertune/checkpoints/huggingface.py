@@ -135,6 +135,8 @@ def read_huggingface(folder: Path) -> HuggingFaceCheckpoint:
     tensors = {_plain(name, family): tensor for name, tensor in stored.items() if respelled(name, ours) is None}
     # What an architecture spells in its own way goes before what bears the plain name, which it does not use.
     tensors |= {known: tensor for name, tensor in stored.items() if (known := respelled(name, ours)) is not None}
+    others = {known: t for name, t in tensors.items() if (known := respelled(name, family.other_names)) is not None}
+    tensors |= {known: tensor for known, tensor in others.items() if known not in tensors}
     return HuggingFaceCheckpoint(config, tensors, settings)
 
 
@@ -304,6 +306,7 @@ _OPTIONAL_PARTS: dict[str, Callable[[EncoderConfig], bool]] = {
     "layers.{i}.attention.distances.weight": lambda config: config.relative == "layer",
     "layers.{i}.attention.distances.key": lambda config: _has_own(config, "c2p"),
     "layers.{i}.attention.distances.query": lambda config: _has_own(config, "p2c"),
+    "convolution": lambda config: config.convolution > 0,
     "distances.norm": lambda config: config.relative_norm,
 }
 """Beginnings of the names of tensors that only some encoders of a family have."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bertune.data.features import Features, cut_pair
 from bertune.data.packing import pack
-from bertune.encoder.int8 import Int8Layer
+from bertune.encoder.int8 import is_quantized
 from bertune.errors import InputError
 from bertune.inference.network import Network
 from bertune.model.use import Model
@@ -114,7 +114,7 @@ def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation
         InputError: another task, an unknown label, a text that is read in windows or without its middle, a model
             loaded with int8.
     """
-    if any(isinstance(layer, Int8Layer) for layer in model.network.encoder.layers):
+    if is_quantized(model.network.encoder):
         raise InputError("explain: needs gradients, which 8-bit products have not; load the model without int8")
     example, prediction = model.task.example(item), model.predict([item])[0]
     texts = {name: text for name in ("text", "pair") if (text := getattr(example, name, None))}

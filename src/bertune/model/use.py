@@ -256,7 +256,7 @@ def _takes_int8(network: Network, device: torch.device) -> bool:
     if device.type != "cpu" or int8.has_dot_products() or not int8.supported():
         return True  # where it cannot, `int8.quantize` says why
     full = str(network.encoder.compute_dtype).removeprefix("torch.")
-    if int8.is_faster(network.encoder.pooler):
+    if int8.is_faster(network.encoder.compute_dtype):
         logger.info("--precision int8: this CPU has no 8-bit dot products (VNNI), but 8 bits are faster than %s", full)
         return True
     logger.warning(
