@@ -141,7 +141,7 @@ def assert_same_words(folder: Path, theirs: Any, model: str) -> Any:
         found = [one(input_ids=ids, attention_mask=torch.ones_like(ids)) for one in (theirs, back)]
     expected, again = (out.get("logits", out.get("prediction_logits"))[0] for out in found)
     torch.testing.assert_close(again, expected, atol=2e-5, rtol=0)
-    place = int((ids[0] == ours.tokenizer.special.mask).nonzero())
+    place = int(torch.eq(ids[0], ours.tokenizer.special.mask or 0).nonzero())
     best = expected[place].softmax(-1).topk(3)
     candidates = answer["masks"][0]["candidates"][:3]
     assert [one["token"] for one in candidates] == ours.tokenizer.tokens(best.indices.tolist())

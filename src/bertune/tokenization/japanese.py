@@ -9,6 +9,7 @@ import importlib.util
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def _without_spaces(word: Word) -> Iterator[Word]:
 def _composed(text: str) -> Iterator[tuple[str, int]]:
     """The characters of NFKC, each with the place of the first that it came from."""
     starts = [i for i, char in enumerate(text) if i == 0 or not _continues(char)]
-    parts = [(text[start:end], start) for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
+    parts = [(text[start:end], start) for start, end in pairwise([*starts, len(text)])]
     made = [(char, start) for part, start in parts for char in unicodedata.normalize("NFKC", part)]
     if "".join(char for char, _ in made) != unicodedata.normalize("NFKC", text):  # some scripts compose further
         return ((char, min(i, len(text) - 1)) for i, char in enumerate(unicodedata.normalize("NFKC", text)))

@@ -233,5 +233,7 @@ def _normalizers(read: _File, family: _Family, settings: Mapping[str, Any]) -> l
     if family.lower is not None and (family.lower if lower is None else lower):
         made.append(normalizers.Lowercase())
     if read.charsmap:
+        if family.albert:  # the library looks the table up by graphemes, in which letters taken apart are not found
+            made.append(normalizers.NFKC())
         made.append(normalizers.Precompiled(read.charsmap))
     return [*made, normalizers.Replace(Regex(" {2,}"), " ")]
