@@ -12,6 +12,7 @@ import bertune
 from bertune.conversion import Finetuned, convert_finetuned
 from bertune.errors import InputError
 from bertune.inference.evaluation import infer
+from bertune.tasks.pretraining import Pretraining
 from bertune.tasks.registry import new_task
 from tests.checkpoints.test_families import their_config
 from tests.tiny import write_encoder
@@ -154,6 +155,7 @@ def test_masked_words_are_those_of_transformers(tmp_path: Path, family: str) -> 
     theirs = saved(tmp_path / "theirs", family, "AutoModelForMaskedLM", {})
     convert_finetuned(str(tmp_path / "theirs"), tmp_path / "ours", Finetuned(new_task("pretraining")))
     ours = assert_same_words(tmp_path / "ours", theirs, "AutoModelForMaskedLM")
+    assert isinstance(ours.task, Pretraining)
     assert ours.task.own_vectors is (family == "eurobert")
 
 
@@ -165,12 +167,12 @@ def test_word_vectors_of_the_heads_own(tmp_path: Path, family: str) -> None:
 
 
 def test_both_heads_of_pretraining(tmp_path: Path) -> None:
-    theirs = saved(tmp_path / "theirs", "bert", "BertForPreTraining", {})
+    theirs = saved(tmp_path / "theirs", "bert", "AutoModelForPreTraining", {})
     convert_finetuned(str(tmp_path / "theirs"), tmp_path / "ours", Finetuned(new_task("pretraining")))
-    assert assert_same_words(tmp_path / "ours", theirs, "BertForPreTraining").task.next_sentence
-    theirs = saved(tmp_path / "albert", "albert", "AlbertForPreTraining", {})
+    assert assert_same_words(tmp_path / "ours", theirs, "AutoModelForPreTraining").task.next_sentence
+    theirs = saved(tmp_path / "albert", "albert", "AutoModelForPreTraining", {})
     convert_finetuned(str(tmp_path / "albert"), tmp_path / "words", Finetuned(new_task("pretraining")))
-    assert not assert_same_words(tmp_path / "words", theirs, "AlbertForMaskedLM").task.next_sentence
+    assert not assert_same_words(tmp_path / "words", theirs, "AutoModelForMaskedLM").task.next_sentence
 
 
 def test_debertas_own_names_of_its_head(tmp_path: Path) -> None:
@@ -184,6 +186,6 @@ def test_heads_for_words_that_are_not_supported(tmp_path: Path) -> None:
     saved(tmp_path / "theirs", "ultrabert", "AutoModelForMaskedLM", {})
     with pytest.raises(InputError, match=r"UltraBERT's head has two layers.*convert the encoder alone"):
         convert_finetuned(str(tmp_path / "theirs"), tmp_path / "ours", Finetuned(new_task("pretraining")))
-    saved(tmp_path / "electra", "electra-narrow", "ElectraForPreTraining", {})
+    saved(tmp_path / "electra", "electra-narrow", "AutoModelForPreTraining", {})
     with pytest.raises(InputError, match="heads found: replaced-tokens"):
         convert_finetuned(str(tmp_path / "electra"), tmp_path / "ours", Finetuned(new_task("pretraining")))

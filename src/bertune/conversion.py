@@ -225,14 +225,22 @@ def _task_of(finetuned: Finetuned, checkpoint: Checkpoint, words: torch.Tensor) 
     elif finetuned.labels:
         raise InputError(f"--labels: task {finetuned.task.name} has no labels")
     if "next_sentence" in state:
-        decoder = checkpoint.tensors.get("cls.predictions.decoder.weight")
         state["next_sentence"] = "next-sentence" in checkpoint.heads
-        state["own_vectors"] = decoder is not None and not torch.equal(decoder.float(), words)
+        state["own_vectors"] = _has_own_vectors(checkpoint, words)
     if "has_unanswerable" in state:
         state["has_unanswerable"] = finetuned.unanswerable
     elif finetuned.unanswerable:
         raise InputError(f"--unanswerable: task {finetuned.task.name} always answers")
     return finetuned.task.restored(state)
+
+
+def _has_own_vectors(checkpoint: Checkpoint, words: torch.Tensor) -> bool:
+    """Whether a head for masked words has vectors that are not the encoder's; words: the encoder's."""
+    decoder = checkpoint.tensors.get("cls.predictions.decoder.weight")
+    tied = checkpoint.settings.get("tie_word_embeddings")
+    if decoder is None or tied:
+        return False
+    return tied is False or not torch.equal(decoder.float(), words)
 
 
 def _head(task: Task[Any], checkpoint: Checkpoint, config: Any) -> dict[str, torch.Tensor]:
@@ -247,8 +255,9 @@ def _head(task: Task[Any], checkpoint: Checkpoint, config: Any) -> dict[str, tor
         lines = [line for kind in _GOOGLE_HEADS.get(said.architecture, ()) for line in google.HEADS[kind]]
         names = [dataclasses.replace(line, ours=line.ours.removeprefix("head.")) for line in lines]
     tensors = dict(checkpoint.tensors)
-    if "cls.predictions.decoder.bias" in tensors:  # the same vector under its other name
-        tensors.setdefault("cls.predictions.bias", tensors["cls.predictions.decoder.bias"])
+    beside = tensors.get("cls.predictions.decoder.bias")  # the same vector under its other name
+    if beside is not None:
+        tensors.setdefault("cls.predictions.bias", beside)
     state, _, _ = to_ours(names, tensors)
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in task.new_head(config).state_dict().items()}

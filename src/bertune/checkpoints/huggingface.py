@@ -274,8 +274,10 @@ def write_huggingface(
     """Write config.json and model.safetensors; `tensors` under Hugging Face's full names. The folder must exist."""
     text = json.dumps(dict(settings), indent=2, ensure_ascii=False, sort_keys=True)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    save_file(
-        {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()},
+    plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    first = {tensor.data_ptr(): name for name, tensor in reversed(plain.items())}
+    save_file(  # which refuses two names for the same memory
+        {name: tensor if first[tensor.data_ptr()] == name else tensor.clone() for name, tensor in plain.items()},
         folder / "model.safetensors",
         metadata={"format": "pt", **(metadata or {})},
     )

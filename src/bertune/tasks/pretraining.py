@@ -172,7 +172,7 @@ class Pretraining(BaseTask[MaskedText]):
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForPreTraining` or `AutoModelForMaskedLM`."""
         settings = {"tie_word_embeddings": not self.own_vectors}
-        masked = [*MASKED_LM, *([OWN_VECTORS] if self.own_vectors else [])]
+        masked = [*MASKED_LM, *(OWN_VECTORS if self.own_vectors else [])]
         if self.next_sentence:
             return HuggingFaceHead("ForPreTraining", [*masked, *NEXT_SENTENCE], settings)
         return HuggingFaceHead("ForMaskedLM", masked, settings)

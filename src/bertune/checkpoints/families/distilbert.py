@@ -50,8 +50,8 @@ DISTILBERT = Family(
         "ForMaskedLM": {
             "cls.predictions.transform.dense": "vocab_transform",
             "cls.predictions.transform.LayerNorm": "vocab_layer_norm",
-            "cls.predictions.decoder.weight": "vocab_projector.weight",
             "cls.predictions.bias": "vocab_projector.bias",
+            "cls.predictions.decoder": "vocab_projector",
         },
     },
     write=_write,

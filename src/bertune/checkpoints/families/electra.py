@@ -31,8 +31,8 @@ ELECTRA = Family(
         "ForMaskedLM": {
             "cls.predictions.transform.dense": "generator_predictions.dense",
             "cls.predictions.transform.LayerNorm": "generator_predictions.LayerNorm",
-            "cls.predictions.decoder.weight": "generator_lm_head.weight",
             "cls.predictions.bias": "generator_lm_head.bias",
+            "cls.predictions.decoder": "generator_lm_head",
         },
         "ForMultipleChoice": {"pooler.dense": "sequence_summary.summary"},
     },

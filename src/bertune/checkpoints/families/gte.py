@@ -60,9 +60,9 @@ GTE = Family(
     spelling={
         "ForMaskedLM": {
             "cls.predictions.transform.dense": "lm_head.dense",
-            "cls.predictions.transform.LayerNorm": "lm_head.layer_norm",
-            "cls.predictions.decoder.weight": "lm_head.decoder.weight",
+            "cls.predictions.transform.LayerNorm": "lm_head.norm",
             "cls.predictions.bias": "lm_head.decoder.bias",
+            "cls.predictions.decoder": "lm_head.decoder",
         }
     },
     read=_read,

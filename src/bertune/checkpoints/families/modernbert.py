@@ -108,7 +108,7 @@ MODERNBERT = Family(
     },
     spelling={
         "": {"pooler.dense": "head.dense", "pooler.norm": "head.norm"},
-        "ForMaskedLM": {"cls.predictions.decoder.weight": "decoder.weight", "cls.predictions.bias": "decoder.bias"},
+        "ForMaskedLM": {"cls.predictions.bias": "decoder.bias", "cls.predictions.decoder": "decoder"},
         "ForQuestionAnswering": {"qa_outputs": "classifier"},
     },
     read=_read,
