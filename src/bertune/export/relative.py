@@ -44,11 +44,11 @@ class RelativeGraph:
         """What one layer's scores gain.
 
         Args:
-            q: scaled queries. Shape: (batch, heads, length, head size).
-            k: keys. Shape: (batch, heads, length, head size).
+            q: queries. Shape: (heads, batch, length, head size).
+            k: keys. Shape: (heads, batch, length, head size).
             layer: with weights of its own.
 
-        Returns: Shape: (batch or 1, heads, length, length).
+        Returns: Shape: (heads, batch or 1, length, length).
         """
         if self.config.relative == "bias":
             return self._bias
@@ -64,27 +64,23 @@ class RelativeGraph:
 
     @cached_property
     def _bias(self) -> str:
-        """MPNet's numbers for all layers. Shape: (1, heads, length, length)."""
+        """MPNet's numbers for all layers. Shape: (heads, 1, length, length)."""
         graph, heads = self.graph, self.config.num_attention_heads
         numbers = self.weights["distances.weight"][self._table_rows.numpy()]  # (2 * longest - 1, heads)
-        table = graph.weight("distances.by_place", _with_one_more(numbers[::-1])[None].transpose(0, 2, 1))
-        columns = graph.op("Unsqueeze", self._slice(table), graph.ints(2))  # (1, heads, 1, 2 * length)
-        shape = graph.op("Concat", graph.ints(1, heads), self._length, self._both, axis=0)
-        return self._shifted(graph.op("Expand", columns, shape))
+        table = graph.weight("distances.by_place", _with_one_more(numbers[::-1].T)[:, None, None])
+        shape = graph.op("Concat", graph.ints(heads, 1), self._length, self._both, axis=0)
+        return self._shifted(graph.op("Expand", self._slice(table), shape))
 
     def _vectors(self, layer: int, part: str, *, descending: bool) -> str:
-        """What queries or keys meet at every distance. Shape: (1, heads or 1, head size, 2 * length)."""
+        """What queries or keys meet at every distance. Shape: (heads or 1, 1, head size, 2 * length)."""
         config, size = self.config, self.config.head_size
         made = self._projected(layer, part)[self._table_rows]  # (2 * longest - 1, width)
         by_head = made.view(len(made), -1, size).permute(1, 2, 0).numpy()  # (heads or 1, head size, 2 * longest - 1)
-        if part == "query":
-            by_head = by_head * np.float32(self.scale)
-        ordered = by_head[..., ::-1] if descending else by_head
+        ordered = (by_head[..., ::-1] if descending else by_head) * np.float32(self.scale)
         name = f"layers.{layer}.attention.distances.{part}.by_place"
         if config.relative == "layer":
             name = f"layers.{layer}.attention.distances.{part}"
-        padded = np.concatenate([ordered, np.zeros_like(ordered[..., :1])], axis=-1)
-        return self._slice(self.graph.weight(name, padded[None]), axis=3)
+        return self._slice(self.graph.weight(name, _with_one_more(ordered)[:, None]))
 
     def _projected(self, layer: int, part: str) -> Tensor:
         """The table for queries or keys. Shape: (rows of the table, hidden or head size)."""
@@ -128,12 +124,12 @@ class RelativeGraph:
     def _one_less(self) -> str:
         return self.graph.op("Sub", self._length, self.graph.ints(1))
 
-    def _slice(self, table: str, axis: int = 2) -> str:
+    def _slice(self, table: str) -> str:
         """The columns for the distances of a batch, and one more, from those of the longest sequence's."""
         graph = self.graph
         start = graph.op("Sub", graph.ints(self._longest), self._length)
         end = graph.op("Add", graph.ints(self._longest), self._length)
-        return graph.op("Slice", table, start, end, graph.ints(axis))
+        return graph.op("Slice", table, start, end, graph.ints(3))
 
     def _shifted(self, columns: str) -> str:
         """Row i's columns from `length - 1 - i` on. Shape: (…, length, 2 * length) → (…, length, length).
@@ -151,6 +147,6 @@ class RelativeGraph:
         return graph.op("Slice", rows, graph.ints(0), self._length, graph.ints(3))
 
 
-def _with_one_more(rows: FloatArray) -> FloatArray:
-    """Shape: (n, width) → (n + 1, width)."""
-    return np.concatenate([rows, np.zeros_like(rows[:1])])
+def _with_one_more(columns: FloatArray) -> FloatArray:
+    """Shape: (…, n) → (…, n + 1)."""
+    return np.concatenate([columns, np.zeros_like(columns[..., :1])], axis=-1)

@@ -1,5 +1,6 @@
 """Every option of a training run: command line, YAML file and saved run.yaml are this one tree."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -7,6 +8,9 @@ from bertune.durations import seconds_of
 from bertune.errors import InputError
 from bertune.option_values import broken_limits
 from bertune.options import LR_SCHEDULES, option, run_option
+
+_MOST_SEEDS = 1000
+"""Of a range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,9 @@ class TrainOptions:
     metric: str | None = option(None, help="metric that picks the best model")
     seed: int = option(42, help="governs new weights, order and dropout", minimum=0)
     seeds: str | None = option(
-        None, help="train with each of these seeds, 1,2,3; their mean and spread are told, and the best model is kept"
+        None,
+        help="train with each of these seeds, 1,2,3 or 1-5; their mean and standard deviation are shown, and the best "
+        "model is kept",
     )
     restarts: int = option(
         0, help="start again with the next seed, at most so often, when the model collapsed", minimum=0
@@ -97,7 +103,7 @@ class TrainOptions:
         if self.ema is not None and not 0 < self.ema < 1:
             found.append(f"--ema {self.ema}: must lie between 0 and 1, like 0.999")
         if self.seeds is not None and not self.seed_list:
-            found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
+            found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3 or 1-5")
         found += self._fold_problems() if self.folds is not None else self._validation_problems()
         found += self._time_problems()
         return found
@@ -159,6 +165,13 @@ class TrainOptions:
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The numbers of `seeds`; none where they are not as they must be."""
-        parts = [part.strip() for part in (self.seeds or "").split(",")]
-        seeds = tuple(int(part) for part in parts if part.isdecimal())
-        return seeds if len(seeds) == len(parts) and len(set(seeds)) == len(seeds) > 1 else ()
+        seeds: list[int] = []
+        for part in (self.seeds or "").split(","):
+            found = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part, flags=re.ASCII)
+            if found is None:
+                return ()
+            first, last = int(found[1]), int(found[2] or found[1])
+            if not first <= last < first + _MOST_SEEDS:
+                return ()
+            seeds += range(first, last + 1)
+        return tuple(seeds) if len(set(seeds)) == len(seeds) > 1 else ()
