@@ -184,10 +184,9 @@ def quantize(encoder: Encoder, device: torch.device) -> None:
     if all(layer.is_plain and layer.feed_forward.activation in known for layer in layers):
         encoder.layers = nn.ModuleList(Int8Layer(layer, is_last=layer is layers[-1]) for layer in layers)
         return
-    config = encoder.config
     for layer in layers:
-        only_first = layer is layers[-1] and not config.rotary_base and not config.relative
-        keep = config.relative_shared or only_first  # `RelativeScores` and `first_token_attention` read the matrix
+        # `RelativeScores`, and attention for first tokens alone in the last layer, read the matrix itself.
+        keep = encoder.config.relative_shared or layer is layers[-1]
         for part, name in (
             (layer.attention, "qkv"),
             (layer.attention, "output"),
