@@ -14,7 +14,7 @@ _MODEL = "task encoder model layers frozen_layers reinitialize_layers pooling tr
 _OPTIMISATION = (
     "batch_size learning_rate epochs max_steps warmup_ratio lr_schedule weight_decay max_grad_norm layer_decay "
     "gradient_accumulation activation_checkpointing patience metric label_smoothing focal_gamma class_weights "
-    "temperature alpha space"
+    "temperature alpha space calibration"
 )
 _RUN = (
     "seed seeds restarts max_skipped baselines baseline precision device resume checkpoint_every keep_checkpoints "
@@ -23,7 +23,7 @@ _RUN = (
 _SERVICE = (
     "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds drain_seconds"
 )
-_OUTPUT = "output json"
+_OUTPUT = "output json report"
 _NAMES = {
     "data": _DATA,
     "model": _MODEL,

@@ -61,14 +61,24 @@ def _svg(title: str, inside: str, height: int = HEIGHT, width: int = WIDTH) -> s
 
 def lines(
     title: str, labels: tuple[str, str], series: Sequence[tuple[str, Sequence[Point]]], *, diagonal: bool = False,
-    up: tuple[float, float] | None = None, marks: bool = False,
+    up: tuple[float, float] | None = None, across: tuple[float, float] | None = None, marks: bool = False,
 ) -> str:  # fmt: skip
-    """One line a series; at most four. diagonal: also the line of equal values.  marks: a dot at every point."""
+    """One line a series; at most four.
+
+    Args:
+        title: read by screen readers.
+        labels: of the axes, across and up.
+        series: names and points.
+        diagonal: also the line of equal values, both axes from 0 to 1.
+        up: limits of the axis up, where they do not follow from the points.
+        across: limits of the axis across, likewise.
+        marks: a dot at every point.
+    """
     points = [point for _, some in series for point in some]
     if not points:
         return ""
-    across = (min(x for x, _ in points), max(x for x, _ in points))
-    plane = _Plane((0.0, 1.0) if diagonal else across, up or (min(y for _, y in points), max(y for _, y in points)))
+    across = (0.0, 1.0) if diagonal else across or (min(x for x, _ in points), max(x for x, _ in points))
+    plane = _Plane(across, up or (min(y for _, y in points), max(y for _, y in points)))
     parts = [plane.axes(labels)]
     if diagonal:
         (x, y), (x2, y2) = plane.at((0, 0)), plane.at((1, 1))
@@ -99,6 +109,36 @@ def scatter(title: str, labels: tuple[str, str], points: Sequence[Point]) -> str
     dots = "".join(f'<circle class="dot s0" cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in map(plane.at, points))
     guide = f'<path class="guide" d="M{x:.1f} {y:.1f}L{x2:.1f} {y2:.1f}"/>'
     return _svg(title, plane.axes(labels) + guide + dots)
+
+
+def histogram(
+    title: str, labels: tuple[str, str], edges: Sequence[float], series: Sequence[tuple[str, Sequence[float]]]
+) -> str:
+    """Bars between edges, those of several series over one another; at most four series.
+
+    Args:
+        title: read by screen readers.
+        labels: of the axes, across and up.
+        edges: of the bins, one more than there are bins.
+        series: names and a value a bin.
+    """
+    if len(edges) < 2:
+        return ""
+    most = max((value for _, values in series for value in values), default=0.0)
+    plane = _Plane((edges[0], edges[-1]), (0.0, most or 1.0))
+    parts = [plane.axes(labels)]
+    for number, (name, values) in enumerate(series):
+        for left, right, value in zip(edges, edges[1:], values, strict=False):
+            (x, y), (x2, bottom) = plane.at((left, value)), plane.at((right, 0.0))
+            told = escape(f"{name}: {_number(left)} – {_number(right)}: {_number(value)}")
+            if value:
+                parts.append(
+                    f'<rect class="dot s{number}" fill-opacity="0.5" x="{x:.1f}" y="{y:.1f}" '
+                    f'width="{max(x2 - x - 1, 0.5):.1f}" height="{bottom - y:.1f}"><title>{told}</title></rect>'
+                )
+        parts.append(f'<text class="s{number}" x="{WIDTH - _RIGHT}" y="{_TOP + 12 + 14 * number}" '
+                     f'text-anchor="end">{escape(name)}</text>')  # fmt: skip
+    return _svg(title, "".join(parts))
 
 
 def bars(title: str, values: Sequence[tuple[str, float]]) -> str:

@@ -88,7 +88,11 @@ def held_out_rows(examples: Sequence[Any], share: float, groups: Sequence[str] |
 
 
 def group_values(
-    paths: Sequence[Path], examples_by_path: Sequence[Sequence[Any]], column: str, options: object
+    paths: Sequence[Path],
+    examples_by_path: Sequence[Sequence[Any]],
+    column: str,
+    options: object,
+    flag: str = "--group-column",
 ) -> list[str]:
     """The value of a column for every example, by the line that it was read from.
 
@@ -97,6 +101,7 @@ def group_values(
         examples_by_path: the examples of each.
         column: its name.
         options: the task's, how tables are read among them.
+        flag: the option that named the column, for messages.
 
     Raises:
         InputError: no such column, or data that is no table of one example a row.
@@ -104,12 +109,12 @@ def group_values(
     table = options if isinstance(options, TableOptions) else DEFAULT
     found: list[str] = []
     for path, examples in zip(paths, examples_by_path, strict=True):
-        remedy = "--group-column is for tables with an example a row"
+        remedy = f"{flag} is for tables with an example a row"
         if path.is_dir():
             raise InputError(f"{path}: is a folder; {remedy}")
         rows = open_table(path, table)
         if column not in rows.columns:
-            raise InputError(f"{path}: {unknown_column(column, rows.columns)} (--group-column)")
+            raise InputError(f"{path}: {unknown_column(column, rows.columns)} ({flag})")
         values = {row.line: row.values.get(column) for row in rows}
         for example in examples:
             place = parts_of(example).place

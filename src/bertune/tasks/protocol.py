@@ -20,6 +20,7 @@ from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.calibration import CalibrationRows
 from bertune.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -171,6 +172,10 @@ class Task(Protocol[ExampleT]):
         """Numbers of every row from which metrics of any choice of rows follow; None where only `metrics` can tell."""
         ...
 
+    def diagnostics(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> Mapping[str, Any]:
+        """Figures for a report that only this kind of task has, as JSON values by name; empty where there are none."""
+        ...
+
     def baselines(self) -> Mapping[str, Baseline]:
         """Simple methods, by name, whose answers a model must beat to have learnt something."""
         ...
@@ -192,6 +197,12 @@ class Task(Protocol[ExampleT]):
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> "Task[ExampleT]":
         """The task with what validation data teaches (thresholds); `metrics` are then the tuned task's."""
+        ...
+
+    def calibration_rows(
+        self, logits: Logits, features: Features, examples: Sequence[ExampleT]
+    ) -> CalibrationRows | None:
+        """What temperatures are fitted to; None where a linear head's logits are not what probabilities come from."""
         ...
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
+from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import BatchLoss, Network, batch_loss
 from bertune.model.build import build_network
+from bertune.model.calibration import folded
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
@@ -65,6 +67,7 @@ class FineTuning:
     further: runs of the same size that are to follow on the same disk.
     begin: done before the run's first file is written.
     evaluated: called with every evaluation on the validation data.
+    saved: called with the evaluation of every model that is saved, and its encoder's numbers.
     batches: makes the batches, on a device; None: of the training data's features.
     """
 
@@ -75,6 +78,7 @@ class FineTuning:
     further: int = 0
     begin: Callable[[], None] = lambda: None
     evaluated: Callable[[Evaluation], None] | None = None
+    saved: Callable[[Evaluation, EncoderConfig], None] | None = None
     batches: Callable[[torch.device], Batches] | None = None
 
     @property
@@ -160,8 +164,13 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
 def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
     """Write the model folder at the top of the run's."""
     data = run.data
+    temperatures = evaluation.temperatures
+    calibration = None
+    if temperatures and data.validation is not None:
+        weights = folded(weights, temperatures)
+        calibration = {"temperatures": list(temperatures), "rows": len(data.validation.examples)}
     provenance = Provenance(
-        run.options.encoder, {role: split.describe() for role, split in data.splits.items()}, run.tree
+        run.options.encoder, {role: split.describe() for role, split in data.splits.items()}, run.tree, calibration
     )
     save_model(
         Path(run.options.output),
@@ -171,6 +180,8 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
         provenance,
         evaluation.metrics,
     )
+    if run.saved is not None:
+        run.saved(evaluation, network.encoder.config)
 
 
 def _check_metric(run: FineTuning, job: TrainingJob) -> None:
@@ -238,15 +249,18 @@ def _check_batch_size(options: TrainOptions, data: PreparedData, batch_size: int
 
 
 def _validate(network: Network, run: FineTuning) -> Evaluation:
-    """Metrics on the validation split; thresholds are tuned on it."""
+    """Metrics on the validation split; temperatures and thresholds are fitted to it."""
     data, split = run.data, run.data.validation
     assert split is not None
-    found = evaluate(network, data.task, split.features, split.examples, tune=True)
+    calibrate = run.options.calibration
+    found = evaluate(network, data.task, split.features, split.examples, tune=True, calibrate=calibrate)
     evaluation = Evaluation(
         found.metrics,
         constant_answer(found.task, found.logits, split.features, split.examples),
         found.metrics.get("matthews_correlation"),
         found.task,
+        found.temperatures,
+        found.logits,
     )
     if run.evaluated is not None:
         run.evaluated(evaluation)

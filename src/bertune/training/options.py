@@ -61,7 +61,13 @@ class TrainOptions:
         0, help="start again with the next seed, at most so often, when the model collapsed", minimum=0
     )
     max_skipped: int = run_option("max_skipped")
+    calibration: bool = option(
+        True,
+        help="divide the saved head's logits by a temperature that makes scores fit the validation rows (at least 50); "
+        "no answer changes",
+    )
     baselines: bool = option(False, help="also tell what simple methods reach on the validation data")
+    report: bool = option(True, help="write report.html, report.json and errors.csv into the output folder at the end")
     precision: str = run_option("precision")
     device: str = run_option("device")
     feature_cache: bool = option(True, help="keep the tokens of large files for the next run")

@@ -17,6 +17,7 @@ from bertune.tasks.held_out import SHARE
 from bertune.tasks.labelled import Labelled, hold_out
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
+from bertune.training.closing_report import SavedModel, write_closing_report
 from bertune.training.config import check_run, resumes
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune
 from bertune.training.options import TrainOptions
@@ -83,11 +84,24 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
     with run_errors(Path(options.output), "train"):
         task = new_task(options.task, task_options)
         options = with_defaults(options, task)
-        options = with_share(dataclasses.replace(options, resume=resumes(options)))
+        options = as_begun(with_share(dataclasses.replace(options, resume=resumes(options))))
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
         read = _read(options, task, tree)
         data = functools.cache(lambda: prepare(task, read, options))
-        return fine_tune(FineTuning(data(), options)) if options.seeds is None else _train_seeds(options, tree, data)
+        return _train_once(options, data()) if options.seeds is None else _train_seeds(options, tree, data)
+
+
+def _train_once(options: TrainOptions, data: PreparedData) -> TrainResult:
+    saved: list[SavedModel] = []
+    result = fine_tune(FineTuning(data, options, saved=lambda *found: _keep(saved, SavedModel(*found))))
+    if options.report:
+        write_closing_report(options, data, saved[-1] if saved else None)
+    return result
+
+
+def _keep(saved: list[SavedModel], found: SavedModel) -> None:
+    """Keep the last model alone: logits of many rows take memory."""
+    saved[:] = [found]
 
 
 def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[[], PreparedData]) -> TrainResult:
@@ -96,6 +110,7 @@ def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[
     data: prepared once, and only where a seed is still to be trained.
     """
     folder, seeds = Path(options.output), options.seed_list
+    saved: dict[int, SavedModel] = {}
 
     def begin() -> None:
         with disk_errors(folder, 0):
@@ -106,7 +121,12 @@ def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[
         changes: dict[str, Any] = {"seed": seed, "seeds": None, "baselines": False, "output": str(own)}
         changes["resume"] = resume
         further = len(seeds) - 1 - seeds.index(seed)
-        return fine_tune(FineTuning(data(), dataclasses.replace(options, **changes), further=further, begin=begin))
+        return fine_tune(
+            FineTuning(
+                data(), dataclasses.replace(options, **changes), further=further, begin=begin,
+                saved=lambda *found: saved.__setitem__(seed, SavedModel(*found)),
+            )
+        )  # fmt: skip
 
     found = run_seeds(folder, seeds, str(options.metric), train_seed, resume=options.resume)
     metrics = found.metrics[found.best]
@@ -115,6 +135,8 @@ def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[
     more = write_all(folder, metrics, record, spread, lambda: baselines_of(data()) if options.baselines else {})
     title = f"{folder}: the model of seed {found.best}, best by {options.metric}"
     console.print(found.table(title, more.get("baselines", {})))
+    if options.report:
+        write_closing_report(options, data(), saved.get(found.best))
     return TrainResult(folder, metrics, found.steps, more)
 
 
@@ -134,6 +156,14 @@ def with_share(options: TrainOptions) -> TrainOptions:
     if options.resume and before.is_file() and "validation_share" not in read_yaml(before):
         share = 0.0
     return dataclasses.replace(options, validation_share=share)
+
+
+def as_begun(options: TrainOptions) -> TrainOptions:
+    """The options of a run that goes on, without what the version that began it did not do."""
+    before = Path(options.output) / "run.yaml"
+    if options.resume and before.is_file() and "calibration" not in read_yaml(before):
+        return dataclasses.replace(options, calibration=False)
+    return options
 
 
 def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> dict[str, Labelled]:
