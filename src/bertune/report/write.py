@@ -10,6 +10,7 @@ from typing import Any
 
 from bertune.errors import InputError
 from bertune.files.atomic_write import unwritable, write_text
+from bertune.files.spreadsheets import harmless
 from bertune.model.use import load
 from bertune.report.answers import Answered, answer, labelled_rows
 from bertune.report.collect import collect
@@ -19,8 +20,6 @@ from bertune.report.page import page
 _COLUMNS = ("row", "place", "text", "truth", "answer", "score", "kind")
 SUSPECT_COLUMNS = ("file", "place", "text", "truth", "suggested", "self_confidence", "correct_label")
 """Of suspects.csv; `correct_label` is for a person to fill in."""
-FORMULA_MARKS = ("=", "+", "-", "@", "\t")
-"""First characters by which a spreadsheet takes a text for a formula."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_harmless(row.get(name)) for name in columns])
+        writer.writerow([harmless(row.get(name)) for name in columns])
     return out.getvalue()
 
 
@@ -140,7 +139,3 @@ def with_corrections(file: Path, suspects: Sequence[Mapping[str, Any]]) -> list[
         before = judged.pop((str(one["file"]), str(one["place"])), None)
         found.append({**one, "correct_label": before["correct_label"] if before else ""})
     return [*judged.values(), *found]
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in FORMULA_MARKS else value

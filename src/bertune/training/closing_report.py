@@ -49,6 +49,11 @@ def write_closing_report(options: TrainOptions, data: PreparedData, saved: Saved
     console.print(f"report: {report.html}", markup=False, highlight=False)
 
 
+def report_files(folder: Path) -> list[Path]:
+    """What a report leaves in a run's folder; not all of it need be there."""
+    return [folder / name for name in ("report.html", "report.json", "errors.csv", "suspects.csv")]
+
+
 def _written(folder: Path, options: TrainOptions, data: PreparedData, saved: SavedModel | None) -> Report:
     split = data.validation
     assert split is not None

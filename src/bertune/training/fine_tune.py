@@ -38,7 +38,7 @@ from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, source_options
-from bertune.training.run_folder.folder import RunFolder
+from bertune.training.run_folder.folder import FolderEvents, RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.runs.restarts import RestartResult, train_with_restarts
@@ -65,7 +65,7 @@ class FineTuning:
     new_network: makes the network anew, after the seed is set; None: from the options' encoder.
     loss: instead of the task's.
     further: runs of the same size that are to follow on the same disk.
-    begin: done before the run's first file is written.
+    events: called as the run goes on: before its first file, with every point of the curves.
     evaluated: called with every evaluation on the validation data.
     saved: called with the evaluation of every model that is saved, and its encoder's numbers.
     batches: makes the batches, on a device; None: of the training data's features.
@@ -76,7 +76,7 @@ class FineTuning:
     new_network: Callable[[], Network] | None = None
     loss: BatchLoss | None = None
     further: int = 0
-    begin: Callable[[], None] = lambda: None
+    events: FolderEvents = FolderEvents()  # noqa: RUF009 (frozen)
     evaluated: Callable[[Evaluation], None] | None = None
     saved: Callable[[Evaluation, EncoderConfig], None] | None = None
     batches: Callable[[torch.device], Batches] | None = None
@@ -114,7 +114,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
             inputs=inputs,
             fitted=fitted,
             further=run.further,
-            begin=run.begin,
+            events=run.events,
         )
         hooks = Hooks(check=lambda: _check_metric(run, job))
         state = launch(job, device, dtype, folder, resume=resume, hooks=hooks).state

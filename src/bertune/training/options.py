@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from bertune.option_values import broken_limits
 from bertune.options import LR_SCHEDULES, option, run_option
+from bertune.training.trackers import tracker_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,11 @@ class TrainOptions:
         "no answer changes",
     )
     baselines: bool = option(False, help="also tell what simple methods reach on the validation data")
+    track: list[str] | None = option(  # noqa: RUF009
+        None,
+        help="also keep the run in mlflow, wandb or trackio (tensorboard, in the folder logs, is always written); what "
+        "they do never stops or slows the run",
+    )
     report: bool = option(True, help="write report.html, report.json and errors.csv into the output folder at the end")
     precision: str = run_option("precision")
     device: str = run_option("device")
@@ -83,6 +89,7 @@ class TrainOptions:
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
         found += self._validation_problems()
+        found += tracker_problems(self.track or ())
         return found
 
     @property

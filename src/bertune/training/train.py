@@ -17,14 +17,16 @@ from bertune.tasks.held_out import SHARE
 from bertune.tasks.labelled import Labelled, hold_out
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
-from bertune.training.closing_report import SavedModel, write_closing_report
+from bertune.training.closing_report import SavedModel, report_files, write_closing_report
 from bertune.training.config import check_run, resumes
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare
 from bertune.training.run_folder.errors import disk_errors, run_errors
+from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import write_all
 from bertune.training.runs.seeds import run_seeds
+from bertune.training.tracking import tracked
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +95,16 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
 
 def _train_once(options: TrainOptions, data: PreparedData) -> TrainResult:
     saved: list[SavedModel] = []
-    result = fine_tune(FineTuning(data, options, saved=lambda *found: _keep(saved, SavedModel(*found))))
-    if options.report:
-        write_closing_report(options, data, saved[-1] if saved else None)
+    with tracked(options.track or (), Path(options.output), dataclasses.asdict(options)) as tracking:
+        result = fine_tune(
+            FineTuning(
+                data, options, events=FolderEvents(tracking.start, tracking.log),
+                saved=lambda *found: _keep(saved, SavedModel(*found)),
+            )
+        )  # fmt: skip
+        if options.report:
+            write_closing_report(options, data, saved[-1] if saved else None)
+        tracking.finish(result.metrics, report_files(result.output))
     return result
 
 
@@ -121,12 +130,21 @@ def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[
         changes: dict[str, Any] = {"seed": seed, "seeds": None, "baselines": False, "output": str(own)}
         changes["resume"] = resume
         further = len(seeds) - 1 - seeds.index(seed)
-        return fine_tune(
-            FineTuning(
-                data(), dataclasses.replace(options, **changes), further=further, begin=begin,
-                saved=lambda *found: saved.__setitem__(seed, SavedModel(*found)),
-            )
-        )  # fmt: skip
+        with tracked(options.track or (), own, {**dataclasses.asdict(options), **changes}) as tracking:
+
+            def begin_both() -> None:
+                begin()
+                tracking.start()
+
+            result = fine_tune(
+                FineTuning(
+                    data(), dataclasses.replace(options, **changes), further=further,
+                    events=FolderEvents(begin_both, tracking.log),
+                    saved=lambda *kept: saved.__setitem__(seed, SavedModel(*kept)),
+                )
+            )  # fmt: skip
+            tracking.finish(result.metrics)
+        return result
 
     found = run_seeds(folder, seeds, str(options.metric), train_seed, resume=options.resume)
     metrics = found.metrics[found.best]
