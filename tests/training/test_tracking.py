@@ -56,9 +56,8 @@ class Slow(Fake):
 
 
 def tracking_with(tracker: Fake, folder: Path) -> tracking.Tracking:
-    made = tracking.Tracking(
-        ["mlflow"], folder, {"learning_rate": 1e-3, "note": "x" * 999, "none": None}, lambda _: tracker
-    )
+    options = {"learning_rate": 1e-3, "note": "x" * 999, "none": None}
+    made = tracking.Tracking(["mlflow"], folder, options, lambda _: tracker)
     made.start()
     return made
 
@@ -152,9 +151,7 @@ def test_a_run_ends_as_without_whatever_trackers_do(
         made.append(next(fakes))
         return made[-1]
 
-    monkeypatch.setattr(
-        tracking.Tracking.__init__, "__defaults__", (make, *tracking.Tracking.__init__.__defaults__[1:])
-    )
+    monkeypatch.setattr(tracking, "new_tracker", make)
     result = train(**options | {"output": tmp_path / "tracked", "track": ["mlflow", "wandb", "trackio"]})
     assert tiny.same_weights(plain.output, result.output)
     kept = made[-1]

@@ -23,7 +23,7 @@ _RUN = (
 _SERVICE = (
     "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds drain_seconds"
 )
-_OUTPUT = "output json report apply track"
+_OUTPUT = "output json report apply track label_margins"
 _NAMES = {
     "data": _DATA,
     "model": _MODEL,

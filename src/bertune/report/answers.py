@@ -1,5 +1,6 @@
 """A model's answers to labelled rows: what a report is made of."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from bertune.tasks.labelled import Labelled, read_recorded
 from bertune.tasks.options import ReviewOptions
 from bertune.tasks.parts import parts_of
 from bertune.tasks.protocol import Logits, Prediction, Task
+from bertune.tasks.shared.calibration import CalibrationRows
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Answered:
     task: of the model, as its folder has it.
     record: its bertune.json.  config: its encoder's numbers.
     path: of the rows, for people.  labelled: the rows file by file; None: all from `path`.
-    logits, features: of the rows, as the task decodes them.
+    logits, features: of the rows, as the task decodes them; logits are None where only predictions are known.
     max_seq_length: tokens of the longest sequence.
     recorded: whether these are the rows that picked the best model.
     """
@@ -39,7 +41,7 @@ class Answered:
     config: EncoderConfig
     path: Path
     examples: list[Any]
-    logits: Logits
+    logits: Logits | None
     features: Features
     predictions: list[Prediction]
     max_seq_length: int
@@ -63,7 +65,17 @@ class Answered:
     def outcomes(self) -> Outcomes:
         """What the answers came to, from which every metric follows."""
         known = self.task.row_metrics(self.examples, self.predictions)
-        return FromTask(self.task, self.logits, self.features, self.examples) if known is None else known
+        if known is not None:
+            return known
+        if self.logits is None:
+            raise InputError(f"{self.path}: {self.task.name} gives no row_metrics, which predictions are judged by")
+        return FromTask(self.task, self.logits, self.features, self.examples)
+
+    def calibration_rows(self) -> CalibrationRows | None:
+        """What probabilities are computed from, and what was true; None where that is not known."""
+        if self.logits is None:
+            return None
+        return self.task.calibration_rows(self.logits, self.features, self.examples)
 
     def tokens(self) -> npt.NDArray[np.int64]:
         """Tokens read of every row. Shape: (rows,)."""
@@ -119,6 +131,43 @@ def answer(model: Model, rows: Labelled, options: ReportOptions) -> Answered:
         predictions=list(task.decode(logits, features, examples)),
         max_seq_length=model.max_seq_length,
         recorded=options.data is None,
+        labelled=rows,
+    )
+
+
+OUT_OF_FOLD = "out_of_fold.jsonl"
+"""In the folder of a run with `--folds`: a prediction for every training row, by a model that did not see it."""
+
+
+def out_of_fold(folder: Path, model: Model) -> Answered | None:
+    """The training rows and their out-of-fold predictions; None where the run has none.
+
+    Raises:
+        InputError: the training data are not there or have changed, or the predictions are not theirs.
+    """
+    file = folder / OUT_OF_FOLD
+    if not file.is_file():
+        return None
+    try:
+        rows = read_recorded(model.task, (model.record.get("data") or {}).get("train") or {})
+    except InputError as error:
+        raise InputError(f"{folder}: {error}; name labelled rows with --data FILE") from None
+    with file.open(encoding="utf-8") as lines:
+        predictions: list[Prediction] = [json.loads(line) for line in lines]
+    if len(predictions) != len(rows.examples):
+        raise InputError(f"{file}: has {len(predictions)} predictions for {len(rows.examples)} training rows")
+    added = ("fold", "row")
+    return Answered(
+        task=with_every_answer(model.task),
+        record=model.record,
+        config=model.network.encoder.config,
+        path=rows.path,
+        examples=rows.examples,
+        logits=None,
+        features=model.task.featurize(rows.examples, model.tokenizer, model.max_seq_length, purpose="predict"),
+        predictions=[{name: one[name] for name in one if name not in added} for one in predictions],
+        max_seq_length=model.max_seq_length,
+        recorded=False,
         labelled=rows,
     )
 

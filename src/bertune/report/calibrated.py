@@ -19,7 +19,7 @@ def calibration_of(answered: Answered) -> dict[str, Any] | None:
     Returns: `temperatures` (none: the model has none), `applied`, `cross_fitted`, and by `before` and `after` `ece`,
     `brier` and `bins`; None where the task has no probabilities to scale, or too few rows.
     """
-    rows = answered.task.calibration_rows(answered.logits, answered.features, answered.examples)
+    rows = answered.calibration_rows()
     if rows is None or not len(rows.logits):
         return None
     recorded = (answered.record.get("calibration") or {}).get("temperatures") or []

@@ -10,6 +10,22 @@ WIDTH, HEIGHT = 420, 240
 _LEFT, _TOP, _RIGHT, _BOTTOM = 52, 12, 12, 34
 
 Point = tuple[float, float]
+"""Across, up."""
+
+STYLE = """
+:root{color-scheme:light dark;--ink:#1c1c1c;--soft:#666;--paper:#fff;--line:#ddd;--one:#2f6db5;--two:#c4630b;
+--three:#2e8b57;--four:#8a4fa3}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--soft:#aaa;--paper:#191919;--line:#444;--one:#7fb0e8;--two:#eda35f;
+--three:#7cc79b;--four:#c79be0}}
+svg{font:11px system-ui,sans-serif}.paper{fill:var(--paper)}
+svg text{fill:var(--ink)}svg .axis{fill:none;stroke:var(--soft)}
+svg .guide{fill:none;stroke:var(--soft);stroke-dasharray:4 3}svg .line{fill:none;stroke-width:2}
+.line.s0{stroke:var(--one)}.line.s1{stroke:var(--two)}.line.s2{stroke:var(--three)}.line.s3{stroke:var(--four)}
+.dot.s0,text.s0{fill:var(--one)!important}.dot.s1,text.s1{fill:var(--two)!important}.dot.s2,text.s2{fill:var(--three)!important}
+.dot.s3,text.s3{fill:var(--four)!important}.bar{fill:var(--one)}.cell{fill:var(--two)}.cell.right{fill:var(--one)}
+svg text.light{fill:var(--paper)}
+"""
+"""Colours, light and dark, and what charts are drawn in."""
 
 
 def _number(value: float) -> str:
@@ -139,6 +155,54 @@ def histogram(
         parts.append(f'<text class="s{number}" x="{WIDTH - _RIGHT}" y="{_TOP + 12 + 14 * number}" '
                      f'text-anchor="end">{escape(name)}</text>')  # fmt: skip
     return _svg(title, "".join(parts))
+
+
+def progress(
+    title: str,
+    labels: tuple[str, str],
+    points: Sequence[tuple[float, float, str]],
+    line: Sequence[Point],
+    level: tuple[float, str] | None = None,
+) -> str:
+    """Points with a text each, a line through others, and a level across the chart.
+
+    Args:
+        title: read by screen readers.
+        labels: of the axes, across and up.
+        points: across, up, and what the point is.
+        line: across, up.
+        level: where, and what it is.
+    """
+    if not points:
+        return ""
+    values = [value for _, value, _ in points] + ([] if level is None else [level[0]])
+    low, high = min(values), max(values)
+    margin = 0.08 * ((high - low) or max(abs(high), 1.0) * 0.1)
+    plane = _Plane((0.0, max(across for across, _, _ in points)), (low - margin, high + margin))
+    parts = [plane.axes(labels)]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(plane.at, line))
+    parts.append(f'<polyline class="line s0" points="{path}"/>')
+    for across, up, text in points:
+        x, y = plane.at((across, up))
+        parts.append(
+            f'<circle class="dot s0" fill-opacity="0.7" cx="{x:.1f}" cy="{y:.1f}" r="4">'
+            f"<title>{escape(text)}</title></circle>"
+        )
+    if level is not None:
+        _, y = plane.at((0.0, level[0]))
+        parts.append(
+            f'<path class="line s1" stroke-dasharray="5 4" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}">'
+            f"<title>{escape(level[1])}</title></path>"
+        )
+    return _svg(title, "".join(parts))
+
+
+def standalone(svg: str) -> str:
+    """A chart as a file of its own: with the style that a page would give it, on a background."""
+    if not svg:
+        return svg
+    before, rest = svg.split("</title>", 1)
+    return f'{before}</title><style>{STYLE}</style><rect class="paper" width="100%" height="100%"/>{rest}\n'
 
 
 def bars(title: str, values: Sequence[tuple[str, float]]) -> str:

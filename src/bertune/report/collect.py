@@ -27,6 +27,7 @@ from bertune.tasks.held_out import group_values
 from bertune.tasks.labelled import read_recorded
 from bertune.tasks.parts import parts_of
 from bertune.tasks.protocol import Prediction
+from bertune.tasks.row_metrics import Floats
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def collect(folder: Path, answered: Answered, options: ReportOptions, train: Seq
         "curves": curves(folder / "logs"),
         "lengths": _lengths(answered),
         **by_answers,
-        **answered.task.diagnostics(answered.logits, answered.features, answered.examples),
+        **_diagnostics(answered),
         "slices": slices_of(answered, known_texts, _columns(answered, options)),
         "errors": wrong[:MOST_ERRORS],
         "errors_in_all": len(wrong),
@@ -182,9 +183,9 @@ def _by_answers(answered: Answered, outcomes: Outcomes) -> tuple[dict[str, Any],
     calibration = calibration_of(answered)
     if calibration is not None:
         found["calibration"] = calibration
-    rows = answered.task.calibration_rows(answered.logits, answered.features, answered.examples)
-    if "confusion" in found and rows is not None:
-        probabilities, given = rows.probabilities(), rows.truth.astype(np.int64)
+    probabilities = _probabilities(answered, labels) if "confusion" in found else None
+    if probabilities is not None:
+        given = np.array([labels.index(one) for one in truth], np.int64)
         found["reliability"] |= {"brier": figures.brier(probabilities, given)}
         ranked = figures.doubtful_labels(probabilities, given)
         suspects = [
@@ -198,6 +199,23 @@ def _by_answers(answered: Answered, outcomes: Outcomes) -> tuple[dict[str, Any],
         ]
         found["suspects"] = suspects[:MOST_ERRORS]
     return found, suspects
+
+
+def _diagnostics(answered: Answered) -> Mapping[str, Any]:
+    if answered.logits is None:
+        return {}
+    return answered.task.diagnostics(answered.logits, answered.features, answered.examples)
+
+
+def _probabilities(answered: Answered, labels: Sequence[str]) -> Floats | None:
+    """Of every class; None where predictions show some of them alone. Shape: (rows, classes)."""
+    rows = answered.calibration_rows()
+    if rows is not None:
+        return rows.probabilities()
+    scores = [one.get("scores") for one in answered.predictions]
+    if not all(isinstance(one, dict) and len(one) == len(labels) for one in scores):
+        return None
+    return np.array([[one[label] for label in labels] for one in scores if one], np.float64)
 
 
 def confidence_of(predictions: Sequence[Prediction]) -> npt.NDArray[np.float64] | None:

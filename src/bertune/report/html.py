@@ -4,27 +4,18 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-STYLE = """
-:root{color-scheme:light dark;--ink:#1c1c1c;--soft:#666;--paper:#fff;--line:#ddd;--one:#2f6db5;--two:#c4630b;
---three:#2e8b57;--four:#8a4fa3}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--soft:#aaa;--paper:#191919;--line:#444;--one:#7fb0e8;--two:#eda35f;
---three:#7cc79b;--four:#c79be0}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
-max-width:60rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid var(--line)}
-table{border-collapse:collapse;width:100%;margin:.5rem 0}th,td{text-align:left;padding:.2rem .6rem;
-border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
-td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.verdict{font-size:1.2rem}.note{color:var(--soft)}.charts{display:flex;flex-wrap:wrap;gap:1rem}
-.charts>*{flex:1 1 20rem;max-width:30rem}
-svg{width:100%;height:auto;font:11px system-ui,sans-serif}
-svg text{fill:var(--ink)}svg .axis{fill:none;stroke:var(--soft)}
-svg .guide{fill:none;stroke:var(--soft);stroke-dasharray:4 3}svg .line{fill:none;stroke-width:2}
-.line.s0{stroke:var(--one)}.line.s1{stroke:var(--two)}.line.s2{stroke:var(--three)}.line.s3{stroke:var(--four)}
-.dot.s0,text.s0{fill:var(--one)!important}.dot.s1,text.s1{fill:var(--two)!important}.dot.s2,text.s2{fill:var(--three)!important}
-.dot.s3,text.s3{fill:var(--four)!important}.bar{fill:var(--one)}.cell{fill:var(--two)}.cell.right{fill:var(--one)}
-svg text.light{fill:var(--paper)}
-@media print{body{max-width:none;margin:0}h2{break-after:avoid}table,svg{break-inside:avoid}}
+from bertune.report import charts
+
+STYLE = f"""{charts.STYLE}
+body{{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
+max-width:60rem;margin:2rem auto;padding:0 1rem}}
+h1{{font-size:1.5rem;overflow-wrap:anywhere}}h2{{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid var(--line)}}
+table{{border-collapse:collapse;width:100%;margin:.5rem 0}}th,td{{text-align:left;padding:.2rem .6rem;
+border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}}
+td.n,th.n{{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}}
+.verdict{{font-size:1.2rem}}.note{{color:var(--soft)}}.charts{{display:flex;flex-wrap:wrap;gap:1rem}}
+.charts>*{{flex:1 1 20rem;max-width:30rem}}svg{{width:100%;height:auto}}
+@media print{{body{{max-width:none;margin:0}}h2{{break-after:avoid}}table,svg{{break-inside:avoid}}}}
 """
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from bertune.model.explain import coloured
 from bertune.report import charts, kinds, trust
 from bertune.report.html import STYLE, note, section, side_by_side, table
 from bertune.report.words import words
@@ -144,6 +145,12 @@ def _errors(report: Mapping[str, Any], word: Mapping[str, str], texts: bool, err
     parts = [section(word["errors"], note(count), listed(report["errors"]))]
     if report.get("suspects"):
         parts.append(section(word["suspects"], note(word["suspects_note"]), listed(report["suspects"][:50])))
+    explained = [
+        f"<p>{escape(str(one['place']))}: {escape(one['truth'])} → <b>{escape(str(one['label']))}</b></p>"
+        + coloured(one["texts"], one["words"])
+        for one in report.get("explained", ())
+    ]
+    parts.append(section(word["explained"], *([note(word["explained_note"]), *explained] if explained else [])))
     parts.append(section(word["contrary"], listed(report["contrary"])))
     return "".join(parts)
 

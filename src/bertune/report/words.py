@@ -93,6 +93,9 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "suspects_note": ("Rows whose label disagrees with a class that the model is as sure of as it usually is "
                       "(confident learning). Look at them before you trust the figures above.",
                       "模型对另一类别的把握达到该类别的通常水平（置信学习）。在相信上面的数字之前请先检查。"),
+    "explained": ("Words that carried wrong answers", "导致错误答案的词"),
+    "explained_note": ("Green words speak for the answer, red ones against it (integrated gradients).",
+                       "绿色的词支持该答案，红色的词反对（积分梯度）。"),
     "contrary": ("Equal texts with other labels", "文本相同但标签不同"),
     "lengths": ("Lengths", "长度"),
     "tokens": ("tokens", "词元数"),

@@ -11,9 +11,10 @@ from typing import Any
 from bertune.errors import InputError
 from bertune.files.atomic_write import unwritable, write_text
 from bertune.files.spreadsheets import harmless
-from bertune.model.use import load
-from bertune.report.answers import Answered, answer, labelled_rows
+from bertune.model.use import Model, load
+from bertune.report.answers import Answered, answer, labelled_rows, out_of_fold
 from bertune.report.collect import collect
+from bertune.report.explained import explanations
 from bertune.report.options import ReportOptions
 from bertune.report.page import page
 
@@ -54,8 +55,11 @@ def write_report(folder: str | Path, options: ReportOptions | None = None) -> Re
     options, folder = options or ReportOptions(), Path(folder)
     target_of(folder, options)  # refused before anything is computed
     model = load(folder, device=options.device, precision=options.precision, trust_task_file=options.trust_task_file)
-    answered = answer(model, labelled_rows(folder, model.task, model.record, options), options)
-    return write_answered(folder, answered, options)
+    validated = isinstance((model.record.get("data") or {}).get("validation"), Mapping)
+    answered = None if options.data is not None or validated else out_of_fold(folder, model)
+    if answered is None:
+        answered = answer(model, labelled_rows(folder, model.task, model.record, options), options)
+    return write_answered(folder, answered, options, model=model if options.explain else None)
 
 
 def target_of(folder: Path, options: ReportOptions) -> Path:
@@ -69,7 +73,11 @@ def target_of(folder: Path, options: ReportOptions) -> Path:
 
 
 def write_answered(
-    folder: Path, answered: Answered, options: ReportOptions, train: Sequence[Any] | None = None
+    folder: Path,
+    answered: Answered,
+    options: ReportOptions,
+    train: Sequence[Any] | None = None,
+    model: Model | None = None,
 ) -> Report:
     """Write the report of answers that are there already.
 
@@ -78,6 +86,7 @@ def write_answered(
         answered: the model's answers to labelled rows.
         options: place, language, what to show.
         train: the training examples; None: they are read again, where they are still as they were.
+        model: explains its surest errors; None: nothing is explained.
 
     Raises:
         InputError: a place or a column that cannot be.
@@ -86,6 +95,8 @@ def write_answered(
     target = target_of(folder, options)
     collected = collect(folder, answered, options, train)
     report, wrong, suspects = collected.figures, collected.errors, collected.suspects
+    if model is not None:
+        report["explained"] = explanations(model, answered, wrong[: options.explain])
     of_folder = target.name == "report.html"
     errors, doubtful = (
         target.with_name(f"{name}.csv" if of_folder else f"{target.stem}-{name}.csv") for name in ("errors", "suspects")
@@ -108,7 +119,8 @@ def write_answered(
 
 def _without_texts(report: Mapping[str, Any]) -> dict[str, Any]:
     rows = ("errors", "suspects", "contrary")
-    return {name: [{**one, "text": ""} for one in value] if name in rows else value for name, value in report.items()}
+    kept = {name: value for name, value in report.items() if name != "explained"}
+    return {name: [{**one, "text": ""} for one in value] if name in rows else value for name, value in kept.items()}
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,19 @@ class TrainResult:
     metrics: dict[str, float]
     steps: int
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the metrics as a table, beside those of simple methods where they are known."""
+        methods: Mapping[str, Mapping[str, float]] = self.more.get("baselines", {})
+        heads = "".join(f"<th>{escape(name)}</th>" for name in ("", "model", *methods))
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{value:.4f}</td>"
+            + "".join(f"<td>{found[name]:.4f}</td>" if name in found else "<td></td>" for found in methods.values())
+            + "</tr>"
+            for name, value in self.metrics.items()
+        )
+        caption = escape(f"{self.output}: {self.steps} updates")
+        return f"<table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 @dataclass(frozen=True)
@@ -153,7 +167,8 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         layer_rates(len(network.encoder.layers), options.layer_decay),
         activation_checkpointing=options.activation_checkpointing,
         longest=int(train.features.unit_lengths.max(initial=1)) if options.batch_size == "auto" else None,
-        recordable=task_file_of(task) is None,  # a recording fixes for good what Python decides in a user's loss
+        # A recording fixes for good what Python does in a user's loss, or in one that keeps margins.
+        recordable=task_file_of(task) is None and not options.label_margins,
         name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bertune.data.packing import Batch
+from bertune.distributed.world import current
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.inference.network import BatchLoss
@@ -31,7 +32,9 @@ class LabelMargins:
     """A loss that also keeps, for every training row, the sum of its logits and of its margins."""
 
     def __init__(self, loss: BatchLoss, task: Task[Any], split: Split) -> None:
-        """Raises InputError for a task without one label a row, or rows in windows."""
+        """Raises InputError for a task without one label a row, rows in windows, or a run of several processes."""
+        if current().size > 1:
+            raise InputError("--label-margins: is for a run of one process")
         if getattr(task, "logit_kind", None) != "classes" or len(split.features) != len(split.examples):
             raise InputError(
                 f"--label-margins: is for tasks with one label a text, read as one sequence; not for {task.name} so"

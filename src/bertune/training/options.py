@@ -68,6 +68,10 @@ class TrainOptions:
         "no answer changes",
     )
     baselines: bool = option(False, help="also tell what simple methods reach on the validation data")
+    label_margins: bool = option(
+        False,
+        help="write margins.csv: how far ahead of all others the label of every training row was over the epochs",
+    )
     track: list[str] | None = option(  # noqa: RUF009
         None,
         help="also keep the run in mlflow, wandb or trackio (tensorboard, in the folder logs, is always written); what "
@@ -90,6 +94,8 @@ class TrainOptions:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
         found += self._validation_problems()
         found += tracker_problems(self.track or ())
+        if self.label_margins and self.seeds is not None:
+            found.append("--label-margins: is for a single run; leave --seeds out")
         return found
 
     @property

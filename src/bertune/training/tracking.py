@@ -96,13 +96,13 @@ class TrackerThread:
 class Tracking:
     """A run in any number of trackers. Only the first rank tracks.
 
-    folder: of the run.  options: its parameters.
+    folder: of the run.  options: its parameters.  make: a tracker by its name; None: `new_tracker`.
     """
 
     names: Sequence[str]
     folder: Path
     options: Mapping[str, Any]
-    make: Callable[[str], Tracker] = new_tracker
+    make: Callable[[str], Tracker] | None = None
     _threads: list[TrackerThread] = field(default_factory=list)
 
     def start(self) -> None:
@@ -112,7 +112,7 @@ class Tracking:
         known = self._known()
         run = RunStart(self.folder.name, self.folder, self.options)
         for name in dict.fromkeys(name for name in self.names if name != TENSORBOARD):
-            thread = TrackerThread(name, self.make(name))
+            thread = TrackerThread(name, (self.make or new_tracker)(name))
             thread.start(named(run, known.get(name)), self._note)
             self._threads.append(thread)
 

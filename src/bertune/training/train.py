@@ -10,6 +10,7 @@ from typing import Any
 from bertune.data.in_memory import data_path
 from bertune.errors import InputError
 from bertune.files.yaml_files import read_yaml, write_yaml
+from bertune.inference.network import batch_loss
 from bertune.option_values import checked_values
 from bertune.options import keyword_problems
 from bertune.progress import console
@@ -20,6 +21,8 @@ from bertune.tasks.registry import new_task, task_kind
 from bertune.training.closing_report import SavedModel, report_files, write_closing_report
 from bertune.training.config import check_run, resumes
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune
+from bertune.training.label_margins import FILE as MARGINS_FILE
+from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare
 from bertune.training.run_folder.errors import disk_errors, run_errors
@@ -95,13 +98,17 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
 
 def _train_once(options: TrainOptions, data: PreparedData) -> TrainResult:
     saved: list[SavedModel] = []
+    margins = LabelMargins(batch_loss(data.task.loss), data.task, data.train) if options.label_margins else None
     with tracked(options.track or (), Path(options.output), dataclasses.asdict(options)) as tracking:
         result = fine_tune(
             FineTuning(
-                data, options, events=FolderEvents(tracking.start, tracking.log),
+                data, options, loss=margins, events=FolderEvents(tracking.start, tracking.log),
                 saved=lambda *found: _keep(saved, SavedModel(*found)),
             )
         )  # fmt: skip
+        if margins is not None:
+            with disk_errors(result.output / MARGINS_FILE, 0):
+                margins.write(result.output)
         if options.report:
             write_closing_report(options, data, saved[-1] if saved else None)
         tracking.finish(result.metrics, report_files(result.output))
