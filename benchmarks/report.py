@@ -106,8 +106,8 @@ def calibration(options: argparse.Namespace) -> dict[str, Any]:
                     epochs=options.epochs, learning_rate=1e-4, seed=seed,
                 )  # fmt: skip
                 found = json.loads((output / "report.json").read_text())["calibration"]
-            runs.append({"temperature": found["temperatures"], **{when: {key: found[when][key] for key in ("ece", "brier")}
-                         for when in ("before", "after")}})  # fmt: skip
+            errors = {when: {key: found[when][key] for key in ("ece", "brier")} for when in ("before", "after")}
+            runs.append({"temperature": found["temperatures"], **errors})
             print(name, seed, runs[-1], flush=True)
         result[name] = {
             "runs": runs,
@@ -164,9 +164,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    print(describe(), flush=True)
+    print(describe(machine()), flush=True)
     found = {"suspects": suspects, "calibration": calibration, "cost": cost}[options.what](options)
-    save_result(f"report-{options.what}", {"machine": machine(), "options": vars(options), **found})
+    save_result(f"report-{options.what}", {"options": vars(options), **found})
 
 
 if __name__ == "__main__":
