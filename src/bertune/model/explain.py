@@ -63,6 +63,9 @@ class Explanation:
         `evidence - masked_evidence`, but for `completeness_error`.
     steps: points of the numerical integral.
     truncated: whether the end of the text was cut off, and is not explained.
+
+    Where the masked text gets the label too (`masked_evidence` above 0), words have little to add to it: the word that
+    decides then has the weight that is largest either way, and need not have the largest one.
     """
 
     texts: Mapping[str, str]

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertune.checkpoints.source import open_checkpoint
+from bertune.durations import duration
 from bertune.errors import FaultError, InputError, Problems
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.sweep import journal
 from bertune.sweep.clock import SPARE, TimeModel, behind, comparable
-from bertune.sweep.options import SweepOptions, duration
+from bertune.sweep.options import SweepOptions
 from bertune.sweep.results import SweepResult, write_results
 from bertune.sweep.space import Space, default_space, read_space, starting_points
 from bertune.sweep.trials import TrialResult, Trials
@@ -343,6 +344,7 @@ def _finish(sweep: Sweep) -> SweepResult:
             raise FaultError(f"{winner}: the best trial's model is gone; train it with the settings in {journal.FILE}")
         with disk_errors(sweep.folder, 0):
             put_on_top(sweep.folder, winner)
+            shutil.copyfile(winner / "metrics.json", sweep.folder / "metrics.json")  # `put_on_top` leaves it behind
     shutil.rmtree(sweep.folder / TRIALS, ignore_errors=True)
     result = SweepResult.of(sweep.study, sweep.metric, best, seeds, sweep.elapsed, sweep.options.seconds)
     write_results(sweep.folder, result, sweep.trials.train_options(best.params, sweep.folder))

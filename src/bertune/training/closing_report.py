@@ -36,7 +36,7 @@ def write_closing_report(options: TrainOptions, data: PreparedData, saved: Saved
         data: as it was trained and validated on.
         saved: the model in the output folder; None: it was saved by an earlier process, and is loaded.
     """
-    if data.validation is None or not current().is_first:
+    if (data.validation is None and options.folds is None) or not current().is_first:
         return
     folder = Path(options.output)
     if saved is None and (folder / "report.html").is_file():
@@ -56,14 +56,13 @@ def report_files(folder: Path) -> list[Path]:
 
 def _written(folder: Path, options: TrainOptions, data: PreparedData, saved: SavedModel | None) -> Report:
     split = data.validation
-    assert split is not None
     how = ReportOptions(
         baselines=False,
         device=options.device,
         precision=options.precision,
         trust_task_file=options.task.rpartition(":")[0] if task_file_of(data.task) is not None else None,
     )
-    if saved is None or saved.evaluation.logits is None:
+    if split is None or saved is None or saved.evaluation.logits is None:
         return write_report(folder, how)
     task = with_every_answer(saved.evaluation.task or data.task)
     logits = saved.evaluation.logits

@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bertune.data.in_memory import data_path
+from bertune.distributed.world import current
+from bertune.durations import Clock, seconds_of
 from bertune.errors import InputError
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.inference.network import batch_loss
@@ -20,7 +23,8 @@ from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
 from bertune.training.closing_report import SavedModel, report_files, write_closing_report
 from bertune.training.config import check_run, resumes
-from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune
+from bertune.training.cross_validation import Folds, cross_validate
+from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
 from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
@@ -78,14 +82,20 @@ def _as_text(path: Any) -> str | list[str]:
     return str(path)
 
 
-def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
+def run(options: TrainOptions, task_options: Mapping[str, Any], *, began: float | None = None) -> TrainResult:
     """One training run, from options to the closing table.
+
+    Args:
+        options: of the run.
+        task_options: the task's own.
+        began: of `time.monotonic`, when a time limit begins; None: now.
 
     Raises:
         InputError: bad options or data; nothing has been written then.
         FaultError: disk or memory gave out; the last checkpoint, if there is one, is kept.
         Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
+    clock = time_limit(options, began)
     with run_errors(Path(options.output), "train"):
         task = new_task(options.task, task_options)
         options = with_defaults(options, task)
@@ -93,17 +103,25 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
         read = _read(options, task, tree)
         data = functools.cache(lambda: prepare(task, read, options))
-        return _train_once(options, data()) if options.seeds is None else _train_seeds(options, tree, data)
+        if options.folds is not None:
+            folds = Folds.of(task, read["train"], options.folds, options.group_column)
+            result = cross_validate(options, data(), folds, clock, lambda: _begin(Path(options.output), tree))
+            if options.report:
+                write_closing_report(options, data(), None)
+            return result
+        if options.seeds is not None:
+            return _train_seeds(options, tree, data, clock)
+        return _train_once(options, data(), clock)
 
 
-def _train_once(options: TrainOptions, data: PreparedData) -> TrainResult:
+def _train_once(options: TrainOptions, data: PreparedData, clock: Clock | None) -> TrainResult:
     saved: list[SavedModel] = []
     margins = LabelMargins(batch_loss(data.task.loss), data.task, data.train) if options.label_margins else None
     with tracked(options.track or (), Path(options.output), dataclasses.asdict(options)) as tracking:
         result = fine_tune(
             FineTuning(
                 data, options, loss=margins, events=FolderEvents(tracking.start, tracking.log),
-                saved=lambda *found: _keep(saved, SavedModel(*found)),
+                saved=lambda *found: _keep(saved, SavedModel(*found)), clock=clock,
             )
         )  # fmt: skip
         if margins is not None:
@@ -120,33 +138,42 @@ def _keep(saved: list[SavedModel], found: SavedModel) -> None:
     saved[:] = [found]
 
 
-def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[[], PreparedData]) -> TrainResult:
+def time_limit(options: TrainOptions, began: float | None = None) -> Clock | None:
+    """A clock of the options' time limit; None without one, or where the options are refused anyway.
+
+    began: of `time.monotonic`; None: now.
+    """
+    if options.time_limit is None or options.problems():
+        return None
+    return Clock(seconds_of(options.time_limit), time.monotonic() if began is None else began)
+
+
+def _train_seeds(
+    options: TrainOptions, tree: Mapping[str, Any], data: Callable[[], PreparedData], clock: Clock | None
+) -> TrainResult:
     """The run once with each seed, in folders of their own; mean and spread, and the best model on top.
 
     data: prepared once, and only where a seed is still to be trained.
+    clock: of the time limit, which the seeds that are still to be trained share evenly.
     """
     folder, seeds = Path(options.output), options.seed_list
     saved: dict[int, SavedModel] = {}
-
-    def begin() -> None:
-        with disk_errors(folder, 0):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_yaml(folder / "run.yaml", tree)
 
     def train_seed(seed: int, own: Path, resume: bool) -> TrainResult:
         changes: dict[str, Any] = {"seed": seed, "seeds": None, "baselines": False, "output": str(own)}
         changes["resume"] = resume
         further = len(seeds) - 1 - seeds.index(seed)
-        with tracked(options.track or (), own, {**dataclasses.asdict(options), **changes}) as tracking:
+        part = None if clock is None else clock.part(further + 1)
+        own_options = dataclasses.replace(options, **changes)
+        with tracked(options.track or (), own, dataclasses.asdict(own_options)) as tracking:
 
-            def begin_both() -> None:
-                begin()
+            def begin() -> None:
+                _begin(folder, tree)
                 tracking.start()
 
             result = fine_tune(
                 FineTuning(
-                    data(), dataclasses.replace(options, **changes), further=further,
-                    events=FolderEvents(begin_both, tracking.log),
+                    data(), own_options, further=further, events=FolderEvents(begin, tracking.log), clock=part,
                     saved=lambda *kept: saved.__setitem__(seed, SavedModel(*kept)),
                 )
             )  # fmt: skip
@@ -165,6 +192,13 @@ def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[
     return TrainResult(folder, metrics, found.steps, more)
 
 
+def _begin(folder: Path, tree: Mapping[str, Any]) -> None:
+    """Make the folder of several runs, whose run.yaml repeats them all."""
+    with disk_errors(folder, 0):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_yaml(folder / "run.yaml", tree)
+
+
 def with_defaults(options: TrainOptions, task: Task[Any]) -> TrainOptions:
     """The options with the task's defaults where they are None."""
     own = dataclasses.asdict(task.defaults) | {"metric": task.metric}
@@ -177,7 +211,7 @@ def with_share(options: TrainOptions) -> TrainOptions:
     """The options with the share to hold out where they leave it open; runs of older versions held nothing out."""
     if options.validation is not None or options.validation_share is not None:
         return options
-    share, before = SHARE, Path(options.output) / "run.yaml"
+    share, before = 0.0 if options.folds is not None else SHARE, Path(options.output) / "run.yaml"
     if options.resume and before.is_file() and "validation_share" not in read_yaml(before):
         share = 0.0
     return dataclasses.replace(options, validation_share=share)
@@ -197,9 +231,15 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
     Raises:
         InputError: all problems at once.
     """
-    problems = []
+    problems = technique_problems(options, task)
+    if options.time_limit is not None and current().size > 1:
+        problems.append(f"--time-limit {options.time_limit}: runs under torchrun cannot be limited; leave it out")
+    if options.folds is not None and current().size > 1:
+        problems.append(f"--folds {options.folds}: is not made for torchrun; leave one out")
     if options.metric != task.metric and not options.validates:
-        problems = [f"--metric {options.metric}: picks the best model on validation data; name some with --validation"]
+        problems.append(
+            f"--metric {options.metric}: picks the best model on validation data; name some with --validation"
+        )
     paths = {"train": options.train, "validation": options.validation}
     read = {
         role: functools.partial(Labelled.read, task, path, f"--{role}")
@@ -207,7 +247,8 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
         if path is not None
     }
     found = check_run(options, tree, read, problems)
-    return found if options.validation is not None else _held_out(options, task, found["train"])
+    whole = options.validation is not None or options.folds is not None
+    return found if whole else _held_out(options, task, found["train"])
 
 
 def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[str, Labelled]:
