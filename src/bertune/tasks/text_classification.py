@@ -180,11 +180,11 @@ class TextClassification(BaseTask[TextExample]):
         least = least_scores(options, self.labels, self.coverage)
         if least is None:
             return found
-        unsure = probabilities.max(1) < least[best]
-        return [
-            {**one, "label": None if review else one["label"], "review": bool(review)}
-            for one, review in zip(found, unsure, strict=True)
-        ]
+        for one, needed in zip(found, least[best], strict=True):
+            one["review"] = bool(one["score"] < needed)
+            if one["review"]:
+                one["label"] = None
+        return found
 
     def summary(self, example: TextExample, prediction: Prediction) -> tuple[str, str, str]:
         """Text, label, probability."""

@@ -109,7 +109,9 @@ def test_a_rows_own_label_has_no_say_in_its_score() -> None:
 
 def test_the_score_from_which_on_answers_are_right_so_often() -> None:
     correct = np.array([True] * 20 + [False, True, False, False])
-    curve = coverage_curve(np.linspace(0.99, 0.53, 24), correct)
-    assert automatic_from(curve, 0.95) == pytest.approx(np.linspace(0.99, 0.53, 24)[21])
-    assert automatic_from(curve, 1.0) == pytest.approx(np.linspace(0.99, 0.53, 24)[19])
+    scores = np.linspace(0.99, 0.53, 24)
+    curve = coverage_curve(scores, correct)
+    assert automatic_from(curve, 0.95) == pytest.approx((scores[21] + scores[22]) / 2)
+    assert automatic_from(curve, 1.0) == pytest.approx((scores[19] + scores[20]) / 2)
+    assert automatic_from(curve, 0.8) == 0
     assert automatic_from(coverage_curve(np.array([0.9, 0.8]), np.array([False, True])), 0.9) is None
