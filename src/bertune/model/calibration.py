@@ -12,9 +12,9 @@ from torch import Tensor
 
 from bertune.data.features import Column, Features
 from bertune.ragged import Ragged
+from bertune.tasks.calibration import fit_temperatures
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.row_metrics import Floats
-from bertune.tasks.shared.calibration import fit_temperatures
 from bertune.tasks.user_files import task_file_of
 
 LAST_LAYER = ("head.weight", "head.bias")

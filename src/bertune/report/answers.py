@@ -17,11 +17,11 @@ from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.inference.evaluation import infer
 from bertune.model.use import Model
 from bertune.report.options import ReportOptions
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.labelled import Labelled, read_recorded
 from bertune.tasks.options import ReviewOptions
 from bertune.tasks.parts import parts_of
 from bertune.tasks.protocol import Logits, Prediction, Task
-from bertune.tasks.shared.calibration import CalibrationRows
 
 
 @dataclass(frozen=True)

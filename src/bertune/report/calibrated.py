@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from bertune.report.answers import Answered
+from bertune.tasks.calibration import CalibrationRows, calibration_errors, cross_fitted
+from bertune.tasks.reliability import bins_of
 from bertune.tasks.row_metrics import Floats
-from bertune.tasks.shared.calibration import CalibrationRows, calibration_errors, cross_fitted
-from bertune.tasks.shared.reliability import bins_of
 
 
 def calibration_of(answered: Answered) -> dict[str, Any] | None:

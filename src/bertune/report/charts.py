@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 420, 240
-_LEFT, _TOP, _RIGHT, _BOTTOM = 52, 12, 12, 34
+_LEFT, _TOP, _RIGHT, _BOTTOM = 62, 12, 12, 34
 
 Point = tuple[float, float]
 """Across, up."""
@@ -70,7 +70,8 @@ def _widened(limits: tuple[float, float]) -> tuple[float, float]:
 
 def _svg(title: str, inside: str, height: int = HEIGHT, width: int = WIDTH) -> str:
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" xmlns="http://www.w3.org/2000/svg">'
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{1.4 * width:.0f}px" role="img" '
+        f'xmlns="http://www.w3.org/2000/svg">'
         f"<title>{escape(title)}</title>{inside}</svg>"
     )
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bertune.tasks.reliability import POINTS, Flags, bins_of, cuts_of, expected_calibration_error
+from bertune.tasks.reliability import brier as brier  # noqa: PLC0414
 from bertune.tasks.row_metrics import Floats
-from bertune.tasks.shared.reliability import POINTS, Flags, bins_of, cuts_of, expected_calibration_error
-from bertune.tasks.shared.reliability import brier as brier  # noqa: PLC0414
 
 SMALLEST_SLICE = 30
 """Rows below which a slice says too little."""

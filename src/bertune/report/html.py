@@ -22,14 +22,18 @@ td.n,th.n{{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table; cells that are numbers are aligned; everything is escaped."""
     body = []
+    numeric: set[int] = set()
     for row in rows:
+        numeric |= {at for at, cell in enumerate(row) if isinstance(cell, int | float)}
         cells = (
             f'<td class="n">{cell:.4f}</td>' if isinstance(cell, float)
             else f'<td class="n">{cell}</td>' if isinstance(cell, int) else f"<td>{escape(str(cell))}</td>"
             for cell in row
         )  # fmt: skip
         body.append(f"<tr>{''.join(cells)}</tr>")
-    head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
+    head = "".join(
+        f'<th scope="col"{" class=n" if at in numeric else ""}>{escape(one)}</th>' for at, one in enumerate(heads)
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>" if body else ""
 
 

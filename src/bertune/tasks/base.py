@@ -12,9 +12,9 @@ from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.options import refuse_changed
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.protocol import Baseline, Defaults, ExampleT, HuggingFaceHead, Logits, Prediction
 from bertune.tasks.row_metrics import RowMetrics
-from bertune.tasks.shared.calibration import CalibrationRows
 
 if TYPE_CHECKING:
     from torch import Tensor

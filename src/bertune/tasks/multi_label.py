@@ -17,13 +17,13 @@ from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.label_forms import flag_of, reader_of
 from bertune.tasks.options import MultiLabelOptions, TextColumns
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.reading import by_name_or_number, find_columns
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression_each, most_common
-from bertune.tasks.shared.calibration import CalibrationRows
 from bertune.tasks.shared.class_weights import class_weights
 from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.label_curves import label_curves

@@ -13,12 +13,12 @@ from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
 from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import most_common
-from bertune.tasks.shared.calibration import CalibrationRows
 from bertune.tasks.shared.histograms import histogram
 from bertune.tasks.shared.huggingface import is_for, linear_in_folder
 from bertune.tasks.shared.texts import mean_of, text_features

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.row_metrics import RowMetrics
-from bertune.tasks.shared.calibration import CalibrationRows
 from bertune.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

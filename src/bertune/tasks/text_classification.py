@@ -17,6 +17,7 @@ from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import LEAST_ROWS, CalibrationRows
 
 # Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
 from bertune.tasks.options import TextColumns as TextColumns  # noqa: PLC0414
@@ -24,13 +25,12 @@ from bertune.tasks.options import TextOptions as TextOptions  # noqa: PLC0414
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.reading import find_columns as find_columns  # noqa: PLC0414
 from bertune.tasks.reading import text_rows
+from bertune.tasks.reliability import Coverage, coverage_curve
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression, most_common
-from bertune.tasks.shared.calibration import LEAST_ROWS, CalibrationRows
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import classification_metrics, classification_rows
-from bertune.tasks.shared.reliability import Coverage, coverage_curve
 from bertune.tasks.shared.review import least_scores
 from bertune.tasks.shared.scores import shown_scores
 from bertune.tasks.shared.texts import by_example, label_index, text_features, text_item

@@ -16,11 +16,11 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.characters import readable_span
 from bertune.tasks.options import TokenOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
-from bertune.tasks.shared.calibration import CalibrationRows
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.texts import without_middles

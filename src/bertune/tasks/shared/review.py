@@ -7,8 +7,8 @@ import numpy as np
 
 from bertune.errors import InputError, Problems
 from bertune.tasks.options import ReviewOptions
+from bertune.tasks.reliability import Coverage, automatic_from
 from bertune.tasks.row_metrics import Floats
-from bertune.tasks.shared.reliability import Coverage, automatic_from
 
 
 def least_scores(options: ReviewOptions, labels: Sequence[str], coverage: Coverage) -> Floats | None:

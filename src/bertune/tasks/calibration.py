@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bertune.tasks.reliability import brier, brier_each, expected_calibration_error
 from bertune.tasks.row_metrics import Floats
-from bertune.tasks.shared.reliability import brier, brier_each, expected_calibration_error
 
 LEAST_ROWS = 50
 """Validation rows below which a temperature says too little to be used."""

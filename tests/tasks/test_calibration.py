@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from bertune.tasks.shared.calibration import (
+from bertune.tasks.calibration import (
     LEAST_ROWS,
     CalibrationRows,
     calibration_errors,
     cross_fitted,
     fit_temperatures,
 )
-from bertune.tasks.shared.reliability import automatic_from, coverage_curve
+from bertune.tasks.reliability import automatic_from, coverage_curve
 
 
 def overconfident(rows: int, factor: float, classes: int = 3) -> CalibrationRows:
