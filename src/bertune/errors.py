@@ -5,7 +5,6 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 
 
 class InputError(Exception):
@@ -42,6 +41,14 @@ class Interrupted(KeyboardInterrupt):
 
     def __str__(self) -> str:
         return "; ".join([f"interrupted by {self.number.name}", *self.details])
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, for messages: "1 row", "12 rows".
+
+    plural: where it is not the noun with an s.
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 _PLACE = re.compile(r"^(?P<before>.*?, (?:line|row)) (?P<number>\d+)(?P<after>[:,].*)$", re.DOTALL)
@@ -121,12 +128,12 @@ class Problems:
         raise InputError("\n".join(lines))
 
 
-@dataclass
 class _Similar:
     """Problems that differ in their line alone."""
 
-    count: int = 0
-    lines: list[str] = field(default_factory=list)
+    def __init__(self) -> None:  # no dataclass: importing them doubles the time of `bertune --help`
+        self.count = 0
+        self.lines: list[str] = []
 
     def messages(self, key: tuple[str, str]) -> list[str]:
         """One for each, or one for all of them where they are many."""

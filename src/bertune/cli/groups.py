@@ -18,12 +18,16 @@ _OPTIMISATION = (
 )
 _RUN = (
     "seed seeds restarts max_skipped baselines baseline precision device resume checkpoint_every keep_checkpoints "
-    "config help time_limit trials final_seeds resamples"
+    "runs config help time_limit trials final_seeds resamples"
 )
 _SERVICE = (
     "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds drain_seconds"
 )
-_OUTPUT = "output json report apply track label_margins"
+_OUTPUT = (
+    "output json report apply track label_margins "
+    "glue_submission shard keep_columns columns output_format rows_per_part skip_bad engine "
+    "ray_address ray_actors"
+)
 _NAMES = {
     "data": _DATA,
     "model": _MODEL,

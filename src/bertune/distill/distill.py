@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.rows import file_sha256
@@ -24,7 +23,7 @@ from bertune.inference.network import Network
 from bertune.model.provenance import encoder_sha256
 from bertune.model.use import Model, load
 from bertune.progress import progress_bar
-from bertune.tables import plain_table
+from bertune.tables import PlainTable, plain_table
 from bertune.tasks.labelled import read_labelled
 from bertune.tasks.protocol import Logits, Task
 from bertune.tokenization.tokenizer import Tokenizer
@@ -75,7 +74,7 @@ class DistillResult:
             "models": {name: dict(facts) for name, facts in self.models.items()},
         }
 
-    def table(self) -> Table:
+    def table(self) -> PlainTable:
         """Teacher and students, one a row."""
         metric = self.comparison["metric"]
         rows = []

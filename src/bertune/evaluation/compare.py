@@ -11,6 +11,7 @@ from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
 from bertune.inference.evaluation import infer
+from bertune.model.presence import require_model
 from bertune.model.use import Model, load
 from bertune.tasks.labelled import Labelled, read_recorded
 from bertune.tasks.protocol import Prediction, Task
@@ -74,6 +75,8 @@ def compare(
     if settings.batch_size < 1:
         problems.add(f"--batch-size {settings.batch_size}: must be at least 1")
     problems.raise_if_any()
+    for name in names:
+        require_model(Path(name), "")
     models = [
         load(name, device=settings.device, precision=settings.precision, trust_task_file=settings.trust_task_file)
         for name in names

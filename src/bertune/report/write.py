@@ -11,6 +11,7 @@ from typing import Any
 from bertune.errors import InputError
 from bertune.files.atomic_write import unwritable, write_text
 from bertune.files.spreadsheets import harmless
+from bertune.model.presence import require_model
 from bertune.model.use import Model, load
 from bertune.report.answers import Answered, answer, labelled_rows, out_of_fold
 from bertune.report.collect import collect
@@ -54,6 +55,7 @@ def write_report(folder: str | Path, options: ReportOptions | None = None) -> Re
     """
     options, folder = options or ReportOptions(), Path(folder)
     target_of(folder, options)  # refused before anything is computed
+    require_model(folder, "")
     model = load(folder, device=options.device, precision=options.precision, trust_task_file=options.trust_task_file)
     validated = isinstance((model.record.get("data") or {}).get("validation"), Mapping)
     answered = None if options.data is not None or validated else out_of_fold(folder, model)

@@ -1,6 +1,7 @@
 """Running the service: uvicorn in this process, with signals of our own for draining and reloading."""
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -9,7 +10,7 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from bertune.errors import FaultError
+from bertune.errors import FaultError, counted
 from bertune.serving.errors import RequestError
 from bertune.serving.service import Service
 
@@ -31,7 +32,7 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self._service.draining = True
-        logger.info("stopping: %d requests are being answered", self._service.in_flight)
+        logger.info("stopping; still in work: %s", counted(self._service.in_flight, "request"))
         loop = asyncio.get_running_loop()
         loop.call_soon_threadsafe(lambda: loop.create_task(self._drain()))  # wakes the loop up
 
@@ -40,11 +41,13 @@ class Server(uvicorn.Server):
         while self._service.in_flight and time.monotonic() < until:
             await asyncio.sleep(_POLL_SECONDS)
         if self._service.in_flight:
-            logger.warning("stopping with %d requests unanswered", self._service.in_flight)
+            logger.warning("stopping; left unanswered: %s", counted(self._service.in_flight, "request"))
         self.should_exit = True
 
     async def startup(self, sockets: list["object"] | None = None) -> None:  # type: ignore[override]
         """Listen, then say where."""
+        if hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_all, self._service)
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -69,14 +72,10 @@ def serve(app: Starlette, host: str, port: int) -> None:
         timeout_graceful_shutdown=max(1, int(service.limits.drain_seconds)),
     )
     server = Server(config, service)
-
-    async def run() -> None:
-        if hasattr(signal, "SIGHUP"):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_all, service)
-        await server.serve()
-
+    gc.collect()
+    gc.freeze()  # models and modules stay: the collector need not go through them again and again
     try:
-        asyncio.run(run())
+        server.run()  # in uvloop, where it is installed
     except SystemExit:  # uvicorn's answer to an address in use
         raise FaultError(f"cannot listen on {host}:{port}; is the port in use? --port 0 finds a free one") from None
     except KeyboardInterrupt:

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from bertune.durations import duration
+from bertune.errors import counted
 from bertune.files.atomic_write import write_text
 from bertune.files.yaml_files import write_yaml
 from bertune.report import charts
-from bertune.tables import plain_table
+from bertune.tables import PlainTable, plain_table
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.options import TrainOptions
 from bertune.training.run_folder.errors import disk_errors
@@ -99,7 +98,7 @@ class SweepResult:
         found = [trial for trial in self.trials if trial["value"] is not None]
         return sorted(found, key=lambda trial: trial["value"], reverse=not lower_is_better(self.metric))
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[PlainTable]:
         """The best trials, and what became of the winner."""
         names = sorted({name for trial in self.trials for name in trial["setting"]})
         rows = (
@@ -108,7 +107,7 @@ class SweepResult:
             for trial in self.ranked()[:_SHOWN]
         )  # fmt: skip
         others = len(self.trials) - len(self.ranked())
-        title = f"{len(self.trials)} trials in {duration(self.seconds)}"
+        title = f"{counted(len(self.trials), 'trial')} in {duration(self.seconds)}"
         title += f", {others} of them without a value" if others else ""
         tables = [plain_table(title, ("trial", self.metric, *map(_words, names), "time"), rows)]
         if self.seeds is not None:
@@ -118,9 +117,7 @@ class SweepResult:
                 (f"mean of {len(self.seeds.metrics)} fresh seeds", f"{mean:.4f} ± {deviation:.4f}"),
                 ("luck of the sweep", f"{self.optimism:+.4f}"),
             ]
-            tables.append(
-                plain_table(f"the winner, trial {self.number}: {self.metric}", ("", ""), lines, show_header=False)
-            )
+            tables.append(plain_table(f"the winner, trial {self.number}: {self.metric}", ("", ""), lines))
         return tables
 
 
@@ -193,6 +190,6 @@ def svg(result: SweepResult) -> str:
     if result.seeds is not None:
         mean = result.seeds.mean[result.metric]
         level = (mean, f"mean of the winner on fresh seeds: {mean:.4f}")
-    title = f"{result.metric} of {len(points)} trials over {duration(seconds)}"
+    title = f"{result.metric} of {counted(len(points), 'trial')} over {duration(seconds)}"
     drawn = charts.progress(title, ("seconds", result.metric), points, line, level)
     return charts.standalone(drawn)

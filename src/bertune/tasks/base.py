@@ -105,6 +105,10 @@ class BaseTask(_Protocol[ExampleT]):
         """None."""
         return {}
 
+    def averaging(self) -> str:
+        """Nothing: the metrics' names say it."""
+        return ""
+
     def baselines(self) -> Mapping[str, Baseline]:
         """None."""
         return {}

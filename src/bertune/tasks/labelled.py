@@ -52,7 +52,8 @@ class Labelled:
             try:
                 source, found = read_hashed(task, path)
             except InputError as error:
-                problems.add(str(error))
+                absent = str(error).startswith("there is no file")  # which says nothing of the option that named it
+                problems.add(f"{flag}: {error}" if absent else str(error))
                 continue
             parts.append(Part(source, len(found)))
             examples += found

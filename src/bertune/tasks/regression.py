@@ -16,6 +16,7 @@ from bertune.data.formats.registry import open_any
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
+from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.options import RegressionOptions, TextColumns
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULTS = Defaults()
+DEFAULTS = USUAL
 STSB = {"text_column": "sentence1", "pair_column": "sentence2", "label_column": "score"}
 """Columns of GLUE's STS-B files, which have a header."""
 

@@ -1,5 +1,6 @@
 """Every option of a training run: command line, YAML file and saved run.yaml are this one tree."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -8,6 +9,9 @@ from bertune.errors import InputError
 from bertune.option_values import broken_limits
 from bertune.options import LR_SCHEDULES, option, run_option
 from bertune.training.trackers import tracker_problems
+
+_MOST_SEEDS = 1000
+"""Of a range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,9 @@ class TrainOptions:
     metric: str | None = option(None, help="metric that picks the best model")
     seed: int = option(42, help="governs new weights, order and dropout", minimum=0)
     seeds: str | None = option(
-        None, help="train with each of these seeds, 1,2,3; their mean and spread are told, and the best model is kept"
+        None,
+        help="train with each of these seeds, 1,2,3 or 1-5; their mean and standard deviation are shown, and the best "
+        "model is kept",
     )
     restarts: int = option(
         0, help="start again with the next seed, at most so often, when the model collapsed", minimum=0
@@ -113,7 +119,7 @@ class TrainOptions:
         if self.ema is not None and not 0 < self.ema < 1:
             found.append(f"--ema {self.ema}: must lie between 0 and 1, like 0.999")
         if self.seeds is not None and not self.seed_list:
-            found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
+            found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3 or 1-5")
         found += tracker_problems(self.track or ())
         if self.label_margins and (self.seeds is not None or self.folds is not None):
             found.append("--label-margins: is for a single run; leave --seeds and --folds out")
@@ -178,6 +184,13 @@ class TrainOptions:
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The numbers of `seeds`; none where they are not as they must be."""
-        parts = [part.strip() for part in (self.seeds or "").split(",")]
-        seeds = tuple(int(part) for part in parts if part.isdecimal())
-        return seeds if len(seeds) == len(parts) and len(set(seeds)) == len(seeds) > 1 else ()
+        seeds: list[int] = []
+        for part in (self.seeds or "").split(","):
+            found = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part, flags=re.ASCII)
+            if found is None:
+                return ()
+            first, last = int(found[1]), int(found[2] or found[1])
+            if not first <= last < first + _MOST_SEEDS:
+                return ()
+            seeds += range(first, last + 1)
+        return tuple(seeds) if len(set(seeds)) == len(seeds) > 1 else ()

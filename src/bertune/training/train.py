@@ -11,7 +11,7 @@ from typing import Any
 from bertune.data.in_memory import data_path
 from bertune.distributed.world import current
 from bertune.durations import Clock, seconds_of
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.inference.network import batch_loss
 from bertune.option_values import checked_values
@@ -32,6 +32,7 @@ from bertune.training.prepare import PreparedData, prepare
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import write_all
+from bertune.training.runs.collapse import FEW_UPDATES
 from bertune.training.runs.seeds import run_seeds
 from bertune.training.tracking import tracked
 
@@ -187,9 +188,10 @@ def _train_seeds(
     more = write_all(folder, metrics, record, spread, lambda: baselines_of(data()) if options.baselines else {})
     title = f"{folder}: the model of seed {found.best}, best by {options.metric}"
     console.print(found.table(title, more.get("baselines", {})))
+    collapse = found.record.get("collapse") if found.steps >= FEW_UPDATES else None
     if options.report:
         write_closing_report(options, data(), saved.get(found.best))
-    return TrainResult(folder, metrics, found.steps, more)
+    return TrainResult(folder, metrics, found.steps, more, collapse)
 
 
 def _begin(folder: Path, tree: Mapping[str, Any]) -> None:
@@ -261,7 +263,7 @@ def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[st
     held = None if not share else hold_out(task, rows, share, options.group_column)
     if held is not None:
         return {"train": held[0], "validation": held[1]}
-    few = f"{rows.path}: its {len(rows.examples)} rows are too few, or too much alike, to hold {share} of them out"
+    few = f"{rows.path}: {counted(len(rows.examples), 'row')}, too few or too much alike to hold {share} of them out"
     needy = [f"--{name}" for name in ("seeds", "baselines", "patience") if getattr(options, name)]
     if share and needy:
         raise InputError(f"{few}, which {', '.join(needy)} needs; name validation data with --validation")
