@@ -59,7 +59,7 @@ class Predictor(Protocol):
         ...
 
 
-def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
+def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
     """Predictions for what the task takes, one each, in order.
 
     Args:

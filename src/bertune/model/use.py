@@ -29,6 +29,7 @@ from bertune.inference.network import Network, batch_loss
 from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
 from bertune.model.predicting import predict, predict_examples, warn_of_single_texts
+from bertune.model.predictions import Predictions
 from bertune.model.presence import MODEL_FILE, require_model
 from bertune.model.record import read_record
 from bertune.option_values import whole_number
@@ -61,7 +62,7 @@ class Model:
     reference: Network | None = None
     """The same network before its products were turned into 8 bits; the first answers are checked against it."""
 
-    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
+    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
         """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
 
         Args:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +25,9 @@ async def predict(request: Request) -> Response:
     return json_response({"model": served.name, "version": served.version, "predictions": answers})
 
 
+if TYPE_CHECKING:
+    from bertune.model.use import Model
+
 _EXPLAINING = threading.Lock()
 """An explanation computes gradients of many texts; one at a time leaves the processor to the answers."""
 
@@ -44,7 +47,7 @@ async def explain(request: Request) -> Response:
         from bertune.model.explain import explain as explain_item
 
         with _EXPLAINING:
-            return explain_item(served.model, item, label=label).to_json()
+            return explain_item(cast("Model", served.model), item, label=label).to_json()
 
     try:
         found = await asyncio.to_thread(explained)
