@@ -12,6 +12,9 @@ from bertune.errors import InputError
 from bertune.serving.errors import RequestError
 from bertune.serving.routes.bodies import flag, json_body, json_response, required, service_of
 
+if TYPE_CHECKING:
+    from bertune.model.use import Model
+
 
 async def predict(request: Request) -> Response:
     """Answers to `{"inputs": [item, …]}`; a list of strings is a batch of texts, a pair is a list of two inside it."""
@@ -24,9 +27,6 @@ async def predict(request: Request) -> Response:
     answers = await service.answer(request, served, inputs, strict=not flag(body, "truncate", True))
     return json_response({"model": served.name, "version": served.version, "predictions": answers})
 
-
-if TYPE_CHECKING:
-    from bertune.model.use import Model
 
 _EXPLAINING = threading.Lock()
 """An explanation computes gradients of many texts; one at a time leaves the processor to the answers."""
