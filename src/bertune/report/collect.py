@@ -23,7 +23,7 @@ from bertune.report.calibrated import calibration_of
 from bertune.report.curves import curves
 from bertune.report.options import ReportOptions
 from bertune.report.slices import slices_of
-from bertune.tasks.held_out import group_values
+from bertune.tasks.held_out import column_values
 from bertune.tasks.labelled import read_recorded
 from bertune.tasks.parts import parts_of
 from bertune.tasks.protocol import Prediction
@@ -146,7 +146,12 @@ def _columns(answered: Answered, options: ReportOptions) -> dict[str, list[str]]
     """Values of the columns that `--slice-column` names, one a row."""
     names = options.slice_column or ()
     return {
-        name: group_values([answered.path], [answered.examples], name, answered.task.options, flag="--slice-column")
+        name: [
+            str(value)
+            for value in column_values(
+                [answered.path], [answered.examples], name, answered.task.options, flag="--slice-column"
+            )
+        ]
         for name in names
     }
 

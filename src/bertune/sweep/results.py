@@ -29,6 +29,15 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
+class Times:
+    """Seconds that a sweep took, that it had, and that the winner's repetitions trained and evaluated."""
+
+    seconds: float
+    limit: float
+    repeated: float
+
+
+@dataclass(frozen=True)
 class SweepResult:
     """What a sweep found.
 
@@ -36,6 +45,8 @@ class SweepResult:
     winner: the best trial's setting, and `value`, the figure that won.
     seeds: the winner with fresh seeds; None where no time was left for two of them.
     seconds, limit: that the sweep took, and that it had.
+    overhead: share of the time that was neither training nor evaluating nor writing in a trial or a repetition: data,
+        probe, starts of processes, trials that were stopped.
     """
 
     metric: str
@@ -46,11 +57,10 @@ class SweepResult:
     seeds: Seeds | None
     seconds: float
     limit: float
+    overhead: float
 
     @classmethod
-    def of(
-        cls, study: "Study", metric: str, best: "FrozenTrial", seeds: Seeds | None, seconds: float, limit: float
-    ) -> "SweepResult":
+    def of(cls, study: "Study", metric: str, best: "FrozenTrial", seeds: Seeds | None, times: Times) -> "SweepResult":
         """From the journal and the final runs."""
         trials = [
             {
@@ -64,7 +74,10 @@ class SweepResult:
             if "seconds" in trial.user_attrs
         ]
         assert best.value is not None
-        return cls(metric, trials, best.number, dict(best.params), best.value, seeds, seconds, limit)
+        worked = sum(trial.user_attrs.get("worked", 0.0) for trial in study.get_trials(deepcopy=False))
+        overhead = 1 - (worked + times.repeated) / max(times.seconds, 1e-9)
+        winner = dict(best.params)
+        return cls(metric, trials, best.number, winner, best.value, seeds, times.seconds, times.limit, overhead)
 
     @property
     def optimism(self) -> float | None:
@@ -90,6 +103,7 @@ class SweepResult:
             "final": final,
             "seconds": round(self.seconds, 2),
             "time_limit_seconds": self.limit,
+            "overhead": round(self.overhead, 4),
             "trials": self.trials,
         }
 
@@ -107,7 +121,7 @@ class SweepResult:
             for trial in self.ranked()[:_SHOWN]
         )  # fmt: skip
         others = len(self.trials) - len(self.ranked())
-        title = f"{counted(len(self.trials), 'trial')} in {duration(self.seconds)}"
+        title = f"{counted(len(self.trials), 'trial')} in {duration(self.seconds)}, {self.overhead:.1%} of it overhead"
         title += f", {others} of them without a value" if others else ""
         tables = [plain_table(title, ("trial", self.metric, *map(_words, names), "time"), rows)]
         if self.seeds is not None:

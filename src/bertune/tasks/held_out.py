@@ -118,27 +118,27 @@ def _strata(examples: Sequence[Any], groups: Sequence[str] | None) -> tuple[dict
     return strata, rows_of
 
 
-def group_values(
+def column_values(
     paths: Sequence[Path],
     examples_by_path: Sequence[Sequence[Any]],
     column: str,
     options: object,
     flag: str = "--group-column",
-) -> list[str]:
-    """The value of a column for every example, by the line that it was read from.
+) -> list[Any]:
+    """The value of a column for every example, as its file has it, by the line that it was read from.
 
     Args:
         paths: tables.
         examples_by_path: the examples of each.
         column: its name.
         options: the task's, how tables are read among them.
-        flag: the option that named the column, for messages.
+        flag: the option that names the column, for messages.
 
     Raises:
         InputError: no such column, or data that is no table of one example a row.
     """
     table = options if isinstance(options, TableOptions) else DEFAULT
-    found: list[str] = []
+    found: list[Any] = []
     for path, examples in zip(paths, examples_by_path, strict=True):
         remedy = f"{flag} is for tables with an example a row"
         if path.is_dir():
@@ -151,7 +151,7 @@ def group_values(
             place = parts_of(example).place
             if not isinstance(place, int) or place not in values:
                 raise InputError(f"{path}: its examples are not rows of a table; {remedy}")
-            found.append(str(values[place]))
+            found.append(values[place])
     return found
 
 

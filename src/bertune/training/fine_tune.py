@@ -43,7 +43,7 @@ from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.regularization import APART, gradients_by
 from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
-from bertune.training.options import TrainOptions
+from bertune.training.options import TrainOptions, passes_of_update
 from bertune.training.prepare import PreparedData, source_options
 from bertune.training.run_folder.folder import FolderEvents, RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
@@ -191,7 +191,7 @@ def _job(run: FineTuning, seed: int, device: torch.device, dtype: torch.dtype) -
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
         gradients=gradients_by(options.r_drop, getattr(task, "logit_kind", None), options.fgm),
-        weight_average=options.ema,
+        weight_average=options.ema or None,
         budget=None if run.clock is None else TimeBudget(run.clock),
         announcement=_announcement(run, network, config, device, dtype),
     )
@@ -206,10 +206,12 @@ def _announcement(
     evaluations = -(-config.steps // (config.check_every or steps_per_epoch(train.units, config.batch_size)))
     validated = 0 if validation is None else int(validation.features.unit_lengths.sum()) * evaluations
     again = run.options.activation_checkpointing
+    computed = passes * passes_of_update(run.options.r_drop, run.options.fgm)
     work = training_operations(
-        network.encoder, train.features.unit_lengths, passes=passes, validated=validated, again=again
+        network.encoder, train.features.unit_lengths, passes=computed, validated=validated, again=again
     )
     seconds = seconds_of(work, network.encoder.config, device, dtype)
+    seconds = seconds if run.clock is None else min(seconds, run.clock.left)
     what = f"training {counted(train.units, 'sequence')} on {device} in {str(dtype).removeprefix('torch.')}"
     size = f"{counted(config.steps, 'update')} of {counted(config.batch_size, 'sequence')}"
     few = config.steps < FEW_UPDATES and run.options.max_steps is None
@@ -243,7 +245,7 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
 def technique_problems(options: TrainOptions, task: Task[Any]) -> list[str]:
     """Why a technique cannot be used on a task."""
     kind = getattr(task, "logit_kind", None)
-    if options.r_drop is None or kind in APART:
+    if not options.r_drop or kind in APART:
         return []
     if kind is None:
         why = f"the class of {task.name} does not say what its logits stand for (logit_kind: {', '.join(APART)})"

@@ -29,6 +29,7 @@ from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare
+from bertune.training.presets import with_preset
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import write_all
@@ -63,10 +64,10 @@ def train(**options: Any) -> TrainResult:
         for name, value in options.items()
         if name in known
     }
-    return run(
-        TrainOptions(**checked_values(TrainOptions, general)),
-        {name: value for name, value in options.items() if name in own},
-    )
+    task_options = {name: value for name, value in options.items() if name in own}
+    began = time.monotonic()
+    general = with_preset(checked_values(TrainOptions, general), task_options)
+    return run(TrainOptions(**general), task_options, began=began)
 
 
 def _data(data: Any, role: str) -> Any:
