@@ -55,9 +55,9 @@ def test_what_cannot_be_answered_is_refused(model: Any, frame: Any, told: str) -
 
 def test_predictions_are_a_list_that_shows_itself(model: Any) -> None:
     found = model.predict([HOSTILE] * 60)
+    shown = found._repr_html_()
     assert isinstance(found, list)
     assert pd.DataFrame(found).shape == (60, 3)
-    shown = found._repr_html_()
     assert shown.count("<tr>") == 51
     assert "10 more" in shown
     assert "<th>label</th><th>score</th>" in shown
