@@ -43,7 +43,7 @@ class Finding:
     severity: error: training refuses it. warn: it spoils training or its figures. note: worth knowing.
     code: what it is, for programs.
     file: where.  rows: how many.  places: the first of them.
-    what: in words.  remedy: what to do.
+    what: in words.  remedy: what to do; empty where `what` is training's own message, which says that too.
     """
 
     severity: Severity
@@ -57,7 +57,7 @@ class Finding:
     def __str__(self) -> str:
         """One line for a log."""
         named = f" ({', '.join(self.places)}{', …' if self.rows > len(self.places) else ''})" if self.places else ""
-        return f"{self.file}: {self.what}{named}; {self.remedy}"
+        return f"{self.file}: {self.what}{named}; {self.remedy}" if self.remedy else self.what
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""

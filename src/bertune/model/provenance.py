@@ -46,11 +46,15 @@ def device_name(device: torch.device) -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a saved model tells of its making: source of the encoder, data with hashes and counts, options."""
+    """What a saved model tells of its making: source of the encoder, data with hashes and counts, options.
+
+    calibration: temperatures by which the head's last layer was divided, and rows that they were fitted to.
+    """
 
     encoder: str
     data: Mapping[str, Mapping[str, Any]]
     options: Mapping[str, Any]
+    calibration: Mapping[str, Any] | None = None
 
 
 def versions() -> dict[str, str]:
