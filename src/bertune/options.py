@@ -9,6 +9,7 @@ from bertune.errors import InputError, Problems
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+PRESETS = ("fast", "balanced", "best")
 LR_SCHEDULES = ("linear", "cosine", "constant", "polynomial")
 
 

@@ -102,6 +102,7 @@ class BertuneClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             "learning_rate": self.learning_rate,
             "seed": self.random_state,
             "validation_share": 0.0,
+            "report": False,
             "output": Path(self._temporary.name, "model"),
             **(self.train_options or {}),
         }

@@ -61,5 +61,11 @@ def _show(found: "Explanation") -> None:
         markup=False,
         highlight=False,
     )
+    if found.label is not None and found.masked_evidence > 0:
+        console.print(
+            "Without its words the text gets this label too: they have little to add, and weights show what moves the "
+            "answer either way.",
+            markup=False,
+        )
     if found.truncated:
         console.print("The end of the text is beyond the model's longest sequence and was not read.", markup=False)

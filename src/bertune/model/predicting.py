@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from bertune.data import in_memory
 from bertune.data.features import Features
 from bertune.data.prefetch import in_chunks
+from bertune.model.predictions import Predictions
 from bertune.option_values import whole_number
 from bertune.tasks.protocol import Logits, Prediction, Task
 from bertune.tokenization.tokenizer import Tokenizer
@@ -67,7 +68,7 @@ def label_names(task: Task[Any]) -> tuple[str, ...]:
     return ()
 
 
-def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
+def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
     """Predictions for what the task takes, one each, in order.
 
     Args:
@@ -80,7 +81,7 @@ def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 
     """
     batch_size = whole_number("predict: batch_size", batch_size)
     if isinstance(items, Path):
-        return list(predict_examples(model, model.task.read(items, labelled=False), batch_size=batch_size))
+        return Predictions(predict_examples(model, model.task.read(items, labelled=False), batch_size=batch_size))
     table = in_memory.as_table(items)
     if table is not None:
         with in_memory.as_file(table) as path:
@@ -88,7 +89,7 @@ def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 
     examples: Iterable[Any] = map(model.task.example, in_memory.as_items(items, "predict"))
     if model.host_is_free:
         examples = list(examples)  # what the items come from may belong to the caller's thread
-    return list(predict_examples(model, examples, batch_size=batch_size))
+    return Predictions(predict_examples(model, examples, batch_size=batch_size))
 
 
 def predict_examples(

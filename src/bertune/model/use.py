@@ -26,8 +26,10 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
+from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
 from bertune.model.predicting import label_names, predict, predict_examples, warn_of_single_texts
+from bertune.model.predictions import Predictions
 from bertune.model.presence import MODEL_FILE, require_model
 from bertune.model.record import read_record
 from bertune.option_values import whole_number
@@ -60,7 +62,7 @@ class Model:
     reference: Network | None = None
     """The same network before its products were turned into 8 bits; the first answers are checked against it."""
 
-    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
+    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
         """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
 
         Args:
@@ -172,11 +174,16 @@ class Model:
 
 
 class Evaluated(NamedTuple):
-    """What evaluating a model found. task: as these examples tuned it, where that was asked for."""
+    """What evaluating a model found.
+
+    task: as these examples tuned it, where that was asked for.
+    logits: divided by `temperatures`, where there are any, and so are the metrics'.
+    """
 
     metrics: dict[str, float]
     task: Task[Any]
     logits: Logits
+    temperatures: tuple[float, ...] = ()
 
 
 def evaluate(
@@ -187,21 +194,29 @@ def evaluate(
     *,
     batch_size: int = 256,
     tune: bool = False,
+    calibrate: bool = False,
 ) -> Evaluated:
     """A task's metrics, mean loss and speed on featurized examples.
 
     tune: let the task tune its thresholds on these examples first.
+    calibrate: before that, fit temperatures to them, where the task can; the logits are then divided by these.
     """
     with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
         result = infer(
             network, features, batch_size=batch_size, loss=batch_loss(task.loss), advance=bar.advance, world=current()
         )
-    used = task.tuned(result.logits, features, examples) if tune else task
-    metrics = used.metrics(result.logits, features, examples)
-    if result.loss is not None:
-        metrics["loss"] = result.loss
+    logits: Logits = result.logits
+    loss = result.loss
+    temperatures = temperatures_of(task, logits, features, examples) if calibrate else None
+    if temperatures is not None:
+        logits = at_temperatures(logits, temperatures)
+        loss = loss_of(task, logits, features)
+    used = task.tuned(logits, features, examples) if tune else task
+    metrics = used.metrics(logits, features, examples)
+    if loss is not None:
+        metrics["loss"] = loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
-    return Evaluated(metrics, used, result.logits)
+    return Evaluated(metrics, used, logits, () if temperatures is None else tuple(temperatures.tolist()))
 
 
 def load(
@@ -265,7 +280,7 @@ def _takes_int8(network: Network, device: torch.device) -> bool:
     if device.type != "cpu" or int8.has_dot_products() or not int8.supported():
         return True  # where it cannot, `int8.quantize` says why
     full = str(network.encoder.compute_dtype).removeprefix("torch.")
-    if int8.is_faster(network.encoder.pooler):
+    if int8.is_faster(network.encoder.compute_dtype):
         logger.info("--precision int8: this CPU has no 8-bit dot products (VNNI), but 8 bits are faster than %s", full)
         return True
     logger.warning(

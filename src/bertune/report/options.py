@@ -16,6 +16,10 @@ class ReportOptions:
                                            "(default: report.html in the run's folder)")  # fmt: skip
     language: str = option("en", help="language of the page", choices=LANGUAGES)
     texts: bool = option(True, help="show rows of the data; without, figures alone leave the machine")
+    explain: int = option(0, help="errors, the surest ones, for which words that carry the answer are shown", minimum=0)
+    slice_column: list[str] | None = option(  # noqa: RUF009
+        None, help="columns of the data by whose values rows are compared (a source, a language)"
+    )
     baselines: bool = option(True, help="also show what simple methods reach, where the training data are still there")
     resamples: int = option(1000, help="resamples of the bootstrap for intervals", minimum=100)
     batch_size: int = option(256, help="largest number of sequences in a batch", minimum=1)

@@ -34,6 +34,7 @@ from bertune.training.fine_tune import FineTuning, TrainResult, fine_tune
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, Split
 from bertune.training.run_folder.errors import disk_errors
+from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import finished, write_metrics
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ def _fold(run: _Run, fold: int) -> dict[str, Any]:
             dataclasses.replace(run.data, splits={"train": split}),
             dataclasses.replace(run.options, **changes),
             further=0,
-            begin=run.begin,
+            events=FolderEvents(run.begin),
             clock=None if run.clock is None else run.clock.part(left),
         )
     )
