@@ -26,12 +26,13 @@ def main(argv: Sequence[str]) -> None:
     model = load_for(use, task_options)
     with seekable(options.data, "--data") as path:
         feature_cache = options.feature_cache and path == Path(options.data)
-        metrics = model.evaluate(path, batch_size=use.batch_size, feature_cache=feature_cache)
+        found = model.evaluation(path, batch_size=use.batch_size, feature_cache=feature_cache)
+    figures = {**found.metrics, **found.settings}
     if options.json:
-        print(json.dumps(metrics))
+        print(json.dumps(figures))
         return
     from rich.console import Console
 
     from bertune.tables import table_of
 
-    Console().print(table_of(f"{use.model} on {options.data}", metrics))
+    Console().print(table_of(f"{use.model} on {options.data}", figures))

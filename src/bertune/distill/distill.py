@@ -21,6 +21,7 @@ from bertune.errors import InputError, Problems
 from bertune.evaluation.compare import CompareSettings, compare
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.provenance import encoder_sha256
 from bertune.model.use import Model, load
 from bertune.progress import progress_bar
@@ -295,6 +296,7 @@ def _answers(teachers: Sequence[Model], task: Task[Any], rows: Sequence[Any], le
     total: Logits = []
     for model in teachers:
         own = min(model.max_seq_length, length) if kind in ON_TOKENS else model.max_seq_length
+        check_pairs(trained_on_pairs(model.record), rows)
         features = task.featurize(rows, model.tokenizer, own, purpose="predict")
         with progress_bar("teacher", len(features)) as bar, fast_float32(model.network.device):
             found = infer(model.network, features, advance=bar.advance).logits

@@ -11,6 +11,7 @@ from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
 from bertune.inference.evaluation import infer
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model, load
 from bertune.tasks.labelled import Labelled, read_recorded
 from bertune.tasks.protocol import Prediction, Task
@@ -131,6 +132,7 @@ def _answers(folder: Path, model: Model, rows: Labelled, judge: Task[Any], setti
     problems = Problems()
     problems.extend(f"{folder}: {message}" for message in rows.problems(task))
     problems.raise_if_any()
+    check_pairs(trained_on_pairs(model.record), examples)
     features = task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
     with fast_float32(model.network.device):
         model.check_int8(features)
@@ -188,6 +190,7 @@ def _compared(runs: Sequence[_Run], settings: CompareSettings) -> dict[str, Any]
         pairs.append(pair | _tests(runs[i], runs[j], metric, settings))
     return {
         "metric": metric,
+        **runs[0].judge.metric_settings(runs[0].examples),
         "data": str(runs[0].data),
         "rows": len(runs[0].outcomes),
         "resamples": settings.resamples,

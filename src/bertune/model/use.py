@@ -27,7 +27,8 @@ from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prep
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import network_names
-from bertune.model.predicting import predict, predict_examples, warn_of_single_texts
+from bertune.model.pairs import check_pairs, trained_on_pairs
+from bertune.model.predicting import predict, predict_examples
 from bertune.model.record import MODEL_FILE, read_record
 from bertune.option_values import whole_number
 from bertune.progress import progress_bar
@@ -136,7 +137,15 @@ class Model:
         return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
     def evaluate(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
-        """Metrics on labelled data, its mean loss and `examples_per_second` among them.
+        """Metrics on labelled data, its mean loss and `examples_per_second` among them; as `evaluation` finds them.
+
+        Raises:
+            InputError: unreadable data, or labels that the model does not know.
+        """
+        return self.evaluation(path, batch_size=batch_size, feature_cache=feature_cache).metrics
+
+    def evaluation(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> "Evaluated":
+        """Metrics on labelled data, and what they depend on.
 
         Args:
             path: the file of the data; or a table in memory, as for `predict`.
@@ -149,25 +158,30 @@ class Model:
         batch_size = whole_number("evaluate: batch_size", batch_size)
         if not isinstance(path, str | Path):
             with in_memory.as_file(in_memory.labelled_table(path, "evaluate")) as file:
-                return self.evaluate(file, batch_size=batch_size, feature_cache=False)
+                return self.evaluation(file, batch_size=batch_size, feature_cache=False)
         path = Path(path)
         source, examples = read_hashed(self.task, path) if feature_cache else (None, read_labelled(self.task, path))
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        warn_of_single_texts(self.record, examples)
+        check_pairs(trained_on_pairs(self.record), examples, path)
         text = TextEncoding(self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
-        return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics
+        return evaluate(self.network, self.task, features, examples, batch_size=batch_size)
 
 
 class Evaluated(NamedTuple):
-    """What evaluating a model found. task: as these examples tuned it, where that was asked for."""
+    """What evaluating a model found.
+
+    task: as these examples tuned it, where that was asked for.
+    settings: what the metrics depend on besides the answers, by name (`Task.metric_settings`).
+    """
 
     metrics: dict[str, float]
     task: Task[Any]
     logits: Logits
+    settings: Mapping[str, str]
 
 
 def evaluate(
@@ -192,7 +206,7 @@ def evaluate(
     if result.loss is not None:
         metrics["loss"] = result.loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
-    return Evaluated(metrics, used, result.logits)
+    return Evaluated(metrics, used, result.logits, used.metric_settings(examples))
 
 
 def load(

@@ -19,6 +19,7 @@ from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, interval
 from bertune.files.json_files import read_json
 from bertune.inference.evaluation import infer
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model, load
 from bertune.report import figures
 from bertune.report.options import ReportOptions
@@ -75,6 +76,7 @@ def collect(folder: Path, options: ReportOptions) -> tuple[dict[str, Any], list[
     report: dict[str, Any] = {
         "task": model.task.name,
         "metric": metric,
+        **model.task.metric_settings(answered.examples),
         "rows": len(answered.examples),
         "data": str(answered.path),
         "data_sha256": file_sha256(answered.path) if answered.path.is_file() else None,
@@ -109,6 +111,7 @@ def _answer(model: Model, rows: Labelled, options: ReportOptions) -> Answered:
     problems = Problems()
     problems.extend(rows.problems(task))
     problems.raise_if_any()
+    check_pairs(trained_on_pairs(model.record), examples)
     features = task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
     with fast_float32(model.network.device):
         logits = infer(model.network, features, batch_size=options.batch_size).logits

@@ -29,7 +29,7 @@ from bertune.tasks.shared.baselines import logistic_regression, most_common
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import classification_metrics, classification_rows
-from bertune.tasks.shared.scores import shown_scores
+from bertune.tasks.shared.scores import blocks_of, shown_scores
 from bertune.tasks.shared.texts import by_example, label_index, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -160,14 +160,16 @@ class TextClassification(BaseTask[TextExample]):
         """`{"label", "score", "scores": {name: probability}}` for every text; of many labels the best scores alone."""
         if not len(logits):
             return []
-        probabilities = softmax(by_example(logits, features, len(examples)))
-        best = probabilities.argmax(1)
-        options = self.options
-        every = shown_scores(self.labels, probabilities, options.top_k, all_scores=options.all_scores)
-        return [
-            {"label": self.labels[index], "score": round(float(row[index]), 6), "scores": scores}
-            for index, row, scores in zip(best, probabilities, every, strict=True)
-        ]
+        options, found = self.options, []
+        for block in blocks_of(by_example(logits, features, len(examples))):
+            probabilities = softmax(block)
+            best = probabilities.argmax(1)
+            every = shown_scores(self.labels, probabilities, options.top_k, all_scores=options.all_scores)
+            found += [
+                {"label": self.labels[index], "score": round(float(row[index]), 6), "scores": scores}
+                for index, row, scores in zip(best, probabilities, every, strict=True)
+            ]
+        return found
 
     def summary(self, example: TextExample, prediction: Prediction) -> tuple[str, str, str]:
         """Text, label, probability."""

@@ -46,7 +46,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to. metrics: as in metrics.json.  more: the rest of it: baselines, mean and spread over seeds."""
+    """What a run came to.
+
+    metrics: as in metrics.json.
+    more: the rest of it: baselines, mean and spread over seeds, what the metrics depend on (`qa_metric`).
+    """
 
     output: Path
     metrics: dict[str, float]
@@ -125,12 +129,17 @@ def fine_tune(run: FineTuning) -> TrainResult:
     before = finished(output) if options.resume else None
     record = record_of(state, record, collapse=last.collapse, late_collapse=last.late, given_up=tries.given_up)
     metrics, record, more = before or (metrics_of(state), record, {})
+    more = {**_metric_settings(run.data), **more}
     more = write_all(output, metrics, record, more, lambda: baselines_of(run.data) if options.baselines else {})
     title = f"{output}: the model of step {state.best_step}"
     if run.data.validation is not None:
         title += f", best by {options.metric}"
     console.print(closing_table(title, metrics, more.get("baselines", {})))
     return TrainResult(output, metrics, state.step, more)
+
+
+def _metric_settings(data: PreparedData) -> Mapping[str, str]:
+    return {} if data.validation is None else data.task.metric_settings(data.validation.examples)
 
 
 def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:

@@ -10,7 +10,7 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,7 +58,7 @@ class Seeds:
     """What several seeds came to.
 
     metrics: by seed.
-    best: seed of the best model.  record: how it was had.
+    best: seed of the best model.  record: how it was had.  beside: what its metrics.json holds besides both.
     updates: that each run made.
     """
 
@@ -67,6 +67,7 @@ class Seeds:
     metric: str
     updates: dict[int, int]
     record: Mapping[str, Any]
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -154,7 +155,7 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
     updates = {seed: int(done[seed][_STEPS]) for seed in seeds}
     plain = {seed: {name: x for name, x in done[seed].items() if name != _STEPS} for seed in seeds}
     stored = finished(folder / f"seed-{best}")
-    made = Seeds(plain, best, metric, updates, {} if stored is None else stored[1])
+    made = Seeds(plain, best, metric, updates, *({}, {}) if stored is None else stored[1:])
     if world.is_first:
         with disk_errors(folder / FILE, 0):
             put_on_top(folder, folder / f"seed-{best}")
