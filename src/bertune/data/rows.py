@@ -1,6 +1,7 @@
 """Rows from files: CSV, TSV, JSON lines (each also gzipped) and Parquet, read as a stream.
 
-* Text is UTF-8, with or without a byte order mark. Only LF and CR LF end a line; U+2028 and a lone CR do not.
+* Text is UTF-8, with or without a byte order mark. LF and CR LF end a line, in a file without LF also CR; U+2028 and a
+  CR among LFs do not.
 * CSV is quoted as in RFC 4180: a quoted text may hold commas, line ends and doubled quotes; text after a closing
   quote and a quote that is never closed are errors. TSV has no quoting: a quote is an ordinary character.
 * The header is the first line that is not blank. Blank lines at the end of a file are ignored. Elsewhere a blank
