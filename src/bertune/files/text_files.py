@@ -181,9 +181,10 @@ def _blocks_in(path: Path, gzipped: bool, problems: Problems, encoding: str) -> 
 
 def _with_lf(stream: Iterator[bytes]) -> Iterator[bytes]:
     """The same bytes; where the first of them hold CR and no LF, with LF for CR."""
-    first = next(stream, b"")
-    alone = b"\r" in first and b"\n" not in first
-    for chunk in itertools.chain([first] if first else [], stream):
+    alone: bool | None = None
+    for chunk in stream:
+        if alone is None:
+            alone = b"\r" in chunk and b"\n" not in chunk
         yield chunk.replace(b"\r", b"\n") if alone else chunk
 
 

@@ -140,11 +140,11 @@ def _prepared(
         task = task.fit(read["train"].examples, path=paths["train"], settings=checkpoint.settings)
         for one in read.values():
             problems.extend(one.problems(task))
+        if "validation" in read:
+            check_pairs(all_pairs(read["train"].examples), read["validation"].examples, paths["validation"])
     except InputError as error:
         problems.add(str(error))
     problems.raise_if_any()
-    if "validation" in read:
-        check_pairs(all_pairs(read["train"].examples), read["validation"].examples, paths["validation"])
     for role, survey in log_findings(task, read).items():
         logger.info("%s data, %s: %s", _NAMES[role], paths[role], survey.labels_in_words())
     splits = {}

@@ -140,8 +140,8 @@ def _lines(sample: Sample) -> Iterator[tuple[int, str]]:
             raise InputError(f"{path}, line {number} is longer than {_LONGEST} characters; is this a CoNLL file?")
         if "\r" in line.rstrip("\r"):
             raise InputError(
-                f"{path}, line {number}: carriage returns (CR) without line feeds inside; lines end in LF or CR LF. "
-                "Files of old Macs are converted by `tr '\\r' '\\n'`"
+                f"{path}, line {number}: carriage returns (CR) inside, where other lines end in LF; was the file "
+                "joined from several? `tr '\\r' '\\n'` makes them line ends"
             )
         yield number, line.rstrip("\r")
     problems.raise_if_any()
