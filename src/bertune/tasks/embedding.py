@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bertune.checkpoints.names import KIND, Rename
 from bertune.data.columns import guess_label_column, listed
 from bertune.data.features import Features
+from bertune.data.formats.prodigy_labels import accepted
 from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
@@ -92,6 +93,7 @@ class Embedding(BaseTask[Pair]):
     def read(self, path: Path, *, labelled: bool) -> Iterator[Pair]:
         """Pairs of texts and their labels, if there are any; to predict single texts too."""
         options, file = self.options, open_table(path, self.options)
+        file = accepted(file) if labelled else file
         customary = next((name for name in NEGATIVE if name in file.columns), None)
         negatives = options.negative_column or customary
         if labelled and negatives is not None and negatives not in file.columns:

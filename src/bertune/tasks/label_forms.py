@@ -1,7 +1,8 @@
 """What a column of several labels holds: names, numbers of labels, or 0 and 1 for every label; one form a file.
 
-A cell is a list, an object of names and flags (`{"a": 1, "b": 0}`, as spaCy's `cats`), or a text: a list as JSON, Python
-or NumPy writes it (`["a"]`, `['a']`, `[0 1 1]`), names joined by a delimiter, or a row of flags (`0 1 1`, `0,1,1`, `011`).
+A cell is a list, an object of names and flags (`{"a": 1, "b": 0}`, as spaCy's `cats`), or a text: a list as JSON,
+Python or NumPy writes it (`["a"]`, `['a']`, `[0 1 1]`), names joined by a delimiter, or a row of flags (`0 1 1`,
+`0,1,1`, `011`).
 """
 
 import ast

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bertune.data.formats.format import Format, Kind, Sample, converted
+from bertune.data.formats.prodigy_labels import accepted
 from bertune.data.rows import check_file
 from bertune.data.table_options import TableOptions
 from bertune.data.tables import Rows, open_table
@@ -84,7 +85,7 @@ def in_rows(rows: Rows, kind: Kind, *, labelled: bool) -> Rows:
     """A table's rows, converted where they are written in a known form."""
     form = form_of_row(_complete_row(rows), kind)
     if form is None:
-        return rows
+        return accepted(rows) if labelled and kind != "choices" else rows
     logger.info("%s: read as %s", rows.path, form.name)
     return converted(rows, form, functools.partial(_note, rows.path, form), labelled=labelled)
 

@@ -17,6 +17,8 @@ _STYLES = (
     re.compile(r"(?P<type>.+)(?P<separator>[^\w\s]|_)(?P<letter>[BIESLUMbieslum])$"),
 )
 """A letter before the type, or behind it. Any mark may separate them (B-PER, B_PER, B.PER, B–PER)."""
+_UNNAMED = "ENTITY"
+"""The type of entities in files whose tags are letters alone."""
 _DASHES = re.compile(r"(?P<letter>[BI])[-_/:|.](?P<type>.+)$")
 _GLUED = re.compile(r"(?P<letter>[BI])(?P<type>[A-Z]{2,}|[-_ ].+)$")
 
@@ -90,8 +92,14 @@ def _refuse_families(types: set[str]) -> None:
 def _respelled(entities: list[str]) -> Mapping[str, str]:
     for style in _STYLES:
         matches = [match for tag in entities if (match := style.match(tag))]
-        if entities and len(matches) == len(entities) and len({match["separator"] for match in matches}) == 1:
+        separators = {match["separator"] for match in matches}
+        letters = {match["letter"].upper() for match in matches}
+        # Marks that names hold too (U.S.) divide only where some entity begins.
+        sure = separators <= set("-_/:|") or "B" in letters
+        if entities and len(matches) == len(entities) and len(separators) == 1 and sure:
             return {match[0]: f"{match['letter'].upper()}-{match['type']}" for match in matches}
+    if {"B", "I"} <= set(entities) <= set("BIES"):
+        return {tag: f"{tag}-{_UNNAMED}" for tag in entities}
     glued = {tag: match for tag in entities if (match := _GLUED.match(tag))}
     families = {match["type"] for match in glued.values() if match["letter"] == "B"}
     paired = [tag for tag, match in glued.items() if match["letter"] == "I" and match["type"] in families]
