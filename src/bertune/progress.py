@@ -47,6 +47,10 @@ class Bar:
         else:
             self._progress.update(self._task, advance=by, note=note)
 
+    def resize(self, total: int) -> None:
+        """Take another number for the whole."""
+        self._progress.update(self._task, total=total)
+
 
 class Curves:
     """TensorBoard's curves of a run, in the records of its own writer, but without its thread.

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from bertune.errors import InputError
-from bertune.sweep.options import duration, seconds_of
 from bertune.sweep.space import Choices, Range, default_space, read_space, starting_points
 from bertune.tasks.protocol import Defaults
 from bertune.training.options import TrainOptions
@@ -81,18 +80,3 @@ def test_first_come_the_defaults_then_the_readme_moved_into_the_space() -> None:
     first, second = starting_points(space, Defaults(learning_rate=2e-4, epochs=10, batch_size=8), options)
     assert first == {"learning_rate": 1e-4, "epochs": 3.0, "batch_size": 8, "layer_decay": 1.0}
     assert second == {"learning_rate": 3e-5, "epochs": 3.0, "batch_size": 32, "layer_decay": 1.0}
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("45", 45), ("0.5h", 1800)])
-def test_durations(text: str, seconds: float) -> None:
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0", "0s", "-5m", "soon", "5 minutes", "m30"])
-def test_no_durations(text: str) -> None:
-    with pytest.raises(InputError, match="expected a duration above zero"):
-        seconds_of(text)
-
-
-def test_durations_for_people() -> None:
-    assert [duration(x) for x in (45, 720, 7500)] == ["45 s", "12 min", "2 h 05 min"]

@@ -5,16 +5,16 @@ ORDER = (REQUIRED, "data", "model", "optimisation", "run", "service", "output", 
 """Headings in their order; options of the task's own come last."""
 
 _DATA = (
-    "train validation validation_share group_column data input text pair label encoding delimiter header sheet "
+    "train validation validation_share group_column folds data input text pair label encoding delimiter header sheet "
     "drop_unlabelled text_column pair_column label_column negative_column tokens_column tags_column entities_column "
     "question_column context_column label_columns label_delimiter label_names tag_names scheme token_at tag_at "
     "language feature_cache max_seq_length do_lower_case unlabelled"
 )
 _MODEL = "task encoder model layers frozen_layers reinitialize_layers pooling trust_task_file teacher student"
 _OPTIMISATION = (
-    "batch_size learning_rate epochs max_steps warmup_ratio lr_schedule weight_decay max_grad_norm layer_decay "
-    "gradient_accumulation activation_checkpointing patience metric label_smoothing focal_gamma class_weights "
-    "temperature alpha space"
+    "batch_size learning_rate epochs max_steps warmup_ratio lr_schedule weight_decay max_grad_norm layer_decay ema "
+    "r_drop fgm gradient_accumulation activation_checkpointing patience metric label_smoothing focal_gamma "
+    "class_weights temperature alpha space"
 )
 _RUN = (
     "seed seeds restarts max_skipped baselines baseline precision device resume checkpoint_every keep_checkpoints "

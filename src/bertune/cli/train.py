@@ -1,6 +1,7 @@
 """`bertune train`."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -22,6 +23,7 @@ class _Extra:
 
 def main(argv: Sequence[str]) -> None:
     """Parse the options, the task's own among them, and train."""
+    began = time.monotonic()  # a time limit counts the loading of torch too
     prog, about = (
         "bertune train",
         f"Fine-tune an encoder on labelled data. Tasks: {', '.join(TASKS)}, path/to/file.py:Class.",
@@ -37,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
     result = run(
         TrainOptions(**{name: value for name, value in parsed.items() if name in general}),
         {name: value for name, value in parsed.items() if name not in general},
+        began=began,
     )
     if as_json:
         print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics, **result.more}))

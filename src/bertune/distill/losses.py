@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bertune.data.packing import Batch
+from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
 from bertune.tasks.shared.losses import mean_of_runs
 
 TEACHER, COUNTED, QUESTION, CHOICE, KNOWN = "teacher logits", "counted", "question of", "choice of", "known"
@@ -20,15 +21,12 @@ TEACHER, COUNTED, QUESTION, CHOICE, KNOWN = "teacher logits", "counted", "questi
 
 def classes(student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001
     """Shape: (sequences, classes) both → (sequences,), and each term's sequence."""
-    return _divergence(student, teacher, temperature), torch.arange(len(student), device=student.device)
+    return divergence(student, teacher, temperature), torch.arange(len(student), device=student.device)
 
 
 def labels(student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001
     """Shape: (sequences, labels) both → (sequences,), the mean over labels, and each term's sequence."""
-    chances = torch.sigmoid(teacher / temperature)
-    cross = F.binary_cross_entropy_with_logits(student / temperature, chances, reduction="none")
-    own = F.binary_cross_entropy(chances, chances, reduction="none")
-    return (cross - own).mean(1) * temperature**2, torch.arange(len(student), device=student.device)
+    return binary_divergence(student, teacher, temperature), torch.arange(len(student), device=student.device)
 
 
 def number(student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001
@@ -44,13 +42,13 @@ def vector(student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -
 def tags(student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
     """Shape: (tokens, tags) both → (answered tokens,), and each one's sequence."""
     at = torch.nonzero(batch.targets[COUNTED] > 0)[:, 0]
-    return _divergence(student[at], teacher[at], temperature), _sequence_of_tokens(batch)[at]
+    return divergence(student[at], teacher[at], temperature), _sequence_of_tokens(batch)[at]
 
 
 def span(student: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
     """Shape: (tokens, 2) both → (sequences,), the mean of start and end, and each term's sequence."""
     ours, theirs = (batch.layout.to_padded(logits, fill=-1e4) for logits in (student, teacher))
-    terms = _divergence(ours.transpose(1, 2), theirs.transpose(1, 2), temperature).mean(1)
+    terms = divergence(ours.transpose(1, 2), theirs.transpose(1, 2), temperature).mean(1)
     return terms, torch.arange(len(terms), device=student.device)
 
 
@@ -59,20 +57,8 @@ def choices(student: Tensor, teacher: Tensor, batch: Batch, temperature: float) 
     first, ours = mean_of_runs(student[:, 0], batch.targets[CHOICE])
     _, theirs = mean_of_runs(teacher[:, 0], batch.targets[CHOICE])
     _, group, sizes = torch.unique_consecutive(batch.targets[QUESTION][first], return_inverse=True, return_counts=True)
-    starts = sizes.cumsum(0) - sizes
-    place = torch.arange(len(ours), device=ours.device) - starts[group]
-
-    def padded(scores: Tensor) -> Tensor:
-        return scores.new_full((len(sizes), int(sizes.max())), -1e4).index_put((group, place), scores)
-
-    return _divergence(padded(ours), padded(theirs), temperature), first[starts]
-
-
-def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL(teacher ‖ student) over the last axis, times T². Shape: (…, classes) both → (…,)."""
-    ours = F.log_softmax(student / temperature, -1)
-    theirs = F.log_softmax(teacher / temperature, -1)
-    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1) * temperature**2
+    ours, theirs = (padded_groups(scores, group, sizes) for scores in (ours, theirs))
+    return divergence(ours, theirs, temperature), first[sizes.cumsum(0) - sizes]
 
 
 def _sequence_of_tokens(batch: Batch) -> Tensor:

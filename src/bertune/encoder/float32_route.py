@@ -39,7 +39,7 @@ def onednn_is_exact() -> bool:
     features = processor.features()
     if "avx512bw" not in features or any(name.startswith("amx") for name in features):
         return False
-    x, weight = _operands()
+    x, weight = _operands(rows=64, width=256)  # small: every process checks
     with torch.no_grad(), _precision("medium"):
         found = F.linear(x, weight)
     exact = F.linear(x.double(), weight.double())
@@ -142,9 +142,9 @@ def _requested() -> str | None:
     return name or None
 
 
-def _operands() -> tuple[torch.Tensor, torch.Tensor]:
+def _operands(rows: int = _ROWS, width: int = _WIDTH) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows and a weight, drawn without touching the process's generator."""
     generator = torch.Generator().manual_seed(0)
-    shapes = ((_ROWS, _WIDTH), (_WIDTH, _WIDTH))
+    shapes = ((rows, width), (width, width))
     x, weight = (torch.empty(shape).normal_(generator=generator) for shape in shapes)
     return x, weight

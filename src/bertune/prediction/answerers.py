@@ -5,17 +5,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertune.data.tables import open_table
-from bertune.embedding import Embedder
 from bertune.encoder.float32_route import fast_float32
 from bertune.model.predicting import CHUNK
 from bertune.model.use import Model
 from bertune.tasks.options import TextColumns
 from bertune.tasks.reading import find_columns, text_rows
+
+if TYPE_CHECKING:
+    from bertune.embedding import Embedder
 
 _DECIMALS = 7
 """Of a vector's numbers, as float32 has them for vectors of length 1."""
@@ -71,7 +73,7 @@ class EmbeddingAnswerer:
     source: what the encoder was opened from.  columns: where the texts stand.
     """
 
-    embedder: Embedder
+    embedder: "Embedder"
     source: str
     options: Mapping[str, Any]
     columns: TextColumns

@@ -1,10 +1,12 @@
-"""Requests of all clients share the batches of one model: tokenize, compute, decode, each in a thread of its own.
+"""Requests of all clients share the batches of one model, in three threads: tokenize, compute, decode.
 
     submit → [waiting] → tokenize → [tokenized] → compute → [computed] → decode → on_done
 
-There is no timer: when the compute thread is free, it takes what has been tokenized, oldest first, up to a number of
-tokens. A request of many items is cut into pieces which take turns with other requests, so it cannot hold them up.
-A batch that fails is run again request by request, so that one bad item fails alone.
+There is no timer: when the compute thread is free, it takes what waits, oldest first, up to a number of tokens. The
+other two threads work only beside it, for the batches before and after; a request that comes alone is tokenized,
+computed and decoded by the compute thread, as every change of threads costs time. A request of many items is cut into
+pieces which take turns with other requests, so it cannot hold them up. A batch that fails is run again request by
+request, so that one bad item fails alone.
 """
 
 import logging
@@ -12,20 +14,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from bertune.data.features import Features
 from bertune.errors import InputError
+from bertune.serving.compute_turns import TURNS
 from bertune.serving.engine import Engine, Logits
 from bertune.serving.errors import ItemsError, RequestError
 
 logger = logging.getLogger(__name__)
 
 Prediction = dict[str, Any]
-
-COMPUTE_LOCK = threading.Lock()
-"""Held by the model that computes: all cores serve one batch at a time, whatever the number of models."""
 
 
 @dataclass(eq=False)
@@ -98,11 +99,12 @@ class Batcher:
         """
         self.engine, self.max_batch_tokens, self.max_queue_tokens = engine, max_batch_tokens, max_queue_tokens
         self._observe = observe
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._to_tokenize, self._to_compute, self._to_decode = (threading.Condition(self._lock) for _ in range(3))
         self._waiting: deque[Ticket] = deque()
         self._tokenized: deque[Group] = deque()
         self._computed: deque[tuple[Group, Logits]] = deque()
-        self.queued_tokens = 0
+        self.queued_tokens = self._waiting_tokens = 0
         self._closing = self._tokenizing = self._computing = False
         steps = (self._tokenize_step, self._compute_step, self._decode_step)
         self._threads = [
@@ -128,7 +130,7 @@ class Batcher:
             raise RequestError(
                 413, "too_large", f"about {tokens} tokens in one request; at most {self.max_queue_tokens}: split it"
             )
-        with self._changed:
+        with self._lock:
             if self._closing:
                 raise RequestError(503, "unavailable", "the model is being replaced or stopped; try again")
             if self.queued_tokens and self.queued_tokens + tokens > self.max_queue_tokens:
@@ -136,107 +138,142 @@ class Batcher:
                     429, "overloaded", f"{self.queued_tokens} tokens wait already; try again", {"Retry-After": "1"}
                 )
             self.queued_tokens += tokens
+            self._waiting_tokens += tokens
             self._waiting.append(ticket)
-            self._changed.notify_all()
+            if not self._computing:
+                self._to_compute.notify()
+            elif self._enough_waits():
+                self._to_tokenize.notify()
 
     def cancel(self, ticket: Ticket) -> None:
         """Nobody waits for this request any more: what has not been computed of it is left out."""
-        with self._changed:
-            ticket.cancelled = True
-            self._changed.notify_all()
+        ticket.cancelled = True
 
     def close(self, seconds: float = 30.0) -> bool:
         """Answer what waits, take nothing new, end the threads. Returns whether that was done within the time."""
-        with self._changed:
+        with self._lock:
             self._closing = True
-            self._changed.notify_all()
+            self._wake_all()
         until = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    # The threads
+    # The threads. A thread is woken only for what it can take: every waking costs the computing thread its core.
 
     def _run(self, step: Callable[[], bool]) -> None:
         """Run a step until it says that nothing will come any more; an error in it ends no thread."""
-        while True:
-            try:
-                if not step():
-                    return
-            except Exception:
-                logger.exception("serving: an unexpected error; the service goes on")
+        with TURNS.member() if step == self._compute_step else nullcontext():  # == as each access binds anew
+            while True:
+                try:
+                    if not step():
+                        return
+                except Exception:
+                    logger.exception("serving: an unexpected error; the service goes on")
+
+    def _wake_all(self) -> None:
+        for condition in (self._to_tokenize, self._to_compute, self._to_decode):
+            condition.notify_all()
 
     def _tokenize_step(self) -> bool:
-        with self._changed:
-            while not self._waiting or sum(g.features.tokens for g in self._tokenized) >= self.max_batch_tokens:
+        """Tokenize beside a batch that is computed, for the next one, in portions that are worth it."""
+        with self._lock:
+            while not (pieces := self._take_pieces(self._room()) if self._enough_waits() else []):
                 if self._closing and not self._waiting:
                     return False
-                self._changed.wait()
-            pieces = self._take_pieces()
+                self._to_tokenize.wait()
             self._tokenizing = True
         groups: list[Group] = []
         try:
             groups = self._tokenize(pieces)
         finally:
-            with self._changed:
+            with self._lock:
                 self._tokenized.extend(groups)
                 self._tokenizing = False
-                self._changed.notify_all()
+                if not self._computing:
+                    self._to_compute.notify()
         return True
 
+    def _enough_waits(self) -> bool:
+        """Whether tokenizing beside the batch that is computed is worth a group of its own. The lock is held."""
+        room = self._room()
+        return self._computing and room > 0 and self._waiting_tokens >= min(room, self.max_batch_tokens // 4)
+
+    def _room(self) -> int:
+        """Tokens that the next batch still takes. The lock is held."""
+        return self.max_batch_tokens - sum(group.features.tokens for group in self._tokenized)
+
     def _compute_step(self) -> bool:
-        with self._changed:
-            while not self._tokenized:
-                if self._closing and not self._waiting and not self._tokenizing:
+        """Compute what has been tokenized and what else there is room for, which is tokenized here.
+
+        With nothing waiting behind the batch, it is decoded here too: a request that comes alone changes threads twice.
+        """
+        with self._lock:
+            self._computing = False
+            while not (self._tokenized or (self._waiting and not self._tokenizing)):
+                if self._closing and not self._tokenizing:
+                    self._wake_all()
                     return False
-                self._changed.wait()
-            groups, tokens = [self._tokenized.popleft()], 0
-            tokens = groups[0].features.tokens
-            while self._tokenized and tokens + self._tokenized[0].features.tokens <= self.max_batch_tokens:
-                groups.append(self._tokenized.popleft())
-                tokens += groups[-1].features.tokens
+                self._to_compute.wait()
+            groups = self._take_groups()
+            room = self.max_batch_tokens - sum(group.features.tokens for group in groups)
+            pieces = [] if self._tokenized or self._tokenizing else self._take_pieces(room, at_least_one=not groups)
             self._computing = True
-            self._changed.notify_all()
-        results: list[tuple[Group, Logits]] = []
-        try:
-            results = self._compute(groups)
-        finally:
-            with self._changed:
+            if self._enough_waits():
+                self._to_tokenize.notify()
+        groups += self._tokenize(pieces) if pieces else []
+        results = self._compute(groups) if groups else []
+        with self._lock:
+            more_waits = bool(self._tokenized or self._waiting)
+            if more_waits:
                 self._computed.extend(results)
-                self._computing = False
-                self._changed.notify_all()
+                self._to_decode.notify()
+        if not more_waits:
+            for group, logits in results:
+                self._decode(group, logits)
         return True
 
     def _decode_step(self) -> bool:
-        with self._changed:
+        with self._lock:
             while not self._computed:
                 if self._closing and not (self._waiting or self._tokenizing or self._tokenized or self._computing):
                     return False
-                self._changed.wait()
+                self._to_decode.wait()
             group, logits = self._computed.popleft()
         self._decode(group, logits)
         return True
 
     # What they do
 
-    def _take_pieces(self) -> list[Piece]:
-        """Pieces of the waiting requests in turn, oldest first, up to a batch's tokens. The lock is held."""
+    def _take_groups(self) -> list[Group]:
+        """Tokenized groups up to a batch's tokens, oldest first. The lock is held."""
+        groups: list[Group] = []
+        tokens = 0
+        while self._tokenized and (not groups or tokens + self._tokenized[0].features.tokens <= self.max_batch_tokens):
+            groups.append(self._tokenized.popleft())
+            tokens += groups[-1].features.tokens
+        return groups
+
+    def _take_pieces(self, room: int, *, at_least_one: bool = False) -> list[Piece]:
+        """Pieces of the waiting requests in turn, oldest first, up to some tokens. The lock is held."""
         pieces: list[Piece] = []
         tokens = 0
         while self._waiting:
             ticket = self._waiting[0]
             if ticket.cancelled:
                 self._waiting.popleft()
+                self._waiting_tokens -= sum(ticket.estimates[ticket.next_item :])
                 self._release(ticket, ticket.next_item, len(ticket.items))
                 continue
             piece = self._next_piece(ticket)
-            if pieces and tokens + piece.tokens > self.max_batch_tokens:
+            if (pieces or not at_least_one) and tokens + piece.tokens > room:
                 break
             ticket.started = ticket.started or time.perf_counter()
             self._waiting.popleft()
             ticket.next_item = piece.stop
             pieces.append(piece)
             tokens += piece.tokens
+            self._waiting_tokens -= piece.tokens
             if piece.stop < len(ticket.items):
                 self._waiting.append(ticket)  # behind those who came meanwhile
         return pieces
@@ -284,7 +321,7 @@ class Batcher:
 
     def _compute(self, groups: list[Group]) -> list[tuple[Group, Logits]]:
         began = time.perf_counter()
-        with COMPUTE_LOCK:
+        with TURNS.turn():
             began_alone = time.perf_counter()
             try:
                 results = list(zip(groups, self.engine.compute([group.features for group in groups]), strict=True))
@@ -297,7 +334,7 @@ class Batcher:
         return results
 
     def _compute_apart(self, groups: list[Group], error: Exception) -> list[tuple[Group, Logits]]:
-        """A failed batch again, item by item, so that one bad item fails alone. The compute lock is held."""
+        """A failed batch again, item by item, so that one bad item fails alone. The turn is held."""
         if len(groups) == 1 and len(groups[0].examples) == 1:
             logger.error("serving: an item could not be computed", exc_info=error)
             self._fail_item(*groups[0].places[0], f"{type(error).__name__}: {error}", kind="failed")
@@ -344,7 +381,7 @@ class Batcher:
             done.done()
 
     def _count_down(self, ticket: Ticket, index: int, finished: list[Ticket]) -> None:
-        with self._changed:
+        with self._lock:
             self._release(ticket, index, index + 1)
             ticket.remaining -= 1
             if ticket.remaining == 0:

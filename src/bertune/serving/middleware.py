@@ -2,8 +2,8 @@
 
 import hmac
 import logging
+import random
 import time
-import uuid
 from collections.abc import Sequence
 
 import orjson
@@ -46,8 +46,10 @@ class Gate:
         self._service.in_flight += 1
         try:
             self._admit(scope, headers)
-            limited = _limited(receive, self._service.limits.max_body_bytes)
-            await self._app(scope, limited, exchange.send)
+            if not headers.get("content-length", b"").isdigit() or "transfer-encoding" in headers:
+                # No length that the server holds the client to.
+                receive = _limited(receive, self._service.limits.max_body_bytes)
+            await self._app(scope, receive, exchange.send)
         except RequestError as error:
             await self._refuse(exchange, error)
         except Exception:  # the app inside has answered with status 500 by now
@@ -113,7 +115,7 @@ def _request_id(given: bytes | None) -> str:
     """The client's id where it is short and plain, else a new one."""
     text = (given or b"").decode("latin-1")
     plain = 0 < len(text) <= 64 and text.isascii() and all(letter.isalnum() or letter in "-_." for letter in text)
-    return text if plain else uuid.uuid4().hex[:16]
+    return text if plain else f"{random.getrandbits(64):016x}"
 
 
 def _too_large(most: int) -> RequestError:

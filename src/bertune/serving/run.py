@@ -1,6 +1,7 @@
 """Running the service: uvicorn in this process, with signals of our own for draining and reloading."""
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -45,6 +46,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list["object"] | None = None) -> None:  # type: ignore[override]
         """Listen, then say where."""
+        if hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_all, self._service)
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -69,14 +72,10 @@ def serve(app: Starlette, host: str, port: int) -> None:
         timeout_graceful_shutdown=max(1, int(service.limits.drain_seconds)),
     )
     server = Server(config, service)
-
-    async def run() -> None:
-        if hasattr(signal, "SIGHUP"):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_all, service)
-        await server.serve()
-
+    gc.collect()
+    gc.freeze()  # models and modules stay: the collector need not go through them again and again
     try:
-        asyncio.run(run())
+        server.run()  # in uvloop, where it is installed
     except SystemExit:  # uvicorn's answer to an address in use
         raise FaultError(f"cannot listen on {host}:{port}; is the port in use? --port 0 finds a free one") from None
     except KeyboardInterrupt:

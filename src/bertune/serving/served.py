@@ -12,6 +12,7 @@ from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.model.predicting import Predictor
 from bertune.serving.batcher import Batcher, Ticket
+from bertune.serving.compute_turns import release_openmp_threads
 from bertune.serving.engine import Engine
 from bertune.serving.errors import RequestError
 from bertune.serving.forms import ItemForm, form_of, form_to_json
@@ -175,6 +176,7 @@ class Models:
         folder = Path(source) if isinstance(source, str | Path) else None
         model = self._loading(Path(source)) if isinstance(source, str | Path) else source
         engine = Engine(model)
+        release_openmp_threads()  # those of this thread, which loaded the model: the batcher's thread computes
         limits = self._limits
         batcher = Batcher(
             engine,

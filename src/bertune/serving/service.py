@@ -53,20 +53,11 @@ class Service:
         """
         if not items:
             return []
-        loop = asyncio.get_running_loop()
-        answered = loop.create_future()
-
-        def resolve() -> None:
-            if not answered.done():
-                answered.set_result(None)
-
-        def done() -> None:
-            loop.call_soon_threadsafe(resolve)
-
         estimated = [served.engine.estimate(item) for item in items]
-        ticket = Ticket(items, estimated, done)
+        end = _End(asyncio.get_running_loop())
+        ticket = Ticket(items, estimated, end.answered)
         served = self._submitted(served, ticket)
-        await self._wait(request, served, ticket, answered)
+        await self._wait(request, served, ticket, end)
         return self._checked(served, ticket, strict=strict)
 
     def _submitted(self, served: ServedModel, ticket: Ticket) -> ServedModel:
@@ -80,28 +71,26 @@ class Service:
             return successor
         return served
 
-    async def _wait(
-        self, request: Request, served: ServedModel, ticket: Ticket, answered: "asyncio.Future[None]"
-    ) -> None:
+    async def _wait(self, request: Request, served: ServedModel, ticket: Ticket, end: "_End") -> None:
         """Until the ticket is answered, the client is gone or the time is up."""
-        gone = asyncio.ensure_future(_disconnected(request))
+        watcher = asyncio.ensure_future(_disconnected(request))
+        watcher.add_done_callback(end.client_gone)
+        clock = end.loop.call_later(self.limits.request_seconds, end.come, "late")
+        how = "cancelled"
         try:
-            await asyncio.wait(
-                (answered, gone), timeout=self.limits.request_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            how = await end.future
         finally:
-            gone_first = gone.done() and not gone.cancelled()
-            gone.cancel()
-            if not answered.done():
+            watcher.cancel()
+            clock.cancel()
+            if how != "answered":
                 served.batcher.cancel(ticket)
-        if answered.done():
-            return
-        if gone_first:
+        if how == "gone":
             self.metrics.dropped.labels(served.name).inc()
             raise ClientGoneError
-        raise RequestError(
-            504, "timeout", f"no answer within {self.limits.request_seconds:g} s; send less or try again"
-        )
+        if how == "late":
+            raise RequestError(
+                504, "timeout", f"no answer within {self.limits.request_seconds:g} s; send less or try again"
+            )
 
     def _checked(self, served: ServedModel, ticket: Ticket, *, strict: bool) -> list[Prediction]:
         if ticket.error is not None:
@@ -132,6 +121,28 @@ class Service:
             if problem is not None:
                 return f"model {served.name}: {problem}"
         return None
+
+
+class _End:
+    """How a request ends, whatever comes first: `answered`, `gone` or `late`. Cheaper than a wait for several tasks."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.future = loop, loop.create_future()
+
+    def come(self, how: str) -> None:
+        """It has come; later ends do not count."""
+        if not self.future.done():
+            self.future.set_result(how)
+
+    def answered(self) -> None:
+        """Called by the batcher's threads."""
+        self.loop.call_soon_threadsafe(self.come, "answered")
+
+    def client_gone(self, watcher: "asyncio.Task[None]") -> None:
+        """The task that watches the connection has ended."""
+        if not watcher.cancelled():
+            watcher.exception()  # a stream that breaks off is a client that went away
+            self.come("gone")
 
 
 async def _disconnected(request: Request) -> None:

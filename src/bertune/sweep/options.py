@@ -1,13 +1,9 @@
 """Options of `bertune sweep`."""
 
-import re
 from dataclasses import dataclass
 
-from bertune.errors import InputError
+from bertune.durations import seconds_of
 from bertune.options import DEVICES, PRECISIONS, option
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,30 +38,3 @@ class SweepOptions:
     def seconds(self) -> float:
         """The time limit. Raises InputError where it is no duration."""
         return seconds_of(self.time_limit)
-
-
-def seconds_of(text: str) -> float:
-    """A duration such as `90s`, `30m`, `1h30m`, or a plain number of seconds.
-
-    Raises:
-        InputError: anything else, or nothing above zero.
-    """
-    plain = text.strip().lower()
-    if re.fullmatch(r"\d+(?:\.\d+)?", plain):
-        total = float(plain)
-    elif _DURATION.fullmatch(plain):
-        total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", plain))
-    else:
-        total = 0.0
-    if total <= 0:
-        raise InputError(f"--time-limit {text}: expected a duration above zero, like 90s, 30m, 2h or 1h30m")
-    return total
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them: 45 s, 12 min, 2 h 05 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"

@@ -12,9 +12,9 @@ from xml.sax.saxutils import escape
 
 from rich.table import Table
 
+from bertune.durations import duration
 from bertune.files.atomic_write import write_text
 from bertune.files.yaml_files import write_yaml
-from bertune.sweep.options import duration
 from bertune.tables import plain_table
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.options import TrainOptions

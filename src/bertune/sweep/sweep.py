@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertune.checkpoints.source import open_checkpoint
+from bertune.durations import duration
 from bertune.errors import FaultError, InputError, Problems
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.sweep import journal
 from bertune.sweep.clock import SPARE, TimeModel, behind, comparable
-from bertune.sweep.options import SweepOptions, duration
+from bertune.sweep.options import SweepOptions
 from bertune.sweep.results import SweepResult, write_results
 from bertune.sweep.space import Space, default_space, read_space, starting_points
 from bertune.sweep.trials import TrialResult, Trials

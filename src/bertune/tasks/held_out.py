@@ -62,6 +62,46 @@ def held_out_rows(examples: Sequence[Any], share: float, groups: Sequence[str] |
 
     Returns: True for those held out. Shape: (examples,).
     """
+    strata, rows_of = _strata(examples, groups)
+    chosen = np.zeros(len(examples), np.bool_)
+    for label, wanted in _quotas(strata, rows_of, share).items():
+        taken = 0
+        for name in sorted(strata[label], key=_hash)[:-1]:
+            size = len(rows_of[name])
+            if taken + size / 2 > wanted:  # as near to the quota as whole groups come
+                continue
+            chosen[rows_of[name]] = True
+            taken += size
+    return chosen
+
+
+def fold_numbers(examples: Sequence[Any], folds: int, groups: Sequence[str] | None = None) -> npt.NDArray[np.int64]:
+    """The fold that every example is held out in: every label spread evenly, the folds of equal size.
+
+    Args:
+        examples: labelled.
+        folds: how many.
+        groups: what stays together, by example; None: rows of the same texts.
+
+    Returns: numbers from 0; fewer different ones than `folds` where there are fewer groups. Shape: (examples,).
+    """
+    strata, rows_of = _strata(examples, groups)
+    numbers = np.zeros(len(examples), np.int64)
+    sizes = np.zeros(folds, np.int64)
+    for label in sorted(
+        strata, key=lambda one: (len(strata[one]), one)
+    ):  # the rarest first, as it has the least choice
+        own = np.zeros(folds, np.int64)
+        for name in sorted(strata[label], key=lambda one: (-len(rows_of[one]), _hash(one))):
+            fold = min(range(folds), key=lambda one: (own[one], sizes[one], one))
+            numbers[rows_of[name]] = fold
+            own[fold] += len(rows_of[name])
+            sizes[fold] += len(rows_of[name])
+    return numbers
+
+
+def _strata(examples: Sequence[Any], groups: Sequence[str] | None) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
+    """By label the groups that have it mostly, and by group its rows."""
     parts = [parts_of(example) for example in examples]
     names = list(groups or (_texts(part) or repr(example) for part, example in zip(parts, examples, strict=True)))
     labels = _labels(parts)
@@ -75,16 +115,7 @@ def held_out_rows(examples: Sequence[Any], share: float, groups: Sequence[str] |
     if any(len(part.labels) > 1 for part in parts):  # sets of labels that occur once are no class of their own
         for label in [label for label, some in strata.items() if len(some) == 1]:
             strata[_RARE] += strata.pop(label)
-    chosen = np.zeros(len(examples), np.bool_)
-    for label, wanted in _quotas(strata, rows_of, share).items():
-        taken = 0
-        for name in sorted(strata[label], key=_hash)[:-1]:
-            size = len(rows_of[name])
-            if taken + size / 2 > wanted:  # as near to the quota as whole groups come
-                continue
-            chosen[rows_of[name]] = True
-            taken += size
-    return chosen
+    return strata, rows_of
 
 
 def group_values(

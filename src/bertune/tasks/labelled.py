@@ -80,7 +80,7 @@ class Labelled:
                 found += task.problems(self.examples[start : start + part.rows], part.source.path)
         return found
 
-    def chosen(self, mask: npt.NDArray[np.bool_], held_out: HoldOut) -> "Labelled":
+    def chosen(self, mask: npt.NDArray[np.bool_], held_out: HoldOut | None) -> "Labelled":
         """Some of the examples. Shape: (examples,)."""
         parts = tuple(
             replace(part, rows=int(mask[start : start + part.rows].sum()))
@@ -141,16 +141,23 @@ def hold_out(
     Raises:
         InputError: no such column.
     """
-    groups = None
-    if group_column is not None:
-        starts = [*itertools.accumulate((part.rows for part in rows.parts), initial=0)]
-        examples = [rows.examples[start:end] for start, end in itertools.pairwise(starts)]
-        groups = group_values([part.source.path for part in rows.parts], examples, group_column, task.options)
+    groups = None if group_column is None else groups_of(task, rows, group_column)
     mask = held_out_rows(rows.examples, share, groups)
     if not mask.any():
         return None
     made = {part: HoldOut(share, group_column, part) for part in ("train", "validation")}
     return rows.chosen(~mask, made["train"]), rows.chosen(mask, made["validation"])
+
+
+def groups_of(task: Task[Any], rows: Labelled, column: str) -> list[str]:
+    """The value of a column for every example.
+
+    Raises:
+        InputError: no such column, or data that is no table of one example a row.
+    """
+    starts = [*itertools.accumulate((part.rows for part in rows.parts), initial=0)]
+    examples = [rows.examples[start:end] for start, end in itertools.pairwise(starts)]
+    return group_values([part.source.path for part in rows.parts], examples, column, task.options)
 
 
 def read_recorded(task: Task[Any], recorded: Mapping[str, Any]) -> Labelled:

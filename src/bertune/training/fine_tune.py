@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
+from bertune.durations import Clock
 from bertune.errors import InputError
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
@@ -26,12 +27,15 @@ from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
 from bertune.options import AdamWOptions
 from bertune.progress import console
+from bertune.tasks.protocol import Task
 from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.config import train_config
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
+from bertune.training.loop.budget import TimeBudget
 from bertune.training.loop.randomness import seed_all
+from bertune.training.loop.regularization import APART, gradients_by
 from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions
@@ -40,6 +44,7 @@ from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.runs.restarts import RestartResult, train_with_restarts
+from bertune.training.time_limit import probe, refuse_too_short
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +75,7 @@ class FineTuning:
     begin: done before the run's first file is written.
     evaluated: called with every evaluation on the validation data.
     batches: makes the batches, on a device; None: of the training data's features.
+    clock: of the time limit, where the options have one; it runs since before data were read.
     """
 
     data: PreparedData
@@ -80,6 +86,7 @@ class FineTuning:
     begin: Callable[[], None] = lambda: None
     evaluated: Callable[[Evaluation], None] | None = None
     batches: Callable[[torch.device], Batches] | None = None
+    clock: Clock | None = None
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -116,7 +123,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
             further=run.further,
             begin=run.begin,
         )
-        hooks = Hooks(check=lambda: _check_metric(run, job))
+        hooks = Hooks(check=lambda: _check(run, job, resume=resume))
         state = launch(job, device, dtype, folder, resume=resume, hooks=hooks).state
         if state.seed != seed:
             return RestartResult(state)
@@ -162,6 +169,9 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
+        gradients=gradients_by(options.r_drop, getattr(task, "logit_kind", None), options.fgm),
+        weight_average=options.ema,
+        budget=None if run.clock is None else TimeBudget(run.clock),
         announcement=f"training {train.units} sequences {where}",
     )
 
@@ -182,8 +192,29 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
     )
 
 
-def _check_metric(run: FineTuning, job: TrainingJob) -> None:
-    """Raises InputError where the metric that is to pick the best model is none of the task's."""
+def technique_problems(options: TrainOptions, task: Task[Any]) -> list[str]:
+    """Why a technique cannot be used on a task."""
+    kind = getattr(task, "logit_kind", None)
+    if options.r_drop is None or kind in APART:
+        return []
+    if kind is None:
+        why = f"the class of {task.name} does not say what its logits stand for (logit_kind: {', '.join(APART)})"
+    else:
+        why = f"compares the outputs of two passes over single rows, which {task.name} does not have"
+    return [f"--r-drop {options.r_drop}: {why}; leave it out"]
+
+
+def _check(run: FineTuning, job: TrainingJob, *, resume: bool) -> None:
+    """Before anything is written: what an update takes, where time is limited, and the metric's name.
+
+    Raises:
+        InputError: a limit too short for one update; a metric that is none of the task's.
+    """
+    validation = run.data.validation
+    if isinstance(job.budget, TimeBudget):
+        probe(job, job.budget, None if validation is None else validation.features)
+        if not resume:
+            refuse_too_short(job.budget, str(run.options.time_limit), Path(run.options.output))
     metric = run.options.metric
     if metric == run.data.task.metric or job.evaluate is None:
         return

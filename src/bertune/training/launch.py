@@ -24,7 +24,9 @@ from bertune.options import AdamWOptions
 from bertune.training.loop.loop import fit
 from bertune.training.loop.memory import micro_batches_that_fit
 from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.regularization import Gradients
 from bertune.training.loop.state import (
+    Budget,
     Checkpointer,
     Evaluate,
     Evaluation,
@@ -114,7 +116,8 @@ class TrainingJob:
     activation_checkpointing: compute activations twice, to save memory.
     longest: tokens of the longest training sequence, where batches are to be divided as memory asks for.
     recordable: whether an update does the same every time, so that a recording may replace it.
-    name_rows, order, lengths, divisible: as `TrainingSetup` takes them.
+    name_rows, order, lengths, divisible, gradients, budget: as `TrainingSetup` takes them.
+    weight_average: decay of a moving average of the weights that is evaluated and kept; None: the last weights are.
     announcement: logged before the first update.
     """
 
@@ -134,6 +137,9 @@ class TrainingJob:
     order: Order | None = None
     lengths: npt.NDArray[np.integer] | None = None
     divisible: bool = True
+    gradients: Gradients | None = None
+    weight_average: float | None = None
+    budget: Budget | None = None
     announcement: str = ""
 
 
@@ -188,6 +194,8 @@ def launch(
     network.encoder.embeddings.word.sparse = job.sparse_embeddings and device.type == "cpu"
     network.encoder.activation_checkpointing = job.activation_checkpointing
     optimizer = AdamW(network.named_parameters(), job.adamw, job.rates)  # its masters are the float32 weights of now
+    if job.weight_average is not None:
+        optimizer.keep_average(job.weight_average)
     network.encoder.set_compute_dtype(dtype)
     hooks.check()
     state = world.agree(output.start(optimizer, resume=resume) if world.is_first else TrainState())
@@ -204,6 +212,7 @@ def launch(
     if job.longest is not None and not state.step:  # a run that goes on keeps the micro-batches it began with
         state.micro_batches = micro_batches_that_fit(network.encoder, device, config.batch_size, job.longest)
     batches = job.batches(device)
+    recordable = job.recordable and job.gradients is None and world.size == 1
     setup = TrainingSetup(
         network,
         job.sequences,
@@ -214,10 +223,12 @@ def launch(
         output,
         name_rows=job.name_rows,
         order=job.order,
-        graphs=batches.recorded_updates(network, config.batch_size) if job.recordable and world.size == 1 else None,
+        graphs=batches.recorded_updates(network, config.batch_size) if recordable else None,
         world=world,
         lengths=job.lengths,
         divisible=job.divisible,
+        gradients=job.gradients,
+        budget=job.budget,
     )
     state.float32_route = world.agree(training_route(device, state.float32_route))
     with fast_float32(device, state.float32_route):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from bertune.durations import seconds_of
+from bertune.errors import InputError
 from bertune.option_values import broken_limits
 from bertune.options import LR_SCHEDULES, option, run_option
 
@@ -30,6 +32,11 @@ class TrainOptions:
     group_column: str | None = option(
         None, help="column whose value decides which rows are held out together (a person, a document)"
     )
+    folds: int | None = option(
+        None,
+        help="cross-validation: judge every row by a model of so many that has not seen it, then train on all rows",
+        minimum=2,
+    )
     output: str = run_option("output")
     max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included", minimum=3)
     batch_size: int | Literal["auto"] | None = option(
@@ -49,9 +56,22 @@ class TrainOptions:
         None, help="lowest layers that stay as they are; 0: the embeddings alone", minimum=0
     )
     reinitialize_layers: int = option(0, help="highest layers that begin with new weights", minimum=0)
+    ema: float | None = option(
+        None, help="decay of a moving average of the weights, which is evaluated and kept, like 0.999", above=0
+    )
+    r_drop: float | None = option(
+        None, help="R-Drop: weight of how far two passes with different dropout are apart, like 1 (twice the time)",
+        above=0,
+    )  # fmt: skip
+    fgm: float | None = option(
+        None, help="FGM: length of an adversarial step of the word vectors, like 1 (twice the time)", above=0
+    )
     gradient_accumulation: int = run_option("gradient_accumulation")
     activation_checkpointing: bool = run_option("activation_checkpointing")
     patience: int | None = run_option("patience")
+    time_limit: str | None = option(
+        None, help="time for the whole command, like 90s, 15m or 2h; fewer updates are made where --epochs do not fit"
+    )
     metric: str | None = option(None, help="metric that picks the best model")
     seed: int = option(42, help="governs new weights, order and dropout", minimum=0)
     seeds: str | None = option(
@@ -74,15 +94,48 @@ class TrainOptions:
         found = broken_limits(self)
         if not 0 < self.layer_decay <= 1:
             found.append(f"--layer-decay {self.layer_decay}: must lie above 0 and up to 1")
+        if self.ema is not None and not 0 < self.ema < 1:
+            found.append(f"--ema {self.ema}: must lie between 0 and 1, like 0.999")
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
-        found += self._validation_problems()
+        found += self._fold_problems() if self.folds is not None else self._validation_problems()
+        found += self._time_problems()
+        return found
+
+    def _time_problems(self) -> list[str]:
+        if self.time_limit is None:
+            return []
+        found = []
+        try:
+            seconds_of(self.time_limit)
+        except InputError as error:
+            found.append(str(error))
+        if self.restarts:
+            found.append(
+                f"--restarts {self.restarts}: a restart would begin when the time of --time-limit {self.time_limit} is "
+                "over; leave one out"
+            )
         return found
 
     @property
     def validates(self) -> bool:
         """Whether there is validation data: named, or held out."""
         return self.validation is not None or bool(self.validation_share)
+
+    def _fold_problems(self) -> list[str]:
+        """What does not go with cross-validation."""
+        found = []
+        for name in ("validation", "validation_share"):
+            if getattr(self, name):
+                flag = "--" + name.replace("_", "-")
+                found.append(f"{flag} {getattr(self, name)}: with --folds every row is held out once; leave one out")
+        for name in ("patience", "seeds", "baselines", "restarts"):
+            if getattr(self, name):
+                found.append(
+                    f"--{name} {getattr(self, name)}: the folds train as the final model does, on all rows and without "
+                    "validation data; leave it or --folds out"
+                )
+        return found
 
     def _validation_problems(self) -> list[str]:
         found = []

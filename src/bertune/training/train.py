@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bertune.data.in_memory import data_path
+from bertune.distributed.world import current
+from bertune.durations import Clock, seconds_of
 from bertune.errors import InputError
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.option_values import checked_values
@@ -18,7 +21,8 @@ from bertune.tasks.labelled import Labelled, hold_out
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
 from bertune.training.config import check_run, resumes
-from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune
+from bertune.training.cross_validation import Folds, cross_validate
+from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare
 from bertune.training.run_folder.errors import disk_errors, run_errors
@@ -72,14 +76,20 @@ def _as_text(path: Any) -> str | list[str]:
     return str(path)
 
 
-def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
+def run(options: TrainOptions, task_options: Mapping[str, Any], *, began: float | None = None) -> TrainResult:
     """One training run, from options to the closing table.
+
+    Args:
+        options: of the run.
+        task_options: the task's own.
+        began: of `time.monotonic`, when a time limit begins; None: now.
 
     Raises:
         InputError: bad options or data; nothing has been written then.
         FaultError: disk or memory gave out; the last checkpoint, if there is one, is kept.
         Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
+    clock = time_limit(options, began)
     with run_errors(Path(options.output), "train"):
         task = new_task(options.task, task_options)
         options = with_defaults(options, task)
@@ -87,26 +97,42 @@ def run(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
         read = _read(options, task, tree)
         data = functools.cache(lambda: prepare(task, read, options))
-        return fine_tune(FineTuning(data(), options)) if options.seeds is None else _train_seeds(options, tree, data)
+        if options.folds is not None:
+            folds = Folds.of(task, read["train"], options.folds, options.group_column)
+            return cross_validate(options, data(), folds, clock, lambda: _begin(Path(options.output), tree))
+        if options.seeds is not None:
+            return _train_seeds(options, tree, data, clock)
+        return fine_tune(FineTuning(data(), options, clock=clock))
 
 
-def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[[], PreparedData]) -> TrainResult:
+def time_limit(options: TrainOptions, began: float | None = None) -> Clock | None:
+    """A clock of the options' time limit; None without one, or where the options are refused anyway.
+
+    began: of `time.monotonic`; None: now.
+    """
+    if options.time_limit is None or options.problems():
+        return None
+    return Clock(seconds_of(options.time_limit), time.monotonic() if began is None else began)
+
+
+def _train_seeds(
+    options: TrainOptions, tree: Mapping[str, Any], data: Callable[[], PreparedData], clock: Clock | None
+) -> TrainResult:
     """The run once with each seed, in folders of their own; mean and spread, and the best model on top.
 
     data: prepared once, and only where a seed is still to be trained.
+    clock: of the time limit, which the seeds that are still to be trained share evenly.
     """
     folder, seeds = Path(options.output), options.seed_list
-
-    def begin() -> None:
-        with disk_errors(folder, 0):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_yaml(folder / "run.yaml", tree)
 
     def train_seed(seed: int, own: Path, resume: bool) -> TrainResult:
         changes: dict[str, Any] = {"seed": seed, "seeds": None, "baselines": False, "output": str(own)}
         changes["resume"] = resume
         further = len(seeds) - 1 - seeds.index(seed)
-        return fine_tune(FineTuning(data(), dataclasses.replace(options, **changes), further=further, begin=begin))
+        part = None if clock is None else clock.part(further + 1)
+        own_options = dataclasses.replace(options, **changes)
+        begin = functools.partial(_begin, folder, tree)
+        return fine_tune(FineTuning(data(), own_options, further=further, begin=begin, clock=part))
 
     found = run_seeds(folder, seeds, str(options.metric), train_seed, resume=options.resume)
     metrics = found.metrics[found.best]
@@ -116,6 +142,13 @@ def _train_seeds(options: TrainOptions, tree: Mapping[str, Any], data: Callable[
     title = f"{folder}: the model of seed {found.best}, best by {options.metric}"
     console.print(found.table(title, more.get("baselines", {})))
     return TrainResult(folder, metrics, found.steps, more)
+
+
+def _begin(folder: Path, tree: Mapping[str, Any]) -> None:
+    """Make the folder of several runs, whose run.yaml repeats them all."""
+    with disk_errors(folder, 0):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_yaml(folder / "run.yaml", tree)
 
 
 def with_defaults(options: TrainOptions, task: Task[Any]) -> TrainOptions:
@@ -130,7 +163,7 @@ def with_share(options: TrainOptions) -> TrainOptions:
     """The options with the share to hold out where they leave it open; runs of older versions held nothing out."""
     if options.validation is not None or options.validation_share is not None:
         return options
-    share, before = SHARE, Path(options.output) / "run.yaml"
+    share, before = 0.0 if options.folds is not None else SHARE, Path(options.output) / "run.yaml"
     if options.resume and before.is_file() and "validation_share" not in read_yaml(before):
         share = 0.0
     return dataclasses.replace(options, validation_share=share)
@@ -142,9 +175,15 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
     Raises:
         InputError: all problems at once.
     """
-    problems = []
+    problems = technique_problems(options, task)
+    if options.time_limit is not None and current().size > 1:
+        problems.append(f"--time-limit {options.time_limit}: runs under torchrun cannot be limited; leave it out")
+    if options.folds is not None and current().size > 1:
+        problems.append(f"--folds {options.folds}: is not made for torchrun; leave one out")
     if options.metric != task.metric and not options.validates:
-        problems = [f"--metric {options.metric}: picks the best model on validation data; name some with --validation"]
+        problems.append(
+            f"--metric {options.metric}: picks the best model on validation data; name some with --validation"
+        )
     paths = {"train": options.train, "validation": options.validation}
     read = {
         role: functools.partial(Labelled.read, task, path, f"--{role}")
@@ -152,7 +191,8 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
         if path is not None
     }
     found = check_run(options, tree, read, problems)
-    return found if options.validation is not None else _held_out(options, task, found["train"])
+    whole = options.validation is not None or options.folds is not None
+    return found if whole else _held_out(options, task, found["train"])
 
 
 def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[str, Labelled]:

@@ -51,20 +51,24 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
     """
     with signals_handled(), signals_deferred(), progress_bar("training", config.steps, done=state.step) as bar:
         batches = batches_of_epoch(setup, config, state.epoch)
-        reader = _Reader(setup, config, bar)
+        pace = _Pace(setup, config, state, bar)
+        config, reader = pace.config, _Reader(setup, pace, bar)
         begun = time.perf_counter() - state.wall_seconds
         while True:
             if state.evaluation_due:
-                check(setup, config, state)
+                config = pace.check(state)
                 raise_if_requested(_kept(config, state))
             if state.finished or state.step >= config.steps:
                 break
             start = time.perf_counter()
             rows = batches[state.batch]
             numbers = update(setup, config, rows, state)
+            if setup.optimizer.average is not None:
+                setup.optimizer.average.update()
             state.step += 1
             state.batch += 1
             state.examples += len(rows)
+            config = pace.after_update(state, time.perf_counter() - start)
             at_end = state.batch == len(batches)
             state.evaluation_due = at_end if config.check_every is None else state.step % config.check_every == 0
             state.evaluation_due = state.evaluation_due or state.step == config.steps
@@ -93,11 +97,45 @@ def _kept(config: TrainConfig, state: TrainState) -> str:
     return f"{state.step} of {config.steps} updates are kept in a checkpoint"
 
 
+class _Pace:
+    """The numbers that a run goes by: those it began with, or, where its time is limited, those that its budget plans.
+
+    config: the numbers as of now.
+    """
+
+    def __init__(self, setup: TrainingSetup, config: TrainConfig, state: TrainState, bar: Bar) -> None:
+        self.config = config
+        self._setup, self._bar = setup, bar
+        self._every = config.check_every or steps_per_epoch(setup.sequences, config.batch_size)
+        if setup.budget is not None:
+            self._follow(setup.budget.plan(config, state, self._every))
+
+    def check(self, state: TrainState) -> TrainConfig:
+        """Evaluate (see `check` below). Returns: the numbers to go on by."""
+        start = time.perf_counter()
+        check(self._setup, self.config, state)
+        if self._setup.budget is not None:
+            seconds = time.perf_counter() - start
+            self._follow(self._setup.budget.after_evaluation(self.config, state, seconds, self._every))
+        return self.config
+
+    def after_update(self, state: TrainState, seconds: float) -> TrainConfig:
+        """Count an update that took so many seconds. Returns: the numbers to go on by."""
+        if self._setup.budget is not None:
+            self._follow(self._setup.budget.after_update(self.config, state, seconds, self._every))
+        return self.config
+
+    def _follow(self, config: TrainConfig) -> None:
+        if config.steps != self.config.steps:
+            self._bar.resize(config.steps)
+        self.config = config
+
+
 class _Reader:
     """Reads what updates came to, a few updates behind on a device that works ahead of the host."""
 
-    def __init__(self, setup: TrainingSetup, config: TrainConfig, bar: Bar) -> None:
-        self._setup, self._config, self._bar = setup, config, bar
+    def __init__(self, setup: TrainingSetup, pace: "_Pace", bar: Bar) -> None:
+        self._setup, self._pace, self._bar = setup, pace, bar
         self._behind = 0 if setup.network.device.type == "cpu" else READ_BEHIND
         self._waiting: deque[tuple[StepRecord, StepMetrics]] = deque()
 
@@ -114,8 +152,9 @@ class _Reader:
         while len(self._waiting) > (0 if everything else self._behind):
             made, numbers = self._waiting.popleft()
             loss, norm = numbers.read()
-            count_update(self._setup, self._config, state, made, (loss, norm))
-            _log_update(self._setup.checkpointer, self._bar, state, self._config, made.step, loss, norm)
+            config = self._pace.config
+            count_update(self._setup, config, state, made, (loss, norm))
+            _log_update(self._setup.checkpointer, self._bar, state, config, made.step, loss, norm)
 
 
 def batches_of_epoch(setup: TrainingSetup, config: TrainConfig, epoch: int) -> list[npt.NDArray[np.int64]]:
@@ -133,7 +172,7 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
     """
     rewind = save_generators()
     try:
-        with signals_immediate():
+        with signals_immediate(), setup.optimizer.averaged():
             found = setup.evaluate() if setup.evaluate is not None else Evaluation()
     except Interrupted as error:
         rewind()
@@ -153,7 +192,8 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
         state.best = metrics.get(config.metric) if config.metric else None
         state.best_step, state.without_improvement, state.best_metrics = state.step, 0, metrics
         state.best_constant_prediction = state.constant_prediction
-        setup.checkpointer.save_best(weights_of(setup), found)
+        with setup.optimizer.averaged():
+            setup.checkpointer.save_best(weights_of(setup), found)
     else:
         state.without_improvement += 1
         if config.patience is not None and state.without_improvement >= config.patience:

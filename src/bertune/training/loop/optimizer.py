@@ -5,7 +5,8 @@ working copy.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from bertune.distributed.gradients import sum_gradients
 from bertune.distributed.world import World
 from bertune.encoder.kernels import calls
 from bertune.options import AdamWOptions
+from bertune.training.loop.averaging import WeightAverage
 
 GOOGLE_ADAMW = AdamWOptions(eps=1e-6, bias_correction=False)
 """google-research/bert's optimization.py."""
@@ -115,6 +117,30 @@ class AdamW:
         device = self._slots[0].master.device if self._slots else torch.device("cpu")
         fused = device.type == "cuda" and works(device, options) if on_device is None else on_device
         self._fused = FusedAdamW(options, device) if fused else None
+        self.average: WeightAverage | None = None
+        """Of the weights that are trained, where one is kept (`keep_average`)."""
+
+    def keep_average(self, decay: float) -> None:
+        """Keep a moving average of the weights from now on; the loop updates it, `averaged` uses it."""
+        self.average = WeightAverage({slot.name: slot.master for slot in self._slots}, decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the network has the averaged weights, where an average is kept."""
+        if self.average is None:
+            yield
+            return
+        self._exchange(self.average)
+        try:
+            yield
+        finally:
+            self._exchange(self.average)
+
+    def _exchange(self, average: WeightAverage) -> None:
+        average.exchange()
+        for slot in self._slots:
+            if slot.parameter.data is not slot.master:
+                slot.parameter.data.copy_(slot.master)
 
     @property
     def step_count(self) -> int:
@@ -261,7 +287,7 @@ class AdamW:
             state |= {f"master.{slot.name}": slot.master, f"m.{slot.name}": slot.m, f"v.{slot.name}": slot.v}
             if slot.grad_accum is not None:
                 state[f"gathered.{slot.name}"] = slot.grad_accum
-        return state
+        return state if self.average is None else state | self.average.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a state that `state` gave, weights included. Shape: as there.
@@ -281,6 +307,8 @@ class AdamW:
             slot.grad_accum = None if grad_accum is None else grad_accum.clone()
             if slot.parameter.data is not slot.master:
                 slot.parameter.data.copy_(slot.master)
+        if self.average is not None:
+            self.average.restore(state)
 
 
 def _sum_of_squares(gradient: Tensor) -> float:

@@ -14,6 +14,7 @@ from bertune.distributed.shares import shares_by_cost
 from bertune.distributed.world import ALONE, World
 from bertune.inference.network import BatchLoss, Network
 from bertune.training.loop.optimizer import AdamW, Schedule
+from bertune.training.loop.regularization import Gradients
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class TrainState:
         all sessions.
     micro_batches: parts that a batch is computed in because memory was short.
     float32_route: how float32 products are computed (see `encoder.float32_route`); a resumed run keeps it.
+    planned_steps, replanned: of a run with a time limit, updates as last planned (0: none yet), and whether the plan
+        has been corrected after an evaluation.
     """
 
     step: int = 0
@@ -81,6 +84,8 @@ class TrainState:
     wall_seconds: float = 0.0
     micro_batches: int = 1
     float32_route: str | None = None
+    planned_steps: int = 0
+    replanned: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,24 @@ class Evaluation:
     constant_prediction: str | None = None
     correlation: float | None = None
     task: Any = None
+
+
+class Budget(Protocol):
+    """A limit that decides how many updates a run makes; see `training.loop.budget.TimeBudget`."""
+
+    def plan(self, config: TrainConfig, state: TrainState, per_evaluation: int) -> TrainConfig:
+        """The plan to begin or go on with."""
+        ...
+
+    def after_update(self, config: TrainConfig, state: TrainState, seconds: float, per_evaluation: int) -> TrainConfig:
+        """The plan after an update."""
+        ...
+
+    def after_evaluation(
+        self, config: TrainConfig, state: TrainState, seconds: float, per_evaluation: int
+    ) -> TrainConfig:
+        """The plan after an evaluation."""
+        ...
 
 
 class Checkpointer(Protocol):
@@ -144,6 +167,8 @@ class TrainingSetup:
     world: the ranks that share every batch.
     lengths: tokens of every training sequence, by which ranks share; None: by number.
     divisible: whether a batch's loss is a sum over its sequences; else rank 0 computes it alone.
+    gradients: computes a batch's gradients instead of one plain pass (R-Drop, FGM).
+    budget: shortens the run where its time is limited.
     """
 
     network: Network
@@ -159,6 +184,8 @@ class TrainingSetup:
     world: World = ALONE
     lengths: npt.NDArray[np.integer] | None = None
     divisible: bool = True
+    gradients: Gradients | None = None
+    budget: Budget | None = None
 
     def share(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Those of a batch's sequences that this rank computes: about as many tokens as every other. May be none.

@@ -163,8 +163,11 @@ class _Update:
         count = torch.zeros_like(total)
         for host_batch in batches:
             batch = host_batch.to(device)
-            loss, weight = setup.loss(setup.network(batch), batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            if setup.gradients is None:
+                loss, weight = setup.loss(setup.network(batch), batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                loss, weight = setup.gradients(setup.network, setup.loss, batch)
             if accumulate:
                 setup.optimizer.accumulate()
             total, count = total + loss.detach(), count + weight

@@ -1,0 +1,59 @@
+"""Durations as options and messages have them: 90s, 30m, 1h30m; 12 min."""
+
+import re
+import time
+from dataclasses import dataclass, field
+
+from bertune.errors import InputError
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+
+
+def seconds_of(text: str) -> float:
+    """A duration such as `90s`, `30m`, `1h30m`, or a plain number of seconds.
+
+    Raises:
+        InputError: anything else, or nothing above zero.
+    """
+    plain = text.strip().lower()
+    if re.fullmatch(r"\d+(?:\.\d+)?", plain):
+        total = float(plain)
+    elif _DURATION.fullmatch(plain):
+        total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", plain))
+    else:
+        total = 0.0
+    if total <= 0:
+        raise InputError(f"--time-limit {text}: expected a duration above zero, like 90s, 30m, 2h or 1h30m")
+    return total
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 45 s, 12 min, 2 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A time limit that runs from the moment it is made. seconds: the limit.  began: of `time.monotonic`."""
+
+    seconds: float
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the limit; negative after it."""
+        return self.began + self.seconds - time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+    def part(self, count: int) -> "Clock":
+        """A clock that begins now with one of `count` equal parts of what is left."""
+        return Clock(max(0.0, self.left) / count)

@@ -1,0 +1,182 @@
+"""Gradients of a batch by more than one pass: R-Drop and adversarial embeddings (FGM).
+
+Both cost a second forward and backward pass an update. A plain update computes its loss and gradients itself
+(`training.loop.update`); these replace that part where they are asked for.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bertune.data.features import IGNORED
+from bertune.data.packing import Batch
+from bertune.inference.network import BatchLoss, Network
+from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
+from bertune.tasks.shared.losses import mean_of_runs
+
+
+class Gradients(Protocol):
+    """Computes a batch's loss and adds its gradients to the weights'."""
+
+    def __call__(self, network: Network, loss: BatchLoss, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The sum of losses, without gradients, and the number to divide it by. Shape: () each."""
+        ...
+
+
+Passes = Callable[[Network, BatchLoss, Batch], tuple[Tensor, Tensor]]
+"""Network, loss and batch → the sum of losses, with gradients, and the number to divide it by."""
+
+
+def one_pass(network: Network, loss: BatchLoss, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The plain loss. Returns: sum and number. Shape: () each."""
+    return loss(network(batch), batch)
+
+
+@dataclass(frozen=True)
+class RDrop:
+    """Two passes with different dropout: the mean of their losses, and alpha times how far their outputs are apart.
+
+    The divergence of classes is (KL(p ‖ q) + KL(q ‖ p)) / 2, of numbers the squared difference; its mean over the
+    batch's terms is added to the mean loss.
+
+    alpha: weight of the divergence.
+    kind: what the logits stand for (`BaseTask.logit_kind`).
+
+    Source: Liang et al., 2021, "R-Drop: regularized dropout for neural networks", equation 4, with the factor 1/2 of
+    their code on the two losses.
+    """
+
+    alpha: float
+    kind: str
+
+    def __call__(self, network: Network, loss: BatchLoss, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum of losses, with gradients, and the number to divide it by. Shape: () each."""
+        logits, others = network(batch), network(batch)
+        (first, count), (second, _) = loss(logits, batch), loss(others, batch)
+        apart = APART[self.kind](logits.float(), others.float(), batch)
+        return (first + second) / 2 + self.alpha * count * apart.sum() / max(1, len(apart)), count
+
+
+def _symmetric(one: Tensor, other: Tensor) -> Tensor:
+    return (divergence(one, other) + divergence(other, one)) / 2
+
+
+def _classes(one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001
+    return _symmetric(one, other)
+
+
+def _labels(one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001
+    return (binary_divergence(one, other) + binary_divergence(other, one)) / 2
+
+
+def _number(one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001
+    return (one - other).square()[:, 0]
+
+
+def _tags(one: Tensor, other: Tensor, batch: Batch) -> Tensor:
+    at = torch.nonzero(batch.targets["tag"] != IGNORED)[:, 0]
+    return _symmetric(one[at], other[at])
+
+
+def _span(one: Tensor, other: Tensor, batch: Batch) -> Tensor:
+    first, second = (batch.layout.to_padded(logits, fill=-1e4).transpose(1, 2) for logits in (one, other))
+    return _symmetric(first, second).mean(1)
+
+
+def _choices(one: Tensor, other: Tensor, batch: Batch) -> Tensor:
+    first, scores = mean_of_runs(one[:, 0], batch.targets["choice"])
+    _, others = mean_of_runs(other[:, 0], batch.targets["choice"])
+    _, group, sizes = torch.unique_consecutive(
+        batch.targets["question"][first], return_inverse=True, return_counts=True
+    )
+    return _symmetric(padded_groups(scores, group, sizes), padded_groups(others, group, sizes))
+
+
+APART: Mapping[str, Callable[[Tensor, Tensor, Batch], Tensor]] = {
+    "classes": _classes, "labels": _labels, "number": _number, "tags": _tags, "span": _span, "choices": _choices,
+}  # fmt: skip
+"""How far the outputs of two passes are apart, one value a term, by `BaseTask.logit_kind`. Shape: (terms,)."""
+
+
+@dataclass(frozen=True)
+class BackwardOf:
+    """The gradients of what some passes come to."""
+
+    passes: Passes
+
+    def __call__(self, network: Network, loss: BatchLoss, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum of losses and the number to divide it by. Shape: () each."""
+        value, count = self.passes(network, loss, batch)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach(), count
+
+
+@dataclass(frozen=True)
+class AdversarialEmbeddings:
+    """The mean of a batch's loss and of its loss after a step of the word vectors that makes it worse (FGM).
+
+    The step of a sequence is epsilon · g / ‖g‖, g the gradient of its loss by its word vectors, all its tokens jointly.
+
+    epsilon: length of the step.
+    passes: what the loss is; R-Drop's, or one pass.
+
+    Source: Miyato, Dai & Goodfellow, 2017, "Adversarial training methods for semi-supervised text classification",
+    equation 5, on vectors as they are (there they are normalised first); the mean of both losses: Goodfellow et al.,
+    2015.
+    """
+
+    epsilon: float
+    passes: Passes = one_pass
+
+    def __call__(self, network: Network, loss: BatchLoss, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum of losses and the number to divide it by. Shape: () each."""
+        words = network.encoder.embeddings.word
+        seen: list[Tensor] = []
+
+        def keep(_: nn.Module, __: object, vectors: Tensor) -> Tensor:
+            vectors = vectors if vectors.requires_grad else vectors.requires_grad_()  # a frozen table's have none
+            vectors.retain_grad()
+            seen.append(vectors)
+            return vectors
+
+        with words.register_forward_hook(keep):
+            value, count = self.passes(network, loss, batch)
+        (value / 2).backward()  # type: ignore[no-untyped-call]
+        step = worst_step(sum_of_gradients(seen), batch.positions, self.epsilon)
+        with words.register_forward_hook(lambda _, __, vectors: vectors + step):
+            worse, _ = self.passes(network, loss, batch)
+        (worse / 2).backward()  # type: ignore[no-untyped-call]
+        return (value + worse).detach() / 2, count
+
+
+def sum_of_gradients(tensors: list[Tensor]) -> Tensor:
+    """Gradients of tensors of one shape, added up. Shape: (…,) each → (…,)."""
+    return torch.stack([tensor.grad for tensor in tensors if tensor.grad is not None]).sum(0)
+
+
+def worst_step(gradients: Tensor, positions: Tensor, epsilon: float) -> Tensor:
+    """The step epsilon · g / ‖g‖ of every sequence; zero where there is no gradient.
+
+    Shape: gradients (tokens, width); positions (tokens,), 0 where a sequence begins → (tokens, width).
+    """
+    owner = (positions == 0).long().cumsum(0) - 1  # tokens behind the last sequence have no gradient
+    squares = gradients.square().sum(1)
+    norms = squares.new_zeros(len(positions)).index_add(0, owner, squares).sqrt()
+    return epsilon * gradients / norms[owner].clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
+
+
+def gradients_by(alpha: float | None, kind: str | None, epsilon: float | None) -> Gradients | None:
+    """What computes a batch's gradients with R-Drop and FGM as asked for; None: the plain update does.
+
+    Args:
+        alpha: of R-Drop; None or 0: without.
+        kind: what the task's logits stand for.
+        epsilon: of FGM; None or 0: without.
+    """
+    passes: Passes = RDrop(alpha, str(kind)) if alpha else one_pass
+    if epsilon:
+        return AdversarialEmbeddings(epsilon, passes)
+    return BackwardOf(passes) if alpha else None

@@ -1,0 +1,122 @@
+"""The moving average of the weights: its formula, where it is used, and that it survives a stop."""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import bertune
+from bertune.errors import InputError
+from bertune.training.loop.averaging import WeightAverage
+from bertune.training.loop.loop import fit
+from bertune.training.loop.optimizer import AdamW
+from bertune.training.loop.state import Evaluation, TrainState
+from tests import tiny
+from tests.training import small_run
+
+
+def test_the_formula() -> None:
+    weight = torch.tensor([1.0])
+    average = WeightAverage({"w": weight}, 0.5)
+    expected = 1.0
+    for n, value in enumerate((2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0), 1):
+        weight.fill_(value)
+        average.update()
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * value
+    assert average.values["w"].item() == pytest.approx(expected, rel=1e-6)
+    average.exchange()
+    assert weight.item() == pytest.approx(expected, rel=1e-6)
+    average.exchange()
+    assert weight.item() == 512
+
+
+class Keeps(small_run.NoCheckpointer):
+    """Remembers the weights that were kept."""
+
+    def __init__(self) -> None:
+        self.best: dict[str, Tensor] = {}
+        self.checkpoints: list[dict[str, Tensor]] = []
+
+    def save_checkpoint(self, optimizer: AdamW, progress: TrainState) -> None:
+        self.checkpoints.append({name: value.clone() for name, value in optimizer.state().items()})
+
+    def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
+        self.best = {name: value.clone() for name, value in weights.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_average_is_evaluated_and_kept_and_training_goes_on_from_the_weights(dtype: torch.dtype) -> None:
+    data, keeper, seen = small_run.features(32), Keeps(), list[Tensor]()
+    net = small_run.network(dropout=0.0)
+    setup = small_run.parts(net, data)
+    setup.optimizer.keep_average(0.9)
+    net.encoder.set_compute_dtype(dtype)
+    name = "encoder.layers.0.feed_forward.up.weight"
+
+    def evaluate() -> Evaluation:
+        seen.append(net.get_parameter(name).detach().float().clone())
+        return Evaluation({"loss": 1.0})
+
+    setup = dataclasses.replace(setup, checkpointer=keeper, evaluate=evaluate)
+    fit(setup, small_run.plan(4, 32), TrainState())
+    average, last = setup.optimizer.average, setup.optimizer.masters()[name]
+    assert average is not None
+    assert average.updates == 4
+    assert torch.equal(keeper.best[name], average.values[name])
+    assert torch.equal(seen[-1], average.values[name].to(dtype).float())
+    assert torch.equal(keeper.checkpoints[-1][f"master.{name}"], last)
+    assert not torch.equal(last, average.values[name])
+    assert torch.equal(net.get_parameter(name).detach().float(), last.to(dtype).float())
+
+
+def test_a_resumed_run_has_the_same_average(tmp_path: Path) -> None:
+    tiny.write_encoder(tmp_path / "encoder")
+    rows = tiny.write_rows(tmp_path / "train.csv", tiny.opinions(32))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    options = {
+        "task": "text-classification", "encoder": tmp_path / "encoder", "train": rows, "max_seq_length": 32,
+        "batch_size": 8, "learning_rate": 1e-2, "epochs": 2, "precision": "fp32", "ema": 0.8, "validation_share": 0,
+    }  # fmt: skip
+    bertune.train(**options, output=whole)
+    shutil.copytree(whole, cut)
+    shutil.rmtree(max((cut / "checkpoints").glob("step-*")))  # as if it was stopped after its first epoch
+    for name in ("model.safetensors", "metrics.json"):
+        (cut / name).unlink()
+    bertune.train(**options, output=cut, resume=True)
+    assert tiny.same_weights(whole, cut)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"ema": 1.0}, "--ema 1.0: must lie between 0 and 1"),
+        ({"ema": -0.1}, "--ema -0.1"),
+        ({"r_drop": 0.0}, "--r-drop 0.0"),
+        ({"fgm": -1.0}, "--fgm -1.0"),
+        ({"task": "embedding", "r_drop": 1.0}, "--r-drop 1.0: compares the outputs of two passes"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(options: dict[str, object], told: str, tmp_path: Path) -> None:
+    tiny.write_encoder(tmp_path / "encoder")
+    rows = tiny.write_rows(tmp_path / "train.csv", tiny.pairs(16))
+    given = {"task": "text-classification", "encoder": tmp_path / "encoder", "train": rows, **options}
+    with pytest.raises(InputError) as error:
+        bertune.train(**given, output=tmp_path / "out")
+    assert told in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_techniques_train_a_model_of_every_kind(tmp_path: Path) -> None:
+    from tests import runs
+
+    for task in ("token-classification", "question-answering", "multiple-choice", "regression"):
+        options = runs.prepare(tmp_path / task, task)
+        found = bertune.train(**{**options, "output": tmp_path / task / "out", "max_steps": 2, "r_drop": 1.0,
+                                 "fgm": 0.5, "ema": 0.9})  # fmt: skip
+        assert np.isfinite(found.metrics["loss"])

@@ -1,0 +1,63 @@
+"""`train --time-limit`: kept, planned for, and refused where it is too short."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bertune
+from bertune.errors import InputError
+from tests import tiny
+
+
+def options(folder: Path, **changes: object) -> dict[str, Any]:
+    """A run that would take minutes."""
+    tiny.write_encoder(folder / "encoder")
+    return {
+        "task": "text-classification", "encoder": folder / "encoder", "max_seq_length": 32, "batch_size": 8,
+        "train": tiny.write_rows(folder / "train.jsonl", tiny.opinions(96)), "learning_rate": 1e-2, "epochs": 5000,
+        "validation": tiny.write_rows(folder / "dev.jsonl", tiny.opinions(32, seed=1)), "precision": "fp32",
+        "output": folder / "out", **changes,
+    }  # fmt: skip
+
+
+def test_a_limit_is_kept_and_the_model_is_whole(tmp_path: Path) -> None:
+    began = time.monotonic()
+    found = bertune.train(**options(tmp_path, time_limit="6s"))
+    assert time.monotonic() - began < 6 * 1.05
+    record = json.loads((tmp_path / "out/metrics.json").read_text())["record"]
+    assert 12 < found.steps == record["steps"] < 60_000
+    assert bertune.load(tmp_path / "out").predict(["the film is good"])[0]["label"] in {"good", "bad"}
+
+
+def test_seeds_share_the_limit(tmp_path: Path) -> None:
+    began = time.monotonic()
+    found = bertune.train(**options(tmp_path, time_limit="8s", seeds="1,2"))
+    assert time.monotonic() - began < 8 * 1.05
+    steps = json.loads((tmp_path / "out/seeds.json").read_text())["seeds"]
+    assert min(one["steps"] for one in steps.values()) > 12
+    assert found.more["mean"]["accuracy"] > 0
+
+
+def test_what_fits_is_not_shortened(tmp_path: Path) -> None:
+    assert bertune.train(**options(tmp_path, time_limit="10m", epochs=1)).steps == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"time_limit": "0.01s"}, "give at least"),
+        ({"time_limit": "soon"}, "--time-limit soon: expected a duration above zero"),
+        ({"time_limit": "-3m"}, "--time-limit -3m"),
+        ({"time_limit": "5m", "restarts": 2}, "--restarts 2: a restart would begin when the time"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused_before_anything_is_written(
+    changes: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as error:
+        bertune.train(**options(tmp_path, **changes))
+    assert told in str(error.value)
+    assert not (tmp_path / "out").exists()
