@@ -9,7 +9,7 @@ import pytest
 
 from bertune.errors import FaultError, InputError
 from bertune.files.atomic_write import write_text
-from bertune.files.outputs import check_output, open_output
+from bertune.files.outputs import check_output, open_output, refuse_inputs
 from tests.tiny import files
 
 
@@ -138,3 +138,24 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
             check_output(path)
     check_output("-")
     assert files(tmp_path) == {}
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(InputError, match="cannot be written: Too many levels of symbolic links"):
+        check_output(tmp_path / "a")
+    with pytest.raises(InputError, match="File name too long"):
+        check_output(tmp_path / ("x" * 300))
+
+
+def test_the_input_is_no_output(tmp_path: Path) -> None:
+    data = tmp_path / "a.csv"
+    data.write_text("text\n")
+    (tmp_path / "link.csv").symlink_to(data)
+    os.link(data, tmp_path / "hard.csv")
+    for name in ("a.csv", "link.csv", "hard.csv"):
+        with pytest.raises(InputError, match=r"is the input itself, which would be lost"):
+            refuse_inputs(tmp_path / name, [tmp_path / "other.csv", data])
+    for name in ("b.csv", "-", "/dev/null"):
+        refuse_inputs(name if name[0] in "-/" else tmp_path / name, [data])

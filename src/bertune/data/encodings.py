@@ -180,6 +180,8 @@ def _fit(char: str, before: str, after: str) -> float:
     In Latin scripts letters beyond ASCII stand among plain ones, in Cyrillic among their own kind.
     """
     plain = (before + after).isascii()
+    if char.isupper() and before.islower():  # no language writes so; the old Macintosh's accents look like it
+        return -0.5
     if not char.isalpha():
         return 1.0 if plain else 0.4
     if char in _CYRILLIC:

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -68,6 +68,23 @@ def check_output(path: str | Path, option: str = "--output") -> None:
         _is_regular_or_new(Path(path), option)
 
 
+def refuse_inputs(path: str | Path, inputs: Iterable[Path], option: str = "--output") -> None:
+    """Refuse an output that is one of the files which are read.
+
+    Raises:
+        InputError: naming it.
+    """
+    if str(path) == "-" or _descriptor(Path(path)) is not None:
+        return
+    for one in inputs:
+        try:
+            same = one.is_file() and one.samefile(path)
+        except (OSError, ValueError):
+            continue  # one of them is not there
+        if same:
+            raise InputError(f"{option} {path}: is the input itself, which would be lost; name another file")
+
+
 def _is_regular_or_new(path: Path, option: str) -> bool:
     try:
         mode = path.stat().st_mode
@@ -78,6 +95,8 @@ def _is_regular_or_new(path: Path, option: str) -> bool:
         return True
     except ValueError:  # a NUL in the name
         raise InputError(f"{option} {str(path)!r}: is not a file name") from None
+    except OSError as error:  # links in a circle, a name that is too long, a folder that may not be entered
+        raise InputError(f"{option} {path}: cannot be written: {error.strerror or error}") from None
     if stat.S_ISDIR(mode):
         raise InputError(f"{option} {path}: is a folder; name a file in it")
     if stat.S_ISSOCK(mode):

@@ -30,6 +30,8 @@ def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> l
     """
     if output.exists() and not output.is_dir():
         return [f"--output {output}: is a file; name a folder"]
+    if output.is_symlink() and not output.exists():
+        return [f"--output {output}: is a link to {output.readlink()}, which is not there; make that folder first"]
     if not resume:
         message = f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume"
         return [message] if _holds_run(output) else []
