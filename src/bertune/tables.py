@@ -1,11 +1,16 @@
 """Tables for people, on any console. Whatever a cell holds is shown as it is: rich's markup has no meaning in it."""
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from rich.table import Table
 from rich.text import Text
 
+logger = logging.getLogger(__name__)
+
+FigureT = TypeVar("FigureT")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -39,6 +44,24 @@ def plain_table(
     for row in rows:
         table.add_row(*map(plain, row))
     return table
+
+
+MOST_CLASS_FIGURES = 60
+"""Figures of single classes (`f1/PER`) that a table for people has; of more they are left to the files."""
+
+
+def main_figures(figures: Mapping[str, FigureT]) -> dict[str, FigureT]:
+    """Figures by name, without those of single classes where there are very many."""
+    main = {name: value for name, value in figures.items() if "/" not in name}
+    return main if len(figures) - len(main) > MOST_CLASS_FIGURES else dict(figures)
+
+
+def for_people(figures: Mapping[str, FigureT]) -> dict[str, FigureT]:
+    """`main_figures`, and a line of the log on those that are left out."""
+    main = main_figures(figures)
+    if left_out := len(figures) - len(main):
+        logger.info("%d figures of single classes are not in this table; metrics.json and --json have them", left_out)
+    return main
 
 
 def table_of(title: str, rows: Mapping[str, object]) -> Table:

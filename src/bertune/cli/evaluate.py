@@ -33,6 +33,6 @@ def main(argv: Sequence[str]) -> None:
         return
     from rich.console import Console
 
-    from bertune.tables import table_of
+    from bertune.tables import for_people, table_of
 
-    Console().print(table_of(f"{use.model} on {options.data}", figures))
+    Console().print(table_of(f"{use.model} on {options.data}", for_people(figures)))

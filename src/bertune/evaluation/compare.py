@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from bertune.data.columns import named
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
@@ -95,7 +96,7 @@ def _check_same_task(names: Sequence[str], tasks: Sequence[Task[Any]]) -> None:
         if task.name != tasks[0].name:
             problems.add(f"{name}: is a model for {task.name}, {names[0]} for {tasks[0].name}; compare like with like")
         elif own != labels[0]:
-            problems.add(f"{name}: its labels are {', '.join(own)}; those of {names[0]}: {', '.join(labels[0])}")
+            problems.add(f"{name}: its labels are {named(own)}; those of {names[0]}: {named(labels[0])}")
     problems.raise_if_any()
 
 

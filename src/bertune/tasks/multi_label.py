@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from bertune.data.columns import named
 from bertune.data.features import Column, Features
 from bertune.data.formats.registry import open_any
 from bertune.data.rows import Row
@@ -142,7 +143,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
                 strange.setdefault(label, example)
         return [
             f"{path}, line {example.place}: label {label!r} never occurs in the training data; "
-            f"known: {', '.join(self.labels)}"
+            f"known: {named(self.labels)}"
             for label, example in sorted(strange.items())
         ]
 

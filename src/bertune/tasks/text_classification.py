@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from bertune.data.columns import named
 from bertune.data.features import Column, Features
 from bertune.data.formats.registry import open_any
 from bertune.data.tables import Rows
@@ -123,7 +124,7 @@ class TextClassification(BaseTask[TextExample]):
                 strange.setdefault(example.label, example)
         return [
             f"{path}, line {example.place}: label {label!r} never occurs in the training data; "
-            f"known: {', '.join(self.labels)}"
+            f"known: {named(self.labels)}"
             for label, example in strange.items()
         ]
 

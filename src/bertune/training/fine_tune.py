@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
+from bertune.data.columns import named
 from bertune.durations import Clock
 from bertune.errors import InputError
 from bertune.evaluation.baselines import baselines
@@ -219,7 +220,7 @@ def _check(run: FineTuning, job: TrainingJob, *, resume: bool) -> None:
     if metric == run.data.task.metric or job.evaluate is None:
         return
     if metric not in (found := job.evaluate().metrics):
-        raise InputError(f"--metric {metric}: this task gives {', '.join(found)}")
+        raise InputError(f"--metric {metric}: this task gives {named(found)}")
 
 
 def network_from(data: PreparedData, options: TrainOptions) -> Network:

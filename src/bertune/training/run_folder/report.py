@@ -13,7 +13,7 @@ from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.model.provenance import RECORD_KEY
-from bertune.tables import plain_table, table_of
+from bertune.tables import for_people, plain_table, table_of
 from bertune.training.loop.state import TrainState
 from bertune.training.run_folder.errors import disk_errors
 
@@ -116,6 +116,7 @@ def finished(folder: Path) -> tuple[dict[str, float], dict[str, Any], dict[str, 
 
 def closing_table(title: str, metrics: Scores, baselines: Mapping[str, Scores]) -> Table:
     """The model's figures, and beside them those of simple methods."""
+    metrics = for_people(metrics)
     if not baselines:
         return table_of(title, metrics)
     rows = (

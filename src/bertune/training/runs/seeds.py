@@ -22,7 +22,7 @@ from bertune.errors import InputError
 from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
 from bertune.model.record import MODEL_FILE
-from bertune.tables import plain_table
+from bertune.tables import for_people, plain_table
 from bertune.training.loop.loop import is_better
 from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.report import finished
@@ -104,7 +104,7 @@ class Seeds:
         """A column a seed, the best marked, mean and deviation, and simple methods beside them."""
         heads = [f"seed {seed}{' (best)' if seed == self.best else ''}" for seed in self.metrics]
         mean, deviation, rows = self.mean, self.deviation, []
-        for name in mean:
+        for name in for_people(mean):
             values = [one[name] for one in self.metrics.values()]
             others = (f"{found[name]:.4f}" if name in found else "" for found in baselines.values())
             rows.append((name, *(f"{value:.4f}" for value in (*values, mean[name], deviation[name])), *others))
