@@ -80,6 +80,7 @@ class Model:
 
     def compute_logits(self, features: Features, *, batch_size: int = 256) -> Logits:
         """One array a sequence, in the features' order. Shape: (outputs,) or (tokens, outputs) each, float32."""
+        batch_size = whole_number("compute_logits: batch_size", batch_size)
         with fast_float32(self.network.device):
             self.check_int8(features)
             return infer(self.network, features, batch_size=batch_size).logits
