@@ -8,7 +8,7 @@ SAMPLES := src/bertune/samples
 JOBS ?= 2
 SECONDS ?= 20
 
-.PHONY: help install demo serve test test-isa test-arm lint format test-slow test-wheel test-runtime wheel test-cuda test-tensorflow torture fuzz benchmark clean
+.PHONY: help install demo serve test test-isa test-arm test-js lint format test-slow test-wheel test-runtime wheel test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -83,6 +83,14 @@ test-wheel: $(VENV)/.installed-release ## the wheel in an environment of its own
 test-runtime: $(VENV)/.installed-tests ## bertune-runtime installed in an environment of its own, where torch is not
 	$(BIN)/python -m pytest -q -m slow -rs tests/runtime
 
+$(VENV)-js/.installed:
+	mkdir -p $(VENV)-js
+	ONNXRUNTIME_NODE_INSTALL=skip npm install --no-audit --no-fund --prefix $(VENV)-js @huggingface/transformers@4
+	touch $@
+
+test-js: $(VENV)/.installed-tests $(VENV)-js/.installed ## transformers.js under Node (npm package, 0.5 GB) answers as bertune does
+	BERTUNE_NODE_MODULES=$(VENV)-js/node_modules $(BIN)/python -m pytest -q -rs tests/export/test_elsewhere.py
+
 test-cuda: $(VENV)/.installed-tests ## tests that need a GPU
 	$(BIN)/python -m pytest -q -m cuda tests/cuda -rs
 
@@ -102,4 +110,4 @@ benchmark: $(VENV)/.installed-benchmarks ## the short set of measurements beside
 	$(BIN)/python -m benchmarks.startup
 
 clean: ## remove the virtual environment and outputs
-	rm -rf $(VENV) $(VENV)-tensorflow out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-tensorflow $(VENV)-js out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -45,3 +45,37 @@ def test_figures_of_thousands_of_classes_are_left_to_the_files() -> None:
     few = {"f1": 0.5, "f1/a": 0.1, "f1/b": 0.2}
     assert for_people(few) == few
     assert for_people(few | {f"f1/{i}": 0.0 for i in range(5000)}) == {"f1": 0.5}
+
+
+def lines(table: object, width: int = 80) -> list[str]:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(table)
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("count", [1, 7, 30])
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_no_number_of_columns_is_cut(count: int, width: int) -> None:
+    heads = ["", *(f"matthews_correlation_{i}" for i in range(count))]
+    rows = [(f"metric {i}", *(f"{i}.{j:04d}" for j in range(count))) for i in range(3)]
+    shown = lines(plain_table("a run", heads, rows), width)
+    text = "\n".join(shown)
+    assert max(map(len, shown)) <= width
+    assert "…" not in text
+    assert all(head in text for head in heads)
+    assert all(cell in text for row in rows for cell in row)
+    assert text.count("metric 0") == len([line for line in shown if line.startswith("┏")])  # every part has the names
+
+
+def test_long_texts_go_on_in_the_next_line() -> None:
+    text = "a text that is much longer than a line of the console is wide, and of which nothing is lost " * 2
+    shown = lines(plain_table("answers", ("input", "answer", "score"), [(text, "yes", "0.873")]))
+    assert max(map(len, shown)) <= 80
+    words = " ".join(line.split("│")[1].strip() for line in shown if line.startswith("│"))
+    assert words.split() == text.split()
+    assert sum("0.873" in line for line in shown) == 1
+
+
+def test_a_long_title_is_not_pressed_into_a_narrow_table() -> None:
+    title = "out/some/folder: the model of step 120, best by accuracy"
+    assert lines(table_of(title, {"a": 1.0}))[0] == title

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bertune.adaptation import adapt
     from bertune.checkpoints.source import open_encoder
     from bertune.embedding import embed
     from bertune.errors import InputError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "InputError": "bertune.errors",
     "Model": "bertune.model.use",
+    "adapt": "bertune.adaptation",
     "embed": "bertune.embedding",
     "explain": "bertune.model.explain",
     "load": "bertune.model.use",
@@ -32,7 +34,7 @@ _HOMES = {
     "train": "bertune.training.train",
 }
 
-__all__ = ["InputError", "Model", "embed", "explain", "load", "open_encoder", "pretrain", "train"]
+__all__ = ["InputError", "Model", "adapt", "embed", "explain", "load", "open_encoder", "pretrain", "train"]
 
 
 def __getattr__(name: str) -> Any:

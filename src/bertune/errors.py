@@ -43,6 +43,14 @@ class Interrupted(KeyboardInterrupt):
         return "; ".join([f"interrupted by {self.number.name}", *self.details])
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, for messages: "1 row", "12 rows".
+
+    plural: where it is not the noun with an s.
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 _PLACE = re.compile(r"^(?P<before>.*?, (?:line|row)) (?P<number>\d+)(?P<after>[:,].*)$", re.DOTALL)
 _EXAMPLES = 3
 

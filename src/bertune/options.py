@@ -9,6 +9,7 @@ from bertune.errors import InputError, Problems
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+PRESETS = ("fast", "balanced", "best")
 LR_SCHEDULES = ("linear", "cosine", "constant", "polynomial")
 
 
@@ -17,7 +18,8 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) ->
 
     metadata: `choices`, the legal values; `minimum`, the least legal one, `maximum`, the largest (with `minimum`), or
     `above`, what it must be above; `fixed`, True where a model's form depends on
-    it, so that it stays as it was in training.
+    it, so that it stays as it was in training; `training`, True where it matters in training alone; `hidden`, True
+    where `--help` leaves it out.
     """
     extra = {"help": help, **metadata}
     if isinstance(default, list):

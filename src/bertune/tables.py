@@ -1,10 +1,16 @@
-"""Tables for people, on any console. Whatever a cell holds is shown as it is: rich's markup has no meaning in it."""
+"""Tables for people, on any console. Whatever a cell holds is shown as it is: rich's markup has no meaning in it.
+
+A table is never cut: one that is wider than the console (80 columns where there is no terminal) is divided into several
+below one another, each of which begins with the first column; long texts go on in the next line.
+"""
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +18,10 @@ logger = logging.getLogger(__name__)
 
 FigureT = TypeVar("FigureT")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONG = 24
+"""Characters above which a cell is a text that may go on in the next line."""
+_BORDER = 3
+"""Characters that a column takes besides its cells."""
 
 
 def plain(text: object) -> Text:
@@ -21,29 +31,69 @@ def plain(text: object) -> Text:
     return Text(_CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text)))
 
 
+@dataclass(frozen=True)
+class PlainTable:
+    """A table of plain text that fits the console it is printed on.
+
+    title: above the table, in lines of its own.
+    heads: of the columns; where all are empty no heads are shown.
+    rows: cells, as many as heads or fewer.
+    show_lines: whether rows are divided by lines.
+    """
+
+    title: Text
+    heads: tuple[Text, ...]
+    rows: tuple[tuple[Text, ...], ...]
+    show_lines: bool = False
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | Table]:
+        """The title, and one table or several."""
+        if self.title:
+            yield self.title
+        least = [self._least_width(index) for index in range(len(self.heads))]
+        for columns in _groups(least, options.max_width):
+            yield self._part(columns, least)
+
+    def _least_width(self, index: int) -> int:
+        """Characters that a column needs: those of its longest line, or of a long text's beginning."""
+        cells = [self.heads[index], *(row[index] for row in self.rows if index < len(row))]
+        return min(_LONG, max((line.cell_len for cell in cells for line in cell.split()), default=0))
+
+    def _part(self, columns: Sequence[int], least: Sequence[int]) -> Table:
+        table = Table(show_header=any(self.heads), show_lines=self.show_lines)
+        for index in columns:
+            table.add_column(self.heads[index], overflow="fold", no_wrap=least[index] < _LONG)
+        for row in self.rows:
+            table.add_row(*(row[index] if index < len(row) else Text() for index in columns))
+        return table
+
+
+def _groups(widths: Sequence[int], console: int) -> list[list[int]]:
+    """Columns that fit beside one another, group after group; every group begins with the first column."""
+    first = widths[0] + _BORDER + 1 if widths else 0
+    groups, used = [[0]] if widths else [], first
+    for index in range(1, len(widths)):
+        if used + widths[index] + _BORDER > console and len(groups[-1]) > 1:
+            groups.append([0])
+            used = first
+        groups[-1].append(index)
+        used += widths[index] + _BORDER
+    return groups
+
+
 def plain_table(
-    title: str,
-    heads: Sequence[str],
-    rows: Iterable[Iterable[object]],
-    *,
-    show_header: bool = True,
-    show_lines: bool = False,
-) -> Table:
+    title: str, heads: Sequence[str], rows: Iterable[Iterable[object]], *, show_lines: bool = False
+) -> PlainTable:
     """A table whose title, heads and cells are text, whatever brackets they hold.
 
     Args:
         title: above the table.
-        heads: of the columns.
+        heads: of the columns; all empty: none are shown.
         rows: their cells; one that is a `Text` keeps its style.
-        show_header: whether the heads are shown.
-        show_lines: whether rows are divided by lines, and long words folded.
+        show_lines: whether rows are divided by lines.
     """
-    table = Table(title=plain(title), title_justify="left", show_header=show_header, show_lines=show_lines)
-    for head in heads:
-        table.add_column(plain(head), overflow="fold" if show_lines else "ellipsis")
-    for row in rows:
-        table.add_row(*map(plain, row))
-    return table
+    cells = tuple(tuple(map(plain, row)) for row in rows)
+    return PlainTable(plain(title), tuple(map(plain, heads)), cells, show_lines)
 
 
 MOST_CLASS_FIGURES = 60
@@ -64,7 +114,7 @@ def for_people(figures: Mapping[str, FigureT]) -> dict[str, FigureT]:
     return main
 
 
-def table_of(title: str, rows: Mapping[str, object]) -> Table:
+def table_of(title: str, rows: Mapping[str, object]) -> PlainTable:
     """A two-column table of names and values; floats to four decimals."""
     cells = ((name, f"{value:.4f}" if isinstance(value, float) else value) for name, value in rows.items())
-    return plain_table(title, ("", ""), cells, show_header=False)
+    return plain_table(title, ("", ""), cells)

@@ -107,9 +107,10 @@ def test_an_output_folder_that_holds_something_else(tmp_path: Path, capsys: Capt
 def test_a_folder_without_a_model(tmp_path: Path, capsys: Capture) -> None:
     data = write_rows(tmp_path / "data.csv", opinions(4))
     encoder = write_encoder(tmp_path / "encoder")
-    for folder in (tmp_path / "nothing", tmp_path, encoder):
+    absent, without = "there is no such folder", "holds no bertune model (bertune.json is missing)"
+    for folder, why in ((tmp_path / "nothing", absent), (tmp_path, without), (encoder, without)):
         for verb, flag in (("evaluate", "--data"), ("predict", "--input")):
-            refused(capsys, tmp_path, [verb, "--model", folder, flag, data], f"--model {folder}", "bertune.json")
+            refused(capsys, tmp_path, [verb, "--model", folder, flag, data], f"--model {folder}", why)
 
 
 def test_data_to_evaluate(tmp_path: Path, capsys: Capture) -> None:

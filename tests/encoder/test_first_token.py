@@ -43,6 +43,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "local_rotary_base": 10000.0,
         "global_every": 5,
     },
+    "rotation and biases": {"type_vocab_size": 0, "rotary_base": 1000.0},
+    "rotation, shared keys and values": {"type_vocab_size": 0, "rotary_base": 1000.0, "key_value_heads": 2},
     "local windows without rotation": {"local_window": 6, "global_every": 5},
     "one layer": {"num_hidden_layers": 1},
     "pre-norm, one layer": {"num_hidden_layers": 1, "pre_norm": True},

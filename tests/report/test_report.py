@@ -130,7 +130,7 @@ def test_a_run_without_validation_asks_for_rows(tmp_path: Path, capsys: pytest.C
     model = tiny.train(capsys, tmp_path, tiny.opinions(16), "--validation-share", 0)
     tiny.refused(capsys, tmp_path, ["report", model], "name labelled rows with --data")
     tiny.refused(capsys, tmp_path, ["report"], "name one folder")
-    tiny.refused(capsys, tmp_path, ["report", tmp_path / "nosuch"], "holds no bertune model")
+    tiny.refused(capsys, tmp_path, ["report", tmp_path / "nosuch"], "nosuch: there is no such folder")
 
 
 def test_in_a_notebook_the_page_shows_itself(run: Path) -> None:

@@ -107,7 +107,7 @@ def test_an_address_in_use_is_one_line(folders: Folders, nursery: Nursery) -> No
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--model", "/nowhere"], "holds no bertune model"),
+        (["--model", "/nowhere"], "--model /nowhere: there is no such folder"),
         (["--model", "a b={}"], "may hold letters, digits"),
         (["--model", "m={}", "m={}"], "another model is named 'm' already"),
         (["--model", "{}", "--port", "70000"], "--port 70000"),

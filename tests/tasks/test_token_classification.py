@@ -143,7 +143,7 @@ def test_unaligned_entities_are_widened_and_counted(tokenizer: Tokenizer, caplog
     example = from_record(data, "text", None, labelled=True, place=1)
     with caplog.at_level("WARNING", logger="bertune"):
         features = task.featurize([example], tokenizer, 32, purpose="train")
-    assert "1 entities begin or end inside a word" in caplog.text
+    assert "1 entity is not at the edges of words" in caplog.text
     tag = features.targets["tag"]
     assert isinstance(tag, Ragged)
     assert tag[0][tag[0] >= 0].tolist() == [1, 0]

@@ -108,7 +108,7 @@ def test_nothing_held_out_is_said(tmp_path: Path, usual: dict[str, Any], caplog:
     assert "nothing is held out (--validation-share 0)" in caplog.text
     few = write_rows(tmp_path / "few.csv", opinions(4))
     train(**usual, train=few, output=tmp_path / "few")
-    assert "its 4 rows are too few" in caplog.text
+    assert "4 rows, too few or too much alike to hold 0.1 of them out" in caplog.text
     with pytest.raises(InputError, match="which --patience needs"):
         train(**usual, train=few, output=tmp_path / "needy", patience=2)
 

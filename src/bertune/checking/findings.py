@@ -10,6 +10,7 @@ import numpy.typing as npt
 from bertune.checking.lengths import Lengths
 from bertune.checking.similar_labels import labels_of_missing_values, shown, similar_labels
 from bertune.checking.survey import SHOWN, Hashes, Survey
+from bertune.errors import counted
 
 Severity = Literal["error", "warn", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warn", "note")
@@ -42,7 +43,7 @@ class Finding:
     severity: error: training refuses it. warn: it spoils training or its figures. note: worth knowing.
     code: what it is, for programs.
     file: where.  rows: how many.  places: the first of them.
-    what: in words.  remedy: what to do.
+    what: in words.  remedy: what to do; empty where `what` is training's own message, which says that too.
     """
 
     severity: Severity
@@ -56,7 +57,7 @@ class Finding:
     def __str__(self) -> str:
         """One line for a log."""
         named = f" ({', '.join(self.places)}{', …' if self.rows > len(self.places) else ''})" if self.places else ""
-        return f"{self.file}: {self.what}{named}; {self.remedy}"
+        return f"{self.file}: {self.what}{named}; {self.remedy}" if self.remedy else self.what
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -89,7 +90,7 @@ def of_training(survey: Survey, *, weighted: bool) -> Iterator[Finding]:
     """Findings about the labels to learn. weighted: whether the task has `--class-weights`."""
     file, labels = str(survey.path), survey.labels
     if len(labels) > max(50, len(survey) // 2):
-        what = f"{len(labels)} different labels in {len(survey)} rows"
+        what = f"{counted(len(labels), 'different label')} in {counted(len(survey), 'row')}"
         places = tuple(f"{survey.where(row)}: {label!r}" for label, row in list(survey.first.items())[:SHOWN])
         yield Finding("warn", "many-labels", file, len(survey), places, what, "is this the column of the labels?")
         return
@@ -103,7 +104,7 @@ def of_training(survey: Survey, *, weighted: bool) -> Iterator[Finding]:
         yield Finding(severity, "imbalance", file, low, (survey.where(survey.first[least]),), what, remedy)
     rare = [label for label, count in labels.items() if count < RARE]
     if rare:
-        what = f"{len(rare)} labels have fewer than {RARE} examples: {_listed(rare)}"
+        what = f"{counted(len(rare), 'label has', 'labels have')} fewer than {RARE} examples: {_listed(rare)}"
         places = tuple(survey.where(survey.first[label]) for label in rare[:SHOWN])
         rows = sum(labels[label] for label in rare)
         yield Finding("warn", "rare-labels", file, rows, places, what, "find more of them, or merge them with others")
@@ -136,7 +137,7 @@ def between(train: Survey, validation: Survey, *, refused: bool) -> Iterator[Fin
         yield Finding(severity, "label-only-in-validation", file, validation.labels[label], places, what, remedy)
     absent = [label for label in train.labels if label not in validation.labels]
     if absent:
-        what = f"{len(absent)} labels of {train.path.name} have no example here: {_listed(absent)}"
+        what = f"{counted(len(absent), 'label')} of {train.path.name} without an example here: {_listed(absent)}"
         places = tuple(f"{train.path.name}, {train.where(train.first[label])}" for label in absent[:SHOWN])
         rows = sum(train.labels[label] for label in absent)
         yield Finding("note", "label-only-in-training", file, rows, places, what, "figures say nothing about them")

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bertune.checking.doctor import Report
 from bertune.checking.findings import SEVERITIES, Finding
 from bertune.checking.lengths import Lengths
 from bertune.checking.survey import Survey
-from bertune.tables import plain_table
+from bertune.errors import counted
+from bertune.tables import PlainTable, plain_table
 
 _BAR = 30
 _LABELS = 20
@@ -30,10 +30,12 @@ def show(report: Report, console: Console) -> None:
     if report.findings:
         console.print(_findings(report))
     counts = ", ".join(f"{report.count(severity)} {severity}" for severity in SEVERITIES)
-    console.print(f"{sum(map(len, report.surveys.values()))} rows in {report.seconds:.1f} s: {counts}", markup=False)
+    console.print(
+        f"{counted(sum(map(len, report.surveys.values())), 'row')} in {report.seconds:.1f} s: {counts}", markup=False
+    )
 
 
-def _counts(report: Report) -> Table:
+def _counts(report: Report) -> PlainTable:
     surveys = report.surveys
     rows: list[tuple[str, ...]] = [("rows", *(f"{len(survey)}" for survey in surveys.values()))]
     for label, _ in sorted(surveys["train"].labels.items(), key=lambda one: -one[1])[:_LABELS]:
@@ -54,7 +56,7 @@ def _share(survey: Survey, label: str) -> str:
     return f"{count} ({count / max(1, survey.labels.total()):.1%})"
 
 
-def _lengths(report: Report, role: str, lengths: Lengths) -> Table:
+def _lengths(report: Report, role: str, lengths: Lengths) -> PlainTable:
     seen = "" if lengths.complete else f", from a sample of {len(lengths.values)}"
     title = f"{report.surveys[role].path}: tokens a sequence, by {report.encoder}'s vocabulary{seen}"
     rows: list[tuple[str, str, str]] = []
@@ -75,11 +77,11 @@ def _suggest(report: Report, console: Console) -> None:
     console.print(f"Suggested: {length}, --batch-size {size} ({why})", markup=False, highlight=False)
 
 
-def _findings(report: Report) -> Table:
+def _findings(report: Report) -> PlainTable:
     rows = (
         (
             Text(finding.severity, _STYLES[finding.severity]),
-            f"{Path(finding.file).name}: {finding.what}",
+            f"{Path(finding.file).name}: {finding.what}" if finding.remedy else finding.what,
             _where(finding),
             finding.remedy,
         )

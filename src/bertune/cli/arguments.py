@@ -54,6 +54,7 @@ def parse(
     *,
     partial: bool = False,
     undecided: str | None = None,
+    defaults: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """Values that a command line, and a YAML file named by --config, give to the fields of some dataclasses.
 
@@ -66,6 +67,7 @@ def parse(
         argv: arguments after the verb.
         partial: pass over unknown options, missing ones and --help: a first look at a few options.
         undecided: the option that further options depend on, where it was not given.
+        defaults: what --help shows as the defaults of options that have none of their own.
 
     Raises:
         InputError: unknown options (the nearest is suggested), illegal values, required options missing; all at once.
@@ -80,7 +82,7 @@ def parse(
     for heading, names in headings.items():
         group = parser.add_argument_group(heading) if names else parser
         for name in names:
-            _add(group, fields[name], _kind(hints[name]))
+            _add(group, fields[name], _kind(hints[name]), (defaults or {}).get(name))
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options; the command line wins")
     parsed, rest = parser.parse_known_args(_normal(argv, fields, hints))
     values = {name: _single(value, hints.get(name)) for name, value in vars(parsed).items() if value is not None}
@@ -132,11 +134,13 @@ def _number_or_auto(text: str) -> int | str:
 _number_or_auto.__name__ = "number (or auto)"
 
 
-def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind: Any) -> None:
+def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind: Any, default: object = None) -> None:
     text = field.metadata["help"]
     if field.default not in (dataclasses.MISSING, None, False):
-        text += f" (default: {field.default})"
-    text = text.replace("%", "%%")
+        default = field.default
+    if default is not None:
+        text += f" (default: {default})"
+    text = argparse.SUPPRESS if field.metadata.get("hidden") else text.replace("%", "%%")
     if kind is bool:
         parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text)
     elif typing.get_origin(kind) is list:

@@ -10,7 +10,7 @@ from bertune.cli.arguments import parse
 from bertune.options import DEVICES, PRECISIONS, option
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from bertune.tables import PlainTable
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,11 @@ def main(argv: Sequence[str]) -> None:
     as_json, data = parsed.pop("json", False), parsed.pop("data", None)
 
     from bertune.evaluation.compare import CompareSettings, compare
+    from bertune.evaluation.seeds import compare_seeds, have_seeds
 
     found = compare(folders, data, CompareSettings(**parsed))
+    if len(folders) > 1 and have_seeds(folders):
+        found["over_seeds"] = compare_seeds(folders, found["metric"])
     if as_json:
         print(json.dumps(found))
         return
@@ -46,9 +49,11 @@ def main(argv: Sequence[str]) -> None:
     console = Console()
     console.print(_runs(found))
     console.print(_pairs(found))
+    if "over_seeds" in found:
+        console.print(_over_seeds(found["over_seeds"]))
 
 
-def _runs(found: Mapping[str, Any]) -> "Table":
+def _runs(found: Mapping[str, Any]) -> "PlainTable":
     from bertune.tables import plain_table
 
     title = f"{found['metric']} on {found['rows']} rows of {found['data']}"
@@ -56,7 +61,7 @@ def _runs(found: Mapping[str, Any]) -> "Table":
     return plain_table(title, ("run", found["metric"], "95 % interval"), rows)
 
 
-def _pairs(found: Mapping[str, Any]) -> "Table":
+def _pairs(found: Mapping[str, Any]) -> "PlainTable":
     from bertune.tables import plain_table
 
     title = "paired differences; p: probability of one as large where there is none"
@@ -73,3 +78,22 @@ def _pairs(found: Mapping[str, Any]) -> "Table":
         for pair in found["pairs"]
     )
     return plain_table(title, ("first", "second", "second - first", "95 % interval", *shown.values()), rows)
+
+
+def _over_seeds(found: Mapping[str, Any]) -> "PlainTable":
+    from bertune.tables import plain_table
+
+    shown = (f"{run['run']} {run['mean']:.4f} ± {run['standard_deviation']:.4f}" for run in found["runs"])
+    title = f"{found['metric']} over seeds, on validation data: {'; '.join(shown)}"
+    rows = (
+        (
+            pair["first"],
+            pair["second"],
+            f"{pair['difference']:+.4f}",
+            f"{pair['low']:+.4f} to {pair['high']:+.4f}",
+            f"{pair['p_welch']:.3f}",
+            f"{pair['p_permutation']:.3f}",
+        )
+        for pair in found["pairs"]
+    )
+    return plain_table(title, ("first", "second", "second - first", "95 % interval", "p Welch", "p permutation"), rows)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.cli.using import UseOptions, load_for, parse_for_model
+from bertune.data.rows import check_file
+from bertune.errors import InputError
 from bertune.files.inputs import seekable
 from bertune.options import option
 
@@ -23,6 +25,7 @@ def main(argv: Sequence[str]) -> None:
     """Evaluate a model on a file and print its metrics."""
     about = "Metrics of a model on labelled data."
     (use, options), task_options = parse_for_model("bertune evaluate", about, [UseOptions, EvaluateOptions], argv)
+    _require(options.data)
     model = load_for(use, task_options)
     with seekable(options.data, "--data") as path:
         feature_cache = options.feature_cache and path == Path(options.data)
@@ -34,5 +37,17 @@ def main(argv: Sequence[str]) -> None:
     from rich.console import Console
 
     from bertune.tables import for_people, table_of
+    from bertune.tasks.protocol import metric_in_words
 
-    Console().print(table_of(f"{use.model} on {options.data}", for_people(figures)))
+    named = {metric_in_words(model.task, name): value for name, value in for_people(figures).items()}
+    Console().print(table_of(f"{use.model} on {options.data}", named))
+
+
+def _require(data: str) -> None:
+    """Raises InputError where a file does not exist: before the model is loaded, which takes longer."""
+    if data == "-" or Path(data).exists():
+        return
+    try:
+        check_file(Path(data))
+    except InputError as error:
+        raise InputError(f"--data: {error}") from None

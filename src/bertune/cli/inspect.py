@@ -1,6 +1,7 @@
 """`bertune inspect`."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,11 +31,14 @@ def main(argv: Sequence[str]) -> None:
     from pathlib import Path
 
     from bertune.checkpoints.inspection import describe
-    from bertune.checkpoints.source import SourceOptions
+    from bertune.checkpoints.source import SourceError, SourceOptions
 
     config, vocab = (None if parsed.get(name) is None else Path(parsed[name]) for name in ("config_file", "vocab_file"))
     options = SourceOptions(config, vocab, parsed.get("do_lower_case"), parsed.get("scope"))
-    description = describe(sources[0], options=options)
+    try:
+        description = describe(sources[0], options=options)
+    except SourceError as error:  # the source was named without an option
+        raise InputError(error.text) from None
     if parsed.get("json"):
         print(json.dumps(description))
         return
@@ -56,5 +60,11 @@ def _divided(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {part}" for key, part in value.items())
+        return "\n".join(f"{key}: {_in_short(part)}" for key, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _in_short(value: object) -> str:
+    """A SHA-256 by its first digits; --json has all of them."""
+    text = str(value)
+    return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text

@@ -24,6 +24,7 @@ VERBS = {
     "predict": "a model's answers for a file, one JSON object a line",
     "export": "a model as ONNX for machines without torch, compared with PyTorch first",
     "embed": "a vector for every text of files, for search and clustering",
+    "pack": "the model of a run as one file to hand on, without checkpoints",
     "explain": "the words that speak for and against a model's answer",
     "inspect": "what a checkpoint or model folder holds",
     "convert": "any readable encoder as a Hugging Face folder",

@@ -1,9 +1,11 @@
 """`bertune predict`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bertune.cli.using import UseOptions, load_for, parse_for_model
+from bertune.errors import InputError
 from bertune.prediction.options import BulkOptions
 
 SHOWN = 20
@@ -18,6 +20,9 @@ def main(argv: Sequence[str]) -> None:
     from bertune.prediction.answerers import ModelAnswerer
     from bertune.prediction.inputs import input_files
 
+    if options.output_format == "glue":
+        _submit(use, options, task_options)
+        return
     bulk.check(options)
     with input_files(options.input) as files:
         model = load_for(use, task_options)
@@ -27,6 +32,15 @@ def main(argv: Sequence[str]) -> None:
             return
         examples, answers = bulk.first_answers(answerer, files, SHOWN)
     show(("input", "answer", "score"), [model.task.summary(*pair) for pair in zip(examples, answers, strict=True)])
+
+
+def _submit(use: UseOptions, options: BulkOptions, task_options: dict[str, Any]) -> None:
+    """Write the answers as GLUE's server takes them."""
+    from bertune.evaluation.glue_submission import write_submission
+
+    if options.output is None or options.output == "-":
+        raise InputError("--output-format glue: needs --output FILE, such as MRPC.tsv")
+    write_submission(load_for(use, task_options), Path(options.input), Path(options.output))
 
 
 def show(heads: Sequence[str], rows: Sequence[Any]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from bertune.cli.arguments import parse
+from bertune.cli.train import defaults_for_help
 from bertune.options import option
 from bertune.sweep.options import SweepOptions
 from bertune.tasks.registry import options_of
@@ -26,7 +27,8 @@ def main(argv: Sequence[str]) -> None:
     about = "Find hyper-parameters in the time there is, and train the winner again on fresh seeds."
     name = parse(prog, about, [_First], argv, partial=True).get("task")
     own = [options_of(name)] if name else []
-    given = parse(prog, about, [SweepOptions, *own, _Extra], argv, undecided=None if name else "--task")
+    given = parse(prog, about, [SweepOptions, *own, _Extra], argv, undecided=None if name else "--task",
+                  defaults=defaults_for_help(name, argv))  # fmt: skip
     as_json = given.pop("json", False)
     general = {field.name for field in fields(SweepOptions)}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bertune.cli.arguments import parse
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
+from bertune.model.presence import require_model
 from bertune.options import DEVICES, PRECISIONS, option
 from bertune.tasks.registry import options_of_model
 
@@ -51,6 +52,8 @@ def parse_for_model(
     own: list[type[Any]] = []
     first = parse(prog, about, [_First], argv, partial=True)
     folder = first.get("model")
+    if folder is not None and not {"-h", "--help"} & set(argv):
+        require_model(Path(folder))
     if folder is not None and (Path(folder) / "bertune.json").is_file():
         state = read_json(Path(folder) / "bertune.json").get("task", {})
         own = [options_of_model(state, first.get("trust_task_file"))]
@@ -64,8 +67,13 @@ def parse_for_model(
 
 
 def _all_optional(tree: type[Any]) -> type[Any]:
-    """The same options; their defaults are the model's."""
-    hints = [(field.name, field.type, option(None, **field.metadata)) for field in dataclasses.fields(tree)]
+    """The same options, whose defaults are the model's; `--help` leaves out those that matter in training alone."""
+
+    def optional(field: dataclasses.Field[Any]) -> Any:
+        of_training = field.metadata.get("training") or field.metadata.get("fixed")
+        return option(None, **{**field.metadata, "hidden": bool(of_training)})
+
+    hints = [(field.name, field.type, optional(field)) for field in dataclasses.fields(tree)]
     made: type[Any] = dataclasses.make_dataclass(tree.__name__, hints)
     return made
 

@@ -20,6 +20,7 @@ def _names(spaced: str) -> list[str]:
 _TEXT_NAMES = _names(
     "text sentence review content comment texta sent document doc utterance message tweet body passage "
     "reviewtext reviewbody commenttext sentencetext textcontent input inputtext "
+    "nachricht kommentar inhalt satz rezension texte phrase commentaire avis texto frase comentario mensaje testo "
     "文本 内容 句子 评论 正文 评价 文本内容 评论内容 文字 語句 內容 評論 評價"
 )
 _PAIRS = [
@@ -39,6 +40,8 @@ _LABEL_NAMES = (
     _names(
         "target targets class category categories sentiment polarity intent emotion topic score rating stars "
         "similarity similarityscore relatednessscore isduplicate quality "
+        "kategorie klasse etikett thema stimmung bewertung absicht catégorie categorie classe étiquette etiquette "
+        "thème theme sujet categoría categoria clase etiqueta tema classificazione "
         "类别 分类 类型 情感 情感倾向 意图 主题 得分 分数 评分 相似度 類別 分類 類型 意圖 主題 得分 分數 評分"
     ),
 )

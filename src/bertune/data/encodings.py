@@ -30,9 +30,16 @@ _COMMON = {
     "cp1251": common_characters.CYRILLIC,
     "cp1252": common_characters.WESTERN_EUROPEAN,
     "cp1250": common_characters.CENTRAL_EUROPEAN,
+    "cp1253": common_characters.GREEK,
+    "cp1254": common_characters.TURKISH,
+    "cp850": common_characters.WESTERN_EUROPEAN,
+    "mac_roman": common_characters.WESTERN_EUROPEAN,
 }
-"""By encoding the commonest characters beyond ASCII of the languages written in it. Single-byte encodings come last."""
-_SINGLE = ("cp1251", "cp1252", "cp1250")
+"""By encoding the commonest characters beyond ASCII of the languages written in it. Of equal ones the first is taken;
+single-byte encodings come last."""
+_SINGLE = ("cp1251", "cp1252", "cp1250", "cp1253", "cp1254", "cp850", "mac_roman")
+_RARE, _RARE_COSTS = ("cp850", "mac_roman"), 0.1
+"""Encodings of systems that are gone: taken where they fit clearly better."""
 NAMES = {
     "gb18030": "GB18030",
     "big5hkscs": "Big5",
@@ -42,6 +49,10 @@ NAMES = {
     "cp1251": "Windows-1251",
     "cp1252": "Windows-1252",
     "cp1250": "Windows-1250",
+    "cp1253": "Windows-1253",
+    "cp1254": "Windows-1254",
+    "cp850": "MS-DOS 850",
+    "mac_roman": "Mac Roman",
     "utf-8": "UTF-8",
     "utf-16": "UTF-16",
     "utf-16-le": "UTF-16",
@@ -133,7 +144,7 @@ def _of_bytes(path: Path, part: bytes) -> Encoding:
     if whole and broken <= 0.2 * whole:
         return Encoding("utf-8")
     scores = {codec: _score(codec, part) for codec in _COMMON}
-    best = max(scores, key=lambda codec: scores[codec])
+    best = max(scores, key=lambda codec: scores[codec] - (_RARE_COSTS if codec in _RARE else 0))
     if scores[best] < _LEAST:
         line = next((line for line in part.split(b"\n") if not line.isascii()), part)[:60]
         looks = ", ".join(f"as {NAMES[codec]} {line.decode(codec, 'replace')!r}" for codec in ("cp1252", "gb18030"))
@@ -177,15 +188,23 @@ def _of_characters(text: str, common: frozenset[str], *, single: bool) -> Iterab
 def _fit(char: str, before: str, after: str) -> float:
     """How well a character of a single-byte encoding stands where it does.
 
-    In Latin scripts letters beyond ASCII stand among plain ones, in Cyrillic among their own kind.
+    In Latin scripts letters beyond ASCII stand among plain ones, Cyrillic and Greek ones among their own kind. No word
+    mixes two scripts, has a capital behind a small letter, a mark other than an apostrophe between two letters, a
+    final sigma before its end, or a thorn behind its first letter.
     """
     plain = (before + after).isascii()
     if char.isupper() and before.islower():  # no language writes so; the old Macintosh's accents look like it
         return -0.5
     if not char.isalpha():
+        if before.isalpha() and after.isalpha() and char not in "’´·°\xa0–—":
+            return -1.0
         return 1.0 if plain else 0.4
-    if char in _CYRILLIC:
-        return 1.0 if before in _CYRILLIC or after in _CYRILLIC else 0.0
+    if (char.isupper() and before.islower()) or (char == "ς" and after.isalpha()) or (char == "þ" and before.isalpha()):
+        return -1.0
+    if own := next((script for script in (_CYRILLIC, _GREEK) if char in script), None):
+        if any(other.isascii() and other.isalpha() for other in (before, after)):
+            return -1.0
+        return 1.0 if before in own or after in own else 0.0
     if any(other.isascii() and other.isalpha() for other in (before, after)):
         return 1.0
     return 0.7 if plain else 0.0
@@ -193,3 +212,4 @@ def _fit(char: str, before: str, after: str) -> float:
 
 _common_sets = {codec: frozenset(characters) for codec, characters in _COMMON.items()}
 _CYRILLIC = frozenset(map(chr, range(0x400, 0x460)))
+_GREEK = frozenset(map(chr, range(0x370, 0x400)))

@@ -22,7 +22,7 @@ from typing import Any
 
 from bertune.data.arrow_rows import class_names, names_of_classes, with_class_names
 from bertune.data.columns import guess_text_columns, listed, repeated
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.files.cache import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def kept_file(table: MemoryTable, role: str) -> Path:
         digest, rows = _write(table, written)
         path = folder / f"{role}-{digest[:16]}.jsonl"
         written.replace(path)
-    logger.info("%s: a %s of %d rows, kept as %s", role, table.kind, rows, path)
+    logger.info("%s: a %s of %s, kept as %s", role, table.kind, counted(rows, "row"), path)
     return path
 
 

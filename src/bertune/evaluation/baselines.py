@@ -13,6 +13,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from bertune.errors import counted
 from bertune.tasks.protocol import Task
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def baselines(task: Task[Any], train: Sequence[Any], validation: Sequence[Any]) 
         return {}
     found = {}
     for name, method in methods.items():
-        logger.info("baseline %s: learning from %d rows", name, len(train))
+        logger.info("baseline %s: learning from %s", name, counted(len(train), "row"))
         try:
             rows = task.row_metrics(validation, method(train, validation))
         except ValueError as error:  # scikit-learn's word for data that teach nothing: texts without words, one class

@@ -13,6 +13,7 @@ from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
 from bertune.inference.evaluation import infer
 from bertune.model.pairs import check_pairs, trained_on_pairs
+from bertune.model.presence import require_model
 from bertune.model.use import Model, load
 from bertune.tasks.labelled import Labelled, read_recorded
 from bertune.tasks.protocol import Prediction, Task
@@ -21,7 +22,7 @@ from bertune.tasks.row_metrics import RowMetrics
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """Numbers of a comparison. metric: None for the task's own."""
+    """Numbers of a comparison. metric: None for the task's own.  fewest: runs that there must be."""
 
     metric: str | None = None
     resamples: int = 1000
@@ -30,6 +31,7 @@ class CompareSettings:
     precision: str = "auto"
     device: str = "auto"
     trust_task_file: str | None = None
+    fewest: int = 2
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def compare(
     settings = settings or CompareSettings()
     names = [str(folder) for folder in folders]
     problems = Problems()
-    if len(names) < 2:
+    if len(names) < settings.fewest:
         problems.add("bertune compare: give at least two folders that bertune train wrote")
     if len(set(names)) < len(names):
         problems.add("bertune compare: a folder is named twice")
@@ -76,6 +78,8 @@ def compare(
     if settings.batch_size < 1:
         problems.add(f"--batch-size {settings.batch_size}: must be at least 1")
     problems.raise_if_any()
+    for name in names:
+        require_model(Path(name), "")
     models = [
         load(name, device=settings.device, precision=settings.precision, trust_task_file=settings.trust_task_file)
         for name in names

@@ -184,26 +184,36 @@ class EncoderGraph:
         if base:
             q, k = self._rotated(q, base), self._rotated(k, base)
             q = rows.first_tokens(q) if first_only else q
-        scaled = graph.op("Mul", q, graph.scalar(config.head_size**-0.5))
-        q = graph.op("Unsqueeze", scaled, graph.ints(1)) if first_only else rows.to_padded(scaled)
+        q = graph.op("Unsqueeze", self._by_head(q), graph.ints(2)) if first_only else self._padded_heads(q)
+        k, v = self._padded_heads(k), self._padded_heads(v)
         bias = rows.local_bias(config.local_window) if is_local else rows.bias
         if is_local and first_only:
-            bias = graph.op("Slice", bias, graph.ints(0), graph.ints(1), graph.ints(2))
-        scores = graph.op("MatMul", self._by_head(q, (0, 2, 1, 3)), self._by_head(rows.to_padded(k), (0, 2, 3, 1)))
+            bias = graph.op("Slice", bias, graph.ints(0), graph.ints(1), graph.ints(1))
+        # ONNX Runtime makes one operator of the product, the scale and the transposition of its second operand.
+        scores = graph.op("MatMul", q, graph.op("Transpose", k, perm=(0, 1, 3, 2)))
+        scores = graph.op("Mul", scores, graph.scalar(config.head_size**-0.5))
         shares = graph.op("Softmax", graph.op("Add", scores, bias), axis=-1)
-        context = graph.op("MatMul", shares, self._by_head(rows.to_padded(v), (0, 2, 1, 3)))
-        context = graph.op("Transpose", context, perm=(0, 2, 1, 3))
+        context = graph.op("MatMul", shares, v)  # (heads, batch, length, head size)
         if first_only:
-            context = graph.op("Reshape", context, graph.ints(-1, width))
+            context = graph.op("Squeeze", context, graph.ints(2))
         else:
-            context = rows.from_padded(context, width)
+            flat = graph.op("Reshape", context, graph.ints(config.num_attention_heads, -1, config.head_size))
+            context = graph.op("Gather", flat, rows.places, axis=1)
+        context = graph.op("Reshape", graph.op("Transpose", context, perm=(1, 0, 2)), graph.ints(-1, width))
         return self.linear(context, f"{name}.output")
 
-    def _by_head(self, x: str, order: tuple[int, ...]) -> str:
-        """Shape: (batch, length, hidden) → (batch, length, heads, head size) with its axes in another order."""
+    def _by_head(self, x: str) -> str:
+        """Shape: (rows, hidden) → (heads, rows, head size)."""
         heads, size = self.config.num_attention_heads, self.config.head_size
-        split = self.graph.op("Reshape", x, self.graph.ints(0, 0, heads, size))
-        return self.graph.op("Transpose", split, perm=order)
+        split = self.graph.op("Reshape", x, self.graph.ints(-1, heads, size))
+        return self.graph.op("Transpose", split, perm=(1, 0, 2))
+
+    def _padded_heads(self, x: str) -> str:
+        """Rows by head and sequence; heads come first, so that padding is not transposed.
+
+        Shape: (tokens, hidden) → (heads, batch, length, head size).
+        """
+        return self.graph.op("Gather", self._by_head(x), self.rows.padded, axis=1)
 
     def _rotated(self, x: str, base: float) -> str:
         """Rotary positions; see `bertune.encoder.attention.rotated`. Shape: (tokens, hidden) → the same."""

@@ -101,14 +101,14 @@ class Rows:
 
     @cached_property
     def bias(self) -> str:
-        """Zero for keys that are real, HIDDEN for padding. Shape: (batch, 1, 1, length)."""
+        """Zero for keys that are real, HIDDEN for padding. Shape: (batch, 1, length)."""
         graph = self.graph
         real = graph.op("Cast", self.mask, to=1)
         hidden = graph.op("Mul", graph.op("Sub", real, graph.scalar(1.0)), graph.scalar(-HIDDEN))
-        return graph.op("Unsqueeze", hidden, graph.ints(1, 2))
+        return graph.op("Unsqueeze", hidden, graph.ints(1))
 
     def local_bias(self, window: int) -> str:
-        """`bias` with HIDDEN for keys further away than `window` places. Shape: (batch, 1, length, length)."""
+        """`bias` with HIDDEN for keys further away than `window` places. Shape: (batch, length, length)."""
         graph = self.graph
         row, column = (graph.op("Unsqueeze", self.columns, graph.ints(axis)) for axis in (1, 0))
         apart = graph.op("Abs", graph.op("Sub", row, column))
@@ -123,11 +123,6 @@ class Rows:
     def to_padded(self, tokens: str) -> str:
         """Rows by sequence; padding holds copies of other rows. Shape: (tokens, width) → (batch, length, width)."""
         return self.graph.op("Gather", tokens, self.padded, axis=0)
-
-    def from_padded(self, padded: str, width: int) -> str:
-        """Rows of real tokens. Shape: (batch, length, …) of `width` numbers a place → (tokens, width)."""
-        rows = self.graph.op("Reshape", padded, self.graph.ints(-1, width))
-        return self.graph.op("Gather", rows, self.places, axis=0)
 
     def first_tokens(self, tokens: str) -> str:
         """Shape: (tokens, width) → (batch, width)."""

@@ -255,6 +255,7 @@ def _evaluate(job: Job, network: Network, words: Tokenizer, step: int) -> None:
     truth = np.asarray(features.targets["label"], np.int64)
     results = evaluation(logits, truth, job.flags.eval_batch_size) | {"global_step": step}
     write_results(job.output / "eval_results.txt", results)
+    (job.output / "eval").mkdir(exist_ok=True)
     curves = Curves(job.output / "eval")
     curves.add({name: float(value) for name, value in results.items() if name != "global_step"}, step)
     curves.close()

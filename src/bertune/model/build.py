@@ -1,5 +1,6 @@
 """A network to be fine-tuned: an encoder from a checkpoint, and a task's head on it."""
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -19,12 +20,16 @@ def build_network(task: Task[Any], checkpoint: Checkpoint) -> Network:
     """
     encoder, report = build_encoder(checkpoint)
     head = task.new_head(checkpoint.config)
-    logger.info("%s", report)
     names = for_layers(task.huggingface().names, checkpoint.config.num_hidden_layers)
     state, _, _ = to_ours(names, checkpoint.tensors)
     shapes = {name: tensor.shape for name, tensor in head.state_dict().items()}
     fits = {name: tensor.shape for name, tensor in state.items()} == shapes
-    if fits and task.keeps_head(checkpoint.settings):
+    keeps_head = fits and task.keeps_head(checkpoint.settings)
+    if keeps_head:
+        of_head = {their for name in names for their in name.theirs}
+        report = dataclasses.replace(report, unused=[name for name in report.unused if name not in of_head])
+    logger.info("%s", report)
+    if keeps_head:
         head.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         logger.info("head: taken over from %s", checkpoint.source)
     else:

@@ -5,7 +5,8 @@ from typing import Any
 
 import bertune
 from bertune.model.provenance import Provenance
-from bertune.tasks.protocol import Task
+from bertune.tasks.protocol import Task, metric_in_words
+from bertune.tasks.user_files import task_file_of
 
 PIPELINES = {
     "ForSequenceClassification": "text-classification",
@@ -37,8 +38,11 @@ def model_card(task: Task[Any], provenance: Provenance, metrics: Mapping[str, fl
     ]
     if metrics:
         lines += ["", "| metric | value |", "|---|---|"]
-        lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
-    lines += ["", "```python", "import bertune", "", 'model = bertune.load("this folder")', "```", ""]
+        lines += [f"| {metric_in_words(task, name)} | {value:.4f} |" for name, value in metrics.items()]
+    file = task_file_of(task)
+    load = 'model = bertune.load("this folder"'
+    load += ")" if file is None else f', trust_task_file="{file.name}")  # runs the code of {file.name}'
+    lines += ["", "```python", "import bertune", "", load, "```", ""]
     lines += [_in_transformers(task), ""]
     return "\n".join(lines)
 

@@ -5,11 +5,9 @@ from typing import Any
 
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
+from bertune.model.presence import MODEL_FILE as MODEL_FILE  # noqa: PLC0414 (its home before)
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import task_from_json
-
-MODEL_FILE = "bertune.json"
-"""What a model is: task, options, hashes."""
 
 
 def read_record(path: Path, trust_task_file: str | Path | None = None) -> tuple[dict[str, Any], Task[Any], int]:

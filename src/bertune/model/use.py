@@ -29,7 +29,8 @@ from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import network_names
 from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.predicting import predict, predict_examples
-from bertune.model.record import MODEL_FILE, read_record
+from bertune.model.presence import MODEL_FILE, require_model
+from bertune.model.record import read_record
 from bertune.option_values import whole_number
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import featurized
@@ -227,7 +228,7 @@ def load(
     folder = Path(folder)
     described = _record_of_weights(folder)
     if not described.is_file():
-        raise InputError(f"--model {folder}: holds no bertune model ({MODEL_FILE} is missing); train one first")
+        require_model(folder)
     record, task, max_seq_length = read_record(described, trust_task_file)
     found = huggingface.read_huggingface(folder)
     positions = found.config.max_position_embeddings

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from bertune.distributed.world import World, current, is_launched, is_restart
-from bertune.errors import InputError, Interrupted
+from bertune.errors import InputError, counted
 from bertune.files.outputs import check_output, open_output, refuse_inputs
 from bertune.prediction.examples import BadRow, ExampleStream, Item, count, merged
 from bertune.prediction.formats import KINDS, Format
@@ -29,11 +29,15 @@ from bertune.prediction.inputs import InputFile, is_stream
 from bertune.prediction.options import BulkOptions
 from bertune.prediction.parts import OpenPart, Parts
 from bertune.prediction.shards import ROWS_PER_PART, Shard, Share
+from bertune.prediction.stopping import interruptible
+from bertune.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
 PARTS_A_RANK = 4
 """Parts of a rank where a file is shared: rows of many tokens are spread over ranks."""
+ROWS_OF_A_FILE = 10_000
+"""Rows of a part where the parts become one file: what a stopped run loses at most."""
 LOOKED_AT = 64
 """Examples of the beginning that an `Answerer` may look at first, the same in every process."""
 
@@ -97,6 +101,8 @@ def check(options: BulkOptions) -> None:
         raise InputError("--engine ray: needs --output")
     if options.engine != "ray" and (options.ray_address is not None or options.ray_actors is not None):
         raise InputError("--ray-address, --ray-actors: are for --engine ray")
+    if options.columns and options.keep_columns:
+        raise InputError("--columns, --keep-columns: the second writes all columns; leave one out")
     if options.output is None:
         if options.resume or options.shard or options.output_format:
             raise InputError("--resume, --shard and --output-format need --output")
@@ -123,7 +129,9 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
     if world.size > 1 and is_stream(options.input):
         raise InputError(f"--input {options.input}: a stream has one reader; name a file to share it among ranks")
     bad: deque[BadRow] = deque()
-    stream = ExampleStream(files, answerer.read, options.keep_columns, options.skip_bad, bad.append)
+    stream = ExampleStream(
+        files, answerer.read, options.keep_columns or options.columns or (), options.skip_bad, bad.append
+    )
     share = _share(stream, options, world, target)
     if target.parts is None and world.size == 1 and options.engine == "local":
         return _to_stream(answerer, stream, share, target, bad)
@@ -139,18 +147,27 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         if world.is_first:
             parts.start(what, resume=options.resume)
         world.wait()
-        try:
-            with _interruptible():
+        with interruptible(lambda: _kept(parts)):
+            try:
                 numbers = _make(answerer, stream, share, parts, options, bad)
-        except BaseException as error:
-            ours = began and world.is_first and (target.joined or options.shard is None)
-            if ours and (isinstance(error, InputError) or not parts.numbers()):
-                parts.remove()
-            raise
-        everyone = sorted(number for mine in world.gather(numbers) for number in mine)
-        result = _close(target, parts, everyone) if world.is_first else BulkResult(0, 0)
-        world.wait()
+            except BaseException as error:
+                ours = began and world.is_first and (target.joined or options.shard is None)
+                if ours and (isinstance(error, InputError) or not parts.numbers()):
+                    parts.remove()
+                raise
+            everyone = sorted(number for mine in world.gather(numbers) for number in mine)
+            result = _close(target, parts, everyone) if world.is_first else BulkResult(0, 0)
+            world.wait()
         return result
+
+
+def _kept(parts: Parts) -> str:
+    """What a run that was stopped leaves, and how to go on."""
+    numbers = parts.numbers()
+    if not numbers:
+        return "no part was finished, so nothing is kept; with a smaller --rows-per-part there would be one sooner"
+    rows = counted(sum(parts.rows(number) for number in numbers), "row")
+    return f"answers to {rows} are kept in {parts.folder}; go on with the same command and --resume"
 
 
 def _make(
@@ -172,6 +189,7 @@ def _described(
     """All that parts depend on: those of another run are not taken up."""
     what = {**answerer.described(), "inputs": [file.described() for file in files], "rows_per_part": share.rows}
     what |= {"keep_columns": options.keep_columns, "skip_bad": options.skip_bad, "format": target.format.suffix}
+    what |= {"columns": options.columns} if options.columns else {}
     return what | ({"rows": [share.begin, share.end]} if target.joined else {})
 
 
@@ -210,13 +228,14 @@ def _share(stream: ExampleStream, options: BulkOptions, world: World, target: _T
     A folder's parts are dealt out in turn, without counting rows. A file's or a stream's shard is one stretch of rows,
     in parts that are small enough for every rank to have some.
     """
-    shard, rows = Shard.parse(options.shard), options.rows_per_part or ROWS_PER_PART
+    shard = Shard.parse(options.shard)
+    rows = options.rows_per_part or (ROWS_OF_A_FILE if target.joined else ROWS_PER_PART)
     if not target.joined and target.parts is not None:
         return Share(rows=rows, index=shard.index * world.size + world.rank, count=shard.count * world.size)
-    if shard.count == world.size == 1 and options.engine == "local":
-        return Share(rows=rows)
-    mine = shard.slice_of(count(stream))
     before = target.parts.rows_per_part() if target.parts is not None and options.resume else None
+    if shard.count == world.size == 1 and options.engine == "local":
+        return Share(rows=rows if before is None or options.rows_per_part else before)
+    mine = shard.slice_of(count(stream))
     if before is not None:  # by another number of ranks, perhaps
         rows = before
     elif options.rows_per_part is None:
@@ -252,9 +271,13 @@ def _answered(
                 waiting.append((part, item.values))
                 yield item.example
 
-    with contextlib.closing(_generator(answerer.answers(examples()))) as answers:
+    with (
+        contextlib.closing(_generator(answerer.answers(examples()))) as answers,
+        progress_bar("rows answered", None) as bar,
+    ):
         for answer in answers:
             part, values = waiting.popleft()
+            bar.advance()
             yield _Answered(part, merged(values, answer))
 
 
@@ -291,16 +314,17 @@ def _to_parts(answerer: Answerer, stream: ExampleStream, share: Share, parts: Pa
         part.bad += [row for row in rest if share.part(row.after) == number]
         bad.extend(row for row in rest if (share.part(row.after) or 0) > number)
         rate = part.rows / max(time.perf_counter() - begin, 1e-9)
-        logger.info("%s: %d rows, %.1f a second", parts.path(number), part.rows, rate)
+        logger.info("%s: %s, %.1f a second", parts.path(number), counted(part.rows, "row"), rate)
 
     answers = _answered(answerer, _prepared(answerer, stream), share, wanted)
+    begin = time.perf_counter()
     with contextlib.closing(answers):
         for number, group in itertools.groupby(answers, key=lambda answered: answered.part):
-            begin = time.perf_counter()
             with parts.writing(number) as part:
                 for answered in group:
                     part.write(answered.row)
                 finish(number, part, begin)
+            begin = time.perf_counter()
     return numbers
 
 
@@ -315,9 +339,11 @@ def _close(target: _Target, parts: Parts, numbers: Sequence[int]) -> BulkResult:
             with open_output(f"{target.path}.bad.jsonl") as stream:
                 stream.write(b"".join(bad))
         parts.remove()
+        logger.info("%s: %s", target.path, counted(rows, "answer"))
     if bad:
         place = f"{target.path}.bad.jsonl" if target.joined else f"{parts.folder}/_parts/bad-*.jsonl"
-        logger.warning("%d rows could not be read and were left out; they are listed in %s", len(bad), place)
+        left_out = counted(len(bad), "row")
+        logger.warning("%s could not be read and left out; listed in %s", left_out, place)
     return BulkResult(rows, len(bad))
 
 
@@ -327,14 +353,22 @@ def _to_stream(
     """Answers as they come, to standard output, a pipe or a device."""
     rows, left_out = 0, 0
     header = share.begin == 0
-    with open_output(target.path) as out, target.format.writer(out, header=header) as writer:
+
+    def written() -> str:
+        return f"{counted(rows, 'answer')} had been written"
+
+    with (
+        interruptible(written),
+        open_output(target.path) as out,
+        target.format.writer(out, header=header) as writer,
+    ):
         for answered in _answered(answerer, _prepared(answerer, stream), share, lambda _: True):
             writer.write(answered.row)
             rows += 1
             left_out += _log_bad(bad)
     left_out += _log_bad(bad)
     if left_out:
-        logger.warning("%d rows could not be read and were left out", left_out)
+        logger.warning("%s could not be read and left out", counted(left_out, "row"))
     return BulkResult(rows, left_out)
 
 
@@ -344,27 +378,3 @@ def _log_bad(bad: deque[BadRow]) -> int:
     for _ in range(number):
         logger.warning("left out: %s", json.dumps(bad.popleft().described(), ensure_ascii=False))
     return number
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does; the message says how to go on."""
-    import signal
-    import threading
-
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001 (the form of a handler)
-        raise Interrupted(signal.Signals(number), "finished parts are kept; go on with --resume")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ours = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in ours}
-    try:
-        for number in ours:
-            if before[number] is not signal.SIG_IGN:
-                signal.signal(number, stop)
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, before[number])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bertune.data.columns import unknown_column
 from bertune.data.row_tap import RowTap
 from bertune.errors import InputError
 from bertune.prediction.inputs import InputFile
@@ -40,14 +41,14 @@ class ExampleStream:
 
     files: to read.
     read: reads one of them.
-    keep_columns: whether every example brings the values of its row.
+    keep_columns: whether every example brings the values of its row, or the columns whose values it brings.
     skip_bad: report rows that cannot be read and go on, instead of refusing the file.
     report: takes the rows that are left out.
     """
 
     files: Sequence[InputFile]
     read: ReadFile
-    keep_columns: bool = False
+    keep_columns: bool | Sequence[str] = False
     skip_bad: bool = False
     report: Callable[[BadRow], None] | None = None
 
@@ -87,11 +88,25 @@ class ExampleStream:
             if example is _END:
                 return
             if tap.row is None:
-                flag = "--keep-columns" if self.keep_columns else "--skip-bad"
+                kept = "--keep-columns" if self.keep_columns is True else "--columns"
+                flag = kept if self.keep_columns else "--skip-bad"
                 raise InputError(f"{file.path}: is no table of rows; {flag} is for CSV, TSV, JSON lines and Parquet")
             if not tap.is_bad(tap.row):
-                yield example, tap.values if self.keep_columns else {}
+                yield example, self._kept(file, tap.values)
                 index += 1
+
+    def _kept(self, file: InputFile, values: Mapping[str, object]) -> Mapping[str, object]:
+        """The values of a row that its example brings.
+
+        Raises:
+            InputError: a column that the row lacks.
+        """
+        if isinstance(self.keep_columns, bool):
+            return values if self.keep_columns else {}
+        for name in self.keep_columns:
+            if name not in values:
+                raise InputError(f"{file.name}: {unknown_column(name, list(values))} (--columns)")
+        return {name: values[name] for name in self.keep_columns}
 
 
 _END = object()

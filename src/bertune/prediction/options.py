@@ -23,15 +23,22 @@ class BulkOptions:
         None, help="answer one of N equal shares, I/N with I from 0: shards in order are the whole; for schedulers"
     )
     keep_columns: bool = option(False, help="write the input's columns too; those named as an answer's get input_")
+    columns: list[str] | None = option(  # noqa: RUF009
+        None, help="columns of the input to write before the answer, such as an id; --keep-columns writes all"
+    )
     skip_bad: bool = option(
         False, help="leave out rows that cannot be read, count them, and list them in OUTPUT.bad.jsonl"
     )
     rows_per_part: int | None = option(
-        None, help="rows of a part, the unit that is finished or not (default: 100000)", minimum=1
+        None,
+        help="rows of a part, the unit that is finished or not (default: 100000 in a folder, 10000 of one file)",
+        minimum=1,
     )
     engine: str = option("local", help="local: this process, or torchrun's; ray: Ray Data", choices=("local", "ray"))
     ray_address: str | None = option(None, help="of a Ray cluster, or auto (default: Ray on this machine alone)")
     ray_actors: int | None = option(None, help="models at work (default: one a core, or one a GPU)", minimum=1)
     output_format: str | None = option(
-        None, help="format of the parts in an output folder, such as csv or jsonl.zst (default: jsonl)"
+        None,
+        help="format of the parts in an output folder, such as csv or jsonl.zst (default: jsonl); glue: one file as "
+        "GLUE's server takes it",
     )

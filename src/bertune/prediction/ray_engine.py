@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bertune.errors import FaultError, InputError
+from bertune.errors import FaultError, InputError, counted
 from bertune.prediction.examples import BadRow, ExampleStream, Item, merged
 from bertune.prediction.parts import Parts
 from bertune.prediction.shards import Share
@@ -86,7 +86,7 @@ def _write(parts: Parts, number: int, payloads: Sequence[bytes]) -> None:
             for row in rows:
                 part.write(row)
             part.bad += bad
-    logger.info("%s: %d rows", parts.path(number), part.rows)
+    logger.info("%s: %s", parts.path(number), counted(part.rows, "row"))
 
 
 @contextlib.contextmanager

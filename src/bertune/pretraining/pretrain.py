@@ -18,7 +18,7 @@ from bertune.data.in_memory import as_table, kept_file
 from bertune.data.packing import Batch, pack
 from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype
@@ -181,7 +181,7 @@ def _job(options: PretrainOptions, prepared: _Prepared, network: Network, where:
         AdamWOptions(weight_decay=options.weight_decay, max_grad_norm=options.max_grad_norm),
         sparse_embeddings=False,  # the word vectors are the last layer of the masked-word head too
         activation_checkpointing=options.activation_checkpointing,
-        announcement=f"pre-training on {kinds}: {len(data.train)} sequences {where}",
+        announcement=f"pre-training on {kinds}: {counted(len(data.train), 'sequence')} {where}",
     )
 
 

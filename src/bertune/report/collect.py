@@ -20,6 +20,7 @@ from bertune.evaluation.significance import bootstrap, interval
 from bertune.files.json_files import read_json
 from bertune.inference.evaluation import infer
 from bertune.model.pairs import check_pairs, trained_on_pairs
+from bertune.model.presence import require_model
 from bertune.model.use import Model, load
 from bertune.report import figures
 from bertune.report.options import ReportOptions
@@ -68,6 +69,7 @@ def collect(folder: Path, options: ReportOptions) -> tuple[dict[str, Any], list[
     Raises:
         InputError: no model, no data, rows that the model cannot judge.
     """
+    require_model(folder, "")
     model = load(folder, device=options.device, precision=options.precision, trust_task_file=options.trust_task_file)
     answered = _answer(model, _data(folder, model, options), options)
     found = answered.outcomes.metrics()

@@ -10,7 +10,7 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from bertune.errors import FaultError
+from bertune.errors import FaultError, counted
 from bertune.serving.errors import RequestError
 from bertune.serving.service import Service
 
@@ -32,7 +32,7 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self._service.draining = True
-        logger.info("stopping: %d requests are being answered", self._service.in_flight)
+        logger.info("stopping; still in work: %s", counted(self._service.in_flight, "request"))
         loop = asyncio.get_running_loop()
         loop.call_soon_threadsafe(lambda: loop.create_task(self._drain()))  # wakes the loop up
 
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
         while self._service.in_flight and time.monotonic() < until:
             await asyncio.sleep(_POLL_SECONDS)
         if self._service.in_flight:
-            logger.warning("stopping with %d requests unanswered", self._service.in_flight)
+            logger.warning("stopping; left unanswered: %s", counted(self._service.in_flight, "request"))
         self.should_exit = True
 
     async def startup(self, sockets: list["object"] | None = None) -> None:  # type: ignore[override]

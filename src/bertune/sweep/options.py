@@ -12,8 +12,10 @@ class SweepOptions:
 
     task: str = option(help="what to train for: a task's name")
     encoder: str = option(help="where to start, as for bertune train; several, separated by commas, are compared")
-    train: str = option(help="training data")
-    validation: str = option(help="validation data; trials are compared by it")
+    train: str | list[str] = option(  # noqa: RUF009
+        help="training data: files, a folder, or a pattern such as 'parts/*.csv'"
+    )
+    validation: str | list[str] = option(help="validation data, named likewise; trials are compared by it")  # noqa: RUF009
     output: str = option(help="folder for the sweep and its best model; must not hold another run")
     time_limit: str = option(help="time for everything, the final runs included: 90s, 30m, 2h, 1h30m")
     trials: int | None = option(None, help="at most this many trials (default: as many as fit)", minimum=1)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from rich.table import Table
-
 from bertune.durations import duration
+from bertune.errors import counted
 from bertune.files.atomic_write import write_text
 from bertune.files.yaml_files import write_yaml
-from bertune.tables import plain_table
+from bertune.tables import PlainTable, plain_table
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.options import TrainOptions
 from bertune.training.run_folder.errors import disk_errors
@@ -30,6 +29,15 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
+class Times:
+    """Seconds that a sweep took, that it had, and that the winner's repetitions trained and evaluated."""
+
+    seconds: float
+    limit: float
+    repeated: float
+
+
+@dataclass(frozen=True)
 class SweepResult:
     """What a sweep found.
 
@@ -37,6 +45,8 @@ class SweepResult:
     winner: the best trial's setting, and `value`, the figure that won.
     seeds: the winner with fresh seeds; None where no time was left for two of them.
     seconds, limit: that the sweep took, and that it had.
+    overhead: share of the time that was neither training nor evaluating nor writing in a trial or a repetition: data,
+        probe, starts of processes, trials that were stopped.
     """
 
     metric: str
@@ -47,11 +57,10 @@ class SweepResult:
     seeds: Seeds | None
     seconds: float
     limit: float
+    overhead: float
 
     @classmethod
-    def of(
-        cls, study: "Study", metric: str, best: "FrozenTrial", seeds: Seeds | None, seconds: float, limit: float
-    ) -> "SweepResult":
+    def of(cls, study: "Study", metric: str, best: "FrozenTrial", seeds: Seeds | None, times: Times) -> "SweepResult":
         """From the journal and the final runs."""
         trials = [
             {
@@ -65,7 +74,10 @@ class SweepResult:
             if "seconds" in trial.user_attrs
         ]
         assert best.value is not None
-        return cls(metric, trials, best.number, dict(best.params), best.value, seeds, seconds, limit)
+        worked = sum(trial.user_attrs.get("worked", 0.0) for trial in study.get_trials(deepcopy=False))
+        overhead = 1 - (worked + times.repeated) / max(times.seconds, 1e-9)
+        winner = dict(best.params)
+        return cls(metric, trials, best.number, winner, best.value, seeds, times.seconds, times.limit, overhead)
 
     @property
     def optimism(self) -> float | None:
@@ -91,6 +103,7 @@ class SweepResult:
             "final": final,
             "seconds": round(self.seconds, 2),
             "time_limit_seconds": self.limit,
+            "overhead": round(self.overhead, 4),
             "trials": self.trials,
         }
 
@@ -99,7 +112,7 @@ class SweepResult:
         found = [trial for trial in self.trials if trial["value"] is not None]
         return sorted(found, key=lambda trial: trial["value"], reverse=not lower_is_better(self.metric))
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[PlainTable]:
         """The best trials, and what became of the winner."""
         names = sorted({name for trial in self.trials for name in trial["setting"]})
         rows = (
@@ -108,7 +121,7 @@ class SweepResult:
             for trial in self.ranked()[:_SHOWN]
         )  # fmt: skip
         others = len(self.trials) - len(self.ranked())
-        title = f"{len(self.trials)} trials in {duration(self.seconds)}"
+        title = f"{counted(len(self.trials), 'trial')} in {duration(self.seconds)}, {self.overhead:.1%} of it overhead"
         title += f", {others} of them without a value" if others else ""
         tables = [plain_table(title, ("trial", self.metric, *map(_words, names), "time"), rows)]
         if self.seeds is not None:
@@ -118,9 +131,7 @@ class SweepResult:
                 (f"mean of {len(self.seeds.metrics)} fresh seeds", f"{mean:.4f} ± {deviation:.4f}"),
                 ("luck of the sweep", f"{self.optimism:+.4f}"),
             ]
-            tables.append(
-                plain_table(f"the winner, trial {self.number}: {self.metric}", ("", ""), lines, show_header=False)
-            )
+            tables.append(plain_table(f"the winner, trial {self.number}: {self.metric}", ("", ""), lines))
         return tables
 
 
@@ -204,7 +215,7 @@ def svg(result: SweepResult) -> str:
     for seconds, value, _ in points:
         best = value if best is None else better(best, value)
         line.append(f"{x(seconds):.1f},{y(best):.1f}")
-    title = f"{result.metric} of {len(points)} trials over {duration(at)}"
+    title = f"{result.metric} of {counted(len(points), 'trial')} over {duration(at)}"
     parts = [_head(title), *_axes((low, high), longest, y)]
     parts.append(f'<polyline points="{" ".join(line)}" fill="none" stroke="#3465a4" stroke-width="1.5"/>')
     for seconds, value, trial in points:

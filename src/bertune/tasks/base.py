@@ -99,6 +99,10 @@ class BaseTask(_Protocol[ExampleT]):
             raise NotImplementedError(f"{type(self).__name__} has neither metrics nor row_metrics")
         return rows.metrics()
 
+    def averaging(self) -> str:
+        """Nothing: the metrics' names say it."""
+        return ""
+
     def baselines(self) -> Mapping[str, Baseline]:
         """None."""
         return {}

@@ -14,6 +14,7 @@ from bertune.errors import InputError, Problems
 from bertune.tasks.choice_answers import AnswerForm, AnswerFormDetector, answer_text, place_of
 from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.parts import ExampleParts
+from bertune.tasks.reading import LeftOut, log_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,15 @@ def read_choices(path: Path, options: ChoiceOptions, *, labelled: bool) -> Itera
     file = open_any(path, options, "choices", labelled=labelled)
     columns = _columns_of_choices(file)
     forms = (_answer_form(file, columns),) if labelled else ()
-    problems, dropped = Problems(), 0
+    if labelled:
+        parts = {"context": _CONTEXT, "question": _QUESTION, "choices": _CHOICES, "answer": _ANSWER}
+        taken = {part: next((name for name in names if name in file.columns), None) for part, names in parts.items()}
+        log_columns(file, taken | {f"choice {i}": name for i, name in enumerate(columns, 1)})
+    problems, left_out = Problems(), LeftOut("without an answer")
     for row in file:
         for record in _questions(row.values):
             if labelled and options.drop_unlabelled and not answer_text(_answer(record)):
-                dropped += 1
+                left_out.add(row.line)
                 continue
             try:
                 example = from_record(
@@ -82,8 +87,7 @@ def read_choices(path: Path, options: ChoiceOptions, *, labelled: bool) -> Itera
             if not problems:
                 yield example
     problems.raise_if_any()
-    if dropped:
-        logger.info("%s: %d questions without an answer are left out", path, dropped)
+    left_out.log(path)
 
 
 def _answer_form(file: Rows, columns: list[str]) -> AnswerForm:

@@ -20,11 +20,13 @@ from bertune.data.features import Features
 from bertune.data.formats.prodigy_labels import accepted
 from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
-from bertune.errors import InputError, Problems
+from bertune.errors import InputError, Problems, counted
 from bertune.tasks.base import BaseTask
+from bertune.tasks.hyperparameters import EMBEDDING
 from bertune.tasks.options import EmbeddingOptions, TextColumns
 from bertune.tasks.parts import ExampleParts
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
+from bertune.tasks.reading import LeftOut, is_blank, log_columns
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.huggingface import is_for, mix_names
 from bertune.tasks.shared.pair_labels import PairLoss, labelled_rows, loss_for, pair_label
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULTS = Defaults(batch_size=32, learning_rate=2e-5, epochs=1.0)
+DEFAULTS = EMBEDDING
 MARGIN = 0.5
 """Of contrastive loss, as in sentence-transformers."""
 NEGATIVE = ("negative", "hard_negative")
@@ -103,15 +105,22 @@ class Embedding(BaseTask[Pair]):
         if labelled and two is None:
             raise InputError(f"{path}: only one column of text; name the second with --pair-column")
         labels = self._label_column(file, (one, two), negatives) if labelled else None
-        problems = Problems()
+        if labelled:
+            log_columns(file, {"text": one, "pair": two, "negative": negatives, "label": labels})
+        problems, left_out = Problems(), LeftOut("without a text or a label")
+        advice = "; leave such rows out with --drop-unlabelled" if labelled else ""
+        needed = [name for name in (one, two, labels) if name is not None]
         for row in file:
+            if labelled and options.drop_unlabelled and any(is_blank(row.values.get(name)) for name in needed):
+                left_out.add(row.line)
+                continue
             text, pair = (None if name is None else row.values.get(name) for name in (one, two))
             negative = row.values.get(negatives) if labelled and negatives is not None else None
             for column, value in ((one, text), (two, pair)):
                 if column is not None and not isinstance(value, str):
-                    problems.add(f"{file.where(row, column)}: expected text, found {value!r}")
+                    problems.add(f"{file.where(row, column)}: expected text, found {value!r}{advice}")
                 elif column is not None and labelled and not str(value).strip():
-                    problems.add(f"{file.where(row, column)}: an empty text; a pair needs both")
+                    problems.add(f"{file.where(row, column)}: an empty text; a pair needs both{advice}")
             if not isinstance(negative, str | None):
                 problems.add(f"{file.where(row, negatives)}: expected text, found {negative!r}")
             label = None
@@ -120,8 +129,6 @@ class Embedding(BaseTask[Pair]):
             except InputError as error:
                 problems.add(f"{file.where(row, labels)}: {error}")
             if labels is not None and label is None:
-                if options.drop_unlabelled:
-                    continue
                 problems.add(
                     f"{file.where(row, labels)}: the label is missing (--drop-unlabelled leaves such rows out)"
                 )
@@ -129,6 +136,7 @@ class Embedding(BaseTask[Pair]):
                 hard = str(negative) if negative and str(negative).strip() else None
                 yield Pair(str(text), None if two is None else str(pair), hard, row.line, label)
         problems.raise_if_any()
+        left_out.log(path)
 
     def _label_column(self, file: Rows, texts: tuple[str | None, str | None], negatives: str | None) -> str | None:
         """The column of labels that the loss needs; None where it needs none."""
@@ -180,7 +188,9 @@ class Embedding(BaseTask[Pair]):
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         if loss == "ranking" and len(examples) < 2:
-            raise InputError(f"{path}: holds {len(examples)} pair; each is told from the others, so two are needed")
+            raise InputError(
+                f"{path}: holds {counted(len(examples), 'pair')}; each is told from the others, so two are needed"
+            )
         if loss == "contrastive":
             logger.info("%s: labels 0 and 1: pairs labelled 0 are pushed apart (--pair-loss contrastive)", path)
         elif loss == "cosine":
@@ -192,8 +202,8 @@ class Embedding(BaseTask[Pair]):
         if self.pair_loss == "ranking":
             apart = sum(example.label not in (None, 1) for example in examples)
             if apart:
-                logger.warning("%s: %d pairs are labelled otherwise than 1; this model's figures take every row for a "
-                               "pair that belongs together", path, apart)  # fmt: skip
+                logger.warning("%s: %s labelled otherwise than 1; this model's figures take every row for a "
+                               "pair that belongs together", path, counted(apart, "pair is", "pairs are"))  # fmt: skip
             return []
         least = 0.0 if self.pair_loss == "contrastive" else -self.highest
         found = []

@@ -18,10 +18,11 @@ from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
+from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.label_forms import flag_of, reader_of
 from bertune.tasks.options import MultiLabelOptions, TextColumns
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.reading import by_name_or_number, find_columns
+from bertune.tasks.reading import LeftOut, by_name_or_number, find_columns, log_columns
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression_each, most_common
 from bertune.tasks.shared.class_weights import class_weights
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULTS = Defaults()
+DEFAULTS = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,13 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         labels = self._label_reader(file, [name for name in flags if name is not None]) if labelled else None
         one_column = TextColumns(options.text_column, options.pair_column, options.label_column)
         text_column, pair_column, _ = find_columns(file, one_column, labelled=False)
-        dropped = 0
+        if labelled and flags:
+            log_columns(file, {"text": text_column, "pair": pair_column} | {f"label {name}": name for name in flags})
+        left_out = LeftOut("without a text")
         for row in file:
             text, pair = row.values.get(text_column), row.values.get(pair_column) if pair_column else None
             if labelled and options.drop_unlabelled and not (isinstance(text, str) and text.strip()):
-                dropped += 1
+                left_out.add(row.line)
                 continue
             if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
                 problems.add(f"{file.where(row, text_column)}: expected text, found {text!r}, {pair!r}")
@@ -96,8 +99,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
             if not problems:
                 yield LabelledText(str(text), None if pair is None else str(pair), found, row.line)
         problems.raise_if_any()
-        if dropped:
-            logger.info("%s: %d rows without a text are left out", path, dropped)
+        left_out.log(path)
 
     def _label_reader(self, file: Rows, flags: Sequence[str]) -> Callable[[Row], frozenset[str]]:
         """What finds the labels of a row: in a column each, or in one."""
@@ -215,6 +217,10 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         """The same metrics, row by row."""
         given = self._marked([prediction["labels"] for prediction in predictions])
         return decision_rows(self._truth(examples), given, self.labels)
+
+    def averaging(self) -> str:
+        """f1 counts the decisions of all labels together."""
+        return "micro average"
 
     def baselines(self) -> Mapping[str, Baseline]:
         """The commonest set of labels, and logistic regression on words for every label."""

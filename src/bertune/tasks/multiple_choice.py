@@ -14,6 +14,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
+from bertune.tasks.hyperparameters import MULTIPLE_CHOICE
 from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from bertune.encoder.layout import Layout
 
-DEFAULTS = Defaults(batch_size=16)
+DEFAULTS = MULTIPLE_CHOICE
 
 
 @dataclass(frozen=True)

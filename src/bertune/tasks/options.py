@@ -64,8 +64,12 @@ class TextColumns(TableOptions):
 class FocalLossOptions:
     """How sure the model shall be, and how easy examples count in training."""
 
-    label_smoothing: float = option(0.0, help="share of the target that is spread over all classes, from 0 up to 1")
-    focal_gamma: float = option(0.0, help="focal loss: how much examples that are already right count less; 0: alike")
+    label_smoothing: float = option(
+        0.0, help="share of the target that is spread over all classes, from 0 up to 1", training=True
+    )
+    focal_gamma: float = option(
+        0.0, help="focal loss: how much examples that are already right count less; 0: alike", training=True
+    )
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers.
@@ -87,6 +91,7 @@ class LossOptions(FocalLossOptions):
         None,
         help="how much classes count in training: balanced (each alike, however rare), LABEL=WEIGHT … (others 1), "
         "or a number for every label in their order; left out: every example alike",
+        training=True,
     )
 
     def __post_init__(self) -> None:
@@ -173,12 +178,14 @@ class EmbeddingOptions(TableOptions):
         choices=("auto", "ranking", "contrastive", "cosine"),
     )
     margin: float | None = option(
-        None, help="contrastive: distance (1 - cosine) at which pairs labelled 0 are far enough apart; left out: 0.5"
+        None,
+        help="contrastive: distance (1 - cosine) at which pairs labelled 0 are far enough apart; left out: 0.5",
+        training=True,
     )
     long_text: str = long_text_option()
     layers: str = layers_option()
     pooling: str = option("mean", help="how tokens become one vector", choices=POOLINGS, fixed=True)
-    scale: float = option(20.0, help="factor on cosines before the softmax over the batch")
+    scale: float = option(20.0, help="factor on cosines before the softmax over the batch", training=True)
 
 
 @dataclass(frozen=True)
@@ -259,5 +266,5 @@ class PretrainingOptions(TableOptions):
     """Options of a model for masked words."""
 
     text_column: str = option("text", help="column of the text in tables and JSON lines")
-    mask_probability: float = option(0.15, help="share of a sequence's tokens to predict")
+    mask_probability: float = option(0.15, help="share of a sequence's tokens to predict", training=True)
     top_k: int = option(5, help=f"answers for a [MASK], at most {CANDIDATES}", minimum=1)

@@ -15,6 +15,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
+from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.masking.dynamic import Masking, mask
 from bertune.tasks.masking.names import MASKED_LM, NEXT_SENTENCE
 from bertune.tasks.masking.scores import PretrainingScores
@@ -33,7 +34,7 @@ EVALUATION_SEED = 0
 """Held-out masks are the same in every evaluation and for every seed, so that losses compare."""
 
 
-DEFAULTS = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epochs=3.0)
+DEFAULTS = USUAL
 
 
 @dataclass(frozen=True, slots=True)

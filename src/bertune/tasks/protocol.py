@@ -19,6 +19,7 @@ import numpy.typing as npt
 from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
+from bertune.tasks.hyperparameters import Defaults as Defaults  # noqa: PLC0414 (its home before)
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -54,16 +55,6 @@ class Head(Protocol):
     def __call__(self, output: "EncoderOutput", layout: "Layout") -> "Tensor":
         """Logits. Shape: (sequences, outputs) or (tokens, outputs), float32."""
         ...
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """Hyper-parameters that fit a task when nothing else is said."""
-
-    max_seq_length: int = 128
-    batch_size: int = 32
-    learning_rate: float = 5e-5
-    epochs: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -175,6 +166,10 @@ class Task(Protocol[ExampleT]):
         """Numbers of every row from which metrics of any choice of rows follow; None where only `metrics` can tell."""
         ...
 
+    def averaging(self) -> str:
+        """What f1, precision and recall are of, for people: "macro average", "of 'yes'"; empty: their names say it."""
+        ...
+
     def baselines(self) -> Mapping[str, Baseline]:
         """Simple methods, by name, whose answers a model must beat to have learnt something."""
         ...
@@ -226,6 +221,12 @@ class FillsMasks(Protocol):
     def candidates(self, text: str, prediction: Prediction) -> list[Prediction]:
         """A prediction as one flat list: `{"mask", "token", "score", "text"}` for every word of every mask."""
         ...
+
+
+def metric_in_words(task: Task[Any], metric: str) -> str:
+    """A metric's name for people: `f1 (macro average)`."""
+    averaging = task.averaging() if metric in ("f1", "precision", "recall") else ""
+    return f"{metric} ({averaging})" if averaging else metric
 
 
 def lower_is_better(metric: str) -> bool:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
+from bertune.tasks.hyperparameters import QUESTION_ANSWERING
 from bertune.tasks.options import QuestionOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULTS = Defaults(max_seq_length=384, batch_size=16, learning_rate=5e-5, epochs=3.0)
+DEFAULTS = QUESTION_ANSWERING
 
 
 @dataclass(frozen=True)
@@ -295,9 +296,11 @@ def _windows(features: Features) -> Windows:
 
 def _say_losses(windows: Windows, purpose: Purpose) -> None:
     if windows.questions_cut:
-        logger.warning("%d questions are cut at --max-query-length", windows.questions_cut)
+        logger.warning("cut at --max-query-length: %s", counted(windows.questions_cut, "question"))
     if windows.unaligned and purpose == "train":
         named = ", ".join(windows.unaligned[:5]) + (", …" if len(windows.unaligned) > 5 else "")
         logger.warning(
-            "%d questions are left out of training, their answers match no token: %s", len(windows.unaligned), named
+            "left out of training, for their answers match no token: %s (%s)",
+            counted(len(windows.unaligned), "question"),
+            named,
         )

@@ -18,6 +18,8 @@ _UNDECIDED = "-"
 """SNLI's, MultiNLI's and OCNLI's label of a pair on which annotators did not agree."""
 _INFERENCE = {"entailment", "neutral", "contradiction", "not_entailment", "entailed", "contradictory"}
 _LOOKED_AT = 1000
+_FEW_VALUES = 50
+"""Values of a column up to which they may be labels."""
 _KEPT = 100_000
 """Labels that are kept with their canonical names: most of them recur."""
 _FLAGS = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"0.0", "1.0"})
@@ -46,9 +48,10 @@ def find_columns(file: Rows, options: TextColumns, *, labelled: bool) -> Found:
     except InputError as error:
         raise InputError(f"{file.path}: {error}{_without_header(file)}") from None
     if labelled and label is None:
+        advice = _candidates(file, (text, pair)) + _indicators_advice(file, (text, pair)) + _without_header(file)
         raise InputError(
-            f"{file.path}: no column looks like a label; name it with --label-column "
-            f"(it has: {', '.join(file.columns)}){_indicators_advice(file, (text, pair))}{_without_header(file)}"
+            f"{file.path}: no column looks like a label; name it with --label-column (it has: "
+            f"{', '.join(file.columns)}){advice}"
         )
     label = label if label in file.columns else None
     if labelled:
@@ -92,6 +95,17 @@ def _without_header(file: Rows) -> str:
     return f". Its first line is no header; its first row is {shown}. For example --text-column 1 --label-column 0"
 
 
+def _candidates(file: Rows, texts: tuple[str | None, str | None]) -> str:
+    """The columns in which few values recur, as labels do, with the number of values."""
+    rows = [row.values for row in islice(iter(file), _LOOKED_AT)]
+    found = []
+    for name in file.columns:
+        values = {str(row.get(name)) for row in rows if not is_blank(row.get(name))}
+        if name not in texts and 1 < len(values) <= min(_FEW_VALUES, len(rows) / 2):
+            found.append(f"{name!r} ({len(values)} values)")
+    return f". Labels may be in {' or '.join(found[:5])}" if found else ""
+
+
 def _indicators_advice(file: Rows, texts: tuple[str | None, str | None]) -> str:
     found = indicator_columns(file, [name for name in file.columns if name not in texts])
     if len(found) < 2:
@@ -129,7 +143,7 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
     """
     text_column, pair_column, label_column = columns
     problems = Problems()
-    dropped, undecided = _LeftOut("without a text or a label"), _LeftOut("labelled '-': annotators did not agree")
+    dropped, undecided = LeftOut("without a text or a label"), LeftOut("labelled '-': annotators did not agree")
     known: dict[str, str] = {}
     inference: bool | None = None if labelled and pair_column is not None else False
     single = pair_column is None
@@ -205,21 +219,28 @@ def _is_inference(file: Rows, label_column: str) -> bool:
     return bool(labels) and labels <= _INFERENCE
 
 
-class _LeftOut:
-    """Rows that are left out, counted."""
+def is_blank(value: object) -> bool:
+    """Whether a cell holds nothing: null, text of white space alone, an empty list."""
+    return value is None or (isinstance(value, str) and not value.strip()) or value == []
+
+
+class LeftOut:
+    """Rows that are left out, counted. why: what they lack, for the message."""
 
     def __init__(self, why: str) -> None:
         self._why, self._count = why, 0
         self._first: list[int] = []
 
     def add(self, line: int) -> None:
+        """One more row, by its line."""
         self._count += 1
         if len(self._first) < 3:
             self._first.append(line)
 
     def log(self, path: Path) -> None:
+        """Tell how many there are, and where the first ones stand; nothing where there are none."""
         if self._count:
             more = ", …" if self._count > len(self._first) else ""
-            rows = "row is" if self._count == 1 else "rows are"
-            lines = ", ".join(map(str, self._first))
-            logger.info("%s: %d %s left out, %s (lines %s%s)", path, self._count, rows, self._why, lines, more)
+            rows, lines = ("row is", "line") if self._count == 1 else ("rows are", "lines")
+            first = ", ".join(map(str, self._first))
+            logger.info("%s: %d %s left out, %s (%s %s%s)", path, self._count, rows, self._why, lines, first, more)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bertune.errors import InputError
 from bertune.option_values import checked_values
 from bertune.tasks import options
+from bertune.tasks.hyperparameters import EMBEDDING, MULTIPLE_CHOICE, QUESTION_ANSWERING, USUAL, Defaults
 
 if TYPE_CHECKING:
     from bertune.tasks.protocol import Task
@@ -25,26 +26,39 @@ class TaskEntry:
 
     options: its dataclass of options, which it has as `Options`.
     home: `module:attribute`; what stands there is called with the name and the options.
+    defaults, metric: as its tasks have them, for `--help`.
     """
 
     options: type[Any]
     home: str
+    defaults: Defaults = USUAL
+    metric: str = "accuracy"
 
 
-_REGRESSION = TaskEntry(options.RegressionOptions, "bertune.tasks.regression:Regression")
+_REGRESSION = TaskEntry(options.RegressionOptions, "bertune.tasks.regression:Regression", metric="loss")
 _GLUE = TaskEntry(options.GlueOptions, "bertune.tasks.glue:GLUE")
 TASKS = {
     "text-classification": TaskEntry(options.TextOptions, "bertune.tasks.text_classification:TextClassification"),
-    "question-answering": TaskEntry(options.QuestionOptions, "bertune.tasks.question_answering:QuestionAnswering"),
-    "pretraining": TaskEntry(options.PretrainingOptions, "bertune.tasks.pretraining:Pretraining"),
-    "token-classification": TaskEntry(options.TokenOptions, "bertune.tasks.token_classification:TokenClassification"),
-    "multiple-choice": TaskEntry(options.ChoiceOptions, "bertune.tasks.multiple_choice:MultipleChoice"),
-    "multi-label-classification": TaskEntry(
-        options.MultiLabelOptions, "bertune.tasks.multi_label:MultiLabelClassification"
+    "question-answering": TaskEntry(
+        options.QuestionOptions, "bertune.tasks.question_answering:QuestionAnswering", QUESTION_ANSWERING, "f1"
     ),
-    **dict.fromkeys(("regression", "stsb"), _REGRESSION),
-    "embedding": TaskEntry(options.EmbeddingOptions, "bertune.tasks.embedding:Embedding"),
+    "pretraining": TaskEntry(
+        options.PretrainingOptions, "bertune.tasks.pretraining:Pretraining", metric="masked_lm_loss"
+    ),
+    "token-classification": TaskEntry(
+        options.TokenOptions, "bertune.tasks.token_classification:TokenClassification", metric="f1"
+    ),
+    "multiple-choice": TaskEntry(
+        options.ChoiceOptions, "bertune.tasks.multiple_choice:MultipleChoice", MULTIPLE_CHOICE
+    ),
+    "multi-label-classification": TaskEntry(
+        options.MultiLabelOptions, "bertune.tasks.multi_label:MultiLabelClassification", metric="f1"
+    ),
+    "regression": _REGRESSION,
+    "stsb": dataclasses.replace(_REGRESSION, metric="pearson"),
+    "embedding": TaskEntry(options.EmbeddingOptions, "bertune.tasks.embedding:Embedding", EMBEDDING),
     **dict.fromkeys(("mrpc", "cola", "sst2", "rte", "mnli", "qnli", "qqp", "wnli", "xnli"), _GLUE),
+    "cola": dataclasses.replace(_GLUE, metric="matthews_correlation"),
 }
 """What `--task` knows beside users' own files."""
 
@@ -59,7 +73,8 @@ def require_task(name: str) -> None:
     if name not in TASKS and not is_task_file(name):
         near = difflib.get_close_matches(name.lower().replace("_", "-"), TASKS, n=1, cutoff=0.7)
         meant = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"--task {name}: no such task. Known: {', '.join(TASKS)}, and path/to/file.py:Class{meant}")
+        known = f"Known: {', '.join(TASKS)}, and path/to/file.py:Class"
+        raise InputError(f"--task {name}: no such task{meant or '.'} {known}")
 
 
 def options_of(name: str) -> type[Any]:

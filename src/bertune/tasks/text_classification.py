@@ -18,6 +18,7 @@ from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
+from bertune.tasks.hyperparameters import USUAL
 
 # Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
 from bertune.tasks.options import TextColumns as TextColumns  # noqa: PLC0414
@@ -74,7 +75,7 @@ def examples_of(
     )
 
 
-DEFAULTS = Defaults()
+DEFAULTS = USUAL
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,10 @@ class TextClassification(BaseTask[TextExample]):
         truth = np.array([index[str(example.label)] for example in examples], np.int64)
         found = np.array([index[prediction["label"]] for prediction in predictions], np.int64)
         return classification_rows(truth, found, len(self.labels))
+
+    def averaging(self) -> str:
+        """Of two labels f1 is the second one's, of more their mean."""
+        return f"of {self.labels[1]!r}" if len(self.labels) == 2 else "macro average"
 
     def baselines(self) -> Mapping[str, Baseline]:
         """The commonest label, and logistic regression on words."""

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from bertune.data.features import IGNORED, Features
 from bertune.data.windows import Windows, place_windows
 from bertune.encoder.config import EncoderConfig
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.characters import readable_span
+from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.options import TokenOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULTS = Defaults(max_seq_length=128, batch_size=32, learning_rate=5e-5, epochs=3.0)
+DEFAULTS = USUAL
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,10 @@ class TokenClassification(BaseTask[TaggedExample]):
     def _targets(self, examples: Sequence[TaggedExample], word: Ragged, example_index: npt.NDArray[np.int64]) -> Ragged:
         gold, inexact = self.gold_tags(examples)
         if inexact:
-            logger.warning("%d entities begin or end inside a word; the model learns the whole words", inexact)
+            logger.warning(
+                "%s not at the edges of words; the model learns the whole words",
+                counted(inexact, "entity is", "entities are"),
+            )
         index = {label: i for i, label in enumerate(self.labels)}
         tags = np.array([index[tag] for tags in gold for tag in tags], np.int32)
         bases = np.cumsum([0, *(len(tags) for tags in gold)])[:-1]
@@ -222,6 +226,10 @@ class TokenClassification(BaseTask[TaggedExample]):
         true = [[(one.label, (one.start, one.end)) for one in example.entities] for example in examples]
         found = [[(one["label"], (one["start"], one["end"])) for one in given["entities"]] for given in predictions]
         return entity_rows(true, found)
+
+    def averaging(self) -> str:
+        """f1 counts the entities of all types together."""
+        return "of entities, micro average"
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Entities of the training data wherever their words stand again."""

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.columns import named
-from bertune.durations import Clock
-from bertune.errors import InputError
+from bertune.durations import Clock, duration
+from bertune.errors import InputError, counted
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import BatchLoss, Network, batch_loss
@@ -32,18 +32,20 @@ from bertune.tasks.protocol import Task
 from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.training.config import train_config
+from bertune.training.estimate import seconds_of, training_operations
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop.budget import TimeBudget
+from bertune.training.loop.loop import steps_per_epoch
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.regularization import APART, gradients_by
 from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
-from bertune.training.options import TrainOptions
+from bertune.training.options import TrainOptions, passes_of_update
 from bertune.training.prepare import PreparedData, source_options
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
-from bertune.training.runs.collapse import chance_loss, collapse_of, constant_answer, late_collapse_of
+from bertune.training.runs.collapse import FEW_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.runs.restarts import RestartResult, train_with_restarts
 from bertune.training.time_limit import probe, refuse_too_short
 
@@ -56,12 +58,14 @@ class TrainResult:
 
     metrics: as in metrics.json.
     more: the rest of it: baselines, mean and spread over seeds, what the metrics depend on (`qa_metric`).
+    collapse: how the model that is kept collapsed, if it did in a run that was long enough to learn something.
     """
 
     output: Path
     metrics: dict[str, float]
     steps: int
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    collapse: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
 
     def attempt(seed: int, resume: bool) -> RestartResult:
         seed_all(seed)
-        job = _job(run, seed, f"on {device} in {str(dtype).removeprefix('torch.')}")
+        job = _job(run, seed, device, dtype)
         folder = RunFolder(
             output,
             functools.partial(_save, run, job.network),
@@ -142,25 +146,29 @@ def fine_tune(run: FineTuning) -> TrainResult:
     title = f"{output}: the model of step {state.best_step}"
     if run.data.validation is not None:
         title += f", best by {options.metric}"
-    console.print(closing_table(title, metrics, more.get("baselines", {})))
-    return TrainResult(output, metrics, state.step, more)
+    elif options.folds is None:
+        title += "; how good it is was not measured, for no rows were held out"
+    console.print(closing_table(title, run.data.task, metrics, more.get("baselines", {})))
+    collapse = record.get("collapse") if state.step >= FEW_UPDATES else None
+    return TrainResult(output, metrics, state.step, more, collapse)
 
 
 def _metric_settings(data: PreparedData) -> Mapping[str, str]:
     return {} if data.validation is None else data.task.metric_settings(data.validation.examples)
 
 
-def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
-    """The launcher's job for one seed, which is set already. where: the device and its numbers, for the log."""
+def _job(run: FineTuning, seed: int, device: torch.device, dtype: torch.dtype) -> TrainingJob:
+    """The launcher's job for one seed, which is set already."""
     options, data, task, train = run.options, run.data, run.data.task, run.data.train
     network = network_from(data, options) if run.new_network is None else run.new_network()
 
+    config = _config(options, data, seed)
     return TrainingJob(
         network,
         train.units,
         run.loss or batch_loss(task.loss),
         run.batches or (lambda device: TrainingBatches(train.features, device)),
-        _config(options, data, seed),
+        config,
         functools.partial(_validate, network, run) if data.validation is not None else None,
         AdamWOptions(weight_decay=options.weight_decay, max_grad_norm=options.max_grad_norm),
         layer_rates(len(network.encoder.layers), options.layer_decay),
@@ -171,10 +179,32 @@ def _job(run: FineTuning, seed: int, where: str) -> TrainingJob:
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
         gradients=gradients_by(options.r_drop, getattr(task, "logit_kind", None), options.fgm),
-        weight_average=options.ema,
+        weight_average=options.ema or None,
         budget=None if run.clock is None else TimeBudget(run.clock),
-        announcement=f"training {train.units} sequences {where}",
+        announcement=_announcement(run, network, config, device, dtype),
     )
+
+
+def _announcement(
+    run: FineTuning, network: Network, config: TrainConfig, device: torch.device, dtype: torch.dtype
+) -> str:
+    """What is about to be done, where, and how long it will take."""
+    train, validation = run.data.train, run.data.validation
+    passes = config.steps * config.batch_size / max(train.units, 1)
+    evaluations = -(-config.steps // (config.check_every or steps_per_epoch(train.units, config.batch_size)))
+    validated = 0 if validation is None else int(validation.features.unit_lengths.sum()) * evaluations
+    again = run.options.activation_checkpointing
+    computed = passes * passes_of_update(run.options.r_drop, run.options.fgm)
+    work = training_operations(
+        network.encoder, train.features.unit_lengths, passes=computed, validated=validated, again=again
+    )
+    seconds = seconds_of(work, network.encoder.config, device, dtype)
+    seconds = seconds if run.clock is None else min(seconds, run.clock.left)
+    what = f"training {counted(train.units, 'sequence')} on {device} in {str(dtype).removeprefix('torch.')}"
+    size = f"{counted(config.steps, 'update')} of {counted(config.batch_size, 'sequence')}"
+    few = config.steps < FEW_UPDATES and run.options.max_steps is None
+    advice = ". So few updates teach little: if the model is poor, try more --epochs" if few else ""
+    return f"{what}: {size}, {passes:.3g} passes; about {duration(max(1.0, seconds))}{advice}"
 
 
 def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
@@ -196,7 +226,7 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
 def technique_problems(options: TrainOptions, task: Task[Any]) -> list[str]:
     """Why a technique cannot be used on a task."""
     kind = getattr(task, "logit_kind", None)
-    if options.r_drop is None or kind in APART:
+    if not options.r_drop or kind in APART:
         return []
     if kind is None:
         why = f"the class of {task.name} does not say what its logits stand for (logit_kind: {', '.join(APART)})"

@@ -1,12 +1,16 @@
 """Every option of a training run: command line, YAML file and saved run.yaml are this one tree."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bertune.durations import seconds_of
 from bertune.errors import InputError
 from bertune.option_values import broken_limits
-from bertune.options import LR_SCHEDULES, option, run_option
+from bertune.options import LR_SCHEDULES, PRESETS, option, run_option
+
+_MOST_SEEDS = 1000
+"""Of a range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,25 +61,34 @@ class TrainOptions:
     )
     reinitialize_layers: int = option(0, help="highest layers that begin with new weights", minimum=0)
     ema: float | None = option(
-        None, help="decay of a moving average of the weights, which is evaluated and kept, like 0.999", above=0
+        None, help="decay of a moving average of the weights, which is evaluated and kept, like 0.99; 0: none"
     )
     r_drop: float | None = option(
-        None, help="R-Drop: weight of how far two passes with different dropout are apart, like 1 (twice the time)",
-        above=0,
-    )  # fmt: skip
+        None,
+        help="R-Drop: weight of how far two passes with different dropout are apart, like 1 (twice the time); 0: off",
+        minimum=0,
+    )
     fgm: float | None = option(
-        None, help="FGM: length of an adversarial step of the word vectors, like 1 (twice the time)", above=0
+        None,
+        help="FGM: length of an adversarial step of the word vectors, like 0.2 (twice the time); 0: off",
+        minimum=0,
     )
     gradient_accumulation: int = run_option("gradient_accumulation")
     activation_checkpointing: bool = run_option("activation_checkpointing")
     patience: int | None = run_option("patience")
+    preset: str | None = option(
+        None, help="sets options that are not given: what fits little time, most tasks, or the best model",
+        choices=PRESETS,
+    )  # fmt: skip
     time_limit: str | None = option(
         None, help="time for the whole command, like 90s, 15m or 2h; fewer updates are made where --epochs do not fit"
     )
     metric: str | None = option(None, help="metric that picks the best model")
     seed: int = option(42, help="governs new weights, order and dropout", minimum=0)
     seeds: str | None = option(
-        None, help="train with each of these seeds, 1,2,3; their mean and spread are told, and the best model is kept"
+        None,
+        help="train with each of these seeds, 1,2,3 or 1-5; their mean and standard deviation are shown, and the best "
+        "model is kept",
     )
     restarts: int = option(
         0, help="start again with the next seed, at most so often, when the model collapsed", minimum=0
@@ -94,10 +107,10 @@ class TrainOptions:
         found = broken_limits(self)
         if not 0 < self.layer_decay <= 1:
             found.append(f"--layer-decay {self.layer_decay}: must lie above 0 and up to 1")
-        if self.ema is not None and not 0 < self.ema < 1:
-            found.append(f"--ema {self.ema}: must lie between 0 and 1, like 0.999")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            found.append(f"--ema {self.ema}: must be at least 0 and below 1, like 0.99")
         if self.seeds is not None and not self.seed_list:
-            found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3")
+            found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3 or 1-5")
         found += self._fold_problems() if self.folds is not None else self._validation_problems()
         found += self._time_problems()
         return found
@@ -159,6 +172,28 @@ class TrainOptions:
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The numbers of `seeds`; none where they are not as they must be."""
-        parts = [part.strip() for part in (self.seeds or "").split(",")]
-        seeds = tuple(int(part) for part in parts if part.isdecimal())
-        return seeds if len(seeds) == len(parts) and len(set(seeds)) == len(seeds) > 1 else ()
+        seeds: list[int] = []
+        for part in (self.seeds or "").split(","):
+            found = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part, flags=re.ASCII)
+            if found is None:
+                return ()
+            first, last = int(found[1]), int(found[2] or found[1])
+            if not first <= last < first + _MOST_SEEDS:
+                return ()
+            seeds += range(first, last + 1)
+        return tuple(seeds) if len(set(seeds)) == len(seeds) > 1 else ()
+
+
+def passes_of_update(r_drop: float | None, fgm: float | None) -> int:
+    """How many forward and backward passes an update makes over its batch with R-Drop and FGM."""
+    return (2 if r_drop else 1) * (2 if fgm else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions:
+    """Options of `bertune train` that ask for further pre-training first."""
+
+    adapt: list[str] | None = option(  # noqa: RUF009
+        None, help="text to pre-train the encoder on first, as bertune pretrain reads it; the gain is reported"
+    )
+    adapt_epochs: float = option(3.0, help="passes over the text of --adapt", above=0)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bertune.checking.doctor import log_findings
 from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint
 from bertune.data.features import Features
-from bertune.errors import InputError, Problems
+from bertune.errors import InputError, Problems, counted
 from bertune.model.pairs import all_pairs, check_pairs
 from bertune.model.provenance import encoder_sha256
 from bertune.tasks.feature_cache import featurized
@@ -153,7 +153,9 @@ def _prepared(
         purpose: Purpose = "train" if role == "train" else "evaluate"
         source = one.source if options.feature_cache else None
         features = featurized(task, one.examples, text, purpose=purpose, source=source)
-        _log_features(paths[role], len(one.examples), (checkpoint.tokenizer, length), features)
+        _log_features(
+            f"{_NAMES[role]} data, {paths[role]}", len(one.examples), (checkpoint.tokenizer, length), features
+        )
         if not len(features):
             raise InputError(
                 f"--{role} {paths[role]}: none of its {len(one.examples)} examples gives a sequence to {_WORK[role]}; "
@@ -165,12 +167,17 @@ def _prepared(
     return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)
 
 
-def _log_features(path: Path, rows: int, text: tuple[Tokenizer, int], features: Features) -> None:
+def _log_features(data: str, rows: int, text: tuple[Tokenizer, int], features: Features) -> None:
     """One line: rows, how many lose text to the length limit, and the share of tokens that the vocabulary lacks."""
     tokenizer, length = text
     cut = int(features.cut.sum())
     share = f"{cut} ({100 * cut / max(1, len(features)):.1f} %) are cut" if cut else "none is cut"
     unknown = 100 * unknown_share(features.input_ids, tokenizer)
     logger.info(
-        "%s: %d rows; %s at --max-seq-length %d; %.1f %% of the tokens are unknown", path, rows, share, length, unknown
+        "%s: %s; %s at --max-seq-length %d; %.1f %% of the tokens are unknown",
+        data,
+        counted(rows, "row"),
+        share,
+        length,
+        unknown,
     )

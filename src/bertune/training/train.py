@@ -11,7 +11,7 @@ from typing import Any
 from bertune.data.in_memory import data_path
 from bertune.distributed.world import current
 from bertune.durations import Clock, seconds_of
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.option_values import checked_values
 from bertune.options import keyword_problems
@@ -25,8 +25,10 @@ from bertune.training.cross_validation import Folds, cross_validate
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare
+from bertune.training.presets import with_preset
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.report import write_all
+from bertune.training.runs.collapse import FEW_UPDATES
 from bertune.training.runs.seeds import run_seeds
 
 logger = logging.getLogger(__name__)
@@ -56,10 +58,10 @@ def train(**options: Any) -> TrainResult:
         for name, value in options.items()
         if name in known
     }
-    return run(
-        TrainOptions(**checked_values(TrainOptions, general)),
-        {name: value for name, value in options.items() if name in own},
-    )
+    task_options = {name: value for name, value in options.items() if name in own}
+    began = time.monotonic()
+    general = with_preset(checked_values(TrainOptions, general), task_options)
+    return run(TrainOptions(**general), task_options, began=began)
 
 
 def _data(data: Any, role: str) -> Any:
@@ -141,7 +143,8 @@ def _train_seeds(
     more = write_all(folder, metrics, record, more, lambda: baselines_of(data()) if options.baselines else {})
     title = f"{folder}: the model of seed {found.best}, best by {options.metric}"
     console.print(found.table(title, more.get("baselines", {})))
-    return TrainResult(folder, metrics, found.steps, more)
+    collapse = found.record.get("collapse") if found.steps >= FEW_UPDATES else None
+    return TrainResult(folder, metrics, found.steps, more, collapse)
 
 
 def _begin(folder: Path, tree: Mapping[str, Any]) -> None:
@@ -205,7 +208,7 @@ def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[st
     held = None if not share else hold_out(task, rows, share, options.group_column)
     if held is not None:
         return {"train": held[0], "validation": held[1]}
-    few = f"{rows.path}: its {len(rows.examples)} rows are too few, or too much alike, to hold {share} of them out"
+    few = f"{rows.path}: {counted(len(rows.examples), 'row')}, too few or too much alike to hold {share} of them out"
     needy = [f"--{name}" for name in ("seeds", "baselines", "patience") if getattr(options, name)]
     if share and needy:
         raise InputError(f"{few}, which {', '.join(needy)} needs; name validation data with --validation")

@@ -14,7 +14,7 @@ from pathlib import Path
 from bertune.data.columns import listed
 from bertune.data.table_options import TableOptions
 from bertune.data.tables import DEFAULT
-from bertune.errors import InputError, Problems
+from bertune.errors import InputError, Problems, counted
 from bertune.files.json_files import parse_json
 from bertune.tasks.parts import ExampleParts
 from bertune.tasks.squad.records import Record, kind_of, read_records
@@ -70,6 +70,7 @@ class ReadReport:
 
     mended: places of the answers whose `answer_start` was corrected.
     not_found: places and texts of the answers that stand nowhere in their context; their `start` is -1.
+    unlabelled: places of the questions that were left out because a text or the answers are missing.
     skipped: what is wrong with the questions that were left out.
     """
 
@@ -79,15 +80,17 @@ class ReadReport:
     mended: list[str] = field(default_factory=list)
     not_found: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
 
     def lines(self, limit: int = 5) -> list[str]:
         """The report for people, one statement a line, at most `limit` names each."""
-        head = f"{self.path}: {self.questions} questions"
+        head = f"{self.path}: {counted(self.questions, 'question')}"
         found = [head + (f", {self.unanswerable} of them unanswerable" if self.unanswerable else "")]
         for names, what in (
             (self.mended, "answers with a corrected answer_start"),
             (self.not_found, "answers found nowhere in their context, so not to be trained on"),
             (self.skipped, "questions left out (--skip-bad)"),
+            (self.unlabelled, "questions left out, without a text or answers (--drop-unlabelled)"),
         ):
             if names:
                 more = f"\n  … and {len(names) - limit} more" if len(names) > limit else ""
@@ -127,10 +130,14 @@ def read_questions(
     examples: list[QuestionExample] = []
     places: dict[str, str] = {}
     needed = [names.question, names.context, *([names.answers] if labelled else [])]
-    for row, record in enumerate(read_records(path, needed, table)):
+    taken = {"question": names.question, "context": names.context, "answers": names.answers} if labelled else None
+    for row, record in enumerate(read_records(path, needed, table, taken)):
         try:
             if isinstance(record, InputError):
                 raise record
+            if labelled and table.drop_unlabelled and _is_unlabelled(record, names):
+                report.unlabelled.append(record.where)
+                continue
             example = _example(record, names, row, strict)
             if labelled:
                 example = _with_answers(example, record, names, strict)
@@ -178,6 +185,16 @@ def stream_questions(
     if not rows:
         raise InputError(f"{path}: no questions in it")
     return (_unlabelled(record, names, row) for row, record in enumerate(read_records(path, table=table)))
+
+
+def _is_unlabelled(record: Record, columns: Columns) -> bool:
+    """Whether a record lacks its question, its context or its answers; one that is marked unanswerable has them."""
+    names = (
+        ("question", "context", "answers") if record.nested else (columns.question, columns.context, columns.answers)
+    )
+    question, context, answers = (record.fields.get(name) for name in names)
+    lacks = [value is None or (isinstance(value, str) and not value.strip()) for value in (question, context, answers)]
+    return lacks[0] or lacks[1] or (lacks[2] and not record.fields.get("is_impossible"))
 
 
 def _unlabelled(record: Record | InputError, columns: Columns, row: int) -> QuestionExample:

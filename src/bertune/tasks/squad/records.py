@@ -15,6 +15,7 @@ from bertune.data.table_options import TableOptions
 from bertune.data.tables import DEFAULT, open_table
 from bertune.errors import InputError, Problems
 from bertune.files.text_files import is_compressed, open_bytes, plain_suffix
+from bertune.tasks.reading import log_columns
 
 _SHAPE = "SQuAD's form is data[].paragraphs[], each with context and qas[]"
 _Items = Iterator[tuple[Mapping[str, object] | InputError, str]]
@@ -40,7 +41,10 @@ class Record:
 
 
 def read_records(
-    path: Path, needed: Sequence[str] = (), table: TableOptions = DEFAULT
+    path: Path,
+    needed: Sequence[str] = (),
+    table: TableOptions = DEFAULT,
+    taken: Mapping[str, str] | None = None,
 ) -> Iterator[Record | InputError]:
     """Every record of the file, in order; what is wrong with one of them comes in its place, as an `InputError`.
 
@@ -50,6 +54,7 @@ def read_records(
         path: the file.
         needed: columns that a flat file must have.
         table: how a flat file is written.
+        taken: what a flat file's columns are taken for, to be logged; None: nothing is.
 
     Raises:
         InputError: the file cannot be read on: absent, of an unknown format, broken.
@@ -61,6 +66,8 @@ def read_records(
     problems = Problems()
     problems.extend(f"{path}: {unknown_column(name, rows.columns)}" for name in needed if name not in rows.columns)
     problems.raise_if_any()
+    if taken is not None:
+        log_columns(rows, taken)
     try:
         for row in rows:
             yield Record(rows.where(row), row.values)

@@ -60,6 +60,12 @@ def from_record(
     return TaggedExample(text, words_of(text), tuple(found), place)
 
 
+def lacks_text_or_entities(record: object, text_key: str, entities_key: str | None) -> bool:
+    """Whether a record has no text, or nobody marked its entities; an empty list of entities is a mark of none."""
+    text, entities = _parts(record, text_key, entities_key)
+    return entities is None or text is None or (isinstance(text, str) and not text.strip())
+
+
 def _parts(record: object, text_key: str, entities_key: str | None) -> tuple[object, object]:
     """Text and entities of a record; None each where there are none."""
     if isinstance(record, list | tuple) and len(record) == 2 and isinstance(record[1], Mapping):

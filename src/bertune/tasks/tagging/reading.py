@@ -13,7 +13,8 @@ from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
 from bertune.files.text_files import plain_suffix
 from bertune.tasks.options import READ_AS, ReadingOptions
-from bertune.tasks.tagging.annotations import KEYS, from_record
+from bertune.tasks.reading import LeftOut, is_blank, log_columns
+from bertune.tasks.tagging.annotations import KEYS, from_record, lacks_text_or_entities
 from bertune.tasks.tagging.conll import Sentence, read_conll
 from bertune.tasks.tagging.examples import TaggedExample, from_tokens
 from bertune.tasks.tagging.offsets import in_characters, warn_of_inexact
@@ -58,6 +59,9 @@ def read_tagged(path: Path, options: ReadingOptions, *, labelled: bool) -> Itera
             f"{path}: holds neither tokens (--tokens-column {options.tokens_column}) nor a text with entities "
             f"(--text-column {options.text_column}, --entities-column); it has: {listed(file.columns)}"
         )
+    if labelled:
+        taken = next((name for name in entities if name in file.columns), None)
+        log_columns(file, {"text": options.text_column, "entities": taken})
     records = ((f"line {row.line}", row.line, row.values) for row in file)
     yield from _annotated(records, path, options, labelled=labelled)
 
@@ -70,8 +74,13 @@ def _json_records(sample: Sample) -> Iterator[tuple[str, int, object]]:
 def _annotated(
     records: Iterator[tuple[str, int, object]], path: Path, options: ReadingOptions, *, labelled: bool
 ) -> Iterator[TaggedExample]:
-    problems, found = Problems(), list[TaggedExample]()
+    problems, found, left_out = Problems(), list[TaggedExample](), LeftOut("without a text or entities")
     for where, place, record in records:
+        if labelled and options.drop_unlabelled and lacks_text_or_entities(
+            record, options.text_column, options.entities_column
+        ):  # fmt: skip
+            left_out.add(place)
+            continue
         try:
             example = from_record(record, options.text_column, options.entities_column, labelled=labelled, place=place)
         except InputError as error:
@@ -82,6 +91,7 @@ def _annotated(
         elif not problems:
             yield example
     problems.raise_if_any()
+    left_out.log(path)
     found = in_characters(found, path)
     warn_of_inexact(found, path)
     yield from found
@@ -95,8 +105,15 @@ def _sentences(file: Rows, options: ReadingOptions, *, labelled: bool) -> Iterat
             f"{file.path}: no column of tags ({listed(str(name) for name in names)}; --tags-column); "
             f"it has: {listed(file.columns)}"
         )
-    problems = Problems()
+    if labelled:
+        log_columns(file, {"tokens": options.tokens_column, "tags": tags_column})
+    problems, left_out = Problems(), LeftOut("without tokens or tags")
     for row in file:
+        if labelled and options.drop_unlabelled and any(
+            is_blank(row.values[name]) for name in (options.tokens_column, str(tags_column))
+        ):  # fmt: skip
+            left_out.add(row.line)
+            continue
         tokens = _texts(row.values[options.tokens_column])
         tags = _tags(row.values[tags_column], options.tag_names) if labelled and tags_column else ()
         if tokens is None or not all(tokens):
@@ -108,6 +125,7 @@ def _sentences(file: Rows, options: ReadingOptions, *, labelled: bool) -> Iterat
         elif not problems:
             yield Sentence(tokens, tags, row.line)
     problems.raise_if_any()
+    left_out.log(file.path)
 
 
 def _texts(value: object) -> tuple[str, ...] | None:

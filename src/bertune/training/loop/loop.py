@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from bertune.data.batching import shuffled_batches
-from bertune.errors import InputError, Interrupted
+from bertune.errors import InputError, Interrupted, counted
 from bertune.progress import Bar, progress_bar
 from bertune.tables import main_figures
 from bertune.tasks.protocol import lower_is_better
@@ -199,7 +199,7 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
     else:
         state.without_improvement += 1
         if config.patience is not None and state.without_improvement >= config.patience:
-            logger.info("no improvement in %d evaluations: stopping early", state.without_improvement)
+            logger.info("no improvement in %s: stopping early", counted(state.without_improvement, "evaluation"))
             state.finished = True
     state.evaluation_due = False
     setup.checkpointer.save_checkpoint(setup.optimizer, state)

@@ -5,15 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from bertune.distributed.world import current
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.model.provenance import RECORD_KEY
-from bertune.tables import for_people, plain_table, table_of
+from bertune.tables import PlainTable, for_people, plain_table, table_of
+from bertune.tasks.protocol import Task, metric_in_words
 from bertune.training.loop.state import TrainState
 from bertune.training.run_folder.errors import disk_errors
 
@@ -114,13 +113,18 @@ def finished(folder: Path) -> tuple[dict[str, float], dict[str, Any], dict[str, 
     return metrics, record, {name: value for name, value in stored.items() if name not in metrics}
 
 
-def closing_table(title: str, metrics: Scores, baselines: Mapping[str, Scores]) -> Table:
+def closing_table(title: str, task: Task[Any], metrics: Scores, baselines: Mapping[str, Scores]) -> PlainTable:
     """The model's figures, and beside them those of simple methods."""
     metrics = for_people(metrics)
     if not baselines:
-        return table_of(title, metrics)
+        named: dict[str, object] = {metric_in_words(task, name): value for name, value in metrics.items()}
+        return table_of(title, named)
     rows = (
-        (name, f"{value:.4f}", *(f"{found[name]:.4f}" if name in found else "" for found in baselines.values()))
+        (
+            metric_in_words(task, name),
+            f"{value:.4f}",
+            *(f"{found[name]:.4f}" if name in found else "" for found in baselines.values()),
+        )
         for name, value in metrics.items()
     )
     return plain_table(title, ("", "model", *baselines), rows)

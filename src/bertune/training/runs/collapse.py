@@ -14,6 +14,7 @@ import torch
 from bertune.data.features import Column, Features
 from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
+from bertune.errors import counted
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.user_files import task_file_of
 from bertune.training.loop.state import TrainConfig, TrainState
@@ -22,6 +23,8 @@ LOOKED_AT = 256
 """Rows that are looked at first: mostly two answers differ there already."""
 AT_CHANCE = 0.99
 """Share of the loss of knowing only the labels' frequencies, from which on nothing else has been learnt."""
+FEW_UPDATES = 50
+"""Updates below which a new head has hardly begun to learn, so that a collapse is no fault."""
 LEAST_UPDATES = 20
 """Updates after the warm-up before the training loss says anything."""
 UNRELATED = 0.1
@@ -107,7 +110,7 @@ def collapse_of(state: TrainState, config: TrainConfig, chance: float | None) ->
     if at_chance := _at_chance(state, chance, state.best_metrics.get("matthews_correlation")):
         signs.append(at_chance)
     if signs and config.steps < LEAST_UPDATES:
-        signs.append(f"{config.steps} updates are few: give it more --epochs first")
+        signs.append(f"{counted(config.steps, 'update is', 'updates are')} few: give it more --epochs first")
     return "; ".join(signs) or None
 
 

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from rich.table import Table
 
 from bertune.distributed.world import apart, current
 from bertune.errors import InputError
 from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
 from bertune.model.record import MODEL_FILE
-from bertune.tables import for_people, plain_table
+from bertune.tables import PlainTable, for_people, plain_table
 from bertune.training.loop.loop import is_better
 from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.report import finished
@@ -100,15 +99,15 @@ class Seeds:
             "seeds": by_seed,
         }
 
-    def table(self, title: str, baselines: Mapping[str, Mapping[str, float]]) -> Table:
-        """A column a seed, the best marked, mean and deviation, and simple methods beside them."""
+    def table(self, title: str, baselines: Mapping[str, Mapping[str, float]]) -> PlainTable:
+        """Mean and deviation, a column for each seed, the best marked, and one for each simple method."""
         heads = [f"seed {seed}{' (best)' if seed == self.best else ''}" for seed in self.metrics]
         mean, deviation, rows = self.mean, self.deviation, []
         for name in for_people(mean):
             values = [one[name] for one in self.metrics.values()]
             others = (f"{found[name]:.4f}" if name in found else "" for found in baselines.values())
-            rows.append((name, *(f"{value:.4f}" for value in (*values, mean[name], deviation[name])), *others))
-        return plain_table(title, ("", *heads, "mean", "deviation", *baselines), rows)
+            rows.append((name, *(f"{value:.4f}" for value in (mean[name], deviation[name], *values)), *others))
+        return plain_table(title, ("", "mean", "deviation", *heads, *baselines), rows)
 
 
 def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSeed, *, resume: bool) -> Seeds:
