@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bertune.conversion import convert
 from bertune.errors import FaultError, InputError
 from bertune.files.atomic_write import write_text
-from bertune.files.outputs import check_output, open_output, refuse_inputs
+from bertune.files.outputs import check_output, link_to_nothing, open_output, refuse_inputs
+from bertune.training.run_folder.output import output_problems
 from tests.tiny import files
 
 
@@ -147,6 +149,20 @@ def test_links_in_a_circle(tmp_path: Path) -> None:
         check_output(tmp_path / "a")
     with pytest.raises(InputError, match="File name too long"):
         check_output(tmp_path / ("x" * 300))
+
+
+def test_folders_that_are_links_to_nothing(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    message = (
+        f"--output {tmp_path / 'link'}: is a link to {tmp_path / 'gone'}, which is not there; make that folder first"
+    )
+    assert link_to_nothing(tmp_path / "link") == message
+    assert output_problems(tmp_path / "link", {}, resume=False) == [message]
+    with pytest.raises(InputError, match="is a link to"):
+        convert("nowhere", tmp_path / "link")
+    (tmp_path / "gone").mkdir()
+    assert link_to_nothing(tmp_path / "link") is None
+    assert link_to_nothing(tmp_path / "new") is None
 
 
 def test_the_input_is_no_output(tmp_path: Path) -> None:

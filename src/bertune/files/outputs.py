@@ -68,6 +68,13 @@ def check_output(path: str | Path, option: str = "--output") -> None:
         _is_regular_or_new(Path(path), option)
 
 
+def link_to_nothing(path: Path, option: str = "--output") -> str | None:
+    """The message for a folder that is a link whose target is not there; None for any other path."""
+    if not path.is_symlink() or path.exists():
+        return None
+    return f"{option} {path}: is a link to {path.readlink()}, which is not there; make that folder first"
+
+
 def refuse_inputs(path: str | Path, inputs: Iterable[Path], option: str = "--output") -> None:
     """Refuse an output that is one of the files which are read.
 
