@@ -14,7 +14,7 @@ _MODEL = "task encoder model layers frozen_layers reinitialize_layers pooling tr
 _OPTIMISATION = (
     "batch_size learning_rate epochs max_steps warmup_ratio lr_schedule weight_decay max_grad_norm layer_decay ema "
     "r_drop fgm gradient_accumulation activation_checkpointing patience metric label_smoothing focal_gamma "
-    "class_weights adapt_epochs temperature alpha space"
+    "class_weights adapt_epochs temperature alpha space calibration"
 )
 _RUN = (
     "seed seeds restarts max_skipped baselines baseline precision device resume checkpoint_every keep_checkpoints "
@@ -24,7 +24,8 @@ _SERVICE = (
     "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds drain_seconds"
 )
 _OUTPUT = (
-    "output json glue_submission shard keep_columns columns output_format rows_per_part skip_bad engine "
+    "output json report apply track label_margins "
+    "glue_submission shard keep_columns columns output_format rows_per_part skip_bad engine "
     "ray_address ray_actors"
 )
 _NAMES = {

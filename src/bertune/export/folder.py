@@ -51,6 +51,11 @@ def export(options: ExportOptions, task_options: Mapping[str, Any] | None = None
     output = Path(options.output)
     _check(options, output)
     model = load(options.model, device="cpu", precision="fp32", trust_task_file=options.trust_task_file)
+    if not model.tokenizer.is_self_contained:
+        raise InputError(
+            f"export: the tokenizer of {options.model} needs MeCab, which no tokenizer.json can express; serve the "
+            "model with bertune serve"
+        )
     if task_options:
         changed = checked_values(type(model.task.options), {**asdict(model.task.options), **task_options})
         model.task = model.task.with_options(type(model.task.options)(**changed))

@@ -347,6 +347,7 @@ def _finish(sweep: Sweep) -> SweepResult:
             raise FaultError(f"{winner}: the best trial's model is gone; train it with the settings in {journal.FILE}")
         with disk_errors(sweep.folder, 0):
             put_on_top(sweep.folder, winner)
+            shutil.copyfile(winner / "metrics.json", sweep.folder / "metrics.json")  # `put_on_top` leaves it behind
     shutil.rmtree(sweep.folder / TRIALS, ignore_errors=True)
     times = Times(sweep.elapsed, sweep.options.seconds, sum(one.worked for one in done.values()))
     result = SweepResult.of(sweep.study, sweep.metric, best, seeds, times)
