@@ -219,7 +219,6 @@ def test_headers_in_the_middle(tmp_path: Path, again: str) -> None:
         ("a.csv", "<table><tr><td>a</td></tr></table>", "is a table in HTML"),
         ("a.jsonl", '{\n "text": "a",\n "label": "x"\n}\n', "its objects stand on several lines each"),
         ("a.jsonl", '{"text": "a", "label": "x"},\n{"text": "b", "label": "y"}\n', "its objects are divided by commas"),
-        ("a.csv", "text,label\ncafé “good” Málaga,x\n".encode("mac_roman"), "cannot tell which encoding"),
     ],
 )
 def test_what_is_refused_with_advice(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:

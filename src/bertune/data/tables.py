@@ -282,8 +282,8 @@ def _open_json(path: Path, gzipped: bool, suffix: str, options: TableOptions) ->
 
 def _refuse_loose_objects(path: Path, start: str) -> None:
     """Refuse, with what to do, objects that stand on several lines or are divided by commas."""
-    first = start.split("\n", 1)[0].strip()
-    if first == "{":
+    first, second = (f"{start}\n\n".split("\n", 2)[i].strip() for i in (0, 1))
+    if first == "{" and second.startswith('"'):
         raise InputError(
             f"{path}: its objects stand on several lines each; JSON lines have one object a line (jq -c . {path.name})"
         )

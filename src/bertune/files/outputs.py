@@ -122,7 +122,10 @@ def _descriptor(path: Path) -> int | None:
             except OSError as error:
                 raise OSError(errno.ENOENT, "no such open descriptor") from error
             return int(found[1])
-        if not here.is_symlink():
+        try:
+            if not here.is_symlink():
+                return None
+        except OSError:  # a name that is too long: whoever opens it says so
             return None
         path = here.parent / here.readlink()
     return None
