@@ -51,7 +51,7 @@ def test_a_column_of_texts_without_a_header(encoder: Path, tmp_path: Path, capsy
     (tmp_path / "train.csv").write_text("text,label\ngood film,pos\nbad film,neg\n", encoding="utf-8")
     what = ["--task", TEXT, "--train", tmp_path / "train.csv", "--encoder", encoder]
     done(capsys, "train", *what, "--output", tmp_path / "out", *FAST)
-    (tmp_path / "texts.csv").write_text("The film is good\nIt is bad, I think\nFine\n", encoding="utf-8")
+    (tmp_path / "texts.csv").write_text('The film is good\n"It is bad, I think"\nFine\n', encoding="utf-8")
     output = tmp_path / "answers.jsonl"
     done(capsys, "predict", "--model", tmp_path / "out", "--input", tmp_path / "texts.csv", "--output", output)
     assert len(output.read_text(encoding="utf-8").splitlines()) == 3
