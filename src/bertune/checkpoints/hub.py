@@ -264,7 +264,7 @@ def _cached(repo: str, revision: str | None, why: str) -> Path:
     if found is None:
         raise InputError(
             f"{why}; there is no such file or folder either, and the cache ({HF_HUB_CACHE}) holds no copy: download it "
-            "once with a network"
+            "once with a network, or from a mirror that the environment variable HF_ENDPOINT names"
         )
     folder = Path(found).parent
     if not _is_whole(folder):

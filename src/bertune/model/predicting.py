@@ -59,13 +59,22 @@ class Predictor(Protocol):
         ...
 
 
+def label_names(task: Task[Any]) -> tuple[str, ...]:
+    """A task's labels in the order of its logits; empty for a task without labels."""
+    for attribute in ("labels", "types"):  # a task of one's own may have either
+        found = getattr(task, attribute, None)
+        if isinstance(found, list | tuple):
+            return tuple(str(label) for label in found)
+    return ()
+
+
 def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
     """Predictions for what the task takes, one each, in order.
 
     Args:
         model: computes the logits.
         items: for text classification strings or pairs of strings; or a table, or the path of a file as a `Path`.
-        batch_size: most sequences computed at a time.
+        batch_size: largest number of sequences in a batch.
 
     Raises:
         InputError: an item that the task cannot take.

@@ -28,7 +28,7 @@ from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
 from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
-from bertune.model.predicting import predict, predict_examples, warn_of_single_texts
+from bertune.model.predicting import label_names, predict, predict_examples, warn_of_single_texts
 from bertune.model.predictions import Predictions
 from bertune.model.presence import MODEL_FILE, require_model
 from bertune.model.record import read_record
@@ -69,7 +69,7 @@ class Model:
             items: for text classification strings or pairs of strings, from any iterable; or a table (a frame of
                 pandas or polars, an Arrow table, a Dataset, a mapping of columns), read as a file of these columns is;
                 or the path of a file, as a `Path`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
 
         Raises:
             InputError: an item that the task cannot take.
@@ -85,6 +85,14 @@ class Model:
         with fast_float32(self.network.device):
             self.check_int8(features)
             return infer(self.network, features, batch_size=batch_size).logits
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the logits, as in config.json's `id2label`; empty for a task without labels.
+
+        For entities these are the tags (`B-PERSON`, …).
+        """
+        return label_names(self.task)
 
     @property
     def precision(self) -> str:
@@ -143,7 +151,7 @@ class Model:
 
         Args:
             path: the file of the data; or a table in memory, as for `predict`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
             feature_cache: keep the tokens of a large file for the next time.
 
         Raises:

@@ -181,7 +181,7 @@ def add_tokens(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str,
         if known != index:
             raise InputError(
                 f"{folder}: its settings give the added token {added.content!r} the id {index}, but after the "
-                f"vocabulary it is {known}; load the tokenizer with transformers and save it anew"
+                f"vocabulary it is {known}; load the tokenizer with transformers and save it again"
             )
 
 
