@@ -130,7 +130,7 @@ def cross_validate(
     more = {"standard_deviation": summary["standard_deviation"], "pooled": summary["pooled"], "folds": done}
     write_metrics(run.folder, metrics, {} if stored is None else stored[1], more)
     _tell(run, done, summary)
-    return TrainResult(run.folder, metrics, final.steps, more)
+    return TrainResult(run.folder, metrics, final.steps, more, final.collapse)
 
 
 def _folder_of(folder: Path, fold: int) -> Path:
