@@ -26,6 +26,7 @@ from bertune.checkpoints.source import (
 from bertune.encoder.encoder import Encoder, initialise
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
+from bertune.files.outputs import link_to_nothing
 from bertune.tasks.protocol import Task
 from bertune.tokenization.text_encoding import TextEncoding
 
@@ -280,6 +281,8 @@ def _head(task: Task[Any], checkpoint: Checkpoint, config: Any) -> dict[str, tor
 
 
 def _check_new(folder: Path) -> None:
+    if broken := link_to_nothing(folder):
+        raise InputError(broken)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--output {folder}: exists and is not empty; name a new folder")
 

@@ -22,6 +22,7 @@ from bertune.data.packing import pack
 from bertune.encoder.int8 import is_quantized
 from bertune.errors import InputError
 from bertune.inference.network import Network
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model
 from bertune.tasks.protocol import Task
 from bertune.tasks.shared.words import words_of
@@ -159,6 +160,7 @@ def _aligned(
     model: Model, example: Any, texts: list[str]
 ) -> tuple[Features, npt.NDArray[np.int64], list[npt.NDArray[np.int64]], bool]:
     """The one sequence of an example; where the texts' pieces stand in it; where each piece begins in its text."""
+    check_pairs(trained_on_pairs(model.record), [example])
     features = model.task.featurize([example], model.tokenizer, model.max_seq_length, purpose="predict")
     ids, starts, _ = model.tokenizer.encode_with_offsets(texts)
     special, lengths = model.tokenizer.special, [int(length) for length in ids.lengths] + [0]

@@ -1,7 +1,7 @@
 """Predicting, whatever computes the logits: PyTorch (`model.use.Model`) or ONNX Runtime (`bertune_runtime`)."""
 
 import logging
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from bertune.data import in_memory
 from bertune.data.features import Features
 from bertune.data.prefetch import in_chunks
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.predictions import Predictions
 from bertune.option_values import whole_number
 from bertune.tasks.protocol import Logits, Prediction, Task
@@ -37,6 +38,11 @@ class Predictor(Protocol):
     @property
     def max_seq_length(self) -> int:
         """Tokens of the longest sequence."""
+        ...
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What bertune.json says of its making."""
         ...
 
     @property
@@ -101,26 +107,13 @@ def predict_examples(
     """
 
     def tokenized(chunk: list[Any]) -> Features:
+        check_pairs(trained_on_pairs(model.record), chunk)
         return model.task.featurize(chunk, model.tokenizer, model.max_seq_length, purpose="predict")
 
     batch_size = whole_number("predict: batch_size", batch_size)
     with closing(in_chunks(tokenized, examples, CHUNK, ahead=model.host_is_free)) as chunks:
         for index, (chunk, features) in enumerate(chunks):
             if not index:
-                warn_of_single_texts(getattr(model, "record", {}), chunk)  # an exported model has none
                 warn_of_unknown(features.input_ids, model.tokenizer, "these texts")
             logits = model.compute_logits(features, batch_size=batch_size)
             yield from model.task.decode(logits, features, chunk)
-
-
-def warn_of_single_texts(record: Mapping[str, Any], examples: Sequence[Any]) -> None:
-    """Warn where a model that was trained on pairs of texts alone gets single texts. record: its bertune.json."""
-    trained = (record.get("data") or {}).get("train")
-    if not isinstance(trained, Mapping) or not trained.get("pairs"):
-        return
-    if single := sum(not getattr(example, "pair", None) for example in examples):
-        logger.warning(
-            "%d of the first %d inputs are single texts, but this model was trained on pairs alone, so their answers "
-            "mean little; give the second text too (--pair-column, or (text, pair) in Python)",
-            single, len(examples),
-        )  # fmt: skip

@@ -27,7 +27,7 @@ class ServeLimits:
         return [
             f"--{name.replace('_', '-')} {value}: must be above 0"
             for name, value in vars(self).items()
-            if name in {field.name for field in fields(ServeLimits)} and not value > 0
+            if name in {field.name for field in fields(ServeLimits)} and not (_is_number(value) and value > 0)
         ]
 
 
@@ -49,6 +49,10 @@ class ServeOptions(ServeLimits):
         None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
     )
     access_log: bool = option(True, help="log every request to stderr")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def environment_arguments(environment: Mapping[str, str] | None = None) -> list[str]:

@@ -180,7 +180,7 @@ class Models:
             max_queue_tokens=limits.max_queue_tokens,
             observe=lambda what, value: self._observe(name, what, value),
         )
-        form = form_of(model.task)
+        form = form_of(engine.example)
         served = ServedModel(name, folder, engine, batcher, model.version, form, _metrics(folder))
         problem = served.canary()
         if problem is not None:
