@@ -1,7 +1,7 @@
 """Tables for people, on any console. Whatever a cell holds is shown as it is: rich's markup has no meaning in it.
 
 A table is never cut: one that is wider than the console (80 columns where there is no terminal) is divided into several
-below one another, each of which begins with the columns that say what a row is about; long texts go on in the next line.
+below one another, each of which begins with the columns that say what a row is about; long texts take several lines.
 """
 
 import re
