@@ -8,7 +8,7 @@ SAMPLES := src/bertune/samples
 JOBS ?= 2
 SECONDS ?= 20
 
-.PHONY: help install demo serve test test-isa test-arm lint format test-slow test-wheel test-runtime wheel test-cuda test-tensorflow torture fuzz benchmark clean
+.PHONY: help install demo docs serve test test-isa test-arm test-js lint format test-slow test-wheel test-runtime wheel test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -37,6 +37,10 @@ demo: $(VENV)/.installed ## fine-tune minilm on the sample support messages, eva
 	  --output out/demo --epochs 12 --learning-rate 1e-4 --batch-size 16
 	$(BIN)/bertune evaluate --model out/demo --data $(SAMPLES)/intents/dev.csv
 	$(BIN)/bertune predict --model out/demo --input $(SAMPLES)/intents/to_predict.csv
+	@printf '\nThe model is in out/demo. To call bertune yourself:\n'
+	@printf '  source %s/bin/activate    # once in each terminal; or call %s/bin/bertune\n' $(VENV) $(VENV)
+	@printf '  bertune --help\n  bertune samples samples         # the sample data, to copy their form\n'
+	@printf '  bertune train --task text-classification --encoder minilm --train YOUR.csv --output out/mine\n'
 
 serve: $(VENV)/.installed ## serve the demo's model on http://127.0.0.1:8000 (run make demo first)
 	$(PIP) -e '.[serve]'
@@ -83,8 +87,21 @@ test-wheel: $(VENV)/.installed-release ## the wheel in an environment of its own
 test-runtime: $(VENV)/.installed-tests ## bertune-runtime installed in an environment of its own, where torch is not
 	$(BIN)/python -m pytest -q -m slow -rs tests/runtime
 
+$(VENV)-js/.installed:
+	mkdir -p $(VENV)-js
+	ONNXRUNTIME_NODE_INSTALL=skip npm install --no-audit --no-fund --prefix $(VENV)-js @huggingface/transformers@4
+	touch $@
+
+test-js: $(VENV)/.installed-tests $(VENV)-js/.installed ## transformers.js under Node (npm package, 0.5 GB) answers as bertune does
+	BERTUNE_NODE_MODULES=$(VENV)-js/node_modules $(BIN)/python -m pytest -q -rs tests/export/test_elsewhere.py
+
 test-cuda: $(VENV)/.installed-tests ## tests that need a GPU
 	$(BIN)/python -m pytest -q -m cuda tests/cuda -rs
+
+docs: $(VENV)/.installed ## the documentation as a site, English and Chinese, in out/site
+	$(PIP) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'open out/site/index.html, or run: $(BIN)/python -m http.server --directory out/site'
 
 lint: $(VENV)/.installed-tests ## ruff and strict mypy
 	$(BIN)/ruff check .
@@ -102,4 +119,4 @@ benchmark: $(VENV)/.installed-benchmarks ## the short set of measurements beside
 	$(BIN)/python -m benchmarks.startup
 
 clean: ## remove the virtual environment and outputs
-	rm -rf $(VENV) $(VENV)-tensorflow out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-tensorflow $(VENV)-js out build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -104,17 +104,17 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
 
 def exported(encoder: str) -> Path:
     """The model as ONNX."""
+    return cached(f"{encoder}.onnx", lambda path: export_logits(model(encoder, attn_implementation="eager"), path))
 
-    def make(path: Path) -> None:
-        network = _Logits(model(encoder, attn_implementation="eager"))
-        example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in INPUTS)
-        axes = {name: {0: "batch", 1: "length"} for name in INPUTS}
-        torch.onnx.export(
-            network, example, str(path), input_names=list(INPUTS), output_names=["logits"], dynamic_axes=axes,
-            opset_version=17, dynamo=False,
-        )  # fmt: skip
 
-    return cached(f"{encoder}.onnx", make)
+def export_logits(network: torch.nn.Module, path: Path) -> None:
+    """Write a transformers classifier as ONNX."""
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in INPUTS)
+    axes = {name: {0: "batch", 1: "length"} for name in INPUTS}
+    torch.onnx.export(
+        _Logits(network), example, str(path), input_names=list(INPUTS), output_names=["logits"], dynamic_axes=axes,
+        opset_version=17, dynamo=False,
+    )  # fmt: skip
 
 
 def onnxruntime_engine(encoder: str, precision: str, _: Path) -> Engine:

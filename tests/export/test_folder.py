@@ -11,31 +11,10 @@ import tokenizers
 
 import bertune
 from bertune.export import quantized
-from tests.tiny import LEARNING, done, files, opinions, refused, train, write_rows
+from bertune.tokenization.tokenizer import Tokenizer
+from tests.tiny import done, files, opinions, refused, write_rows
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("export")
-
-
-@pytest.fixture
-def model(folder: Path, capsys: Capture) -> Path:
-    """A model that has learnt its rows, with a validation file; trained once for the module."""
-    if not (folder / "model").exists():
-        dev = write_rows(folder / "dev.jsonl", opinions(40, seed=1))
-        train(capsys, folder, opinions(96), "--validation", dev, *LEARNING)
-    return folder / "model"
-
-
-@pytest.fixture
-def exported(model: Path, folder: Path, capsys: Capture) -> Path:
-    """The same as ONNX, in both precisions."""
-    if not (folder / "onnx-model").exists():
-        done(capsys, "export", "--model", model, "--output", folder / "onnx-model", "--precision", "fp32", "int8")
-    return folder / "onnx-model"
 
 
 def record_of(exported: Path) -> dict[str, Any]:
@@ -159,6 +138,56 @@ def test_what_cannot_be_exported_is_refused_and_nothing_written(
     refused(capsys, tmp_path, [*plain, tmp_path / "a", "--data", empty], "unheard of")
     refused(capsys, tmp_path, [*plain, tmp_path / "a", "--tolerance", "0"], "--tolerance 0", "e-0")
     refused(capsys, tmp_path, ["export", "--model", tmp_path, "--output", tmp_path / "a"], "bertune.json is missing")
+
+
+def test_lengths_beyond_the_positions_are_refused(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    longer = Path(shutil.copytree(model, tmp_path / "model"))
+    described = json.loads((longer / "bertune.json").read_text()) | {"max_seq_length": 65}
+    (longer / "bertune.json").write_text(json.dumps(described))
+    refused(capsys, tmp_path, ["export", "--model", longer, "--output", tmp_path / "out"], "max_seq_length 65", "64")
+
+
+@pytest.mark.parametrize("version", ["1.16.3", "1.9.0", "0.5"])
+def test_an_old_onnxruntime_is_refused(
+    version: str, model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    told = f"onnxruntime {version} is too old; it must be at least 1.17"
+    refused(capsys, tmp_path, ["export", "--model", model, "--output", tmp_path / "out"], told)
+
+
+def test_a_tokenizer_that_only_vocab_txt_describes_is_written_whole(
+    model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    bare = Path(shutil.copytree(model, tmp_path / "model"))
+    (bare / "tokenizer.json").unlink()
+    done(capsys, "export", "--model", bare, "--output", tmp_path / "out")
+    tokenizer = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert tokenizer.encode("a fine film!").tokens == ["[CLS]", "a", "fine", "film", "!", "[SEP]"]
+
+
+def test_a_tokenizer_that_is_not_self_contained_is_refused(
+    model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not there at all, one of another library, and one whose written file gives other tokens."""
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    arguments = ["export", "--model", folder, "--output", tmp_path / "out"]
+    (folder / "tokenizer.json").unlink()
+    vocabulary = (folder / "vocab.txt").read_bytes()
+    (folder / "vocab.txt").unlink()
+    refused(capsys, tmp_path, arguments, "tokenizer")
+    (folder / "spiece.model").write_bytes(b"sentencepiece")
+    refused(capsys, tmp_path, arguments, "spiece.model")
+    (folder / "spiece.model").unlink()
+    (folder / "vocab.txt").write_bytes(vocabulary)
+
+    def save(_: Tokenizer, target: Path, *, max_length: int) -> None:
+        (target / "vocab.txt").write_bytes(vocabulary.replace(b"good", b"gold"))
+
+    monkeypatch.setattr(Tokenizer, "save", save)
+    refused(capsys, tmp_path, arguments, "is not self-contained", "nothing was written")
 
 
 def test_inspect_reads_an_exported_folder_and_finds_damage(exported: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -108,6 +108,12 @@ def load(
         raise InputError(f"{verification}: is not of format 1, which this version reads; export the model again")
     _check_runtime(str(record.get("onnxruntime", {}).get("minimum", "0")), folder)
     _, task, max_seq_length = read_record(folder / MODEL_FILE, trust_task_file)
+    longest = record.get("longest_sequence", max_seq_length)
+    if not 1 <= max_seq_length <= longest:
+        raise InputError(
+            f"{folder / MODEL_FILE}: max_seq_length {max_seq_length}; must lie between 1 and {longest}, the positions "
+            "of the exported model"
+        )
     tokenizer = Tokenizer.from_folder(folder)
     graph, name = _first_that_agrees(folder, record, precision, threads)
     return RuntimeModel(

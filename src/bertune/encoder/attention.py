@@ -10,7 +10,7 @@ places with the sums over tokens. For one head, with query q, inputs x_t and att
     Σ p_t (W_v x_t + b_v) = W_v (Σ p_t x_t) + b_v Σ p_t    with dropout Σ p_t differs from 1
 
 This is exact, in gradients too, and turns 4 · hidden² multiplications per token (keys and values, forward) into
-2 · heads · hidden. Rotary positions stand between W_k and x_t; with them keys and values are computed for all tokens.
+2 · heads · hidden. Rotary positions stand between W_k and x_t; with them keys are computed for all tokens.
 Everything is computed in float32: it is little, and bfloat16 sums would be rounded in other places than `attend`'s.
 """
 
@@ -65,17 +65,20 @@ class Attention(nn.Module):
         p = self.dropout if self.training else 0.0
         if self.relative:
             return self._with_distances(x, layout, relative, p, first_only=first_only)
-        if first_only and rotation is None:
+        if first_only:
             projection = Projection(self.qkv.weight, self.qkv.bias)
-            first: Tensor = self.output(first_token_attention(x, projection, layout, self.heads, p, self.window))
-            return first
+            if rotation is None:
+                first = first_token_attention(x, projection, layout, self.heads, p, self.window)
+            else:
+                first = rotated_first_token_attention(x, projection, layout, self.heads, p, self.window, rotation)
+            pooled: Tensor = self.output(first)
+            return pooled
         qkv = self.qkv(x)
         if self.key_value_heads < self.heads:
             qkv = repeated_heads(qkv, self.heads, self.key_value_heads)
         if rotation is not None:
             qkv = rotated(qkv, self.heads, rotation)
-        attention = first_query_attention if first_only else attend
-        context: Tensor = attention(qkv, layout, self.heads, p, self.window)
+        context = attend(qkv, layout, self.heads, p, self.window)
         result: Tensor = self.output(context)
         return result
 
@@ -119,28 +122,29 @@ def repeated_heads(qkv: Tensor, heads: int, key_value_heads: int) -> Tensor:
     return torch.cat([q, k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)], dim=1).view(tokens, -1)
 
 
-def rotation_of(positions: Tensor, head_size: int, base: float) -> Rotation:
-    """The angles position · base^(-2i / head size) of rotary positions (Su et al., 2021), for both halves of a head.
+def rotation_of(positions: Tensor, head_size: int, base: float, scale: float = 1.0) -> Rotation:
+    """The angles scale · position · base^(-2i / head size) of rotary positions (Su et al., 2021), for both halves.
 
     Shape: (tokens,) → (tokens, 1, head size) twice.
     """
     exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
-    angles = positions.float()[:, None] * (1.0 / base**exponents)
+    angles = positions.float()[:, None] * (scale / base**exponents)
     both = torch.cat([angles, angles], dim=-1)[:, None, :]
     return both.cos(), both.sin()
 
 
 def rotated(qkv: Tensor, heads: int, rotation: Rotation) -> Tensor:
-    """Queries and keys turned: dimensions i and i + head size / 2 are one plane. Shape: (tokens, 3 * hidden)."""
-    cos, sin = rotation
+    """Queries and keys turned. Shape: (tokens, 3 * hidden)."""
     tokens, width = qkv.shape[0], qkv.shape[1] // 3
     q, k, v = qkv.view(tokens, 3, heads, width // heads).unbind(1)
+    return torch.stack([_turned(q, rotation), _turned(k, rotation), v], dim=1).view(tokens, 3 * width)
 
-    def turned(x: Tensor) -> Tensor:
-        first, second = x.float().chunk(2, dim=-1)
-        return (x.float() * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
 
-    return torch.stack([turned(q), turned(k), v], dim=1).view(tokens, 3 * width)
+def _turned(x: Tensor, rotation: Rotation) -> Tensor:
+    """Dimensions i and i + head size / 2 are one plane. Shape: (tokens, heads, head size)."""
+    cos, sin = rotation
+    first, second = x.float().chunk(2, dim=-1)
+    return (x.float() * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
 
 
 def attend(qkv: Tensor, layout: Layout, heads: int, dropout: float, window: int = 0) -> Tensor:
@@ -256,16 +260,41 @@ def first_token_attention(
     return context.reshape(len(layout), width).to(x.dtype)
 
 
-def first_query_attention(qkv: Tensor, layout: Layout, heads: int, dropout_p: float, window: int = 0) -> Tensor:
-    """The same from queries, keys and values of all tokens, where positions have rotated queries and keys.
+def rotated_first_token_attention(
+    x: Tensor, projection: Projection, layout: Layout, heads: int, dropout_p: float, window: int, rotation: Rotation
+) -> Tensor:
+    """`first_token_attention` where positions turn queries and keys: keys are computed for all tokens, values are not.
 
-    Shape: (tokens, 3 * hidden) → (sequences, hidden).
+    Queries' heads may share those of keys and values, as `repeated_heads` has it.
+
+    Shape: x and the result as there; projection.weight ((heads + 2 * key and value heads) * head size, hidden).
     """
-    width = qkv.shape[1] // 3
-    q, k, v = padded_float32(qkv, layout).view(len(layout), layout.longest, 3, heads, width // heads).unbind(2)
-    scores = torch.einsum("shd,slhd->shl", q[:, 0] * (width // heads) ** -0.5, k)
+    size = rotation[0].shape[-1]
+    by_query, by_key, by_value = _by_part(projection.weight, heads * size)
+    query_bias, key_bias, value_bias = (
+        (None, None, None) if projection.bias is None else _by_part(projection.bias, heads * size)
+    )
+    keys_bias = None if key_bias is None else key_bias.to(by_key.dtype)
+    k = _turned(F.linear(x.to(by_key.dtype), by_key, keys_bias).view(len(x), -1, size), rotation)
+    shared = heads * size // len(by_key)
+    k = padded_float32(k.repeat_interleave(shared, 1).view(len(x), -1), layout).view(len(layout), -1, heads, size)
+    first: Rotation = (rotation[0][layout.starts], rotation[1][layout.starts])
+    q = F.linear(layout.first_tokens(x).float(), by_query.float(), query_bias).view(len(layout), heads, size)
+    scores = torch.einsum("shd,slhd->shl", _turned(q, first) * size**-0.5, k)
     weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p)
-    return torch.einsum("shl,slhd->shd", weights, v).reshape(len(layout), width).to(qkv.dtype)
+    mixed = torch.bmm(weights, padded_float32(x, layout)).transpose(0, 1)
+    values = by_value.float().view(-1, size, x.shape[1]).repeat_interleave(shared, 0)
+    context = torch.bmm(mixed, values.transpose(1, 2)).transpose(0, 1)
+    if value_bias is not None:
+        context = context + weights.sum(-1, keepdim=True) * value_bias.view(-1, size).repeat_interleave(shared, 0)
+    return context.reshape(len(layout), heads * size).to(x.dtype)
+
+
+def _by_part(stacked: Tensor, queries: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows of queries, of keys and of values. Shape: (queries + 2 * keys, …)."""
+    rest = (len(stacked) - queries) // 2
+    q, k, v = torch.split_with_sizes(stacked, [queries, rest, rest])
+    return q, k, v
 
 
 def padded_float32(tokens: Tensor, layout: Layout) -> Tensor:

@@ -20,7 +20,7 @@ from bertune.tasks.row_metrics import RowMetrics
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """Numbers of a comparison. metric: None for the task's own."""
+    """Numbers of a comparison. metric: None for the task's own.  fewest: runs that there must be."""
 
     metric: str | None = None
     resamples: int = 1000
@@ -29,6 +29,7 @@ class CompareSettings:
     precision: str = "auto"
     device: str = "auto"
     trust_task_file: str | None = None
+    fewest: int = 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def compare(
     settings = settings or CompareSettings()
     names = [str(folder) for folder in folders]
     problems = Problems()
-    if len(names) < 2:
+    if len(names) < settings.fewest:
         problems.add("bertune compare: give at least two folders that bertune train wrote")
     if len(set(names)) < len(names):
         problems.add("bertune compare: a folder is named twice")

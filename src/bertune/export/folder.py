@@ -30,7 +30,8 @@ from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-_NOT_COPIED = ("checkpoints", "onnx", "logs", MODEL_FILE, "tokenizer.json", "tokenizer_config.json")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+_NOT_COPIED = ("checkpoints", "onnx", "logs", MODEL_FILE, *_TOKENIZER_FILES)
 
 
 def export(options: ExportOptions, task_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -49,6 +50,11 @@ def export(options: ExportOptions, task_options: Mapping[str, Any] | None = None
     output = Path(options.output)
     _check(options, output)
     model = load(options.model, device="cpu", precision="fp32", trust_task_file=options.trust_task_file)
+    if not model.tokenizer.is_self_contained:
+        raise InputError(
+            f"export: the tokenizer of {options.model} needs MeCab, which no tokenizer.json can express; serve the "
+            "model with bertune serve"
+        )
     if task_options:
         changed = checked_values(type(model.task.options), {**asdict(model.task.options), **task_options})
         model.task = model.task.with_options(type(model.task.options)(**changed))
@@ -161,10 +167,10 @@ def _compared(path: Path, reference: Reference) -> Compared:
 
 
 def _copy(source: Path, model: Model, folder: Path) -> None:
-    """The small files of a model folder, and a tokenizer that needs nothing else.
+    """The small files of a model folder, and its tokenizer.
 
     Raises:
-        InputError: the tokenizer that was written is not the model's.
+        InputError: see `_copy_tokenizer`.
     """
     for file in source.rglob("*.json"):
         kept = file.relative_to(source)
@@ -174,12 +180,30 @@ def _copy(source: Path, model: Model, folder: Path) -> None:
         shutil.copyfile(file, folder / kept)
     if (source / "README.md").is_file():
         shutil.copyfile(source / "README.md", folder / "README.md")
+    _copy_tokenizer(source, model, folder)
+
+
+def _copy_tokenizer(source: Path, model: Model, folder: Path) -> None:
+    """The tokenizer's files as `train` wrote them; where they are not all there, written anew.
+
+    Raises:
+        InputError: the files alone do not give the model's tokens.
+    """
+    for name in _TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    if (folder / "tokenizer.json").is_file() and _same_tokens(folder, model):
+        return
     model.tokenizer.save(folder, max_length=model.network.encoder.config.max_position_embeddings)
-    if Tokenizer.from_folder(folder).fingerprint != model.tokenizer.fingerprint:
+    if not _same_tokens(folder, model):
         raise InputError(
             f"export: the tokenizer of {source} is not self-contained: what was written of it gives other tokens; "
             "nothing was written"
         )
+
+
+def _same_tokens(folder: Path, model: Model) -> bool:
+    return Tokenizer.from_folder(folder).fingerprint == model.tokenizer.fingerprint
 
 
 def _model_file(model: Model, precisions: Sequence[str]) -> dict[str, Any]:

@@ -88,8 +88,10 @@ class Graph:
         """The finished `onnx.ModelProto`."""
         from onnx import helper
 
-        graph = helper.make_graph(self.nodes, "bertune", self.inputs, self.outputs, self.constants)
+        graph = helper.make_graph(self.nodes, "bertune", self.inputs, self.outputs)
         opsets = [helper.make_opsetid(domain, number) for domain, number in self.domains.items()]
-        return helper.make_model(
+        model = helper.make_model(
             graph, opset_imports=opsets, producer_name=producer, producer_version=version, ir_version=8
         )
+        model.graph.initializer.extend(self.constants)  # last: both functions above copy what they are given
+        return model

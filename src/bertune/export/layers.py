@@ -101,14 +101,14 @@ class Rows:
 
     @cached_property
     def bias(self) -> str:
-        """Zero for keys that are real, HIDDEN for padding. Shape: (batch, 1, 1, length)."""
+        """Zero for keys that are real, HIDDEN for padding. Shape: (batch, 1, length)."""
         graph = self.graph
         real = graph.op("Cast", self.mask, to=1)
         hidden = graph.op("Mul", graph.op("Sub", real, graph.scalar(1.0)), graph.scalar(-HIDDEN))
-        return graph.op("Unsqueeze", hidden, graph.ints(1, 2))
+        return graph.op("Unsqueeze", hidden, graph.ints(1))
 
     def local_bias(self, window: int) -> str:
-        """`bias` with HIDDEN for keys further away than `window` places. Shape: (batch, 1, length, length)."""
+        """`bias` with HIDDEN for keys further away than `window` places. Shape: (batch, length, length)."""
         graph = self.graph
         row, column = (graph.op("Unsqueeze", self.columns, graph.ints(axis)) for axis in (1, 0))
         apart = graph.op("Abs", graph.op("Sub", row, column))
@@ -124,11 +124,6 @@ class Rows:
         """Rows by sequence; padding holds copies of other rows. Shape: (tokens, width) → (batch, length, width)."""
         return self.graph.op("Gather", tokens, self.padded, axis=0)
 
-    def from_padded(self, padded: str, width: int) -> str:
-        """Rows of real tokens. Shape: (batch, length, …) of `width` numbers a place → (tokens, width)."""
-        rows = self.graph.op("Reshape", padded, self.graph.ints(-1, width))
-        return self.graph.op("Gather", rows, self.places, axis=0)
-
     def first_tokens(self, tokens: str) -> str:
         """Shape: (tokens, width) → (batch, width)."""
         return self.graph.op("Gather", tokens, self.starts, axis=0)
@@ -139,6 +134,13 @@ def layer_norm(graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatA
     inputs = [x, graph.weight(f"{name}.weight", weight)]
     inputs.append(graph.weight(f"{name}.bias", np.zeros_like(weight) if bias is None else bias))
     return graph.op("LayerNormalization", *inputs, axis=-1, epsilon=eps)
+
+
+def rms_norm(graph: Graph, x: str, name: str, weight: FloatArray, eps: float) -> str:
+    """Division by the root mean square, in the pattern that runtimes fuse. Shape: (rows, width) → (rows, width)."""
+    square = graph.op("ReduceMean", graph.op("Pow", x, graph.scalar(2.0)), axes=(-1,), keepdims=1)
+    root = graph.op("Sqrt", graph.op("Add", square, graph.scalar(eps)))
+    return graph.op("Mul", graph.op("Div", x, root), graph.weight(f"{name}.weight", weight))
 
 
 def activate(graph: Graph, x: str, activation: str) -> str:
@@ -154,4 +156,6 @@ def activate(graph: Graph, x: str, activation: str) -> str:
         return graph.op("Mul", product, graph.scalar(0.5))
     if activation == "linear":
         return x
+    if activation == "silu":
+        return graph.op("Mul", x, graph.op("Sigmoid", x))
     return graph.op({"relu": "Relu", "tanh": "Tanh"}[activation], x)

@@ -46,6 +46,7 @@ class Int8Products:
         self.names: list[str] = []
         self._plain = Float32Products()
         self._quantized: dict[str, tuple[str, str]] = {}
+        self._scalar = ""
 
     def linear(self, graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatArray | None) -> str:
         """See `export.layers.Products`."""
@@ -58,10 +59,20 @@ class Int8Products:
         rows, scale = self._quantized[x]
         numbers, steps = quantized_weight(weight)
         matrix = graph.weight(f"{name}.weight_quantized", np.ascontiguousarray(numbers.T))
-        total = graph.op("MatMulInteger", rows, matrix, graph.scalar(_ZERO, np.uint8))
-        result = graph.op("Mul", graph.op("Cast", total, to=1), graph.weight(f"{name}.weight_scale", steps))
-        result = graph.op("Mul", result, scale)
+        total = graph.op("Cast", graph.op("MatMulInteger", rows, matrix, graph.scalar(_ZERO, np.uint8)), to=1)
+        # In this form ONNX Runtime computes the product, the conversion and the scale of outputs in one operator.
+        steps_now = graph.op("Mul", self._one(graph), graph.weight(f"{name}.weight_scale", steps))
+        result = graph.op("Mul", graph.op("Mul", total, steps_now), scale)
         return result if bias is None else graph.op("Add", result, graph.weight(f"{name}.bias", bias))
+
+    def _one(self, graph: Graph) -> str:
+        """1 as a number that is computed: ONNX Runtime would multiply a constant into the weight's scale beforehand,
+        and then not recognise the pattern that it has an operator for.
+        """
+        if not self._scalar:
+            size = graph.op("Size", graph.inputs[0].name)
+            self._scalar = graph.op("Cast", graph.op("Min", size, graph.scalar(1, np.int64)), to=1)
+        return self._scalar
 
 
 def quantized_weight(weight: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
@@ -73,8 +84,10 @@ def quantized_weight(weight: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArr
 
 def quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
     """Rows as unsigned bytes around 128 and the step of every row. Shape: (rows, width) → the same, (rows, 1)."""
-    largest = graph.op("ReduceMax", graph.op("Abs", x), axes=(1,), keepdims=1)
-    scale = graph.op("Mul", graph.op("Max", largest, graph.scalar(1e-20)), graph.scalar(1 / 127))
+    largest, smallest = (graph.op(kind, x, axes=(1,), keepdims=1) for kind in ("ReduceMax", "ReduceMin"))
+    largest = graph.op("Max", largest, graph.op("Neg", smallest), graph.scalar(1e-20))
+    scale = graph.op("Mul", largest, graph.scalar(1 / 127))
+    # Not QuantizeLinear with a step for every row: OpenVINO takes none that is computed.
     steps = graph.op("Div", x, scale)
     return graph.op("QuantizeLinear", steps, graph.scalar(1.0), graph.scalar(_ZERO, np.uint8)), scale
 

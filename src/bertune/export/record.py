@@ -12,7 +12,6 @@ from bertune.data.rows import file_sha256
 from bertune.export.files import external_files
 from bertune.export.graph import OPSET
 from bertune.export.verification import Compared, Reference, canary_features
-from bertune.inference.onnx_model import OnnxModel, Rows
 
 VERIFICATION = "verification.json"
 MINIMUM_RUNTIME = "1.17"
@@ -39,19 +38,17 @@ def verification_record(reference: Reference, written: Mapping[str, Written]) ->
     import onnxruntime
 
     labelled, canaries = reference.labelled, canary_features(reference.model)
-    answers = {graph.file.name: OnnxModel(graph.file).rows(canaries) for graph in written.values()}
+    answers = {graph.file.name: graph.compared.canaries for graph in written.values()}
     return {
         "format": FORMAT,
         "versions": {"bertune": bertune.__version__, "onnx": onnx.__version__},
         "onnxruntime": {"minimum": MINIMUM_RUNTIME, "exported_with": onnxruntime.__version__},
         "opset": OPSET,
+        "longest_sequence": reference.model.network.encoder.config.max_position_embeddings,
         "metric": reference.metric,
         "data": labelled and {"file": labelled.name, "sha256": labelled.sha256, "rows": len(labelled.examples)},
         "pytorch": {"metrics": dict(reference.metrics)},
-        "graphs": {
-            graph.file.name: _graph_record(precision, graph, answers[graph.file.name])
-            for precision, graph in written.items()
-        },
+        "graphs": {graph.file.name: _graph_record(precision, graph) for precision, graph in written.items()},
         "canaries": [
             {
                 "input_ids": canaries.input_ids[index].tolist(),
@@ -63,9 +60,9 @@ def verification_record(reference: Reference, written: Mapping[str, Written]) ->
     }
 
 
-def _graph_record(precision: str, graph: Written, canaries: Rows) -> dict[str, Any]:
+def _graph_record(precision: str, graph: Written) -> dict[str, Any]:
     compared = graph.compared
-    scale = max(1.0, *(float(np.abs(row).max()) for row in canaries))
+    scale = max(1.0, *(float(np.abs(row).max()) for row in compared.canaries))
     return {
         "precision": precision,
         "sha256": file_sha256(graph.file),

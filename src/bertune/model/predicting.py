@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from bertune.data import in_memory
 from bertune.data.features import Features
 from bertune.data.prefetch import in_chunks
+from bertune.model.predictions import Predictions
 from bertune.option_values import whole_number
 from bertune.tasks.protocol import Logits, Prediction, Task
 from bertune.tokenization.tokenizer import Tokenizer
@@ -58,20 +59,29 @@ class Predictor(Protocol):
         ...
 
 
-def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
+def label_names(task: Task[Any]) -> tuple[str, ...]:
+    """A task's labels in the order of its logits; empty for a task without labels."""
+    for attribute in ("labels", "types"):  # a task of one's own may have either
+        found = getattr(task, attribute, None)
+        if isinstance(found, list | tuple):
+            return tuple(str(label) for label in found)
+    return ()
+
+
+def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
     """Predictions for what the task takes, one each, in order.
 
     Args:
         model: computes the logits.
         items: for text classification strings or pairs of strings; or a table, or the path of a file as a `Path`.
-        batch_size: most sequences computed at a time.
+        batch_size: largest number of sequences in a batch.
 
     Raises:
         InputError: an item that the task cannot take.
     """
     batch_size = whole_number("predict: batch_size", batch_size)
     if isinstance(items, Path):
-        return list(predict_examples(model, model.task.read(items, labelled=False), batch_size=batch_size))
+        return Predictions(predict_examples(model, model.task.read(items, labelled=False), batch_size=batch_size))
     table = in_memory.as_table(items)
     if table is not None:
         with in_memory.as_file(table) as path:
@@ -79,7 +89,7 @@ def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 
     examples: Iterable[Any] = map(model.task.example, in_memory.as_items(items, "predict"))
     if model.host_is_free:
         examples = list(examples)  # what the items come from may belong to the caller's thread
-    return list(predict_examples(model, examples, batch_size=batch_size))
+    return Predictions(predict_examples(model, examples, batch_size=batch_size))
 
 
 def predict_examples(

@@ -26,8 +26,10 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
+from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
-from bertune.model.predicting import predict, predict_examples, warn_of_single_texts
+from bertune.model.predicting import label_names, predict, predict_examples, warn_of_single_texts
+from bertune.model.predictions import Predictions
 from bertune.model.presence import MODEL_FILE, require_model
 from bertune.model.record import read_record
 from bertune.option_values import whole_number
@@ -60,14 +62,14 @@ class Model:
     reference: Network | None = None
     """The same network before its products were turned into 8 bits; the first answers are checked against it."""
 
-    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
+    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
         """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
 
         Args:
             items: for text classification strings or pairs of strings, from any iterable; or a table (a frame of
                 pandas or polars, an Arrow table, a Dataset, a mapping of columns), read as a file of these columns is;
                 or the path of a file, as a `Path`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
 
         Raises:
             InputError: an item that the task cannot take.
@@ -83,6 +85,14 @@ class Model:
         with fast_float32(self.network.device):
             self.check_int8(features)
             return infer(self.network, features, batch_size=batch_size).logits
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the logits, as in config.json's `id2label`; empty for a task without labels.
+
+        For entities these are the tags (`B-PERSON`, …).
+        """
+        return label_names(self.task)
 
     @property
     def precision(self) -> str:
@@ -141,7 +151,7 @@ class Model:
 
         Args:
             path: the file of the data; or a table in memory, as for `predict`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
             feature_cache: keep the tokens of a large file for the next time.
 
         Raises:
@@ -164,11 +174,16 @@ class Model:
 
 
 class Evaluated(NamedTuple):
-    """What evaluating a model found. task: as these examples tuned it, where that was asked for."""
+    """What evaluating a model found.
+
+    task: as these examples tuned it, where that was asked for.
+    logits: divided by `temperatures`, where there are any, and so are the metrics'.
+    """
 
     metrics: dict[str, float]
     task: Task[Any]
     logits: Logits
+    temperatures: tuple[float, ...] = ()
 
 
 def evaluate(
@@ -179,21 +194,29 @@ def evaluate(
     *,
     batch_size: int = 256,
     tune: bool = False,
+    calibrate: bool = False,
 ) -> Evaluated:
     """A task's metrics, mean loss and speed on featurized examples.
 
     tune: let the task tune its thresholds on these examples first.
+    calibrate: before that, fit temperatures to them, where the task can; the logits are then divided by these.
     """
     with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
         result = infer(
             network, features, batch_size=batch_size, loss=batch_loss(task.loss), advance=bar.advance, world=current()
         )
-    used = task.tuned(result.logits, features, examples) if tune else task
-    metrics = used.metrics(result.logits, features, examples)
-    if result.loss is not None:
-        metrics["loss"] = result.loss
+    logits: Logits = result.logits
+    loss = result.loss
+    temperatures = temperatures_of(task, logits, features, examples) if calibrate else None
+    if temperatures is not None:
+        logits = at_temperatures(logits, temperatures)
+        loss = loss_of(task, logits, features)
+    used = task.tuned(logits, features, examples) if tune else task
+    metrics = used.metrics(logits, features, examples)
+    if loss is not None:
+        metrics["loss"] = loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
-    return Evaluated(metrics, used, result.logits)
+    return Evaluated(metrics, used, logits, () if temperatures is None else tuple(temperatures.tolist()))
 
 
 def load(
@@ -257,7 +280,7 @@ def _takes_int8(network: Network, device: torch.device) -> bool:
     if device.type != "cpu" or int8.has_dot_products() or not int8.supported():
         return True  # where it cannot, `int8.quantize` says why
     full = str(network.encoder.compute_dtype).removeprefix("torch.")
-    if int8.is_faster(network.encoder.pooler):
+    if int8.is_faster(network.encoder.compute_dtype):
         logger.info("--precision int8: this CPU has no 8-bit dot products (VNNI), but 8 bits are faster than %s", full)
         return True
     logger.warning(

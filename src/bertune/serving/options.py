@@ -40,8 +40,8 @@ class ServeOptions(ServeLimits):
     )
     host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0: from everywhere")
     port: int = option(8000, help="port to listen on; 0: a free one, printed at the start")
-    precision: str = option("auto", help="numbers to compute in", choices=(*PRECISIONS, "int8"))
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    precision: str = option("auto", help="floating-point format of the computation", choices=(*PRECISIONS, "int8"))
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
     api_key_file: str | None = option(
         None, help="file with accepted API keys, one a line; left out: no key is asked for"
     )

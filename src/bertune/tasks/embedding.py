@@ -27,6 +27,7 @@ from bertune.tasks.parts import ExampleParts
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.reading import LeftOut, is_blank, log_columns
 from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.histograms import histogram
 from bertune.tasks.shared.huggingface import is_for, mix_names
 from bertune.tasks.shared.pair_labels import PairLoss, labelled_rows, loss_for, pair_label
 from bertune.tasks.shared.texts import mean_of, shown, text_features, text_item
@@ -310,6 +311,27 @@ class Embedding(BaseTask[Pair]):
             return _rank_rows(ranks).metrics()
         cosines = (vectors[first].astype(np.float64) * vectors[second]).sum(1)
         return labelled_rows(self._labels(examples), cosines, ranks).metrics()
+
+    def diagnostics(self, logits: Logits, features: Features, examples: Sequence[Pair]) -> Mapping[str, Any]:
+        """Histograms of the cosines of pairs that belong together, and of those that do not.
+
+        Without labels every row is a pair that belongs together, and a row's first text and another row's second one
+        that does not.
+        """
+        vectors, columns = self._vectors(logits, features)
+        first, second, negative = (vectors[columns["role"] == role].astype(np.float64) for role in range(3))
+        own = (first * second).sum(1)
+        if self.pair_loss != "ranking":
+            together = self._labels(examples) >= 0.5
+            return {"similarities": histogram({"together": own[together], "apart": own[~together]})}
+        text = columns["text"][columns["role"] == 1]
+        shift = np.roll(np.arange(len(first)), 1)
+        others = (first * second[shift]).sum(1)[text != text[shift]]
+        groups = {"together": own, "apart": others}
+        if len(negative):
+            rows = columns["example"][columns["role"] == 2]
+            groups["hard negatives"] = (first[rows] * negative).sum(1)
+        return {"similarities": histogram(groups)}
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint is of embeddings over several layers; over the last one a head has no weights."""

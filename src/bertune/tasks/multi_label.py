@@ -17,6 +17,7 @@ from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.label_forms import flag_of, reader_of
 from bertune.tasks.options import MultiLabelOptions, TextColumns
@@ -26,7 +27,9 @@ from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression_each, most_common
 from bertune.tasks.shared.class_weights import class_weights
 from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
+from bertune.tasks.shared.label_curves import label_curves
 from bertune.tasks.shared.metrics import decision_rows
+from bertune.tasks.shared.review import per_label
 from bertune.tasks.shared.scores import shown_scores
 from bertune.tasks.shared.texts import by_example, label_index, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
@@ -134,6 +137,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
             return tuple((len(examples) - count) / count if count < len(examples) else 1.0 for count in counts)
 
         weights = class_weights(self.options.class_weights, labels, balanced)
+        per_label(self.options.threshold or (), labels, np.zeros(len(labels)))  # refuses unknown labels
         return dataclasses.replace(self, labels=labels, thresholds=(0.5,) * len(labels), weights=weights)
 
     def problems(self, examples: Sequence[LabelledText], path: Path) -> list[str]:
@@ -184,12 +188,17 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         scores = by_example(logits, features, examples).astype(np.float64)
         return 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
 
+    @property
+    def _least(self) -> npt.NDArray[np.float64]:
+        """For every label the probability from which on it is given: as `--threshold` says, or the tuned one."""
+        return per_label(self.options.threshold or (), self.labels, np.array(self.thresholds, np.float64))
+
     def decode(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> list[Prediction]:
         """`{"labels": [names], "scores": {name: probability}}`; of many labels the best and the given ones."""
         if not examples:
             return []
         rows = self._probabilities(logits, features, len(examples))
-        given, options = rows >= self.thresholds, self.options
+        given, options = rows >= self._least, self.options
         every = shown_scores(self.labels, rows, options.top_k, all_scores=options.all_scores, given=given)
         return [
             {"labels": [self.labels[i] for i in np.flatnonzero(row)], "scores": scores}
@@ -203,7 +212,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
     def metrics(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> dict[str, float]:
         """f1, precision, recall over all decisions, their mean f1 by label, and texts whose labels are all right."""
         truth = self._truth(examples)
-        given = self._probabilities(logits, features, len(examples)) >= self.thresholds
+        given = self._probabilities(logits, features, len(examples)) >= self._least
         return decision_rows(truth, given, self.labels).metrics()
 
     def row_metrics(self, examples: Sequence[LabelledText], predictions: Sequence[Prediction]) -> RowMetrics:
@@ -211,6 +220,11 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         given = [[label in prediction["labels"] for label in self.labels] for prediction in predictions]
         shape = len(predictions), len(self.labels)
         return decision_rows(self._truth(examples), np.array(given, np.bool_).reshape(shape), self.labels)
+
+    def diagnostics(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> Mapping[str, Any]:
+        """The commonest labels' curves of precision and recall."""
+        probabilities = self._probabilities(logits, features, len(examples))
+        return {"label_curves": label_curves(self.labels, probabilities, self._truth(examples), self._least)}
 
     def averaging(self) -> str:
         """f1 counts the decisions of all labels together."""
@@ -235,7 +249,17 @@ class MultiLabelClassification(BaseTask[LabelledText]):
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head, the loss and the thresholds."""
         loss = ("class_weights", "label_smoothing", "focal_gamma")
-        return self._described_without("thresholds", "weights", *loss, "layers", "top_k", "all_scores")
+        return self._described_without("thresholds", "weights", *loss, "layers", "top_k", "all_scores", "threshold")
+
+    def calibration_rows(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> CalibrationRows:
+        """Every text's logits, and which labels it has."""
+        return CalibrationRows(by_example(logits, features, len(examples)).astype(np.float64), self._truth(examples))
+
+    def with_options(self, options: Any) -> Self:
+        """The same task under other options. Raises InputError for one that decides the model's form, bad labels."""
+        changed = super().with_options(options)
+        _ = changed._least
+        return changed
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> Self:
         """With the thresholds that give every label its best f1 on these texts."""

@@ -5,7 +5,7 @@ right, found and true entities, of products. So a task gives a few numbers a row
 metrics. Intervals draw rows again and again, slices choose some, ranks add their sums up, without the model.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,10 +65,19 @@ class RowMetrics:
 
         Returns: Shape: (weightings,).
         """
-        if name not in self.by_rows:
-            return self.aggregate(weights @ self.statistics)[name]
-        drawn = (np.repeat(self.statistics, counts.astype(np.int64), axis=0) for counts in weights)
-        return np.array([self.by_rows[name](rows) for rows in drawn], np.float64)
+        return self.several([name], weights)[name]
+
+    def several(self, names: Sequence[str], weights: Floats) -> dict[str, Floats]:
+        """Several metrics under the same weightings. Shape: (weightings, rows) → (weightings,) each."""
+        summed = [name for name in names if name not in self.by_rows]
+        found = dict(self.aggregate(weights @ self.statistics)) if summed else {}
+        others = [name for name in names if name in self.by_rows]
+        values = np.zeros((len(others), len(weights)))
+        for at, counts in enumerate(weights if others else ()):
+            rows = np.repeat(self.statistics, counts.astype(np.int64), axis=0)
+            values[:, at] = [self.by_rows[name](rows) for name in others]
+        found |= dict(zip(others, values, strict=True))
+        return {name: found[name] for name in names}
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:

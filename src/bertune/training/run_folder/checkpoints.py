@@ -123,8 +123,8 @@ class Checkpoints:
             return state
         if damaged:
             raise InputError(
-                f"--resume: {self.folder} holds no whole checkpoint to go on from; remove that folder to train from "
-                "the beginning, or train anew into a new folder"
+                f"--resume: {self.folder} holds no whole checkpoint to start from; remove that folder to train from "
+                "the beginning, or train again into a new folder"
             )
         return None
 
@@ -133,13 +133,13 @@ class Checkpoints:
         problems.extend(
             f"--resume: the task's {name} differ from those the checkpoint was trained with: "
             f"{_short(fitted_before[name])} then, {_short(found)} now, of the same data; go on with the "
-            "version of bertune (and the task file) that began the run, or train anew into a new folder"
+            "version of bertune (and the task file) that began the run, or train again into a new folder"
             for name, found in self._fitted.items()
             if name in fitted_before and json.dumps(fitted_before[name]) != json.dumps(found)
         )
         problems.extend(
             f"--resume: {name} changed since the run began: SHA-256 {before[name]} then, {found} now; bring it back "
-            "as it was, or train anew into a new folder"
+            "as it was, or train again into a new folder"
             for name, found in self._inputs.items()
             if before.get(name, found) != found
         )

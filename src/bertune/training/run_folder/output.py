@@ -8,7 +8,18 @@ from bertune.files.yaml_files import read_yaml
 from bertune.model.provenance import RECORD_KEY
 
 MAY_DIFFER = frozenset(
-    {"resume", "output", "cache", "feature_cache", "checkpoint_every", "keep_checkpoints", "workers", RECORD_KEY}
+    {
+        "resume",
+        "output",
+        "cache",
+        "feature_cache",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "workers",
+        "report",
+        "track",
+        RECORD_KEY,
+    }
 )
 """Options that a resumed run need not repeat, and the record, which is none."""
 

@@ -188,5 +188,5 @@ def _read(path: Path) -> dict[int, dict[str, float]]:
         return {}
     seeds = read_json(path).get("seeds")
     if not isinstance(seeds, Mapping) or not all(isinstance(one, dict) for one in seeds.values()):
-        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train anew")
+        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train again")
     return {int(seed): metrics for seed, metrics in seeds.items()}
