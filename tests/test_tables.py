@@ -67,6 +67,13 @@ def test_no_number_of_columns_is_cut(count: int, width: int) -> None:
     assert text.count("metric 0") == len([line for line in shown if line.startswith("┏")])  # every part has the names
 
 
+def test_every_part_of_a_divided_table_has_its_keys() -> None:
+    heads = ("first", "second", *(f"a figure number {i}" for i in range(6)))
+    shown = "\n".join(lines(plain_table("pairs", heads, [("out/a", "out/b", *map(str, range(6)))], keys=2)))
+    assert shown.count("out/a") == shown.count("out/b") == shown.count("┏") > 1
+    assert all(head in shown for head in heads)
+
+
 def test_long_texts_go_on_in_the_next_line() -> None:
     text = "a text that is much longer than a line of the console is wide, and of which nothing is lost " * 2
     shown = lines(plain_table("answers", ("input", "answer", "score"), [(text, "yes", "0.873")]))

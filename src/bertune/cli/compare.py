@@ -77,7 +77,7 @@ def _pairs(found: Mapping[str, Any]) -> "PlainTable":
         )
         for pair in found["pairs"]
     )
-    return plain_table(title, ("first", "second", "second - first", "95 % interval", *shown.values()), rows)
+    return plain_table(title, ("first", "second", "second - first", "95 % interval", *shown.values()), rows, keys=2)
 
 
 def _over_seeds(found: Mapping[str, Any]) -> "PlainTable":
@@ -96,4 +96,6 @@ def _over_seeds(found: Mapping[str, Any]) -> "PlainTable":
         )
         for pair in found["pairs"]
     )
-    return plain_table(title, ("first", "second", "second - first", "95 % interval", "p Welch", "p permutation"), rows)
+    return plain_table(
+        title, ("first", "second", "second - first", "95 % interval", "p Welch", "p permutation"), rows, keys=2
+    )

@@ -209,8 +209,8 @@ def _announcement(
 ) -> str:
     """What is about to be done, where, and how long it will take."""
     train, validation = run.data.train, run.data.validation
-    passes = config.steps * config.batch_size / max(train.units, 1)
-    evaluations = -(-config.steps // (config.check_every or steps_per_epoch(train.units, config.batch_size)))
+    epoch = steps_per_epoch(train.units, config.batch_size)
+    passes, evaluations = config.steps / epoch, -(-config.steps // (config.check_every or epoch))
     validated = 0 if validation is None else int(validation.features.unit_lengths.sum()) * evaluations
     again = run.options.activation_checkpointing
     computed = passes * passes_of_update(run.options.r_drop, run.options.fgm)
@@ -221,9 +221,10 @@ def _announcement(
     seconds = seconds if run.clock is None else min(seconds, run.clock.left)
     what = f"training {counted(train.units, 'sequence')} on {device} in {str(dtype).removeprefix('torch.')}"
     size = f"{counted(config.steps, 'update')} of {counted(config.batch_size, 'sequence')}"
+    size += f", {passes:.3g} {'pass' if passes == 1 else 'passes'}"
     few = config.steps < FEW_UPDATES and run.options.max_steps is None
     advice = ". So few updates teach little: if the model is poor, try more --epochs" if few else ""
-    return f"{what}: {size}, {passes:.3g} passes; about {duration(max(1.0, seconds))}{advice}"
+    return f"{what}: {size}; about {duration(max(1.0, seconds))}{advice}"
 
 
 def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:

@@ -183,7 +183,7 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
     metrics = found.metrics
     if metrics:
         main = main_figures(metrics)
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in main.items())
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in main.items() if name != "examples_per_second")
         logger.info("step %d of %d: %s", state.step, config.steps, shown)
         setup.checkpointer.curves({f"validation/{name}": value for name, value in main.items()}, state.step)
     was_constant, state.constant_prediction = state.constant_prediction is not None, found.constant_prediction
