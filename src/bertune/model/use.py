@@ -4,11 +4,10 @@ import copy
 import hashlib
 import logging
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from bertune.checkpoints import huggingface
@@ -26,6 +25,7 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
+from bertune.model.agreement import Agreement
 from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
 from bertune.model.pairs import check_pairs, trained_on_pairs
@@ -62,6 +62,10 @@ class Model:
     """What bertune.json says of the model's making."""
     reference: Network | None = None
     """The same network before its products were turned into 8 bits; the first answers are checked against it."""
+    keeps_checking: bool = False
+    """Whether the check goes on until it has seen CHECKED sequences, for a service, whose first call is of one item."""
+    checked: Agreement = field(default_factory=Agreement)
+    """What the checks have found so far."""
 
     def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
         """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
@@ -121,17 +125,15 @@ class Model:
         """With 8-bit products, compare the first sequences' answers with those in full; on disagreement go back."""
         if self.reference is None or not len(features):
             return
-        some = features.first(CHECKED)
-        here, full = infer(self.network, some).logits, infer(self.reference, some).logits
-        agreeing = float(np.mean([(a.argmax(-1) == b.argmax(-1)).mean() for a, b in zip(here, full, strict=True)]))
-        largest = max(float(np.abs(a - b).max()) for a, b in zip(here, full, strict=True))
-        message = f"int8: {agreeing:.1%} of the first {len(some)} sequences' answers agree, logits within {largest:.3f}"
-        if agreeing < LEAST_AGREEMENT:
-            logger.warning("%s; going back to full products", message)
-            self.network = self.reference
-        else:
-            logger.info("%s", message)
-        self.reference = None
+        some = features.first(CHECKED - self.checked.sequences)
+        self.checked.add(infer(self.network, some).logits, infer(self.reference, some).logits)
+        complete = not self.keeps_checking or self.checked.sequences >= CHECKED
+        if self.checked.disagreeing > (1 - LEAST_AGREEMENT) * (self.checked.sequences if complete else CHECKED):
+            logger.warning("int8: %s; going back to full products", self.checked)
+            self.network, self.reference = self.reference, None
+        elif complete:
+            logger.info("int8: %s", self.checked)
+            self.reference = None
 
     def fill_mask(self, text: str, *, top_k: int = 5) -> list[Prediction]:
         """The best words for every [MASK] in a text, for a model of `bertune pretrain`.

@@ -42,7 +42,9 @@ class Loading:
         """The model of a folder."""
         from bertune.model.use import load
 
-        return load(folder, **vars(self))
+        model = load(folder, **vars(self))
+        model.keeps_checking = True  # the first call is the canary's, of a single item
+        return model
 
 
 @dataclass(eq=False)
