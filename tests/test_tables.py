@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from bertune.tables import plain, plain_table, table_of
+from bertune.tables import for_people, plain, plain_table, table_of
 
 
 def printed(table: object, encoding: str = "utf-8") -> str:
@@ -39,6 +39,12 @@ def test_consoles_of_other_encodings(encoding: str) -> None:
 def test_styled_text_stays() -> None:
     styled = Text("x", "bold")
     assert plain(styled) is styled
+
+
+def test_figures_of_thousands_of_classes_are_left_to_the_files() -> None:
+    few = {"f1": 0.5, "f1/a": 0.1, "f1/b": 0.2}
+    assert for_people(few) == few
+    assert for_people(few | {f"f1/{i}": 0.0 for i in range(5000)}) == {"f1": 0.5}
 
 
 def lines(table: object, width: int = 80) -> list[str]:

@@ -4,14 +4,19 @@ A table is never cut: one that is wider than the console (80 columns where there
 below one another, each of which begins with the first column; long texts go on in the next line.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
+logger = logging.getLogger(__name__)
+
+FigureT = TypeVar("FigureT")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONG = 24
 """Characters above which a cell is a text that may go on in the next line."""
@@ -89,6 +94,24 @@ def plain_table(
     """
     cells = tuple(tuple(map(plain, row)) for row in rows)
     return PlainTable(plain(title), tuple(map(plain, heads)), cells, show_lines)
+
+
+MOST_CLASS_FIGURES = 60
+"""Figures of single classes (`f1/PER`) that a table for people has; of more they are left to the files."""
+
+
+def main_figures(figures: Mapping[str, FigureT]) -> dict[str, FigureT]:
+    """Figures by name, without those of single classes where there are very many."""
+    main = {name: value for name, value in figures.items() if "/" not in name}
+    return main if len(figures) - len(main) > MOST_CLASS_FIGURES else dict(figures)
+
+
+def for_people(figures: Mapping[str, FigureT]) -> dict[str, FigureT]:
+    """`main_figures`, and a line of the log on those that are left out."""
+    main = main_figures(figures)
+    if left_out := len(figures) - len(main):
+        logger.info("%d figures of single classes are not in this table; metrics.json and --json have them", left_out)
+    return main
 
 
 def table_of(title: str, rows: Mapping[str, object]) -> PlainTable:

@@ -32,7 +32,9 @@ class CheckOptions:
     encoder: str | None = option(
         None, help="the encoder to come, whose vocabulary counts tokens; left out: minilm where it is installed"
     )
-    do_lower_case: bool | None = option(None, help="lower text or not, whatever the encoder says of its casing")
+    do_lower_case: bool | None = option(
+        None, help="lower-case text or not; overrides the casing that the encoder declares"
+    )
     max_seq_length: int | None = option(None, help="longest sequence in tokens; left out: the task's default")
     apply: str | None = option(
         None,

@@ -21,9 +21,9 @@ class CompareOptions:
     metric: str | None = option(None, help="metric to compare (default: the task's own)")
     resamples: int = option(1000, help="resamples of the bootstrap, and permutations")
     seed: int = option(0, help="governs the resamples")
-    batch_size: int = option(256, help="most sequences computed at a time")
-    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    batch_size: int = option(256, help="largest number of sequences in a batch")
+    precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
     trust_task_file: str | None = option(None, help="the file of models whose task came from one; its code is run")
     json: bool = option(False, help="print one JSON object on stdout")
 

@@ -33,17 +33,17 @@ class DistillOptions:
     max_seq_length: int | None = option(
         None, help="longest sequence of the student (default: the teacher's)", minimum=3
     )
-    batch_size: int | None = option(None, help="examples an update", minimum=1)
+    batch_size: int | None = option(None, help="examples per update", minimum=1)
     learning_rate: float | None = option(None, help="highest learning rate")
     epochs: float | None = option(None, help="passes over all rows")
     max_steps: int | None = option(None, help="stop after this many updates instead", minimum=1)
     warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
     metric: str | None = option(None, help="metric that picks the best student")
     seed: int = option(42, help="governs new weights, order and dropout", minimum=0)
-    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
     trust_task_file: str | None = option(None, help="the file of a teacher whose task came from one; its code is run")
-    resume: bool = option(False, help="go on with the run that lies in the output folder")
+    resume: bool = option(False, help="continue the run in the output folder")
 
     def problems(self) -> list[str]:
         """What no distillation can start with."""

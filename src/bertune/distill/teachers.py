@@ -16,6 +16,7 @@ from bertune.distill.options import DistillOptions
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.inference.evaluation import infer
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model, load
 from bertune.progress import progress_bar
 from bertune.tasks.labelled import Labelled, column_of
@@ -131,6 +132,7 @@ class Models:
         total: Logits = []
         for model in self.models:
             own = min(model.max_seq_length, length) if on_tokens else model.max_seq_length
+            check_pairs(trained_on_pairs(model.record), rows)
             read = task.featurize(rows, model.tokenizer, own, purpose="predict")
             with progress_bar("teacher", len(read)) as bar, fast_float32(model.network.device):
                 found = infer(model.network, read, advance=bar.advance).logits

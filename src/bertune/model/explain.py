@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from bertune.data.features import Features, cut_pair
 from bertune.data.packing import pack
-from bertune.encoder.int8 import Int8Layer
+from bertune.encoder.int8 import is_quantized
 from bertune.errors import InputError
 from bertune.inference.network import Network
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model
 from bertune.tasks.protocol import Task
 from bertune.tasks.shared.words import words_of
@@ -122,7 +123,7 @@ def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation
         InputError: another task, an unknown label, a text that is read in windows or without its middle, a model
             loaded with int8.
     """
-    if any(isinstance(layer, Int8Layer) for layer in model.network.encoder.layers):
+    if is_quantized(model.network.encoder):
         raise InputError("explain: needs gradients, which 8-bit products have not; load the model without int8")
     example, prediction = model.task.example(item), model.predict([item])[0]
     texts = {name: text for name in ("text", "pair") if (text := getattr(example, name, None))}
@@ -159,6 +160,7 @@ def _aligned(
     model: Model, example: Any, texts: list[str]
 ) -> tuple[Features, npt.NDArray[np.int64], list[npt.NDArray[np.int64]], bool]:
     """The one sequence of an example; where the texts' pieces stand in it; where each piece begins in its text."""
+    check_pairs(trained_on_pairs(model.record), [example])
     features = model.task.featurize([example], model.tokenizer, model.max_seq_length, purpose="predict")
     ids, starts, _ = model.tokenizer.encode_with_offsets(texts)
     special, lengths = model.tokenizer.special, [int(length) for length in ids.lengths] + [0]

@@ -78,6 +78,7 @@ def encoder_sha256(config: EncoderConfig, tensors: Mapping[str, Tensor], tokeniz
 
 _LATER_FIELDS = frozenset({
     "gate_last", "key_value_heads", "unbiased", "norm", "embedding_norm", "gated_dropout", "absolute_positions",
+    "rotary_scale", "global_first", "convolution", "convolution_groups", "convolution_act", "pooler",
     "relative", "relative_terms", "relative_buckets", "relative_reach", "relative_shared", "relative_norm",
 })  # fmt: skip
 """Fields of a config that 0.1.0 lacked: at their defaults they are no part of the hash, so that its runs resume."""

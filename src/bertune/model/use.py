@@ -28,7 +28,8 @@ from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
 from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
-from bertune.model.predicting import predict, predict_examples, warn_of_single_texts
+from bertune.model.pairs import check_pairs, trained_on_pairs
+from bertune.model.predicting import label_names, predict, predict_examples
 from bertune.model.predictions import Predictions
 from bertune.model.presence import MODEL_FILE, require_model
 from bertune.model.record import read_record
@@ -69,7 +70,7 @@ class Model:
             items: for text classification strings or pairs of strings, from any iterable; or a table (a frame of
                 pandas or polars, an Arrow table, a Dataset, a mapping of columns), read as a file of these columns is;
                 or the path of a file, as a `Path`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
 
         Raises:
             InputError: an item that the task cannot take.
@@ -82,9 +83,18 @@ class Model:
 
     def compute_logits(self, features: Features, *, batch_size: int = 256) -> Logits:
         """One array a sequence, in the features' order. Shape: (outputs,) or (tokens, outputs) each, float32."""
+        batch_size = whole_number("compute_logits: batch_size", batch_size)
         with fast_float32(self.network.device):
             self.check_int8(features)
             return infer(self.network, features, batch_size=batch_size).logits
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the logits, as in config.json's `id2label`; empty for a task without labels.
+
+        For entities these are the tags (`B-PERSON`, …).
+        """
+        return label_names(self.task)
 
     @property
     def precision(self) -> str:
@@ -139,11 +149,19 @@ class Model:
         return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
     def evaluate(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
-        """Metrics on labelled data, its mean loss and `examples_per_second` among them.
+        """Metrics on labelled data, its mean loss and `examples_per_second` among them; as `evaluation` finds them.
+
+        Raises:
+            InputError: unreadable data, or labels that the model does not know.
+        """
+        return self.evaluation(path, batch_size=batch_size, feature_cache=feature_cache).metrics
+
+    def evaluation(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> "Evaluated":
+        """Metrics on labelled data, and what they depend on.
 
         Args:
             path: the file of the data; or a table in memory, as for `predict`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
             feature_cache: keep the tokens of a large file for the next time.
 
         Raises:
@@ -152,29 +170,31 @@ class Model:
         batch_size = whole_number("evaluate: batch_size", batch_size)
         if not isinstance(path, str | Path):
             with in_memory.as_file(in_memory.labelled_table(path, "evaluate")) as file:
-                return self.evaluate(file, batch_size=batch_size, feature_cache=False)
+                return self.evaluation(file, batch_size=batch_size, feature_cache=False)
         path = Path(path)
         source, examples = read_hashed(self.task, path) if feature_cache else (None, read_labelled(self.task, path))
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        warn_of_single_texts(self.record, examples)
+        check_pairs(trained_on_pairs(self.record), examples, path)
         text = TextEncoding(self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
-        return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics
+        return evaluate(self.network, self.task, features, examples, batch_size=batch_size)
 
 
 class Evaluated(NamedTuple):
     """What evaluating a model found.
 
     task: as these examples tuned it, where that was asked for.
+    settings: what the metrics depend on besides the answers, by name (`Task.metric_settings`).
     logits: divided by `temperatures`, where there are any, and so are the metrics'.
     """
 
     metrics: dict[str, float]
     task: Task[Any]
     logits: Logits
+    settings: Mapping[str, str]
     temperatures: tuple[float, ...] = ()
 
 
@@ -208,7 +228,8 @@ def evaluate(
     if loss is not None:
         metrics["loss"] = loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
-    return Evaluated(metrics, used, logits, () if temperatures is None else tuple(temperatures.tolist()))
+    tempered = () if temperatures is None else tuple(temperatures.tolist())
+    return Evaluated(metrics, used, logits, used.metric_settings(examples), tempered)
 
 
 def load(
@@ -272,7 +293,7 @@ def _takes_int8(network: Network, device: torch.device) -> bool:
     if device.type != "cpu" or int8.has_dot_products() or not int8.supported():
         return True  # where it cannot, `int8.quantize` says why
     full = str(network.encoder.compute_dtype).removeprefix("torch.")
-    if int8.is_faster(network.encoder.pooler):
+    if int8.is_faster(network.encoder.compute_dtype):
         logger.info("--precision int8: this CPU has no 8-bit dot products (VNNI), but 8 bits are faster than %s", full)
         return True
     logger.warning(

@@ -15,6 +15,7 @@ from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.inference.evaluation import infer
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model
 from bertune.report.options import ReportOptions
 from bertune.tasks.calibration import CalibrationRows
@@ -117,6 +118,7 @@ def answer(model: Model, rows: Labelled, options: ReportOptions) -> Answered:
     problems = Problems()
     problems.extend(rows.problems(task))
     problems.raise_if_any()
+    check_pairs(trained_on_pairs(model.record), examples)
     features = task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
     with fast_float32(model.network.device):
         logits = infer(model.network, features, batch_size=options.batch_size).logits

@@ -73,6 +73,7 @@ def collect(folder: Path, answered: Answered, options: ReportOptions, train: Seq
     report: dict[str, Any] = {
         "task": answered.task.name,
         "metric": metric,
+        **answered.task.metric_settings(answered.examples),
         "rows": len(answered.examples),
         "data": str(answered.path),
         "data_sha256": file_sha256(answered.path) if answered.path.is_file() else None,

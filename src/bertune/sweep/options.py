@@ -23,13 +23,13 @@ class SweepOptions:
         None, help="YAML file with the values to try (default: a space for the task and encoder)"
     )
     final_seeds: int = option(3, help="fresh seeds that the winner is trained with at the end", minimum=2)
-    seed: int = option(42, help="governs what is tried, and each trial's weights, order and dropout", minimum=0)
+    seed: int = option(42, help="seed of what is tried, and of each trial's weights, order and dropout", minimum=0)
     metric: str | None = option(None, help="metric that trials are compared by (default: the task's own)")
     max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included", minimum=3)
-    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
     feature_cache: bool = option(True, help="keep the tokens of large files for the next run")
-    resume: bool = option(False, help="go on with the sweep in the output folder; its earlier time counts")
+    resume: bool = option(False, help="continue the sweep in the output folder; the time it used before counts")
 
     @property
     def encoders(self) -> tuple[str, ...]:

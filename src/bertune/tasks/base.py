@@ -85,6 +85,10 @@ class BaseTask(_Protocol[ExampleT]):
         score = prediction.get("score")
         return str(getattr(example, "text", example)), str(first), f"{score:.3f}" if isinstance(score, float) else ""
 
+    def metric_settings(self, examples: Sequence[ExampleT]) -> Mapping[str, str]:  # noqa: ARG002
+        """None: the metrics are defined in one way."""
+        return {}
+
     def row_metrics(self, examples: Sequence[ExampleT], predictions: Sequence[Prediction]) -> RowMetrics | None:  # noqa: ARG002
         """None: only `metrics` can tell."""
         return None

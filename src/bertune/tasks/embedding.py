@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bertune.checkpoints.names import KIND, Rename
 from bertune.data.columns import guess_label_column, listed
 from bertune.data.features import Features
+from bertune.data.formats.prodigy_labels import accepted
 from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems, counted
@@ -95,6 +96,7 @@ class Embedding(BaseTask[Pair]):
     def read(self, path: Path, *, labelled: bool) -> Iterator[Pair]:
         """Pairs of texts and their labels, if there are any; to predict single texts too."""
         options, file = self.options, open_table(path, self.options)
+        file = accepted(file) if labelled else file
         customary = next((name for name in NEGATIVE if name in file.columns), None)
         negatives = options.negative_column or customary
         if labelled and negatives is not None and negatives not in file.columns:
@@ -148,9 +150,29 @@ class Embedding(BaseTask[Pair]):
             others = [column for column in file.columns if column not in texts]
             found = guess_label_column(others)
         if found is not None and negatives is not None:
+            self._check_ranked(file, found)
             logger.info("%s: column %r is left aside: pairs with a negative are ranked", file.path, found)
             return None
         return found
+
+    def _check_ranked(self, file: Rows, column: str) -> None:
+        """Refuse pairs that do not belong together where every pair is learnt as one that does.
+
+        Raises:
+            InputError: naming them.
+        """
+        problems = Problems()
+        for row in file:
+            try:
+                label = pair_label(row.values.get(column))
+            except InputError:
+                continue  # no label of this kind: a class, which ranking does not ask for
+            if label == 0:
+                problems.add(
+                    f"{file.where(row, column)}: the label 0 says that the texts do not belong together, but pairs "
+                    "with a negative are ranked; leave such rows out, or take every row with --pair-loss ranking"
+                )
+        problems.raise_if_any()
 
     def least_batch_size(self) -> int:
         """Two where a pair finds its negatives among the other pairs of its batch."""

@@ -273,10 +273,10 @@ class QuestionOptions(TableOptions):
     )
     layers: str = layers_option()
     doc_stride: int = option(128, help="tokens from one window's start to the next over a long context", minimum=1)
-    max_query_length: int = option(64, help="tokens of the question that are kept", minimum=1)
+    max_query_length: int = option(64, help="longest question in tokens; the rest is cut", minimum=1)
     max_answer_length: int = option(30, help="tokens of the longest answer", minimum=1)
     n_best: int = option(20, help="candidates considered for a question", minimum=1)
-    top_k: int = option(1, help="answers given for a question; more than 1 adds them as a list", minimum=1)
+    top_k: int = option(1, help="number of answers per question; more than 1 adds a list of them", minimum=1)
     null_threshold: float | None = option(
         None, help="answer nothing when that scores this much above the best span; left out: tuned on validation data"
     )
@@ -298,7 +298,7 @@ class QuestionOptions(TableOptions):
 class ReadingOptions(TableOptions):
     """Where a file keeps tokens, tags, texts and entities."""
 
-    scheme: str = option("auto", help="scheme of the tags in the file; auto: told by the tags", choices=READ_AS)
+    scheme: str = option("auto", help="scheme of the tags in the file; auto: recognised from the tags", choices=READ_AS)
     token_at: int = option(0, help="CoNLL files: column of the token, from 0; -1 is the last")
     tag_at: int = option(-1, help="CoNLL files: column of the tag")
     tokens_column: str = option("tokens", help="rows: column of the list of tokens")

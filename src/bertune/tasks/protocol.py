@@ -159,6 +159,10 @@ class Task(Protocol[ExampleT]):
         """How good the predictions are; keys as in the design's list of metrics."""
         ...
 
+    def metric_settings(self, examples: Sequence[ExampleT]) -> Mapping[str, str]:
+        """What the metrics of these examples depend on besides answers, such as whose rules compare them, by name."""
+        ...
+
     def row_metrics(self, examples: Sequence[ExampleT], predictions: Sequence[Prediction]) -> RowMetrics | None:
         """Numbers of every row from which metrics of any choice of rows follow; None where only `metrics` can tell."""
         ...

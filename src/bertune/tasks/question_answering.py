@@ -206,6 +206,10 @@ class QuestionAnswering(BaseTask[QuestionExample]):
     def _answer_metric(self, examples: Sequence[QuestionExample]) -> AnswerMetric:
         return choose_metric(examples, self.options.qa_metric)
 
+    def metric_settings(self, examples: Sequence[QuestionExample]) -> Mapping[str, str]:
+        """`qa_metric`: whose rules compare answers to these questions."""
+        return {"qa_metric": self._answer_metric(examples).name}
+
     def row_metrics(self, examples: Sequence[QuestionExample], predictions: Sequence[Prediction]) -> RowMetrics:
         """The same metrics, but for those under other thresholds (best_), row by row."""
         return question_rows(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from bertune.data.columns import named
 from bertune.data.features import Column, Features
 from bertune.data.formats.registry import open_any
 from bertune.data.tables import Rows
@@ -33,7 +34,7 @@ from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import classification_metrics, classification_rows
 from bertune.tasks.shared.review import least_scores
-from bertune.tasks.shared.scores import shown_scores
+from bertune.tasks.shared.scores import blocks_of, shown_scores
 from bertune.tasks.shared.texts import by_example, label_index, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -130,7 +131,7 @@ class TextClassification(BaseTask[TextExample]):
                 strange.setdefault(example.label, example)
         return [
             f"{path}, line {example.place}: label {label!r} never occurs in the training data; "
-            f"known: {', '.join(self.labels)}"
+            f"known: {named(self.labels)}"
             for label, example in strange.items()
         ]
 
@@ -170,18 +171,22 @@ class TextClassification(BaseTask[TextExample]):
         """
         if not len(logits):
             return []
-        probabilities = softmax(by_example(logits, features, len(examples)))
-        best = probabilities.argmax(1)
         options = self.options
-        every = shown_scores(self.labels, probabilities, options.top_k, all_scores=options.all_scores)
-        found: list[Prediction] = [
-            {"label": self.labels[index], "score": round(float(row[index]), 6), "scores": scores}
-            for index, row, scores in zip(best, probabilities, every, strict=True)
-        ]
+        found: list[Prediction] = []
+        for block in blocks_of(by_example(logits, features, len(examples))):
+            probabilities = softmax(block)
+            best = probabilities.argmax(1)
+            every = shown_scores(self.labels, probabilities, options.top_k, all_scores=options.all_scores)
+            found += [
+                {"label": self.labels[index], "score": round(float(row[index]), 6), "scores": scores}
+                for index, row, scores in zip(best, probabilities, every, strict=True)
+            ]
         least = least_scores(options, self.labels, self.coverage)
         if least is None:
             return found
-        for one, needed in zip(found, least[best], strict=True):
+        index = {label: i for i, label in enumerate(self.labels)}
+        for one in found:
+            needed = least[index[one["label"]]]
             one["review"] = bool(one["score"] < needed)
             if one["review"]:
                 one["label"] = None

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
+from bertune.data.columns import named
 from bertune.durations import Clock, duration
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
@@ -58,7 +59,8 @@ logger = logging.getLogger(__name__)
 class TrainResult:
     """What a run came to.
 
-    metrics: as in metrics.json.  more: the rest of it: baselines, mean and spread over seeds.
+    metrics: as in metrics.json.
+    more: the rest of it: baselines, mean and spread over seeds, what the metrics depend on (`qa_metric`).
     collapse: how the model that is kept collapsed, if it did in a run that was long enough to learn something.
     """
 
@@ -157,6 +159,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     before = finished(output) if options.resume else None
     record = record_of(state, record, collapse=last.collapse, late_collapse=last.late, given_up=tries.given_up)
     metrics, record, more = before or (metrics_of(state), record, {})
+    more = {**_metric_settings(run.data), **more}
     more = write_all(output, metrics, record, more, lambda: baselines_of(run.data) if options.baselines else {})
     title = f"{output}: the model of step {state.best_step}"
     if run.data.validation is not None:
@@ -166,6 +169,10 @@ def fine_tune(run: FineTuning) -> TrainResult:
     console.print(closing_table(title, run.data.task, metrics, more.get("baselines", {})))
     collapse = record.get("collapse") if state.step >= FEW_UPDATES else None
     return TrainResult(output, metrics, state.step, more, collapse)
+
+
+def _metric_settings(data: PreparedData) -> Mapping[str, str]:
+    return {} if data.validation is None else data.task.metric_settings(data.validation.examples)
 
 
 def _job(run: FineTuning, seed: int, device: torch.device, dtype: torch.dtype) -> TrainingJob:
@@ -269,7 +276,7 @@ def _check(run: FineTuning, job: TrainingJob, *, resume: bool) -> None:
     if metric == run.data.task.metric or job.evaluate is None:
         return
     if metric not in (found := job.evaluate().metrics):
-        raise InputError(f"--metric {metric}: this task gives {', '.join(found)}")
+        raise InputError(f"--metric {metric}: this task gives {named(found)}")
 
 
 def network_from(data: PreparedData, options: TrainOptions) -> Network:

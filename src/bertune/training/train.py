@@ -185,8 +185,8 @@ def _train_seeds(
     found = run_seeds(folder, seeds, str(options.metric), train_seed, resume=options.resume)
     metrics = found.metrics[found.best]
     record = {**found.record, "seed": found.best, "seeds": list(seeds)}
-    spread = {"mean": found.mean, "standard_deviation": found.deviation}
-    more = write_all(folder, metrics, record, spread, lambda: baselines_of(data()) if options.baselines else {})
+    more = {**found.beside, "mean": found.mean, "standard_deviation": found.deviation}
+    more = write_all(folder, metrics, record, more, lambda: baselines_of(data()) if options.baselines else {})
     title = f"{folder}: the model of seed {found.best}, best by {options.metric}"
     console.print(found.table(title, more.get("baselines", {})))
     collapse = found.record.get("collapse") if found.steps >= FEW_UPDATES else None
