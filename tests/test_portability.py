@@ -97,6 +97,7 @@ def test_windows_cannot_open_folders(tmp_path: Path, monkeypatch: pytest.MonkeyP
 ELSEWHERE = """
 import errno, multiprocessing.util, os, shutil, signal, sys, tempfile
 import torch, torch.distributed, tensorboard.compat.proto.event_pb2, pyarrow
+import scipy.stats, sklearn.feature_extraction.text, sklearn.linear_model  # they ask what was compiled for which system
 from bertune.cli.main import main
 from bertune.google import run_pretraining, create_pretraining_data
 
