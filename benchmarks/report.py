@@ -76,7 +76,7 @@ def suspects(options: argparse.Namespace) -> dict[str, Any]:
     sst2 = Path(os.environ["BERTUNE_SHARED"]) / "data/glue/SST-2"
     sets = {"intents": (intents(), 5, 10.0), "sst2": (rows_of(sst2 / "train.tsv")[: options.rows], 3, 2.0)}
     result: dict[str, Any] = {}
-    for name, (rows, folds, epochs) in sets.items():
+    for name, (rows, folds, epochs) in ((name, sets[name]) for name in options.sets):
         changed, planted = flipped(rows, options.seed)
         with tempfile.TemporaryDirectory() as folder:
             probabilities, given, _ = out_of_fold(changed, folds, epochs, Path(folder))
@@ -95,7 +95,7 @@ def calibration(options: argparse.Namespace) -> dict[str, Any]:
     """ECE and Brier of both data sets, before and after a temperature, cross-fitted."""
     glue = Path(os.environ["BERTUNE_SHARED"]) / "data/glue"
     result: dict[str, Any] = {}
-    for name in ("mrpc", "sst2"):
+    for name in options.sets:
         runs = []
         for seed in range(1, options.seeds + 1):
             with tempfile.TemporaryDirectory() as folder:
@@ -159,11 +159,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("suspects", "calibration", "cost"))
     parser.add_argument("--rows", type=int, default=4000, help="of SST-2's training data")
+    parser.add_argument(
+        "--sets", nargs="+", help="of suspects: intents sst2; of calibration: mrpc sst2 (default: both)"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the planted errors")
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
+    options.sets = options.sets or ["intents" if options.what == "suspects" else "mrpc", "sst2"]
     print(describe(machine()), flush=True)
     found = {"suspects": suspects, "calibration": calibration, "cost": cost}[options.what](options)
     save_result(f"report-{options.what}", {"options": vars(options), **found})
