@@ -1,13 +1,15 @@
 """`bertune evaluate`."""
 
 import json
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.cli.using import UseOptions, load_for, parse_for_model
 from bertune.data.rows import check_file
-from bertune.errors import InputError
+from bertune.errors import InputError, Problems
 from bertune.files.inputs import seekable
 from bertune.options import option
 
@@ -19,13 +21,21 @@ class EvaluateOptions:
     data: str = option(help="labelled data: a file, a pipe or - for standard input")
     feature_cache: bool = option(True, help="keep the tokens of large files for the next time")
     json: bool = option(False, help="print one JSON object on stdout")
+    require: str | None = option(
+        None, help="end with status 3 where a figure is worse: accuracy=0.85,f1=0.8; at least, for loss at most"
+    )
 
 
-def main(argv: Sequence[str]) -> None:
-    """Evaluate a model on a file and print its metrics."""
+MISSED = 3
+"""The exit status where a figure that --require names is missed."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluate a model on a file and print its metrics. Returns: the exit status, 0 or MISSED."""
     about = "Metrics of a model on labelled data."
     (use, options), task_options = parse_for_model("bertune evaluate", about, [UseOptions, EvaluateOptions], argv)
-    _require(options.data)
+    _check_exists(options.data)
+    required = _required(options.require)
     model = load_for(use, task_options)
     with seekable(options.data, "--data") as path:
         feature_cache = options.feature_cache and path == Path(options.data)
@@ -33,17 +43,55 @@ def main(argv: Sequence[str]) -> None:
     figures = {**found.metrics, **found.settings}
     if options.json:
         print(json.dumps(figures))
-        return
-    from rich.console import Console
+    else:
+        from rich.console import Console
 
-    from bertune.tables import for_people, table_of
-    from bertune.tasks.protocol import metric_in_words
+        from bertune.tables import for_people, table_of
+        from bertune.tasks.protocol import metric_in_words
 
-    named = {metric_in_words(model.task, name): value for name, value in for_people(figures).items()}
-    Console().print(table_of(f"{use.model} on {options.data}", named))
+        named = {metric_in_words(model.task, name): value for name, value in for_people(figures).items()}
+        Console().print(table_of(f"{use.model} on {options.data}", named))
+    missed = _missed(required, found.metrics)
+    for line in missed:
+        print(line, file=sys.stderr)
+    return MISSED if missed else 0
 
 
-def _require(data: str) -> None:
+def _required(text: str | None) -> dict[str, float]:
+    """The figures that --require names. Raises InputError: something else stands there."""
+    required: dict[str, float] = {}
+    problems = Problems()
+    for part in (text or "").split(",") if text is not None else ():
+        name, _, number = (side.strip() for side in part.partition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not name or not math.isfinite(value):
+            problems.add(f"--require {part.strip()!r}: give figures as NAME=NUMBER, such as accuracy=0.85,f1=0.8")
+        required[name] = value
+    problems.raise_if_any()
+    return required
+
+
+def _missed(required: Mapping[str, float], found: Mapping[str, float]) -> list[str]:
+    """A line for each figure that is worse than required.
+
+    Raises:
+        InputError: a figure that this model does not have.
+    """
+    unknown = [name for name in required if name not in found]
+    if unknown:
+        raise InputError(f"--require {', '.join(unknown)}: no such figure; there are {', '.join(found)}")
+    lines = []
+    for name, bound in required.items():
+        value, at_most = found[name], name == "loss"
+        if not (value <= bound if at_most else value >= bound):  # NaN misses too
+            lines.append(f"--require {name}: {value:.4f} is {'more' if at_most else 'less'} than {bound:g}")
+    return lines
+
+
+def _check_exists(data: str) -> None:
     """Raises InputError where a file does not exist: before the model is loaded, which takes longer."""
     if data == "-" or Path(data).exists():
         return

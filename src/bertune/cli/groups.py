@@ -24,7 +24,7 @@ _SERVICE = (
     "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds drain_seconds"
 )
 _OUTPUT = (
-    "output json report apply track label_margins "
+    "output json require report apply track label_margins "
     "glue_submission shard keep_columns columns output_format rows_per_part skip_bad engine "
     "ray_address ray_actors"
 )
