@@ -294,7 +294,10 @@ def test_files_that_do_not_fit(task_file: Make, text: str, name: str, told: str)
 
 
 def test_no_such_task_or_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such task\. Known: text-classification.*path/to/file\.py:Class"):
+    with pytest.raises(
+        InputError,
+        match=r"no such task; did you mean text-classification\? Known: text-classification.*path/to/file\.py:Class",
+    ):
         new_task("text-classificatoin")
     with pytest.raises(InputError, match="there is no file"):
         new_task(f"{tmp_path}/absent.py:Mine")
