@@ -8,7 +8,7 @@ SAMPLES := src/bertune/samples
 JOBS ?= 2
 SECONDS ?= 20
 
-.PHONY: help install demo serve test test-isa test-arm test-js lint format test-slow test-wheel test-runtime wheel test-cuda test-tensorflow torture fuzz benchmark clean
+.PHONY: help install demo docs serve test test-isa test-arm test-js lint format test-slow test-wheel test-runtime wheel test-cuda test-tensorflow torture fuzz benchmark clean
 
 help: ## list what make can do
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -37,6 +37,10 @@ demo: $(VENV)/.installed ## fine-tune minilm on the sample support messages, eva
 	  --output out/demo --epochs 12 --learning-rate 1e-4 --batch-size 16
 	$(BIN)/bertune evaluate --model out/demo --data $(SAMPLES)/intents/dev.csv
 	$(BIN)/bertune predict --model out/demo --input $(SAMPLES)/intents/to_predict.csv
+	@printf '\nThe model is in out/demo. To call bertune yourself:\n'
+	@printf '  source %s/bin/activate    # once in each terminal; or call %s/bin/bertune\n' $(VENV) $(VENV)
+	@printf '  bertune --help\n  bertune samples samples         # the sample data, to copy their form\n'
+	@printf '  bertune train --task text-classification --encoder minilm --train YOUR.csv --output out/mine\n'
 
 serve: $(VENV)/.installed ## serve the demo's model on http://127.0.0.1:8000 (run make demo first)
 	$(PIP) -e '.[serve]'
@@ -93,6 +97,11 @@ test-js: $(VENV)/.installed-tests $(VENV)-js/.installed ## transformers.js under
 
 test-cuda: $(VENV)/.installed-tests ## tests that need a GPU
 	$(BIN)/python -m pytest -q -m cuda tests/cuda -rs
+
+docs: $(VENV)/.installed ## the documentation as a site, English and Chinese, in out/site
+	$(PIP) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'open out/site/index.html, or run: $(BIN)/python -m http.server --directory out/site'
 
 lint: $(VENV)/.installed-tests ## ruff and strict mypy
 	$(BIN)/ruff check .

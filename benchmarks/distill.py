@@ -1,6 +1,6 @@
 """What distillation brings: minilm's every second layer on SST-2, from its labels and from a minilm that learnt them.
 
-python -m benchmarks.distill [--rows 10000] [--unlabelled 20000] [--seeds 1] [--epochs 3]
+python -m benchmarks.distill [--rows 10000] [--unlabelled 20000] [--seeds 1] [--first-seed 1] [--epochs 3]
 
 The teacher learns from the first rows; the next ones are text without labels. Needs the data that BERTUNE_SHARED points
 to. Accuracies are on SST-2's development set (872 rows: one answer is 0.11 points).
@@ -61,13 +61,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--unlabelled", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--epochs", type=float, default=3)
     options = parser.parse_args()
     print(describe(machine()))
-    found = [once(options, seed) for seed in range(1, options.seeds + 1)]
+    found = [once(options, seed) for seed in range(options.first_seed, options.first_seed + options.seeds)]
     for name in ("teacher", "labels_only", "student"):
         means = {key: statistics.mean(one[name][key] for one in found) for key in found[0][name]}
-        save_result("distill", {"model": name, "seeds": options.seeds, **means})
+        save_result(
+            "distill",
+            {"model": name, "seeds": options.seeds, "first_seed": options.first_seed, "rows": options.rows, **means},
+        )
 
 
 if __name__ == "__main__":

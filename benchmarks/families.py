@@ -1,8 +1,8 @@
 """Families beside their own classes in transformers: one training step and one forward pass, interleaved, in float32.
 
-python -m benchmarks.families [--families mpnet,deberta-v2] [--layers 4] [--repetitions 5]
+python -m benchmarks.families [--families mpnet,deberta-v2] [--size minilm] [--layers 6] [--repetitions 5]
 
-Both sides have the same random numbers, 32 sequences of 24 to 96 tokens, 768 wide, and PyTorch's AdamW in training.
+Both sides have the same random numbers, 32 sequences of 24 to 96 tokens, and PyTorch's AdamW in training.
 Padding is what each side makes of the lengths: transformers' model pads to the longest, ours packs. Least milliseconds.
 """
 
@@ -24,24 +24,40 @@ from bertune.encoder.encoder import Encoder
 from bertune.encoder.float32_route import fast_float32
 from bertune.encoder.layout import Layout
 
-SIZES = {"vocab_size": 1000, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+SIZES = {
+    "minilm": {"vocab_size": 1000, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536},
+    "base": {"vocab_size": 1000, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+}
 DEBERTA = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
 DEBERTA |= {"position_buckets": 256, "share_att_key": True, "norm_rel_ebd": "layer_norm"}
 SPECIAL = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id"), 2)
 FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "roberta": {"max_position_embeddings": 514, "type_vocab_size": 1},
+    "distilbert": {},
+    "electra": {"embedding_size": 128},
+    "albert": {"embedding_size": 128},
     "mpnet": {"max_position_embeddings": 514},
     "deberta-v2": DEBERTA,
     "eurobert": {"pad_token_id": 0, **SPECIAL},
+    "ultrabert": {"pad_token_id": 0, **SPECIAL},
     "nomic_bert": {},
     "gte": {"pad_token_id": 0},
-    "modernbert": {"pad_token_id": 0, "intermediate_size": 1152, **SPECIAL},
+    "modernbert": {"pad_token_id": 0, **SPECIAL},
 }
+_DISTILBERT = {"hidden_size": "dim", "num_attention_heads": "n_heads", "intermediate_size": "hidden_dim"}
+"""DistilBERT's config names these otherwise."""
 LENGTHS = torch.linspace(24, 96, 32).long().tolist()
 
 
-def sides(family: str, layers: int) -> tuple[nn.Module, nn.Module, Callable[[], Any], Callable[[], Any]]:
+def sides(family: str, size: str, layers: int) -> tuple[nn.Module, nn.Module, Callable[[], Any], Callable[[], Any]]:
     """Both encoders, and their forward passes on the same sequences."""
-    config = transformers.AutoConfig.for_model(family, **SIZES, num_hidden_layers=layers, **FAMILIES[family])
+    numbers: dict[str, Any] = {**SIZES[size], **FAMILIES[family]}
+    if family == "distilbert":
+        numbers = {_DISTILBERT.get(name, name): value for name, value in numbers.items()} | {"n_layers": layers}
+    else:
+        numbers["num_hidden_layers"] = layers
+    config = transformers.AutoConfig.for_model(family, **numbers)
     theirs = transformers.AutoModel.from_config(config)
     ours = Encoder(config_from_json(json.loads(config.to_json_string(use_diff=False)), family))
     mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
@@ -79,9 +95,9 @@ def step(module: nn.Module, forward: Callable[[], Any]) -> Callable[[], None]:
     return work
 
 
-def measure(family: str, layers: int, repetitions: int) -> dict[str, float]:
+def measure(family: str, size: str, layers: int, repetitions: int) -> dict[str, float]:
     """Least milliseconds of both sides, in training and in prediction."""
-    theirs, ours, their_forward, our_forward = sides(family, layers)
+    theirs, ours, their_forward, our_forward = sides(family, size, layers)
     found: dict[str, list[float]] = {}
     for mode in ("training", "prediction"):
         train = mode == "training"
@@ -100,7 +116,8 @@ def main() -> None:
     """Measure, print a table, keep the result."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--families", default=",".join(FAMILIES))
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--size", choices=SIZES, default="minilm")
+    parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
     table = Table(
@@ -109,7 +126,7 @@ def main() -> None:
     results = {}
     with fast_float32(torch.device("cpu")):
         for family in options.families.split(","):
-            found = results[family] = measure(family, options.layers, options.repetitions)
+            found = results[family] = measure(family, options.size, options.layers, options.repetitions)
             cells = []
             for mode in ("training", "prediction"):
                 one, other = found[f"{mode} transformers"], found[f"{mode} bertune"]
@@ -117,7 +134,9 @@ def main() -> None:
             table.add_row(family, *cells)
             print(family, *cells, flush=True)  # should the rest be cut off
     Console(width=120).print(table)
-    save_result("families", {"layers": options.layers, "lengths": LENGTHS, "milliseconds": results})
+    save_result(
+        "families", {"size": options.size, "layers": options.layers, "lengths": LENGTHS, "milliseconds": results}
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""`bertune serve` beside what people write (FastAPI, a plain `def`, a transformers pipeline), on the loopback, in turn.
+"""`bertune serve` beside what people write (FastAPI, a plain `def`, a transformers pipeline) and infinity-emb, in turn.
 
-python -m benchmarks.serve [--clients 1 8 32 128] [--seconds 4] [--texts mrpc|mixed] [--no-peer]
+python -m benchmarks.serve [--clients 1 8 32 128] [--seconds 4] [--texts mrpc mixed] [--peers fastapi infinity]
+    [--infinity /path/of/its/environment/bin/infinity_emb]
 
-Closed loop: every client sends its next request, of one text, when it has its answer; both sides are warm, and serve
-the same minilm classifier in the same precision. Lines besides: `predict` on the same rows (what a service could
-reach), a bare forward pass of one text, latency at 70 % of saturation (open loop), 10,000 requests at four times the
-capacity of a small queue. MRPC's rows need BERTUNE_SHARED; without it they are made up.
+Closed loop: every client sends its next request, of one text, when it has its answer; all sides are warm, and serve
+the same minilm classifier in the same precision. `server_cpu` and `clients_cpu` are the CPU seconds that the service
+and the process of the clients took while a result was measured. infinity-emb pins older libraries and needs an
+environment of its own: pip install torch==2.13.0 'infinity-emb[server,torch]'. Lines besides: `predict` on the same
+rows (what a service could reach), a bare forward pass of one text, latency at 70 % of saturation (open loop). MRPC's
+rows need BERTUNE_SHARED; without it they are made up. `make torture` asks 10,000 times at four times the capacity.
 """
 
 import argparse
 import json
+import os
 import random
 import socket
 import statistics
@@ -18,7 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +60,7 @@ import sys, torch
 from fastapi import FastAPI
 from pydantic import BaseModel
 from transformers import pipeline
-dtype = torch.bfloat16 if sys.argv[3] == "bf16" else torch.float32
+dtype = getattr(torch, sys.argv[3])
 classify = pipeline("text-classification", model=sys.argv[1], dtype=dtype, top_k=None)
 app = FastAPI()
 class Body(BaseModel):
@@ -71,23 +76,41 @@ uvicorn.run(app, port=int(sys.argv[2]), log_level="warning", access_log=False)
 """
 
 
-@contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[float]:
-    """A server process; yields the seconds until it was ready."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command)
-    try:
-        import httpx
+@dataclass(frozen=True)
+class Side:
+    """A service that runs. ready_seconds: until it was ready.  body: text of a request around `%s`, a JSON string."""
 
+    name: str
+    pid: int
+    port: int
+    ready_seconds: float
+    path: str
+    body: str = '{"inputs": [%s]}'
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process so far."""
+        values = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def running(name: str, command: Sequence[str], port: int, path: str, **others: str) -> Iterator[Side]:
+    """A server process, once it is ready (`ready`: the address that says so)."""
+    import httpx
+
+    ready = others.pop("ready", "/ready")
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env={**os.environ, "DO_NOT_TRACK": "1"})  # infinity-emb calls home without it
+    try:
         while True:
             try:
-                if httpx.get(f"http://127.0.0.1:{port}/ready", timeout=5).status_code == 200:
+                if httpx.get(f"http://127.0.0.1:{port}{ready}", timeout=5).status_code == 200:
                     break
             except httpx.HTTPError:
                 if process.poll() is not None:
                     raise RuntimeError(f"{command[:4]} ended") from None
             time.sleep(0.02)
-        yield time.perf_counter() - began
+        yield Side(name, process.pid, port, time.perf_counter() - began, path, **others)
     finally:
         process.terminate()
         process.wait(30)
@@ -101,11 +124,12 @@ def free_port() -> int:
 
 
 CLIENT = '''
-"""argv: port, path, clients, seconds, rate (0: closed loop). stdin: JSON list of texts. stdout: JSON result."""
+"""argv: port, path, clients, seconds, rate (0: closed loop), form of a body.
+stdin: JSON list of texts. stdout: JSON result."""
 import asyncio, json, sys, time
 port, path, clients = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 seconds, rate = float(sys.argv[4]), float(sys.argv[5])
-bodies = [json.dumps({"inputs": [text]}).encode() for text in json.load(sys.stdin)]
+bodies = [(sys.argv[6] % json.dumps(text)).encode() for text in json.load(sys.stdin)]
 latencies, statuses, place = [], {}, 0
 
 async def ask(reader, writer, body):
@@ -145,24 +169,26 @@ async def open_loop(until):
     await asyncio.gather(*tasks)
 
 async def main():
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     until = began + seconds
     await (open_loop(until) if rate else asyncio.gather(*(closed(until) for _ in range(clients))))
     taken = time.perf_counter() - began
     latencies.sort()
     at = lambda q: latencies[min(len(latencies) - 1, int(q * len(latencies)))] * 1000
     print(json.dumps({"rows_per_second": len(latencies) / taken, "p50_ms": at(0.5), "p95_ms": at(0.95),
-                      "p99_ms": at(0.99), "statuses": statuses}))
+                      "p99_ms": at(0.99), "statuses": statuses, "clients_cpu": time.process_time() - cpu}))
 
 asyncio.run(main())
 '''
 
 
-def load(port: int, path: str, clients: int, seconds: float, rows: Sequence[str], rate: float = 0.0) -> dict[str, Any]:
+def load(side: Side, clients: int, seconds: float, rows: Sequence[str], rate: float = 0.0) -> dict[str, Any]:
     """Requests of one text from a process of its own."""
-    command = [sys.executable, "-c", CLIENT, str(port), path, str(clients), str(seconds), str(rate)]
+    values = (side.port, side.path, clients, seconds, rate, side.body)
+    command, cpu = [sys.executable, "-c", CLIENT, *map(str, values)], side.cpu_seconds()
     done = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, check=True)
-    return dict(json.loads(done.stdout))
+    found = dict(json.loads(done.stdout))
+    return {"side": side.name, "clients": clients, **found, "server_cpu": side.cpu_seconds() - cpu}
 
 
 def ours_alone(folder: Path, precision: str, rows: Sequence[str]) -> dict[str, float]:
@@ -170,6 +196,7 @@ def ours_alone(folder: Path, precision: str, rows: Sequence[str]) -> dict[str, f
     import bertune
 
     model = bertune.load(folder, precision=precision)
+    rows = rows[:600]
     model.predict(rows[:256])
     rates = [len(rows) / _seconds(lambda: model.predict(rows)) for _ in range(3)]
     single = [_seconds(lambda text=text: model.predict([text])) for text in rows[:100]]  # type: ignore[misc]
@@ -187,55 +214,69 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--texts", default="mrpc", choices=("mrpc", "mixed"))
+    parser.add_argument("--texts", nargs="+", default=["mrpc", "mixed"], choices=("mrpc", "mixed"))
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--model", type=Path, help="serve this folder; left out: a minilm classifier is trained")
+    parser.add_argument("--peers", nargs="*", default=["fastapi"], choices=("fastapi", "infinity"))
+    parser.add_argument("--infinity", default="infinity_emb", help="the program of infinity-emb")
     options = parser.parse_args()
     print(describe(machine()))
-    rows = texts(options.texts)
     with tempfile.TemporaryDirectory() as name:
-        folder = make_model(Path(name))
-        alone = ours_alone(folder, options.precision, rows)
-        save_result("serve", {"side": "predict", "texts": options.texts, **alone})
-        results = measured(options, folder, rows)
-        best = max(result["rows_per_second"] for result in results)
-        save_result("serve", {"saturated_share_of_predict": best / alone["predict_rows_per_second"]})
+        folder = options.model or make_model(Path(name))
+        with ExitStack() as services:
+            ours = services.enter_context(own_service(options, folder))
+            save_result("serve", {"side": "bertune", "ready_seconds": ours.ready_seconds})
+            sides = [ours, *(services.enter_context(peer(one, options, folder)) for one in options.peers)]
+            for kind in options.texts:
+                measured(options, kind, sides, ours_alone(folder, options.precision, texts(kind)))
 
 
-def measured(options: argparse.Namespace, folder: Path, rows: Sequence[str]) -> list[dict[str, Any]]:
-    """Both servers under every number of clients, in turn, then latency at 70 % of the best rate."""
-    port, peer_port = free_port(), free_port()
+def measured(options: argparse.Namespace, kind: str, sides: Sequence[Side], alone: dict[str, float]) -> None:
+    """All sides under every number of clients, in turn, then our latency at 70 % of the best rate."""
+    rows, best = texts(kind), 0.0
+    save_result("serve", {"side": "predict", "texts": kind, **alone})
+    for clients in options.clients:
+        for side in sides:
+            load(side, clients, 0.5, rows)  # warms up
+            result = load(side, clients, options.seconds, rows)
+            save_result("serve", {"texts": kind, **result})
+            best = max(best, result["rows_per_second"] if side is sides[0] else 0.0)
+    steady = load(sides[0], 256, options.seconds, rows, rate=0.7 * best)
+    save_result("serve", {"open_loop_share": 0.7, "texts": kind, **steady})
+    save_result("serve", {"texts": kind, "saturated_share_of_predict": best / alone["predict_rows_per_second"]})
+
+
+def own_service(options: argparse.Namespace, folder: Path) -> AbstractContextManager[Side]:
+    """`bertune serve` on a model."""
+    port = free_port()
     program = [sys.executable, "-m", "bertune", "serve", "--model", f"m={folder}", "--port", str(port)]
     program += ["--precision", options.precision, "--no-access-log"]
-    results = []
-    with running(program, port) as ready:
-        save_result("serve", {"side": "bertune", "ready_seconds": ready})
-        sides = [("bertune", port, "/v1/models/m/predict")]
-        with peer(options, folder, peer_port) as found:
-            sides += found
-            for clients in options.clients:
-                for side, at, path in sides:
-                    load(at, path, clients, 0.5, rows)  # warms up
-                    result = load(at, path, clients, options.seconds, rows)
-                    save_result("serve", {"side": side, "clients": clients, "texts": options.texts, **result})
-                    results += [result] if side == "bertune" else []
-        best = max(result["rows_per_second"] for result in results)
-        steady = load(port, sides[0][2], 256, options.seconds, rows, rate=0.7 * best)
-        save_result("serve", {"side": "bertune", "open_loop_share": 0.7, "texts": options.texts, **steady})
-    return results
+    return running("bertune", program, port, "/v1/models/m/predict")
 
 
-@contextmanager
-def peer(options: argparse.Namespace, folder: Path, port: int) -> Iterator[list[tuple[str, int, str]]]:
-    """The service that people write, if it is wanted."""
-    if options.no_peer:
-        yield []
-        return
+def peer(name: str, options: argparse.Namespace, folder: Path) -> AbstractContextManager[Side]:
+    """The service that people write, or infinity-emb, in the same precision."""
     from bertune.hardware import choose_device, choose_dtype
 
-    precision = "bf16" if "bfloat16" in str(choose_dtype(options.precision, choose_device("cpu"))) else "fp32"
-    with running([sys.executable, "-c", PEER, str(folder), str(port), precision], port):
-        yield [("fastapi+pipeline", port, "/predict")]
+    port, dtype = free_port(), str(choose_dtype(options.precision, choose_device("cpu"))).removeprefix("torch.")
+    if name == "fastapi":
+        return running(
+            "fastapi+pipeline", [sys.executable, "-c", PEER, str(folder), str(port), dtype], port, "/predict"
+        )
+    program = [options.infinity, "v2", "--model-id", str(folder), "--served-model-name", "m", "--port", str(port)]
+    program += [
+        "--device",
+        "cpu",
+        "--engine",
+        "torch",
+        "--dtype",
+        dtype,
+        "--no-bettertransformer",
+        "--log-level",
+        "error",
+    ]
+    form = '{"model": "m", "input": [%s]}'
+    return running("infinity-emb", program, port, "/classify", ready="/health", body=form)
 
 
 if __name__ == "__main__":

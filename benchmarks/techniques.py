@@ -31,11 +31,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "ema": {"ema": 0.98},
     "r-drop": {"r_drop": 1.0},
-    "fgm": {"fgm": 1.0},
+    "fgm": {"fgm": 0.2},
     "layer-decay": {"layer_decay": 0.9},
     "reinitialize": {"reinitialize_layers": 1},
+    "rate-half": {"learning_rate": 0.5},
     "rate-x2": {"learning_rate": 2.0},
     "epochs-x3": {"epochs": 3.0},
+    "x3+reinitialize": {"epochs": 3.0, "reinitialize_layers": 1},
+    "x3+ema": {"epochs": 3.0, "ema": 0.98},
+    "x3+r-drop": {"epochs": 3.0, "r_drop": 1.0},
 }
 """Options that differ from the plain run's; of learning rate and epochs factors."""
 BATCH = 16

@@ -28,4 +28,5 @@ def test_parts_of_what_is_left() -> None:
     assert part.began >= clock.began
     assert clock.left <= 100
     assert clock.elapsed >= 0
+    assert part.enough(10) == pytest.approx(clock.elapsed + 40, abs=0.1)
     assert Clock(-5.0).part(2).seconds == 0

@@ -12,7 +12,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 ORDER = """
-    __main__ google cli serving sweep distill pretraining training export report prediction conversion
+    __main__ google cli serving sklearn spacy sweep distill adaptation pretraining training export
+    report prediction conversion
     embedding conformance checking evaluation model tasks inference cuda checkpoints data tokenization encoder
     tensorflow_formats fastest files hardware distributed processor ragged options option_values progress durations
     tables errors samples

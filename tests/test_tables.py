@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from bertune.tables import plain, plain_table, table_of
+from bertune.tables import for_people, plain, plain_table, table_of
 
 
 def printed(table: object, encoding: str = "utf-8") -> str:
@@ -41,6 +41,12 @@ def test_styled_text_stays() -> None:
     assert plain(styled) is styled
 
 
+def test_figures_of_thousands_of_classes_are_left_to_the_files() -> None:
+    few = {"f1": 0.5, "f1/a": 0.1, "f1/b": 0.2}
+    assert for_people(few) == few
+    assert for_people(few | {f"f1/{i}": 0.0 for i in range(5000)}) == {"f1": 0.5}
+
+
 def lines(table: object, width: int = 80) -> list[str]:
     stream = io.StringIO()
     Console(file=stream, width=width).print(table)
@@ -59,6 +65,13 @@ def test_no_number_of_columns_is_cut(count: int, width: int) -> None:
     assert all(head in text for head in heads)
     assert all(cell in text for row in rows for cell in row)
     assert text.count("metric 0") == len([line for line in shown if line.startswith("┏")])  # every part has the names
+
+
+def test_every_part_of_a_divided_table_has_its_keys() -> None:
+    heads = ("first", "second", *(f"a figure number {i}" for i in range(6)))
+    shown = "\n".join(lines(plain_table("pairs", heads, [("out/a", "out/b", *map(str, range(6)))], keys=2)))
+    assert shown.count("out/a") == shown.count("out/b") == shown.count("┏") > 1
+    assert all(head in shown for head in heads)
 
 
 def test_long_texts_go_on_in_the_next_line() -> None:

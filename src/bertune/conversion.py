@@ -26,6 +26,7 @@ from bertune.checkpoints.source import (
 from bertune.encoder.encoder import Encoder, initialise
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
+from bertune.files.outputs import link_to_nothing
 from bertune.tasks.protocol import Task
 from bertune.tokenization.text_encoding import TextEncoding
 
@@ -33,8 +34,13 @@ logger = logging.getLogger(__name__)
 
 _COMPARED = (8, 64)
 """Sequences and their length on which two encoders are compared."""
-_GOOGLE_HEADS = {"ForSequenceClassification": "text-classification", "ForQuestionAnswering": "question-answering"}
-"""Google's head for what our tasks are called in Hugging Face's architectures."""
+_GOOGLE_HEADS = {
+    "ForSequenceClassification": ("text-classification",),
+    "ForQuestionAnswering": ("question-answering",),
+    "ForMaskedLM": ("masked-lm",),
+    "ForPreTraining": ("masked-lm", "next-sentence"),
+}
+"""Google's heads for what our tasks are called in Hugging Face's architectures."""
 
 
 def convert(source: str, folder: Path, *, layout: str = "huggingface", options: SourceOptions = NO_OPTIONS) -> None:
@@ -143,7 +149,7 @@ def convert_finetuned(source: str, folder: Path, finetuned: Finetuned, *, option
         encoder, report = build_encoder(checkpoint)
         logger.info("%s", report)
         _check_problem_type(finetuned.task, checkpoint)
-        task = _task_of(finetuned, checkpoint)
+        task = _task_of(finetuned, checkpoint, encoder.embeddings.word.weight)
         head = _head(task, checkpoint, encoder.config)
         if report.new:
             _complete(encoder, report, task, source)
@@ -200,7 +206,7 @@ def _check_problem_type(task: Task[Any], checkpoint: Checkpoint) -> None:
         )
 
 
-def _task_of(finetuned: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
+def _task_of(finetuned: Finetuned, checkpoint: Checkpoint, words: torch.Tensor) -> Task[Any]:
     """The task as if it had learnt what the user, or else the checkpoint, says."""
     from bertune.tasks.shared.huggingface import labels_of
 
@@ -219,11 +225,23 @@ def _task_of(finetuned: Finetuned, checkpoint: Checkpoint) -> Task[Any]:
             state["thresholds"] = [0.5] * len(labels)
     elif finetuned.labels:
         raise InputError(f"--labels: task {finetuned.task.name} has no labels")
+    if "next_sentence" in state:
+        state["next_sentence"] = "next-sentence" in checkpoint.heads
+        state["own_vectors"] = _has_own_vectors(checkpoint, words)
     if "has_unanswerable" in state:
         state["has_unanswerable"] = finetuned.unanswerable
     elif finetuned.unanswerable:
         raise InputError(f"--unanswerable: task {finetuned.task.name} always answers")
     return finetuned.task.restored(state)
+
+
+def _has_own_vectors(checkpoint: Checkpoint, words: torch.Tensor) -> bool:
+    """Whether a head for masked words has vectors that are not the encoder's; words: the encoder's."""
+    decoder = checkpoint.tensors.get("cls.predictions.decoder.weight")
+    tied = checkpoint.settings.get("tie_word_embeddings")
+    if decoder is None or tied:
+        return False
+    return tied is False or not torch.equal(decoder.float(), words)
 
 
 def _head(task: Task[Any], checkpoint: Checkpoint, config: Any) -> dict[str, torch.Tensor]:
@@ -235,10 +253,13 @@ def _head(task: Task[Any], checkpoint: Checkpoint, config: Any) -> dict[str, tor
     said = task.huggingface()
     names: list[Rename] = said.names
     if checkpoint.dialect != "Hugging Face":
-        kind = _GOOGLE_HEADS.get(said.architecture)
-        lines = google.HEADS[kind] if kind else []
+        lines = [line for kind in _GOOGLE_HEADS.get(said.architecture, ()) for line in google.HEADS[kind]]
         names = [dataclasses.replace(line, ours=line.ours.removeprefix("head.")) for line in lines]
-    state, _, _ = to_ours(names, checkpoint.tensors)
+    tensors = dict(checkpoint.tensors)
+    beside = tensors.get("cls.predictions.decoder.bias")  # the same vector under its other name
+    if beside is not None:
+        tensors.setdefault("cls.predictions.bias", beside)
+    state, _, _ = to_ours(names, tensors)
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in task.new_head(config).state_dict().items()}
     if not state.keys() >= wanted.keys():
@@ -260,6 +281,8 @@ def _head(task: Task[Any], checkpoint: Checkpoint, config: Any) -> dict[str, tor
 
 
 def _check_new(folder: Path) -> None:
+    if broken := link_to_nothing(folder):
+        raise InputError(broken)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--output {folder}: exists and is not empty; name a new folder")
 

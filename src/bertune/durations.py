@@ -39,10 +39,17 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Clock:
-    """A time limit that runs from the moment it is made. seconds: the limit.  began: of `time.monotonic`."""
+    """A time limit that runs from the moment it is made.
+
+    seconds: the limit.  began: of `time.monotonic`.
+    spent, shares: of a part of another limit, the seconds of that one until the part began, and how many parts of this
+        size it is to hold.
+    """
 
     seconds: float
     began: float = field(default_factory=time.monotonic)
+    spent: float = 0.0
+    shares: int = 1
 
     @property
     def left(self) -> float:
@@ -56,4 +63,8 @@ class Clock:
 
     def part(self, count: int) -> "Clock":
         """A clock that begins now with one of `count` equal parts of what is left."""
-        return Clock(max(0.0, self.left) / count)
+        return Clock(max(0.0, self.left) / count, spent=self.spent + self.elapsed, shares=count)
+
+    def enough(self, more: float) -> float:
+        """The whole limit in which every part could take so many seconds from now on."""
+        return self.spent + self.shares * (self.elapsed + more)

@@ -99,7 +99,7 @@ class Embedder:
 
         Args:
             texts: what to embed, from any iterable; or a table with one column of text.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
             prompt: a text to put before each; None: the one of `prompt_name`.
             prompt_name: one of `prompts`; None: the folder's default prompt, where it names one.
 

@@ -9,6 +9,7 @@ from bertune.errors import InputError, Problems
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+PRESETS = ("fast", "balanced", "best")
 LR_SCHEDULES = ("linear", "cosine", "constant", "polynomial")
 
 
@@ -29,7 +30,7 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) ->
 
 
 _OF_RUNS: dict[str, dict[str, Any]] = {
-    "output": {"help": "folder for the model and the run; must not hold another run"},
+    "output": {"help": "folder for the model and the run; must not contain another run"},
     "max_steps": {"default": None, "help": "stop after this many updates instead", "minimum": 1},
     "warmup_ratio": {
         "default": 0.1,
@@ -39,11 +40,15 @@ _OF_RUNS: dict[str, dict[str, Any]] = {
     },
     "weight_decay": {
         "default": 0.01,
-        "help": "decay of matrices, times the learning rate; biases and norms are spared",
+        "help": "weight decay of matrices, multiplied by the learning rate; not applied to biases and norms",
         "minimum": 0,
     },
-    "max_grad_norm": {"default": 1.0, "help": "clip gradients to this joint norm; 0: never", "minimum": 0},
-    "gradient_accumulation": {"default": 1, "help": "parts that a batch is computed in, to save memory", "minimum": 1},
+    "max_grad_norm": {"default": 1.0, "help": "clip gradients to this norm; 0: no clipping", "minimum": 0},
+    "gradient_accumulation": {
+        "default": 1,
+        "help": "number of parts in which a batch is computed, to save memory",
+        "minimum": 1,
+    },
     "activation_checkpointing": {"default": False, "help": "compute activations twice, to save memory"},
     "patience": {"default": None, "help": "stop after this many evaluations without improvement", "minimum": 1},
     "max_skipped": {
@@ -51,9 +56,9 @@ _OF_RUNS: dict[str, dict[str, Any]] = {
         "help": "updates in a row without finite numbers before the run stops",
         "minimum": 1,
     },
-    "precision": {"default": "auto", "help": "numbers to compute in", "choices": PRECISIONS},
-    "device": {"default": "auto", "help": "where to compute", "choices": DEVICES},
-    "resume": {"default": False, "help": "go on with the run that lies in the output folder"},
+    "precision": {"default": "auto", "help": "floating-point format of the computation", "choices": PRECISIONS},
+    "device": {"default": "auto", "help": "device to compute on", "choices": DEVICES},
+    "resume": {"default": False, "help": "continue the run in the output folder"},
     "checkpoint_every": {
         "default": None,
         "help": "updates between checkpoints for --resume, besides those after evaluations",
@@ -61,7 +66,7 @@ _OF_RUNS: dict[str, dict[str, Any]] = {
     },
     "keep_checkpoints": {
         "default": 2,
-        "help": "newest checkpoints that stay; the one before the last is for emergencies",
+        "help": "number of newest checkpoints to keep; the last but one is used if the last is damaged",
         "minimum": 1,
     },
 }
@@ -85,7 +90,11 @@ def keyword_problems(function: str, given: Collection[str], known: Iterable[str]
         InputError: unknown keywords, or missing ones.
     """
     if strange := sorted(set(given) - set(known)):
-        raise InputError(f"{function}: no option {', '.join(strange)}; known: {', '.join(sorted(known))}")
+        import difflib
+
+        near = {name: difflib.get_close_matches(name, known, n=1) for name in strange}
+        meant = ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in near.items())
+        raise InputError(f"{function}: no option {meant}; known: {', '.join(sorted(known))}")
     if absent := set(needed) - set(given):
         raise InputError(f"{function}: needs {', '.join(sorted(absent))}")
 

@@ -94,6 +94,13 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
+def usable_cores() -> int:
+    """Logical processors that this process may run on; where the system does not say, all that there are."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def model_name() -> str:
     """The processor's name as the system gives it, such as `AMD EPYC 9V74`."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()

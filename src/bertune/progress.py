@@ -159,4 +159,4 @@ class Curves:
             yield
         except OSError as error:
             self._file, self._failed = None, True
-            logger.warning("%s: no more curves (%s); the run goes on", self._folder, error.strerror)
+            logger.warning("%s: curves are no longer written (%s); the run continues", self._folder, error.strerror)

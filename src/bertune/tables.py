@@ -1,17 +1,22 @@
 """Tables for people, on any console. Whatever a cell holds is shown as it is: rich's markup has no meaning in it.
 
 A table is never cut: one that is wider than the console (80 columns where there is no terminal) is divided into several
-below one another, each of which begins with the first column; long texts go on in the next line.
+below one another, each of which begins with the columns that say what a row is about; long texts take several lines.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
+logger = logging.getLogger(__name__)
+
+FigureT = TypeVar("FigureT")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONG = 24
 """Characters above which a cell is a text that may go on in the next line."""
@@ -34,19 +39,21 @@ class PlainTable:
     heads: of the columns; where all are empty no heads are shown.
     rows: cells, as many as heads or fewer.
     show_lines: whether rows are divided by lines.
+    keys: columns at the beginning that say what a row is about; where the table is divided, every part has them.
     """
 
     title: Text
     heads: tuple[Text, ...]
     rows: tuple[tuple[Text, ...], ...]
     show_lines: bool = False
+    keys: int = 1
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | Table]:
         """The title, and one table or several."""
         if self.title:
             yield self.title
         least = [self._least_width(index) for index in range(len(self.heads))]
-        for columns in _groups(least, options.max_width):
+        for columns in _groups(least, options.max_width, self.keys):
             yield self._part(columns, least)
 
     def _least_width(self, index: int) -> int:
@@ -63,13 +70,13 @@ class PlainTable:
         return table
 
 
-def _groups(widths: Sequence[int], console: int) -> list[list[int]]:
-    """Columns that fit beside one another, group after group; every group begins with the first column."""
-    first = widths[0] + _BORDER + 1 if widths else 0
-    groups, used = [[0]] if widths else [], first
-    for index in range(1, len(widths)):
-        if used + widths[index] + _BORDER > console and len(groups[-1]) > 1:
-            groups.append([0])
+def _groups(widths: Sequence[int], console: int, keys: int) -> list[list[int]]:
+    """Columns that fit beside one another, group after group; every group begins with the keys."""
+    first = sum(width + _BORDER for width in widths[:keys]) + 1
+    groups, used = [list(range(min(keys, len(widths))))], first
+    for index in range(keys, len(widths)):
+        if used + widths[index] + _BORDER > console and len(groups[-1]) > keys:
+            groups.append(list(range(keys)))
             used = first
         groups[-1].append(index)
         used += widths[index] + _BORDER
@@ -77,7 +84,7 @@ def _groups(widths: Sequence[int], console: int) -> list[list[int]]:
 
 
 def plain_table(
-    title: str, heads: Sequence[str], rows: Iterable[Iterable[object]], *, show_lines: bool = False
+    title: str, heads: Sequence[str], rows: Iterable[Iterable[object]], *, show_lines: bool = False, keys: int = 1
 ) -> PlainTable:
     """A table whose title, heads and cells are text, whatever brackets they hold.
 
@@ -86,9 +93,28 @@ def plain_table(
         heads: of the columns; all empty: none are shown.
         rows: their cells; one that is a `Text` keeps its style.
         show_lines: whether rows are divided by lines.
+        keys: columns at the beginning that every part of a table that is too wide has.
     """
     cells = tuple(tuple(map(plain, row)) for row in rows)
-    return PlainTable(plain(title), tuple(map(plain, heads)), cells, show_lines)
+    return PlainTable(plain(title), tuple(map(plain, heads)), cells, show_lines, keys)
+
+
+MOST_CLASS_FIGURES = 60
+"""Figures of single classes (`f1/PER`) that a table for people has; of more they are left to the files."""
+
+
+def main_figures(figures: Mapping[str, FigureT]) -> dict[str, FigureT]:
+    """Figures by name, without those of single classes where there are very many."""
+    main = {name: value for name, value in figures.items() if "/" not in name}
+    return main if len(figures) - len(main) > MOST_CLASS_FIGURES else dict(figures)
+
+
+def for_people(figures: Mapping[str, FigureT]) -> dict[str, FigureT]:
+    """`main_figures`, and a line of the log on those that are left out."""
+    main = main_figures(figures)
+    if left_out := len(figures) - len(main):
+        logger.info("%d figures of single classes are not in this table; metrics.json and --json have them", left_out)
+    return main
 
 
 def table_of(title: str, rows: Mapping[str, object]) -> PlainTable:

@@ -17,6 +17,8 @@ from bertune.checkpoints.families import FAMILIES
 from bertune.checkpoints.huggingface import config_from_json, config_to_json, encoder_names, stored_names
 from bertune.checkpoints.names import to_ours, to_theirs
 from bertune.checkpoints.source import build_encoder, open_checkpoint, open_encoder
+from bertune.conversion import convert
+from bertune.encoder.attention import rotation_of
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
@@ -62,6 +64,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "albert-wide": ("albert", {**USUAL, "embedding_size": 48, "hidden_act": "gelu"}),
     "modernbert": ("modernbert", MODERN),
     "modernbert-mean": ("modernbert", {**MODERN, "classifier_pooling": "mean", "classifier_activation": "relu"}),
+    "modernbert-global-last": (
+        "modernbert",
+        {**MODERN, "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"]},
+    ),
     "mpnet": ("mpnet", {**USUAL, "max_position_embeddings": 66}),
     "deberta-v3": ("deberta-v2", DEBERTA),
     "deberta-v2": (
@@ -80,6 +86,26 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gte": ("gte", {**USUAL, "pad_token_id": 0}),
     "gte-segments": ("gte", {**USUAL, "pad_token_id": 0, "type_vocab_size": 2}),
     "gte-none": ("gte", {**USUAL, "pad_token_id": 0, "type_vocab_size": 0}),
+    "gte-linear": (
+        "gte",
+        {**USUAL, "pad_token_id": 0, "rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 2.5}},
+    ),
+    "eurobert-linear": (
+        "eurobert",
+        {**EURO, "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+    ),
+    "ultrabert": ("ultrabert", {**EURO, "num_hidden_layers": 4, "sliding_window": 4, "num_key_value_heads": 2}),
+    "ultrabert-global-first": (
+        "ultrabert",
+        {**EURO, "sliding_window": 3, "layer_types": ["full_attention", "sliding_attention", "full_attention"]}
+        | {"classifier_pooling": "mean"},
+    ),
+    "ultrabert-local": ("ultrabert", {**EURO, "num_hidden_layers": 2, "sliding_window": 5}),
+    "deberta-convolution": ("deberta-v2", {**DEBERTA, "conv_kernel_size": 3, "conv_act": "gelu"}),
+    "deberta-convolution-groups": (
+        "deberta-v2",
+        {**DEBERTA, "conv_kernel_size": 5, "conv_groups": 4, "share_att_key": False, "num_hidden_layers": 1},
+    ),
     "deberta-p2c": ("deberta-v2", {**DEBERTA, "pos_att_type": ["p2c"], "share_att_key": False}),
 }
 SPECIAL = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 2)
@@ -88,7 +114,7 @@ SPECIAL = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_to
 def their_config(case: str, **more: Any) -> Any:
     """A small config of the family."""
     model_type, sizes = CASES[case]
-    special = SPECIAL if model_type in {"modernbert", "eurobert"} else {}
+    special = SPECIAL if model_type in {"modernbert", "eurobert", "ultrabert"} else {}
     return transformers.AutoConfig.for_model(model_type, **sizes, **special, **more)
 
 
@@ -391,6 +417,59 @@ def deberta(**changes: object) -> dict[str, object]:
     return {"model_type": "deberta-v2", "vocab_size": 50, "num_attention_heads": 12, **usual, **changes}
 
 
+def scaled(model_type: str, **scaling: object) -> dict[str, object]:
+    """A config with scaled rotary positions."""
+    return {"model_type": model_type, "vocab_size": 50, "rope_scaling": scaling}
+
+
+def ultrabert(**changes: object) -> dict[str, object]:
+    """An UltraBERT config of 22 layers with changes."""
+    sizes = {"num_hidden_layers": 22, "hidden_size": 768, "num_attention_heads": 12}
+    return {"model_type": "ultrabert", "vocab_size": 50, **sizes, **changes}
+
+
+def test_ultrabert_with_a_window_and_a_base_for_each_layer() -> None:
+    """The form of its first checkpoints means the same as the one that transformers writes."""
+    windows = [128, 128, 0] * 7 + [128]
+    older = ultrabert(attention_windows=windows, rope_theta=[1e4 if window else 2e6 for window in windows])
+    config = config_from_json(older, "config.json")
+    theirs = transformers.UltrabertConfig(**{key: value for key, value in older.items() if key != "model_type"})
+    kinds = ["sliding_attention" if config.is_local(i) else "full_attention" for i in range(22)]
+    assert kinds == theirs.layer_types
+    assert (config.local_window, config.rotary_base, config.local_rotary_base) == (128, 2e6, 1e4)
+    assert config_from_json(json.loads(theirs.to_json_string(use_diff=False)), "config.json") == config
+
+
+def test_ntk_scaled_positions_of_gte(tmp_path: Path) -> None:
+    """As in gte-base-en-v1.5: equal to the definition, and to what transformers computes from a converted folder.
+
+    The definition: inverse frequencies (theta * factor)^(-2i/d) / factor^(2/d), d the width of a head.
+    """
+    theta, factor, size = 500_000.0, 2.0, 12
+    gte = {**USUAL, "model_type": "new", "type_vocab_size": 1, "pad_token_id": 0, "rope_theta": theta}
+    theirs = shaken(transformers.AutoModel.from_config(their_config("gte")))
+    source = write_theirs(tmp_path / "theirs", theirs)
+    (source / "config.json").write_text(json.dumps(gte | {"rope_scaling": {"type": "ntk", "factor": factor}}))
+    encoder, _ = open_encoder(source)
+    config = encoder.config
+    cos, sin = rotation_of(torch.arange(64), size, config.rotary_base, config.rotary_scale)
+    inverse = (theta * factor) ** (-torch.arange(0, size, 2) / size) / factor ** (2 / size)
+    angles = torch.arange(64)[:, None] * inverse
+    torch.testing.assert_close(cos[:, 0, : size // 2], angles.cos(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(sin[:, 0, size // 2 :], angles.sin(), atol=1e-5, rtol=0)
+    convert(str(source), tmp_path / "ours")
+    back = transformers.AutoModel.from_pretrained(tmp_path / "ours").eval()
+    inputs = Inputs()
+    with torch.no_grad():
+        expected = back(**inputs.theirs(back.config)).last_hidden_state[inputs.mask]
+        output, _ = inputs.ours(encoder.eval(), "packed")
+        unscaled = theirs(**inputs.theirs(theirs.config)).last_hidden_state[inputs.mask]
+    torch.testing.assert_close(output.sequence_output[: len(expected)], expected, atol=1e-4, rtol=0)
+    assert float((expected - unscaled).abs().max()) > 1e-3
+    same = config_from_json(gte | {"rope_scaling": {"type": "ntk", "factor": 1.0}}, "config.json")
+    assert (same.rotary_base, same.rotary_scale) == (theta, 1.0)
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -410,7 +489,9 @@ def deberta(**changes: object) -> dict[str, object]:
         ),
         ({"model_type": "roberta", "vocab_size": 5, "position_embedding_type": "relative_key"}, ["relative_key"]),
         (deberta(relative_attention=False), ["relative_attention is not true"]),
-        (deberta(conv_kernel_size=3), ["conv_kernel_size is 3", "deberta-v2-xlarge", "deberta-v3-large"]),
+        (deberta(conv_kernel_size=4), ["spans 4 tokens", "an odd number"]),
+        (deberta(conv_kernel_size=3, conv_groups=5), ["768", "5 groups"]),
+        (deberta(conv_kernel_size=3, conv_act="mish"), ["conv_act is 'mish'"]),
         (deberta(pos_att_type=None), ["pos_att_type", "c2p"]),
         (deberta(pos_att_type="c2p|p2p"), ["'c2p|p2p'"]),
         (deberta(embedding_size=128), ["embedding_size is 128"]),
@@ -418,13 +499,23 @@ def deberta(**changes: object) -> dict[str, object]:
         ({"model_type": "eurobert", "vocab_size": 5, "mlp_bias": True}, ["mlp_bias is True"]),
         ({"model_type": "eurobert", "vocab_size": 5, "num_key_value_heads": 5}, ["12", "5 heads of keys"]),
         ({"model_type": "eurobert", "vocab_size": 5, "classifier_pooling": "max"}, ["'max'", "late"]),
-        ({"model_type": "new", "vocab_size": 5, "rope_scaling": {"type": "ntk"}}, ["rope_scaling", "ntk"]),
+        ({"model_type": "new", "vocab_size": 5, "rope_scaling": {"type": "ntk"}}, ["'ntk'", "known: default, linear"]),
+        (scaled("new", type="ntk", factor=2.0, mixed_b=0.6), ["mixed_b", "not supported"]),
+        (scaled("gte", type="ntk", factor=2.0), ["'ntk'", "original form"]),
+        (scaled("eurobert", rope_type="yarn", factor=4.0), ["'yarn'", "not supported"]),
+        (scaled("nomic_bert", rope_type="linear", factor="two"), ["'two'", "not supported"]),
         ({"model_type": "nomic_bert", "vocab_size": 5, "moe_every_n_layers": 2}, ["experts", "nomic-embed-text-v1.5"]),
         ({"model_type": "nomic_bert", "vocab_size": 5, "prenorm": True}, ["prenorm is True"]),
-        ({"model_type": "ultrabert", "vocab_size": 5}, ["'ultrabert'", "eurobert"]),
+        (ultrabert(layer_types=["full_attention", "sliding_attention"]), ["layer_types", "each of 22 layers"]),
+        (ultrabert(attention_windows=[0, 64] + [128] * 20), ["[64, 128]", "one size"]),
+        (ultrabert(attention_windows=[0, 128] + [0] * 20), ["equal distances"]),
+        (ultrabert(attention_bias=True), ["attention_bias is True"]),
+        (ultrabert(classifier_pooling="late"), ["'late'", "cls"]),
+        ({"model_type": "neobert", "vocab_size": 5}, ["'neobert'", "eurobert", "ultrabert"]),
         (modern(mlp_bias=True), ["mlp_bias is True"]),
         (modern(classifier_pooling="max"), ["classifier_pooling is 'max'", "mean"]),
-        (modern(layer_types=["sliding_attention"] * 22), ["layer_types"]),
+        (modern(layer_types=["full_attention"] * 3 + ["sliding_attention"] * 19), ["layer_types", "equal distances"]),
+        (modern(layer_types=["sliding_attention"]), ["layer_types", "each layer"]),
         (modern(rope_parameters={"full_attention": {"rope_type": "yarn"}}), ["rope_type is 'yarn'"]),
         (modern(local_attention="wide"), ["wrong kind"]),
     ],

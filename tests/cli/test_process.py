@@ -163,5 +163,16 @@ def test_importing_the_package_costs_nothing() -> None:
 def test_the_names_that_the_package_promises() -> None:
     code = "import bertune; print(*(getattr(bertune, name).__name__ for name in bertune.__all__))"
     assert run("-c", code).stdout.split() == [
-        *("InputError", "Model", "embed", "explain", "load", "open_encoder", "pretrain", "train"),
+        *(
+            "InputError",
+            "Model",
+            "adapt",
+            "embed",
+            "explain",
+            "load",
+            "open_encoder",
+            "predict_frame",
+            "pretrain",
+            "train",
+        ),
     ]

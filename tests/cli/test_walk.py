@@ -120,7 +120,7 @@ def test_pairs(tmp_path: Path, capsys: Capture, columns: tuple[str, str]) -> Non
         capsys, "predict", "--model", model, "--input", tmp_path / "train.jsonl", "--output", tmp_path / "paired.jsonl"
     )
     alone = write_rows(tmp_path / "alone.jsonl", [{"text": row[columns[0]]} for row in rows])
-    options = ["--text-column", "text", "--pair-column", "text"] if named else []
+    options = ["--text-column", "text", "--pair-column", "text"]
     done(capsys, "predict", "--model", model, "--input", alone, "--output", tmp_path / "alone_out.jsonl", *options)
     assert len(answers(tmp_path / "paired.jsonl")) == 32
     assert answers(tmp_path / "paired.jsonl") != answers(tmp_path / "alone_out.jsonl")

@@ -1,13 +1,19 @@
 """Whole distillations with tiny models: every kind of task, labels mixed in, refusals."""
 
+import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import bertune
 from bertune.distill.distill import distill
+from bertune.distill.teachers import logits_of
 from bertune.errors import InputError
+from bertune.tasks.registry import new_task
 from tests import runs, tiny
 
 TASKS = [
@@ -131,3 +137,100 @@ def test_pieces_of_another_vocabulary_are_refused_for_tags(tmp_path: Path) -> No
             teacher=tmp_path / "teacher", student=other, unlabelled=options["train"], validation=options["train"],
             output=tmp_path / "out",
         )  # fmt: skip
+
+
+def scored(folder: Path, cells: list[object], *, suffix: str = "jsonl") -> Path:
+    """Unlabelled rows with a column of scores."""
+    rows = [{"text": row["text"], "scores": cell} for row, cell in zip(tiny.opinions(len(cells)), cells, strict=True)]
+    if suffix == "csv":
+        rows = [{**row, "scores": json.dumps(row["scores"])} for row in rows]
+    return tiny.write_rows(folder / f"scored.{suffix}", rows)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_column_of_scores_instead_of_a_teacher(suffix: str, tmp_path: Path) -> None:
+    tiny.write_encoder(tmp_path / "encoder")
+    good = [row["label"] == "good" for row in tiny.opinions(96)]
+    rows = scored(tmp_path, [{"good": 0.95, "bad": 0.05} if one else {"bad": 0.9} for one in good], suffix=suffix)
+    found = distill(
+        scores="scores", task="text-classification", student=tmp_path / "encoder", unlabelled=rows, batch_size=8,
+        validation=tiny.write_rows(tmp_path / "dev.jsonl", tiny.opinions(32, seed=1)), output=tmp_path / "out",
+        learning_rate=1e-2, epochs=10, max_seq_length=32, precision="fp32",
+    )  # fmt: skip
+    (run,) = found.comparison["runs"]
+    assert run["value"] > 0.9
+    assert "agreement" not in found.models[str(tmp_path / "out")]
+    assert json.loads((tmp_path / "out/bertune.json").read_text())["options"]["scores"] == "scores"
+    assert len(found.table().rows) == 1
+
+
+def test_scores_beside_labels_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.write_encoder(tmp_path / "encoder")
+    rows = [{"text": f"the film is {'good' if i % 2 else 'bad'}", "label": i % 2 + i / 100} for i in range(16)]
+    parts = [tiny.write_rows(tmp_path / f"{i}.jsonl", rows[i::2]) for i in range(2)]
+    answer = tiny.done(
+        capsys, "distill", "--scores", "scores", "--task", "regression", "--student", tmp_path / "encoder",
+        "--unlabelled", scored(tmp_path, [0.5, 1, -0.5, 0.0]), "--train", *parts, "--validation", parts[0], "--output",
+        tmp_path / "out", "--max-steps", "3", "--max-seq-length", "32", "--json",
+    )  # fmt: skip
+    told = json.loads(answer.out)
+    assert set(told["models"]) == {str(tmp_path / "out"), str(tmp_path / "out/labels-only")}
+    assert "distilling" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("task", "cell", "expected"),
+    [
+        ("text-classification", '{"a": 0.8, "b": 0.2}', {"a": 0.8, "b": 0.2}),
+        ("text-classification", '{"b": 0.7}', {"a": 0.3, "b": 0.7}),
+        ("multi-label-classification", '{"a": 0.8}', {"a": 0.8, "b": 1e-6}),
+        ("regression", "2.5", 2.5),
+        ("text-classification", '{"c": 1}', "unknown label 'c'; known: a, b"),
+        ("text-classification", '{"a": 0.8, "b": 0.8}', "add up to 1.6, not 1"),
+        ("text-classification", '{"a": -1, "b": 2}', "what is no probability"),
+        ("text-classification", "0.9", "is no object of labels and probabilities"),
+        ("text-classification", "", "is neither a number nor an object"),
+        ("regression", '{"a": 1}', "is no number"),
+    ],
+)
+def test_scores_become_logits(task: str, cell: str, expected: object) -> None:
+    known: Any = new_task(task, {})
+    known = known if task == "regression" else dataclasses.replace(known, labels=("a", "b"))
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=re.escape(expected)):
+            logits_of(known, cell)
+        return
+    logits = logits_of(known, cell)
+    if task == "regression":
+        assert logits.tolist() == [expected]
+        return
+    assert isinstance(expected, dict)
+    chances = 1 / (1 + np.exp(-logits)) if task.startswith("multi") else np.exp(logits) / np.exp(logits).sum()
+    assert chances == pytest.approx(list(expected.values()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"scores": "marks"}, "marks"),
+        ({"task": None}, "--scores scores: needs --task"),
+        ({"task": "token-classification"}, "scores of whole rows are for classification"),
+        ({"student": "every:2"}, "takes its layers from a teacher"),
+        ({"teacher": "model"}, "one of the two"),
+    ],
+)
+def test_scores_that_cannot_be_learnt_from(changes: dict[str, object], told: str, tmp_path: Path) -> None:
+    tiny.write_encoder(tmp_path / "encoder")
+    rows = scored(tmp_path, [{"good": 1, "bad": 0}, {"good": 0.2, "bad": 0.9}])
+    dev = tiny.write_rows(tmp_path / "dev.jsonl", tiny.opinions(8))
+    given = {
+        "scores": "scores", "task": "text-classification", "student": tmp_path / "encoder", "unlabelled": rows,
+        "validation": dev, "output": tmp_path / "out", **changes,
+    }  # fmt: skip
+    with pytest.raises(InputError) as error:
+        distill(**{name: value for name, value in given.items() if value is not None})
+    assert told in str(error.value)
+    with pytest.raises(InputError, match=r"row 2, column 'scores': the probabilities add up to 1.1"):
+        distill(**{**given, "scores": "scores", "task": "text-classification", "student": tmp_path / "encoder",
+                   "teacher": None})  # fmt: skip
+    assert not (tmp_path / "out").exists()

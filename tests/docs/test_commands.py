@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
+ENGLISH = [page for page in PAGES if not page.name.endswith((".zh.md", ".zh-CN.md")) and page.name != "index.md"]
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -20,10 +23,19 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.strip() and not line.strip().startswith("#")]
 
 
-# The Chinese README has the same commands as the English one, which a test below asserts.
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "README.zh-CN.md"], ids=lambda page: page.name)
+def write_chinese_encoder(folder: Path) -> None:
+    """A tiny encoder that knows the characters of the Chinese samples, where a reader has a downloaded one."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "src/bertune/samples").glob("chinese-*/*")]
+    words = [*tiny.VOCABULARY, *sorted({char for char in "".join(texts) if char >= "\u3000"})]
+    tiny.write_encoder(folder, vocab_size=len(words), max_position_embeddings=256)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+
+
+# Chinese pages show commands of the English ones, which a test below asserts.
+@pytest.mark.parametrize("page", ENGLISH, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     (tmp_path / "src").symlink_to(ROOT / "src")
+    write_chinese_encoder(tmp_path / "models/bert-base-chinese")
     for command in commands(page):
         assert command[0] in ("bertune", "python", "torchrun"), (
             f"{page.name}: {command[0]} in a bash block; use ```sh to only show it"
@@ -52,6 +64,12 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
 def test_pages_are_found() -> None:
     assert {"README.md", "README.zh-CN.md"} <= {page.name for page in PAGES}
     assert len(commands(ROOT / "README.md")) >= 6
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.zh.md")), ids=lambda page: page.name)
+def test_a_chinese_page_shows_commands_of_the_english_one(page: Path) -> None:
+    english = page.with_name(page.name.replace(".zh.md", ".md"))
+    assert [command for command in commands(page) if command not in commands(english)] == []
 
 
 def test_both_readmes_show_the_same_commands() -> None:

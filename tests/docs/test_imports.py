@@ -11,6 +11,7 @@ ONCE = {
     "bertune.conformance": "CHECKS Case",
     "bertune.errors": "InputError Interrupted",
     "bertune.serving": "app",
+    "bertune.sklearn": "BertuneClassifier",
     "bertune.tasks.base": "BaseTask",
     "bertune.tasks.heads": "pooled_head token_head",
     "bertune.tasks.layers": "LayerMix layers_option",

@@ -16,6 +16,7 @@ from bertune.errors import InputError
 from bertune.export.encoder import FAMILIES as EXPORTED
 from bertune.export.files import save_graph
 from bertune.export.network import network_model
+from bertune.export.quantized import Int8Products
 from bertune.export.running import pytorch_rows
 from bertune.inference.network import Network
 from bertune.inference.onnx_model import OnnxModel, padded_inputs
@@ -53,6 +54,16 @@ MODERN: dict[str, Any] = {
     **{"type_vocab_size": 0, "biases": False, "pre_norm": True, "gated": True, "pooler_norm": True},
     **{"rotary_base": 160000.0, "local_rotary_base": 10000.0, "local_window": 4, "global_every": 3},
 }
+DEBERTA: dict[str, Any] = {
+    **{"type_vocab_size": 0, "pooler_act": "gelu", "absolute_positions": False, "relative": "projected"},
+    **{"relative_terms": ("c2p", "p2c"), "relative_buckets": 8, "relative_reach": 32},
+    **{"relative_shared": True, "relative_norm": True},
+}
+SHAW: dict[str, Any] = {"relative": "layer", "relative_reach": 32, "absolute_positions": False}
+EURO: dict[str, Any] = {
+    **{"type_vocab_size": 0, "pre_norm": True, "gated": True, "norm": "rms", "embedding_norm": False},
+    **{"unbiased": ("attention", "up", "down"), "pooler_act": "gelu", "hidden_act": "silu", "rotary_base": 10000.0},
+}
 WIRINGS: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"position_offset": 2, "type_vocab_size": 1, "pad_token_id": 1},
@@ -61,6 +72,26 @@ WIRINGS: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 8, "shared_layers": True, "hidden_act": "gelu_tanh"},
     "modernbert": MODERN,
     "modernbert, mean": {**MODERN, "pooling": "mean", "pooler_act": "gelu"},
+    "mpnet": {"type_vocab_size": 0, "position_offset": 2, "relative": "bias", "relative_buckets": 32},
+    "deberta-v2": DEBERTA,
+    "deberta-v2, no buckets, own projections": {
+        **DEBERTA,
+        **{"relative_buckets": 0, "relative_shared": False, "relative_norm": False, "type_vocab_size": 2},
+    },
+    "deberta-v2, c2p": {**DEBERTA, "relative_terms": ("c2p",), "absolute_positions": True},
+    "deberta-v2, p2c": {**DEBERTA, "relative_terms": ("p2c",), "relative_shared": False},
+    "bert, relative_key": {**SHAW, "relative_terms": ("c2p",)},
+    "bert, relative_key_query": {**SHAW, "relative_terms": ("c2p", "p2c")},
+    "eurobert": {**EURO, "pooling": "late", "key_value_heads": 1},
+    "eurobert, first": EURO,
+    "ultrabert": {
+        **EURO,
+        **{"pooler": False, "local_window": 3, "local_rotary_base": 500.0, "global_every": 3, "global_first": 2},
+    },
+    "deberta-v2, convolution": {**DEBERTA, "convolution": 3, "convolution_groups": 2, "convolution_act": "tanh"},
+    "gte, scaled positions": {"gated": True, "gate_last": True, "rotary_base": 20000.0, "rotary_scale": 0.4},
+    "nomic_bert": {"gated": True, "unbiased": ("attention", "up", "down"), "hidden_act": "silu", "rotary_base": 1000.0},
+    "gte": {"gated": True, "gate_last": True, "unbiased": ("up",), "type_vocab_size": 1, "rotary_base": 160000.0},
     "bert, relu, wide heads": {"hidden_act": "relu", "num_attention_heads": 1},
 }
 
@@ -108,19 +139,33 @@ def test_every_family_gives_the_same_logits(wiring: str, head: str, tmp_path: Pa
     assert_equal(exported(network, head, tmp_path), network, features_of(network))
 
 
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_every_family_in_8_bits_is_near(wiring: str, tmp_path: Path) -> None:
+    network, products = network_of(wiring, "tokens"), Int8Products()
+    save_graph(network_model(network, HEADS["tokens"][1], products), tmp_path / "model.onnx")
+    features = features_of(network)
+    found = np.concatenate(OnnxModel(tmp_path / "model.onnx").rows(features))
+    expected = np.concatenate(pytorch_rows(network, features))
+    assert not np.array_equal(found, expected)
+    assert np.abs(found - expected).mean() < 0.1 * np.abs(expected).mean()
+    parts = (5 if network.encoder.config.gated else 4) + 2  # queries, keys and values are three products
+    assert len(products.names) == network.encoder.config.stored_layers * parts
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_gives_the_same_output(head: str, tmp_path: Path) -> None:
     network = network_of("bert", head)
     assert_equal(exported(network, head, tmp_path), network, features_of(network))
 
 
+@pytest.mark.parametrize("wiring", ["bert", "mpnet", "deberta-v2", "bert, relative_key_query"])
 @pytest.mark.parametrize("lengths", [(1,), (32,), (32, 1), (7, 7, 7)])
-def test_lengths_are_free(lengths: tuple[int, ...], tmp_path: Path) -> None:
-    network = network_of("bert", "tokens")
+def test_lengths_are_free(wiring: str, lengths: tuple[int, ...], tmp_path: Path) -> None:
+    network = network_of(wiring, "tokens")
     assert_equal(exported(network, "tokens", tmp_path), network, features_of(network, lengths))
 
 
-@pytest.mark.parametrize("wiring", ["bert", "modernbert"])
+@pytest.mark.parametrize("wiring", ["bert", "modernbert", "nomic_bert"])
 def test_padding_on_the_left_changes_nothing(wiring: str, tmp_path: Path) -> None:
     network = network_of(wiring)
     model, features = exported(network, "pooled", tmp_path), features_of(network)
@@ -162,7 +207,8 @@ def test_a_large_graph_keeps_its_weights_in_a_file_of_their_own(tmp_path: Path) 
 
 
 def test_every_known_family_is_exported() -> None:
-    assert set(EXPORTED) <= set(FAMILIES)
+    assert set(EXPORTED) == set(FAMILIES)
+    assert {wiring.partition(",")[0] for wiring in WIRINGS} >= set(FAMILIES) - {"xlm-roberta", "camembert"}
 
 
 def test_another_family_is_refused_by_name() -> None:

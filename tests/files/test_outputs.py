@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bertune.conversion import convert
 from bertune.errors import FaultError, InputError
 from bertune.files.atomic_write import write_text
-from bertune.files.outputs import check_output, open_output
+from bertune.files.outputs import check_output, link_to_nothing, open_output, refuse_inputs
+from bertune.training.run_folder.output import output_problems
 from tests.tiny import files
 
 
@@ -138,3 +140,38 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
             check_output(path)
     check_output("-")
     assert files(tmp_path) == {}
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(InputError, match="cannot be written: Too many levels of symbolic links"):
+        check_output(tmp_path / "a")
+    with pytest.raises(InputError, match="File name too long"):
+        check_output(tmp_path / ("x" * 300))
+
+
+def test_folders_that_are_links_to_nothing(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    message = (
+        f"--output {tmp_path / 'link'}: is a link to {tmp_path / 'gone'}, which is not there; make that folder first"
+    )
+    assert link_to_nothing(tmp_path / "link") == message
+    assert output_problems(tmp_path / "link", {}, resume=False) == [message]
+    with pytest.raises(InputError, match="is a link to"):
+        convert("nowhere", tmp_path / "link")
+    (tmp_path / "gone").mkdir()
+    assert link_to_nothing(tmp_path / "link") is None
+    assert link_to_nothing(tmp_path / "new") is None
+
+
+def test_the_input_is_no_output(tmp_path: Path) -> None:
+    data = tmp_path / "a.csv"
+    data.write_text("text\n")
+    (tmp_path / "link.csv").symlink_to(data)
+    os.link(data, tmp_path / "hard.csv")
+    for name in ("a.csv", "link.csv", "hard.csv"):
+        with pytest.raises(InputError, match=r"is the input itself, which would be lost"):
+            refuse_inputs(tmp_path / name, [tmp_path / "other.csv", data])
+    for name in ("b.csv", "-", "/dev/null"):
+        refuse_inputs(name if name[0] in "-/" else tmp_path / name, [data])

@@ -36,3 +36,25 @@ def test_settings_of_any_size_are_refused(tmp_path: Path) -> None:
         file.truncate(LARGEST_SETTINGS + 1)
     with pytest.raises(InputError, match="no vocabulary or file of settings"):
         small_file(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\rb\rc\r", ["a", "b", "c"]),  # as old programs of the Macintosh end lines
+        ("a\rb", ["a", "b"]),
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("a\rx\nb\n", ["a\rx", "b"]),  # among LFs it is a character
+        ("a\r\r\rb", ["a", "", "", "b"]),
+        ("a\n", ["a"]),
+        ("é\u2028b\r", ["é\u2028b"]),
+    ],
+)
+def test_line_ends(tmp_path: Path, encoding: str, text: str, expected: list[str]) -> None:
+    text = text.replace("\u2028", "") if encoding == "cp1252" else text
+    expected = [line.replace("\u2028", "") for line in expected] if encoding == "cp1252" else expected
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    problems = Problems()
+    assert list(lines(tmp_path / "a.txt", False, problems, encoding)) == list(enumerate(expected, 1))
+    assert not problems

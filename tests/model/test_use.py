@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,7 +172,7 @@ def test_bertune_json(folder: Path, tmp_path: Path) -> None:
     record = json.loads((folder / "bertune.json").read_text())
     assert record["weights_sha256"] == sha256(folder / "model.safetensors")
     data = {"file": str(tmp_path / "train.jsonl"), "rows": 48, "sha256": sha256(tmp_path / "train.jsonl")}
-    assert record["data"] == {"train": data, "validation": data}
+    assert record["data"] == dict.fromkeys(("train", "validation"), data | {"pairs": False})
     assert record["task"]["name"] == "text-classification"
     assert record["task"]["labels"] == ["bad", "good", "none"]
     assert record["max_seq_length"] == LENGTH
@@ -408,19 +407,3 @@ def test_a_device_that_is_not_there(folder: Path) -> None:
         bertune.load(folder, device="tpu")
     with pytest.raises(InputError, match="--precision half"):
         bertune.load(folder, precision="half")
-
-
-def test_single_texts_for_a_model_of_pairs_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("bertune").propagate = True
-    model = bertune.load(make(tmp_path, list(pairs(24)), epochs=1))
-    model.predict([("film is good", "is good")])
-    assert "trained on pairs" not in caplog.text
-    model.predict([("film is good", "is good"), "film is good"])
-    assert "1 of the first 2 inputs are single texts, but this model was trained on pairs" in caplog.text
-    caplog.clear()
-    model.evaluate(write_rows(tmp_path / "single.jsonl", [{"text": "film is good", "label": "yes"}]))
-    assert "1 of the first 1 inputs" in caplog.text
-    caplog.clear()
-    single = bertune.load(make(tmp_path / "single", list(opinions(24)), epochs=1))
-    single.predict(["film is good"])
-    assert "trained on pairs" not in caplog.text

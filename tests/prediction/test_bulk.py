@@ -276,3 +276,12 @@ def test_options_that_do_not_fit(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     refused(capsys, tmp_path, ["predict", "--model", model, "--input", data, *more], told)
+
+
+def test_answers_never_replace_their_input(tmp_path: Path, capsys: Capture, model: Path, data: Path) -> None:
+    before = data.read_bytes()
+    for output in (data, tmp_path / "." / data.name):
+        refused(
+            capsys, tmp_path, ("predict", "--model", model, "--input", data, "--output", output), "is the input itself"
+        )
+    assert data.read_bytes() == before

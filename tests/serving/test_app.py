@@ -315,3 +315,11 @@ def test_the_page_and_the_list_of_addresses(client: TestClient) -> None:
     hidden = {"/docs", "/openapi.json", "/embeddings", "/models/{name}", "/v2", "/v2/models/{name}/ready"}
     assert routes - set(described) == {*hidden, "/v2/models/{name}/versions/{version}/infer"}
     assert "/v1/models/{name}/predict" in client.get("/docs").text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_batch_tokens", 0), ("request_seconds", -1), ("max_queue_tokens", True)]
+)
+def test_limits_that_cannot_be(folders: Folders, name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"app: {name} {value}: must be above 0"):
+        app({"a": folders("text-classification")}, limits=ServeLimits(**{name: value}))  # type: ignore[arg-type]

@@ -99,7 +99,7 @@ def test_open_inference_client(folders: Folders) -> None:
 
 
 def test_text_embeddings_inference_client(folders: Folders) -> None:
-    """LlamaIndex's client of text-embeddings-inference, which is a large package: only where it is installed."""
+    """LlamaIndex's client of text-embeddings-inference, which asks /embed for batches."""
     module = pytest.importorskip("llama_index.embeddings.text_embeddings_inference")
     with served({"vectors": folders("embedding")}) as url:
         client = module.TextEmbeddingsInference(

@@ -88,7 +88,7 @@ def test_sighup_loads_the_folder_again(folders: Folders, nursery: Nursery, tmp_p
 
     (folder / "config.json").write_text("{")
     child.send(signal.SIGHUP)
-    child.until("the old version goes on")
+    child.until("the old version stays in use")
     assert httpx.post(f"{url}/v1/models/m/predict", json={"inputs": ["film"]}).status_code == 200
     child.send(signal.SIGTERM)
     assert child.wait() == 0

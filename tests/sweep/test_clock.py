@@ -13,6 +13,7 @@ def test_a_prediction_is_the_fixed_part_and_the_epochs() -> None:
     clock = TimeModel(rows=1000, evaluated=100)
     clock.observe(speeds(100.0, seconds=2.0), wall=5.0, evaluations=1)  # 5 = 2 + 1 * 100/50 + 1 of start
     assert clock.predict(3) == pytest.approx(1 + 3 * 1000 / 100 + 3 * 2)
+    assert clock.predict(3, passes=2) == pytest.approx(1 + 2 * 3 * 1000 / 100 + 3 * 2)
 
 
 def test_a_whole_run_replaces_the_probe() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bertune.errors import InputError
-from bertune.sweep.space import Choices, Range, default_space, read_space, starting_points
+from bertune.sweep.space import Choices, Range, default_space, passes, read_space, starting_points
 from bertune.tasks.protocol import Defaults
 from bertune.training.options import TrainOptions
 
@@ -80,3 +80,13 @@ def test_first_come_the_defaults_then_the_readme_moved_into_the_space() -> None:
     first, second = starting_points(space, Defaults(learning_rate=2e-4, epochs=10, batch_size=8), options)
     assert first == {"learning_rate": 1e-4, "epochs": 3.0, "batch_size": 8, "layer_decay": 1.0}
     assert second == {"learning_rate": 3e-5, "epochs": 3.0, "batch_size": 32, "layer_decay": 1.0}
+
+
+def test_techniques_are_varied_and_cost_their_passes(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "r_drop: [0, 1]\nfgm: [0, 0.2]\nema: [0, 0.99]\n")
+    assert space == {"r_drop": Choices((0.0, 1.0)), "fgm": Choices((0.0, 0.2)), "ema": Choices((0.0, 0.99))}
+    assert [passes({"r_drop": r, "fgm": f}) for r in (0, 1) for f in (0, 0.2)] == [1, 2, 2, 4]
+    with pytest.raises(InputError, match=r"--ema 1\.0: must be at least 0 and below 1"):
+        space_of(tmp_path, "ema: [1.0]\n")
+    with pytest.raises(InputError, match=r"--fgm -1"):
+        space_of(tmp_path, "fgm: -1\n")

@@ -45,6 +45,7 @@ def test_the_best_model_lies_on_top_as_train_leaves_it(swept: Path) -> None:
     metrics = json.loads((swept / "metrics.json").read_text())
     seeds = found["final"]["seeds"]
     assert len(seeds) == 2
+    assert 0 < found["overhead"] < 1
     assert metrics["accuracy"] == max(seeds.values())
     assert found["final"]["mean"] == pytest.approx(sum(seeds.values()) / 2)
     assert found["final"]["optimism"] == pytest.approx(found["winner"]["value"] - found["final"]["mean"])
@@ -61,6 +62,7 @@ def test_run_yaml_repeats_the_winner(swept: Path) -> None:
     told = yaml.safe_load((swept / "run.yaml").read_text())
     assert {name: told[name] for name in winner} == winner
     assert told["seeds"] == "1042,1043"
+    assert told["time_limit"] is None
 
 
 def test_trials_differ_and_stand_in_the_table(swept: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
-def read(task: str, path: Path, *, labelled: bool = True, **options: str) -> list[TextExample]:
+def read(task: str, path: Path, *, labelled: bool = True, **options: Any) -> list[TextExample]:
     """All examples of a file."""
     return list(new_task(task, options).read(path, labelled=labelled))
 
 
-def told(task: str, path: Path, *, labelled: bool = True, **options: str) -> str:
+def told(task: str, path: Path, *, labelled: bool = True, **options: Any) -> str:
     """What is said about a file."""
     with pytest.raises(InputError) as error:
         read(task, path, labelled=labelled, **options)
@@ -265,3 +266,23 @@ def test_whole_files(shared: Path, task: str, path: str, headers: int) -> None:
     assert len(found) == file.read_bytes().count(b"\n") - headers
     assert {example.label for example in found} == {"0", "1"}
     assert all(example.text.strip() for example in found)
+
+
+def test_what_is_known_of_a_table_is_obeyed_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "sst2.tsv").write_bytes("sentence\tlabel\ncaf\u00e9 \u2019s \t0\n\u00fc\t1\n".encode("cp1252"))
+    expected = [("caf\u00e9 \u2019s ", "0"), ("\u00fc", "1")]
+    known: list[dict[str, Any]] = [{}, {"encoding": "cp1252"}]
+    for options in known:
+        assert [(one.text, one.label) for one in read("sst2", tmp_path / "sst2.tsv", **options)] == expected
+    qqp = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n1\t2\t3\tcaf\u00e9\nb\tc\t1\n"
+    (tmp_path / "qqp.tsv").write_bytes(qqp.encode("utf-16"))
+    assert [(one.text, one.pair) for one in read("qqp", tmp_path / "qqp.tsv")] == [("caf\u00e9 b", "c")]
+    message = told("sst2", tmp_path / "sst2.tsv", delimiter=";", text_column="x", header=False)
+    assert "--delimiter, --header, --text-column: GLUE's sst2 has columns of its own" in message
+    assert "--encoding utf-99" in told("sst2", tmp_path / "sst2.tsv", encoding="utf-99")
+
+
+def test_rows_without_a_label_may_be_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "rte.tsv", "index|sentence1|sentence2|label", "0|a|b|entailment", "1|c|d|")
+    assert "line 3" in told("rte", path)
+    assert len(read("rte", path, drop_unlabelled=True)) == 1

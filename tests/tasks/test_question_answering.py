@@ -1,6 +1,7 @@
 """Question answering from file to answer: tiny model, the sample handbook, transformers as the oracle."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,19 @@ def test_bad_files_end_with_status_2_and_nothing_written(
     assert [part for part in told if part not in answer.err] == []
     assert "Traceback" not in answer.err
     assert not (tmp_path / "out").exists()
+
+
+def test_every_figure_names_the_rules_that_compare_answers(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In metrics.json, and in the JSON of train, evaluate, report and compare."""
+    assert json.loads((folder / "metrics.json").read_text())["qa_metric"] == "squad"
+    data = HANDBOOK / "dev.json"
+    for metric, name in (("squad", "squad"), ("cmrc", "cmrc"), ("mlqa", "mlqa (en)"), ("auto", "squad")):
+        arguments = ("evaluate", "--model", folder, "--data", data, "--qa-metric", metric, "--json")
+        assert json.loads(tiny.done(capsys, *arguments).out)["qa_metric"] == name
+    assert "qa_metric" in tiny.done(capsys, "evaluate", "--model", folder, "--data", data).out
+    report = tiny.done(capsys, "report", folder, "--data", data, "--output", tmp_path / "report.html", "--json")
+    assert json.loads(report.out)["qa_metric"] == "squad"
+    other = shutil.copytree(folder, tmp_path / "other")
+    assert json.loads(tiny.done(capsys, "compare", folder, other, "--data", data, "--json").out)["qa_metric"] == "squad"

@@ -1,6 +1,7 @@
 """Metrics from sums over rows: of any weighting the same as of rows written out as often."""
 
 import ast
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,19 @@ def test_nothing_chooses_by_the_class_of_a_task() -> None:
             if names & kinds:
                 found.append(f"{path.name}: {ast.unparse(node)[:80]}: {', '.join(sorted(names & kinds))}")
     assert not found
+
+
+def test_thousands_of_labels_take_the_memory_of_a_few() -> None:
+    """One class a row is kept as one class, and a bootstrap never holds more than some sums at a time."""
+    rows, labels = 6000, 5000
+    truth, found = CHANCE.integers(0, labels, (2, rows))
+    found[: rows // 2] = truth[: rows // 2]
+    tracemalloc.start()
+    classes = classification_rows(truth, found, labels)
+    f1 = classes.metric("f1", CHANCE.integers(0, 3, (200, rows)).astype(float))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150 << 20  # dense statistics alone took 720 MB
+    assert len(classes) == rows
+    assert f1.shape == (200,)
+    assert classes.metrics()["f1"] == pytest.approx(f1_score(truth, found, average="macro"), abs=1e-12)

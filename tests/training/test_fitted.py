@@ -1,6 +1,7 @@
 """What a task learnt is the same in every process, and a resumed run goes on with nothing else."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -119,3 +120,42 @@ def _swapped(task: Any) -> Any:
     state = task.to_json()
     changed = {name: value[::-1] if isinstance(value, list | tuple) else value for name, value in state.items()}
     return task.restored(changed)
+
+
+def as_of_0_1_0(run: Path, *, labels: list[str] | None) -> None:
+    """Checkpoints without what the task learnt; the run's model has these labels, or is not there yet."""
+    for path in (run / "checkpoints").glob("step-*/progress.json"):
+        state = json.loads(path.read_text())
+        del state["fitted"], state["own_sha256"]
+        state["own_sha256"] = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+        path.write_text(json.dumps(state))
+    record = json.loads((run / "bertune.json").read_text())
+    if labels is None:
+        (run / "bertune.json").unlink()
+    else:
+        record["task"]["labels"] = labels
+        (run / "bertune.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "told"),
+    [
+        (("1.0", "nan", "inf"), ["1.0", "inf", "nan"], None),
+        (("1.0", "nan", "inf"), ["nan", "1.0", "inf"], r'labels differ .*\["nan", "1.0", "inf"\] then'),
+        (("b", "a", "c"), ["c", "b", "a"], r"labels differ"),
+        (("1.0", "nan", "inf"), None, r"the labels 'nan' had no fixed order in the version of bertune that began"),
+        (("a", "NaN", "-nan"), None, r"the labels '-nan', 'NaN' had no fixed order"),
+        (("b", "a", "inf"), None, None),
+    ],
+)
+def test_checkpoints_of_0_1_0_are_compared_with_the_model_of_their_run(
+    tmp_path: Path, names: tuple[str, ...], labels: list[str] | None, told: str | None
+) -> None:
+    given = options(tmp_path, opinions(16, labels=names), "text-classification")
+    bertune.train(**given)
+    as_of_0_1_0(tmp_path / "model", labels=labels)
+    if told is None:
+        assert bertune.train(**given, resume=True).steps == 2
+    else:
+        with pytest.raises(InputError, match=told):
+            bertune.train(**given, resume=True)

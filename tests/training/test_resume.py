@@ -319,7 +319,7 @@ def test_the_model_folder_between_two_files(tmp_path: Path) -> None:
     """Killed behind any file of the second model: it loads as one of the two, and resuming completes it."""
     import bertune
 
-    options = prepare(tmp_path, "multi-label-classification")
+    options = prepare(tmp_path, "multi-label-classification") | {"report": False}
     start(tmp_path / "whole", options)
     names = {path.name for path in (tmp_path / "whole").iterdir() if path.is_file()} - {"run.yaml"}
     replace, seen = Path.replace, set()

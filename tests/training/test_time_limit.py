@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 import bertune
+from bertune.data.packing import Batch
 from bertune.errors import InputError
+from bertune.training import time_limit
+from bertune.training.launch import TrainingJob
 from tests import tiny
 
 
@@ -45,10 +48,28 @@ def test_what_fits_is_not_shortened(tmp_path: Path) -> None:
     assert bertune.train(**options(tmp_path, time_limit="10m", epochs=1)).steps == 12
 
 
+def test_a_batch_that_does_not_fit_into_memory_is_measured_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = time_limit._timed, list[int]()
+
+    def short(job: TrainingJob, batch: Batch) -> tuple[float, float]:
+        seen.append(len(batch.rows))
+        if len(batch.rows) > 2:
+            raise MemoryError
+        return real(job, batch)
+
+    monkeypatch.setattr(time_limit, "_timed", short)
+    assert bertune.train(**options(tmp_path, time_limit="10m", epochs=1)).steps == 12
+    assert seen == [8, 4, 2]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"time_limit": "0.01s"}, "give at least"),
+        ({"time_limit": "0.01s", "seeds": "1,2"}, "give at least"),
+        ({"time_limit": "0.01s", "folds": 3, "validation": None}, "give at least"),
         ({"time_limit": "soon"}, "--time-limit soon: expected a duration above zero"),
         ({"time_limit": "-3m"}, "--time-limit -3m"),
         ({"time_limit": "5m", "restarts": 2}, "--restarts 2: a restart would begin when the time"),

@@ -37,7 +37,7 @@ class PredictOptions:
 def predict(argv: Sequence[str]) -> None:
     """Answer every row of a file, as a stream."""
     from bertune.files.inputs import seekable
-    from bertune.files.outputs import check_output, open_output
+    from bertune.files.outputs import check_output, open_output, refuse_inputs
     from bertune_runtime.model import load
 
     about = "An exported model's answers for a file."
@@ -47,6 +47,7 @@ def predict(argv: Sequence[str]) -> None:
     if options.input != "-" and not Path(options.input).exists():
         raise InputError(f"--input {options.input}: no such file")
     check_output(options.output)
+    refuse_inputs(options.output, [Path(options.input)])
     model = load(
         options.model,
         precision=options.precision,

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class RuntimeModel:
     precision: str
     version: str
     host_is_free: bool = False
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
         """Predictions for texts, pairs of texts, or whatever the task takes; one each, in order.
@@ -107,7 +108,7 @@ def load(
     if record.get("format") != 1 or not isinstance(graphs, dict) or not isinstance(record.get("canaries"), list):
         raise InputError(f"{verification}: is not of format 1, which this version reads; export the model again")
     _check_runtime(str(record.get("onnxruntime", {}).get("minimum", "0")), folder)
-    _, task, max_seq_length = read_record(folder / MODEL_FILE, trust_task_file)
+    made, task, max_seq_length = read_record(folder / MODEL_FILE, trust_task_file)
     longest = record.get("longest_sequence", max_seq_length)
     if not 1 <= max_seq_length <= longest:
         raise InputError(
@@ -116,9 +117,8 @@ def load(
         )
     tokenizer = Tokenizer.from_folder(folder)
     graph, name = _first_that_agrees(folder, record, precision, threads)
-    return RuntimeModel(
-        graph, task, tokenizer, max_seq_length, str(graphs[name]["precision"]), str(graphs[name]["sha256"])[:12]
-    )
+    version = str(graphs[name]["sha256"])[:12]
+    return RuntimeModel(graph, task, tokenizer, max_seq_length, str(graphs[name]["precision"]), version, record=made)
 
 
 def _first_that_agrees(folder: Path, record: Mapping[str, Any], precision: str, threads: int) -> tuple[OnnxModel, str]:

@@ -123,8 +123,7 @@ def _findings(task: Task[Any], surveys: Mapping[str, Survey]) -> list[Finding]:
     train, validation = surveys["train"], surveys.get("validation")
     refusal, strange = _refused(task, train, validation)
     if refusal is not None:
-        what, _, remedy = refusal.removeprefix(f"{train.path}: ").partition("; ")
-        found.append(Finding("error", "refused", str(train.path), len(train), (), what, remedy or "change the data"))
+        found.append(Finding("error", "refused", str(train.path), len(train), (), refusal, ""))
     for survey in surveys.values():
         found.extend(in_file(survey))
     found.extend(of_training(train, weighted=weighted))

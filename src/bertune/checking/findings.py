@@ -22,14 +22,14 @@ _ODD: dict[str, tuple[Severity, str, str]] = {
     "replacement-character": (
         "warn",
         "hold U+FFFD, which stands for characters that were lost",
-        "export the file anew from its source in UTF-8",
+        "export the file again from its source in UTF-8",
     ),
     "mojibake": (
         "warn",
         "hold UTF-8 that was read as another encoding (é became Ã©)",
-        "export the file anew, or mend it with the Python package ftfy",
+        "export the file again, or mend it with the Python package ftfy",
     ),
-    "lone-surrogate": ("warn", "hold half a surrogate pair", "export the file anew from its source"),
+    "lone-surrogate": ("warn", "hold half a surrogate pair", "export the file again from its source"),
     "control-character": ("note", "hold control characters, which the tokenizer drops", "clean the texts"),
     "private-use": ("note", "hold characters of private use (icon fonts, PDF)", "replace or remove them"),
     "byte-order-mark": ("note", "hold a byte order mark inside", "files were joined; remove U+FEFF"),
@@ -43,7 +43,7 @@ class Finding:
     severity: error: training refuses it. warn: it spoils training or its figures. note: worth knowing.
     code: what it is, for programs.
     file: where.  rows: how many.  places: the first of them.
-    what: in words.  remedy: what to do.
+    what: in words.  remedy: what to do; empty where `what` is training's own message, which says that too.
     """
 
     severity: Severity
@@ -57,7 +57,7 @@ class Finding:
     def __str__(self) -> str:
         """One line for a log."""
         named = f" ({', '.join(self.places)}{', …' if self.rows > len(self.places) else ''})" if self.places else ""
-        return f"{self.file}: {self.what}{named}; {self.remedy}"
+        return f"{self.file}: {self.what}{named}; {self.remedy}" if self.remedy else self.what
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -121,7 +121,9 @@ def between(train: Survey, validation: Survey, *, refused: bool) -> Iterator[Fin
             f", {others} of them with another label" if others else ""
         )
         places = tuple(f"{validation.where(row)} = {train.where(int(at[row]))}" for row in leaks[:SHOWN])
-        yield Finding("warn", "leak", file, len(leaks), places, what, "remove them from one file; figures flatter else")
+        yield Finding(
+            "warn", "leak", file, len(leaks), places, what, "remove them from one file; otherwise metrics are too good"
+        )
     for name in train.fields.keys() & validation.fields.keys():
         own, theirs = validation.fields[name], train.fields[name]
         shared = np.flatnonzero((_matches(theirs, own) >= 0) & (at < 0) & (own != 0))

@@ -81,7 +81,7 @@ def _findings(report: Report) -> PlainTable:
     rows = (
         (
             Text(finding.severity, _STYLES[finding.severity]),
-            f"{Path(finding.file).name}: {finding.what}",
+            f"{Path(finding.file).name}: {finding.what}" if finding.remedy else finding.what,
             _where(finding),
             finding.remedy,
         )

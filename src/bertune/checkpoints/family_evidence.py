@@ -48,7 +48,7 @@ def family_named_by(settings: Mapping[str, Any], names: Collection[str], folder:
         found = _bert_or_roberta(settings, folder)
     if len(found) == 1:
         return found.pop()
-    what = f"its tensors fit {' and '.join(sorted(found))}" if found else "nothing in the folder tells the family"
+    what = f"its tensors fit {' and '.join(sorted(found))}" if found else "nothing in the folder identifies the family"
     raise InputError(
         f"{folder}: the config has neither model_type nor architectures, and {what}; "
         f'add "model_type" to it, one of: {", ".join(FAMILIES)}'

@@ -178,12 +178,15 @@ def _wanted(name: str, files: Collection[str], shards: Callable[[str], Collectio
     inner = [file.removeprefix(folder) for file in files if file.startswith(folder)]
     if not set(_CONFIGS) & set(inner):
         raise InputError(f"{name}: has no config.json, so it holds no encoder that bertune reads; {_listed(files)}")
-    if not any(set(needed) <= set(inner) for needed in _TOKENIZERS):
+    pieces = [file for file in inner if file.endswith(".model") and "/" not in file]
+    if not pieces and not any(set(needed) <= set(inner) for needed in _TOKENIZERS):
         raise InputError(
-            f"{name}: has neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt; load its tokenizer "
-            f"with transformers and save it, which writes tokenizer.json; {_listed(files)}"
+            f"{name}: has neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt, nor SentencePiece's "
+            "….model; load its tokenizer with transformers and save it, which writes tokenizer.json; "
+            f"{_listed(files)}"
         )
     small = [file for file in files if file in _SMALL or file.removeprefix(folder) in _SMALL]
+    small += [folder + file for file in pieces]
     for weights in _WEIGHTS:
         index = f"{weights}.index.json"
         if weights in inner:
@@ -261,7 +264,7 @@ def _cached(repo: str, revision: str | None, why: str) -> Path:
     if found is None:
         raise InputError(
             f"{why}; there is no such file or folder either, and the cache ({HF_HUB_CACHE}) holds no copy: download it "
-            "once with a network"
+            "once with a network, or from a mirror that the environment variable HF_ENDPOINT names"
         )
     folder = Path(found).parent
     if not _is_whole(folder):

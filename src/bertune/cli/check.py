@@ -4,7 +4,8 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bertune.cli.arguments import parse
 from bertune.errors import InputError
@@ -13,6 +14,7 @@ from bertune.tasks.registry import options_of
 
 if TYPE_CHECKING:
     from bertune.checking.doctor import Text
+    from bertune.tasks.protocol import Task
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,15 @@ class CheckOptions:
     encoder: str | None = option(
         None, help="the encoder to come, whose vocabulary counts tokens; left out: minilm where it is installed"
     )
-    do_lower_case: bool | None = option(None, help="lower text or not, whatever the encoder says of its casing")
+    do_lower_case: bool | None = option(
+        None, help="lower-case text or not; overrides the casing that the encoder declares"
+    )
     max_seq_length: int | None = option(None, help="longest sequence in tokens; left out: the task's default")
+    apply: str | None = option(
+        None,
+        help="suspects.csv of a report, labels corrected: write the training data with them to --output",
+    )
+    output: str | None = option(None, help="with --apply: the new file, .csv, .tsv or .jsonl")
     strict: bool = option(False, help="exit with status 1 when there are errors or warnings")
     json: bool = option(False, help="print one JSON object on stdout")
 
@@ -55,6 +64,8 @@ def main(argv: Sequence[str]) -> int:
     from bertune.checking.doctor import check
     from bertune.data.sources import data_paths
 
+    if options.apply is not None:
+        return _apply(options, task, data_paths(options.train, "--train"))
     paths = {"train": data_paths(options.train, "--train")}
     if options.validation is not None:
         paths["validation"] = data_paths(options.validation, "--validation")
@@ -70,6 +81,22 @@ def main(argv: Sequence[str]) -> int:
 
         show(report, Console())
     return 1 if options.strict and not report.fine else 0
+
+
+def _apply(options: CheckOptions, task: "Task[Any]", files: Sequence[Path]) -> int:
+    """Write the data with corrected labels."""
+    from bertune.checking.corrections import apply_corrections
+
+    if len(files) != 1:
+        raise InputError(f"--apply: corrects one file at a time; --train names {len(files)}")
+    if options.output is None:
+        raise InputError("--apply: name the new file with --output")
+    done = apply_corrections(task, files[0], Path(str(options.apply)), Path(options.output))
+    if options.json:
+        print(json.dumps({**vars(done), "output": str(done.output)}))
+    else:
+        print(f"{done.output}: {done.rows} rows, {done.changed} labels corrected, {done.confirmed} confirmed")
+    return 0
 
 
 def _text(source: str | None, do_lower_case: bool | None) -> "Text | None":

@@ -21,9 +21,9 @@ class CompareOptions:
     metric: str | None = option(None, help="metric to compare (default: the task's own)")
     resamples: int = option(1000, help="resamples of the bootstrap, and permutations")
     seed: int = option(0, help="governs the resamples")
-    batch_size: int = option(256, help="most sequences computed at a time")
-    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    batch_size: int = option(256, help="largest number of sequences in a batch")
+    precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
     trust_task_file: str | None = option(None, help="the file of models whose task came from one; its code is run")
     json: bool = option(False, help="print one JSON object on stdout")
 
@@ -77,7 +77,7 @@ def _pairs(found: Mapping[str, Any]) -> "PlainTable":
         )
         for pair in found["pairs"]
     )
-    return plain_table(title, ("first", "second", "second - first", "95 % interval", *shown.values()), rows)
+    return plain_table(title, ("first", "second", "second - first", "95 % interval", *shown.values()), rows, keys=2)
 
 
 def _over_seeds(found: Mapping[str, Any]) -> "PlainTable":
@@ -96,4 +96,6 @@ def _over_seeds(found: Mapping[str, Any]) -> "PlainTable":
         )
         for pair in found["pairs"]
     )
-    return plain_table(title, ("first", "second", "second - first", "95 % interval", "p Welch", "p permutation"), rows)
+    return plain_table(
+        title, ("first", "second", "second - first", "95 % interval", "p Welch", "p permutation"), rows, keys=2
+    )

@@ -3,13 +3,19 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from bertune.cli.arguments import parse
 from bertune.distill.options import DistillOptions
 from bertune.options import option
+from bertune.tasks.registry import options_of
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _First:
+    task: str | None = option(None, help="what the scores are for")
 
 
 @dataclass(frozen=True)
@@ -20,13 +26,19 @@ class _Extra:
 def main(argv: Sequence[str]) -> None:
     """Parse the options, and distil."""
     about = "Train a small model from the outputs of a large one, on text without labels."
-    given = parse("bertune distill", about, [DistillOptions, _Extra], argv)
+    name = parse("bertune distill", about, [_First], argv, partial=True).get("task")
+    own = [options_of(name)] if name else []
+    given = parse("bertune distill", about, [DistillOptions, *own, _Extra], argv)
     as_json = given.pop("json", False)
+    general = {field.name for field in fields(DistillOptions)}
 
     from bertune.distill.distill import run
     from bertune.progress import console
 
-    result = run(DistillOptions(**given))
+    result = run(
+        DistillOptions(**{name: value for name, value in given.items() if name in general}),
+        {name: value for name, value in given.items() if name not in general},
+    )
     console.print(result.table())
     if verdict := result.verdict():
         logger.info("%s", verdict)

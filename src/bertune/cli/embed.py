@@ -25,12 +25,14 @@ class EmbedOptions:
         None, help="how tokens become a vector: mean, cls, max, … (default: as the folder says)"
     )
     normalize: bool | None = option(None, help="vectors of length 1 (default: as the folder says, else yes)")
-    do_lower_case: bool | None = option(None, help="lower text or not, whatever the encoder says of its casing")
+    do_lower_case: bool | None = option(
+        None, help="lower-case text or not; overrides the casing that the encoder declares"
+    )
     max_seq_length: int | None = option(None, help="longest sequence in tokens; longer texts are cut")
     prompt_name: str | None = option(None, help="the model's prompt to put before every text (query, document)")
-    batch_size: int = option(256, help="most sequences computed at a time", minimum=1)
-    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    batch_size: int = option(256, help="largest number of sequences in a batch", minimum=1)
+    precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
 
 
 @dataclass(frozen=True)

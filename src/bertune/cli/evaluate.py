@@ -29,16 +29,17 @@ def main(argv: Sequence[str]) -> None:
     model = load_for(use, task_options)
     with seekable(options.data, "--data") as path:
         feature_cache = options.feature_cache and path == Path(options.data)
-        metrics = model.evaluate(path, batch_size=use.batch_size, feature_cache=feature_cache)
+        found = model.evaluation(path, batch_size=use.batch_size, feature_cache=feature_cache)
+    figures = {**found.metrics, **found.settings}
     if options.json:
-        print(json.dumps(metrics))
+        print(json.dumps(figures))
         return
     from rich.console import Console
 
-    from bertune.tables import table_of
+    from bertune.tables import for_people, table_of
     from bertune.tasks.protocol import metric_in_words
 
-    named = {metric_in_words(model.task, name): value for name, value in metrics.items()}
+    named = {metric_in_words(model.task, name): value for name, value in for_people(figures).items()}
     Console().print(table_of(f"{use.model} on {options.data}", named))
 
 

@@ -22,7 +22,7 @@ class ExplainOptions:
     text: str = option(help="the text to explain the answer to")
     pair: str | None = option(None, help="the second text of a pair")
     label: str | None = option(None, help="label to explain (default: the most probable one)")
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
     trust_task_file: str | None = option(None, help="the file of a model whose task came from one; its code is run")
     json: bool = option(False, help="print one JSON object on stdout")
 
@@ -61,5 +61,11 @@ def _show(found: "Explanation") -> None:
         markup=False,
         highlight=False,
     )
+    if found.label is not None and found.masked_evidence > 0:
+        console.print(
+            "Without its words the text gets this label too: they have little to add, and weights show what moves the "
+            "answer either way.",
+            markup=False,
+        )
     if found.truncated:
         console.print("The end of the text is beyond the model's longest sequence and was not read.", markup=False)

@@ -15,9 +15,11 @@ class InspectOptions:
     """Options of `bertune inspect`; the source is given without a flag."""
 
     json: bool = option(False, help="print one JSON object on stdout")
-    config_file: str | None = option(None, help="bert_config.json of a Google checkpoint that has none beside it")
-    vocab_file: str | None = option(None, help="vocab.txt of a Google checkpoint that has none beside it")
-    do_lower_case: bool | None = option(None, help="lower text or not, whatever the source says of its casing")
+    config_file: str | None = option(None, help="bert_config.json for a Google checkpoint whose folder has none")
+    vocab_file: str | None = option(None, help="vocab.txt for a Google checkpoint whose folder has none")
+    do_lower_case: bool | None = option(
+        None, help="lower-case text or not; overrides the casing that the source declares"
+    )
     scope: str | None = option(None, help="scope of a Google checkpoint's encoder, where it is not bert")
 
 

@@ -12,23 +12,24 @@ from bertune.errors import FaultError, InputError, Interrupted
 
 VERBS = {
     "train": "fine-tune an encoder on labelled data",
-    "sweep": "find hyper-parameters in the time there is",
+    "sweep": "search for hyper-parameters within a time limit",
     "distill": "train a small model from the outputs of a large one",
-    "pretrain": "go on pre-training an encoder on text, or start from scratch",
+    "pretrain": "continue pre-training an encoder on text, or start from scratch",
     "vocab": "train a WordPiece vocabulary on text",
-    "check": "what is wrong with data, before training on it",
-    "evaluate": "metrics of a model on labelled data",
-    "serve": "models behind HTTP, with a page to try them on",
-    "report": "what a model does on labelled rows, as one page to read",
-    "compare": "metrics of several models on the same rows, with intervals and paired tests",
-    "predict": "a model's answers for a file, one JSON object a line",
-    "export": "a model as ONNX for machines without torch, compared with PyTorch first",
-    "embed": "a vector for every text of files, for search and clustering",
-    "pack": "the model of a run as one file to hand on, without checkpoints",
-    "explain": "the words that speak for and against a model's answer",
-    "inspect": "what a checkpoint or model folder holds",
-    "convert": "any readable encoder as a Hugging Face folder",
-    "completion": "a script that completes commands and options in bash, zsh or fish",
+    "check": "find problems in data before training",
+    "evaluate": "compute metrics of a model on labelled data",
+    "serve": "serve models over HTTP, with a page to try them",
+    "report": "describe a model's results on labelled rows, on one page",
+    "compare": "compare models on the same rows, with confidence intervals and paired tests",
+    "predict": "write a model's predictions for a file",
+    "export": "export a model to ONNX, compared with PyTorch",
+    "embed": "write a vector for every text, for search and clustering",
+    "pack": "pack the model of a run into one file to hand on, without checkpoints",
+    "explain": "show which words count for and against a model's answer",
+    "inspect": "show what a checkpoint or model folder contains",
+    "convert": "convert any readable encoder to a Hugging Face folder",
+    "samples": "copy the sample data that come with bertune into a folder",
+    "completion": "print a completion script for bash, zsh or fish",
 }
 
 _COLLECT_AFTER = 50_000
@@ -140,7 +141,7 @@ def _near(verb: str) -> str:
 
 def _help() -> str:
     lines = [f"bertune {bertune.__version__}: fine-tune BERT encoders", "", "usage: bertune COMMAND [OPTIONS]", ""]
-    lines += [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
+    lines += [f"  {verb:<12}{text}" for verb, text in VERBS.items()]
     return "\n".join([*lines, "", "bertune COMMAND --help lists a command's options."])
 
 

@@ -24,7 +24,7 @@ class _Extra:
 def main(argv: Sequence[str]) -> None:
     """Parse the options, the task's own among them, and sweep."""
     prog = "bertune sweep"
-    about = "Find hyper-parameters in the time there is, and train the winner again on fresh seeds."
+    about = "Search for hyper-parameters within a time limit, and train the best again with new seeds."
     name = parse(prog, about, [_First], argv, partial=True).get("task")
     own = [options_of(name)] if name else []
     given = parse(prog, about, [SweepOptions, *own, _Extra], argv, undecided=None if name else "--task",

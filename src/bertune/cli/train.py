@@ -5,12 +5,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from bertune.cli.arguments import parse
 from bertune.errors import InputError
 from bertune.options import option
 from bertune.tasks.registry import TASKS, new_task, options_of
-from bertune.training.options import TrainOptions
+from bertune.training.options import AdaptOptions, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,34 @@ def main(argv: Sequence[str]) -> int:
     name = name.partition(",")[0] if name else None
     own = [options_of(name)] if name else []
     undecided, defaults = None if name else "--task", defaults_for_help(name, argv)
-    parsed = parse(prog, about, [TrainOptions, *own, _Extra], argv, undecided=undecided, defaults=defaults)
+    parsed = parse(
+        prog, about, [TrainOptions, AdaptOptions, *own, _Extra], argv, undecided=undecided, defaults=defaults
+    )
     as_json = parsed.pop("json", False)
     if parsed.pop("glue_submission", False):
         raise InputError("--glue-submission: is for several tasks (--task mrpc,rte) or --runs; of one model: bertune "
                          "predict --output-format glue")  # fmt: skip
     general = {field.name for field in fields(TrainOptions)}
 
+    from bertune.training.presets import with_preset
     from bertune.training.train import run
 
-    result = run(
-        TrainOptions(**{name: value for name, value in parsed.items() if name in general}),
-        {name: value for name, value in parsed.items() if name not in general},
-        began=began,
-    )
+    adaptation = AdaptOptions(**{field.name: parsed.pop(field.name) for field in fields(AdaptOptions)
+                                 if field.name in parsed})  # fmt: skip
+    own_values = {name: value for name, value in parsed.items() if name not in general}
+    values = with_preset({name: value for name, value in parsed.items() if name in general}, own_values)
+    more: dict[str, Any] = {}
+    if adaptation.adapt:
+        from bertune.adaptation import run as adapt
+
+        made = adapt(adaptation, TrainOptions(**values), own_values)
+        result, more = made.result, {"adaptation": made.to_json()}
+    else:
+        result = run(TrainOptions(**values), own_values, began=began)
     if as_json:
-        print(json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics, **result.more}))
+        print(
+            json.dumps({"output": str(result.output), "steps": result.steps, **result.metrics, **result.more, **more})
+        )
     if result.collapse is None:
         return 0
     print(f"error: {result.output}: the model collapsed ({result.collapse})", file=sys.stderr)

@@ -22,11 +22,13 @@ class UseOptions:
     """Options of every command that uses a model."""
 
     model: str = option(help="folder that bertune train wrote")
-    batch_size: int = option(256, help="most sequences computed at a time")
+    batch_size: int = option(256, help="largest number of sequences in a batch")
     precision: str = option(
-        "auto", help="numbers to compute in; int8: 8-bit products on CPUs that have them", choices=(*PRECISIONS, "int8")
+        "auto",
+        help="floating-point format of the computation; int8: 8-bit products on CPUs that have them",
+        choices=(*PRECISIONS, "int8"),
     )
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
     trust_task_file: str | None = option(
         None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
     )

@@ -59,6 +59,13 @@ def listed(columns: Iterable[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
+def named(names: Iterable[str]) -> str:
+    """Names for a message, as they are, at most 30 of them: a task may have thousands of labels."""
+    every = list(names)
+    more = f", … and {len(every) - _LISTED} more" if len(every) > _LISTED else ""
+    return ", ".join(every[:_LISTED]) + more
+
+
 def repeated(columns: Iterable[str]) -> list[str]:
     """Names that occur more than once."""
     return [name for name, count in Counter(columns).items() if count > 1]

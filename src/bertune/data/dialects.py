@@ -4,6 +4,7 @@ Recognised from the first rows, once for the whole file.
 """
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -26,12 +27,17 @@ Records = list[list[str]]
 
 @dataclass(frozen=True)
 class Dialect:
-    """How fields are written. skipped: lines before the table (`sep=;`, which Excel reads and writes)."""
+    """How fields are written.
+
+    skipped: lines before the table (`sep=;`, which Excel reads and writes).
+    spaced: whether spaces stand between a separator and a quote (`"a", "b"`).
+    """
 
     separator: str
     quoted: bool
     header: bool
     skipped: int = 0
+    spaced: bool = False
 
 
 def recognise(
@@ -54,21 +60,31 @@ def recognise(
         separator = _separator(text, own, quoted)
     if quoted is None:
         quoted = separator != "\t" or tabs_are_quoted(text)
+    spaced = quoted and _is_spaced(text, separator)
     if header is None:
-        header = has_header(sample_records(text, separator, quoted))
-    return Dialect(separator, quoted, header, skipped)
+        header = has_header(sample_records(text, separator, quoted, spaced=spaced))
+    return Dialect(separator, quoted, header, skipped, spaced)
 
 
-def sample_records(text: str, separator: str, quoted: bool) -> Records:
+def _is_spaced(text: str, separator: str) -> bool:
+    """Whether quotes behind a separator and spaces quote a field: so they cut every record alike."""
+    if f'{separator} "' not in text:
+        return False
+    plain, spaced = (sample_records(text, separator, True, spaced=wanted) for wanted in (False, True))
+    loose = [field.startswith(' "') and field.endswith('"') for fields in plain for field in fields]
+    return any(loose) and len({len(fields) for fields in spaced}) == 1
+
+
+def sample_records(text: str, separator: str, quoted: bool, *, spaced: bool = False) -> Records:
     """The first records that are not blank; quotes that break the rules are taken as they can be."""
-    lines = text.splitlines(keepends=True)
+    lines = list(io.StringIO(text, newline="\n"))  # no other character ends a line, U+2028 neither
     if not quoted:
         split = (line.rstrip("\r\n").split(separator) for line in lines if line.strip())
         return [fields for fields, _ in zip(split, range(_SAMPLE_ROWS), strict=False)]
     csv.field_size_limit(2**31 - 1)
     found: Records = []
     try:
-        for fields in csv.reader(lines, delimiter=separator):
+        for fields in csv.reader(lines, delimiter=separator, skipinitialspace=spaced):
             if any(field.strip() for field in fields) or len(fields) > 1:
                 found.append(fields)
             if len(found) >= _SAMPLE_ROWS:
@@ -103,7 +119,7 @@ def tabs_are_quoted(text: str) -> bool:
         return False
     csv.field_size_limit(2**31 - 1)
     try:
-        records = list(csv.reader(text.splitlines(keepends=True), delimiter="\t", strict=True))
+        records = list(csv.reader(io.StringIO(text, newline="\n"), delimiter="\t", strict=True))
     except csv.Error:
         return False
     fields = [field for fields in records for field in fields]

@@ -165,6 +165,8 @@ def _utf8_sequences(part: bytes) -> tuple[int, int]:
 def _score(codec: str, part: bytes) -> float:
     """How much the characters beyond ASCII look like a language in that encoding; a mean, at most 1."""
     text = part.decode(codec, "replace")
+    if codec in ("cp850", "mac_roman") and text.replace("\xa0", "").isascii():
+        return 0.0  # a lone byte that is a space there is rather damage than a text of those times
     common, single = _common_sets[codec], codec in _SINGLE
     values = list(_of_characters(text, common, single=single))
     return sum(values) / len(values) if values else 0.0

@@ -81,7 +81,7 @@ class FeatureStore:
             logger.warning("features are not kept for the next run: %s", error)
 
     def _discard(self, entry: Path, error: Exception) -> None:
-        logger.warning("%s: damaged (%s); made anew", entry, error)
+        logger.warning("%s: damaged (%s); created again", entry, error)
         shutil.rmtree(entry, ignore_errors=True)
 
     def _prune(self) -> None:

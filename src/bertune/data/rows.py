@@ -1,6 +1,7 @@
 """Rows from files: CSV, TSV, JSON lines (each also gzipped) and Parquet, read as a stream.
 
-* Text is UTF-8, with or without a byte order mark. Only LF and CR LF end a line; U+2028 and a lone CR do not.
+* Text is UTF-8, with or without a byte order mark. LF and CR LF end a line, in a file without LF also CR; U+2028 and a
+  CR among LFs do not.
 * CSV is quoted as in RFC 4180: a quoted text may hold commas, line ends and doubled quotes; text after a closing
   quote and a quote that is never closed are errors. TSV has no quoting: a quote is an ordinary character.
 * The header is the first line that is not blank. Blank lines at the end of a file are ignored. Elsewhere a blank
@@ -47,6 +48,10 @@ _CSV_ERRORS = {
     "expected after": 'text follows a closing quote; inside a quoted text write a quote twice ("")',
     "new-line character": "a carriage return (CR) stands outside quotes; lines end in LF or CR LF",
 }
+_OTHER_HEADER = (
+    "the header again, with its columns in another order; the file was joined from files that differ: read them one by "
+    "one (--train a.csv b.csv)"
+)
 _HINTS = ("; without quoting no text can hold the separator", "; a text that holds the separator must be quoted")
 
 
@@ -80,6 +85,7 @@ class RowFile:
     _separator: str = ""  # of fields; empty: the one that the suffix names
     _lenient: bool = False  # pass over further headers, and over empty fields behind the last column
     _skipped: int = 0  # lines before the header
+    _spaced: bool = False  # spaces before a quote, as in `"a", "b"`, do not count
     _names: tuple[str, ...] = ()  # all columns of the file
     _selected: bool = False
 
@@ -152,7 +158,7 @@ class RowFile:
         blank_from = 0  # first of the blank lines just before this record; 0: none
         hint = _HINTS[self._quoted]
         # A file that was joined from several may hold its header again.
-        again = names[0] if self._lenient and self._header and width > 1 else None
+        again = {name.strip().lower() for name in names} if self._lenient and self._header and width > 1 else ()
         for line, fields in records:
             if len(fields) != width:
                 if self._lenient and len(fields) > width and not any(fields[width:]):
@@ -160,8 +166,11 @@ class RowFile:
                 elif _is_blank(fields):
                     blank_from = blank_from or line
                     continue
-            elif fields[0] == again and tuple(fields) == names:
-                logger.info("%s: the header again; passed over", self.where(line))
+            elif fields[0].strip().lower() in again and (found := self._header_again(fields)):
+                if found == "other":
+                    problems.add(f"{self.where(line)}: {_OTHER_HEADER}")
+                else:
+                    logger.info("%s: the header again; passed over", self.where(line))
                 continue
             if blank_from:
                 for blank in range(blank_from, line):
@@ -176,6 +185,13 @@ class RowFile:
             elif not problems:
                 pairs = zip(names, fields, strict=True)
                 yield Row(line, dict(pairs) if picks is None else {name: fields[index] for name, index in picks})
+
+    def _header_again(self, fields: Sequence[str]) -> str | None:
+        """Whether a row is the header: "same", but for case and spaces; "other": in another order; None: it is not."""
+        here, names = ([field.strip().lower() for field in row] for row in (fields, self._names))
+        if here == names:
+            return "same"
+        return "other" if sorted(here) == sorted(names) and len(set(names)) == len(names) else None
 
     def _json_rows(self, problems: Problems) -> Iterator[Row]:
         decode = json.JSONDecoder(object_pairs_hook=_unique_keys).decode
@@ -333,7 +349,7 @@ def _quoted_records(file: RowFile, separator: str, problems: Problems) -> Iterat
                 raise csv.Error("unexpected end of data")
             yield from io.StringIO(text, newline="\n")
 
-    reader = csv.reader(physical_lines(), delimiter=separator, strict=True)
+    reader = csv.reader(physical_lines(), delimiter=separator, strict=True, skipinitialspace=file._spaced)
     while True:
         try:
             for fields in reader:

@@ -11,6 +11,7 @@ constant memory. What was recognised, and is not what the file's name promises, 
 
 import itertools
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,7 +153,8 @@ def open_text(path: Path, options: TableOptions, own: str | None) -> Rows:
     dialect = dialects.recognise(head, own, separator=separator, header=options.header)
     file = RowFile(path, [], "csv", gzipped, dialect.header, dialect.quoted)
     file = replace(
-        file, _encoding=encoding, _separator=dialect.separator, _lenient=True, _skipped=dialect.skipped
+        file, _encoding=encoding, _separator=dialect.separator, _lenient=True, _skipped=dialect.skipped,
+        _spaced=dialect.spaced,
     )  # fmt: skip
     names = file.names_in_file()
     if not names:
@@ -191,6 +193,10 @@ def _refuse_other_kinds(path: Path, head: str) -> None:
         raise InputError(f"{path} is a Git LFS pointer, not the data; run `git lfs pull`")
     if start[:15].lower().startswith(("<!doctype html", "<html")):
         raise InputError(f"{path} is a web page, not data; was it downloaded from a page that asks to log in?")
+    if start.startswith("<table"):
+        raise InputError(f"{path} is a table in HTML; open it in a spreadsheet and save it as CSV")
+    if start.startswith("|") and re.search(r"\n\|[\s:|-]*-[\s:|-]*\n", head[:4000]):
+        raise InputError(f"{path} is a table in Markdown; save it as CSV")
     if start.startswith(("{", "[")) and path.suffix.lower() in (".csv", ".tsv"):
         import json
 
@@ -260,7 +266,10 @@ def _open_json(path: Path, gzipped: bool, suffix: str, options: TableOptions) ->
     head = head_of(path, gzipped, encoding)
     if not head.strip("\ufeff \r\n\t"):
         raise InputError(f"{path} is empty: it holds no columns")
-    if suffix != ".json" or json_rows.is_lines(head):
+    start = head.lstrip("\ufeff \r\n\t")
+    if suffix != ".json" and not start.startswith("["):
+        _refuse_loose_objects(path, start)
+    if (suffix != ".json" and not start.startswith("[{")) or json_rows.is_lines(head):
         if suffix == ".json":
             logger.info("%s: read as JSON lines", path)
         return open_rows(path, kind="jsonl", encoding=encoding)
@@ -269,6 +278,20 @@ def _open_json(path: Path, gzipped: bool, suffix: str, options: TableOptions) ->
     if first is None:
         raise InputError(f"{path} is empty: it holds no rows")
     return Table(path, list(first.values), read, unit)
+
+
+def _refuse_loose_objects(path: Path, start: str) -> None:
+    """Refuse, with what to do, objects that stand on several lines or are divided by commas."""
+    first, second = (f"{start}\n\n".split("\n", 2)[i].strip() for i in (0, 1))
+    if first == "{" and second.startswith('"'):
+        raise InputError(
+            f"{path}: its objects stand on several lines each; JSON lines have one object a line (jq -c . {path.name})"
+        )
+    if first.endswith("},"):
+        raise InputError(
+            f"{path}: its objects are divided by commas; put the whole in [ ] and name it .json, or take the commas "
+            "away for JSON lines"
+        )
 
 
 def _spreadsheet(path: Path, options: TableOptions) -> Table:

@@ -1,6 +1,7 @@
 """A distillation from options to a student: the teacher answers once, the student learns, both are compared."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,20 +13,19 @@ import numpy as np
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.rows import file_sha256
 from bertune.distill.batches import DistillationBatches, distillation_loss
-from bertune.distill.losses import ON_TOKENS, SOFT_LOSSES
+from bertune.distill.losses import ON_TOKENS
 from bertune.distill.options import DistillOptions
 from bertune.distill.student import every, layers_of, network_from_source, network_of_layers
-from bertune.encoder.float32_route import fast_float32
+from bertune.distill.teachers import Models, ScoreColumn, Teacher, kind_of
 from bertune.errors import InputError, Problems
 from bertune.evaluation.compare import CompareSettings, compare
-from bertune.inference.evaluation import infer
 from bertune.inference.network import Network
 from bertune.model.provenance import encoder_sha256
-from bertune.model.use import Model, load
-from bertune.progress import progress_bar
+from bertune.model.use import load
 from bertune.tables import PlainTable, plain_table
-from bertune.tasks.labelled import read_labelled
-from bertune.tasks.protocol import Logits, Task
+from bertune.tasks.labelled import Labelled, read_labelled
+from bertune.tasks.protocol import Task, lower_is_better
+from bertune.tasks.registry import options_of
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.fine_tune import FineTuning, TrainResult, fine_tune
 from bertune.training.options import TrainOptions
@@ -48,7 +48,7 @@ class Student:
     tokenizer: Tokenizer
     positions: int
     sha256: str
-    new_network: Callable[[], Network]
+    new_network: Callable[[Task[Any]], Network]
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ class DistillResult:
         for run in self.comparison["runs"]:
             facts = self.models[run["run"]]
             interval = f"{run['low']:.3f} to {run['high']:.3f}"
+            agreement = f"{facts['agreement']:.1%}" if "agreement" in facts else ""
             rows.append(
-                (_name(run["run"], self.output), f"{run['value']:.4f}", interval, f"{facts['agreement']:.1%}",
+                (_name(run["run"], self.output), f"{run['value']:.4f}", interval, agreement,
                  f"{facts['layers']:.0f}", f"{facts['weights'] / 1e6:.1f} M", f"{facts['rows_per_second']:.0f}")
             )  # fmt: skip
         heads = ("", metric, "95 % interval", "agrees", "layers", "weights", "rows/s")
@@ -93,8 +94,6 @@ class DistillResult:
         values = {_name(run["run"], self.output): run["value"] for run in self.comparison["runs"]}
         if "labels only" not in values:
             return ""
-        from bertune.tasks.protocol import lower_is_better
-
         gain = values["student"] - values["labels only"]
         gain = -gain if lower_is_better(self.comparison["metric"]) else gain
         pair = self.comparison["pairs"][-1]
@@ -118,35 +117,50 @@ def distill(**options: Any) -> DistillResult:
     from bertune.options import keyword_problems
 
     known = {field.name for field in dataclasses.fields(DistillOptions)}
-    keyword_problems("distill", options, known, ("teacher", "student", "unlabelled", "validation", "output"))
+    own = {field.name for field in dataclasses.fields(options_of(str(options["task"])))} if "task" in options else set()
+    keyword_problems("distill", options, known | own, ("student", "unlabelled", "validation", "output"))
     if isinstance(options.get("teacher"), str | Path):
         options["teacher"] = [options["teacher"]]
-    options["teacher"] = [str(one) for one in options["teacher"]]
-    texts = {"student", "unlabelled", "train", "validation", "output"}
-    plain = {name: str(value) if name in texts and value is not None else value for name, value in options.items()}
-    return run(DistillOptions(**checked_values(DistillOptions, plain)))
+    paths = {"teacher", "student", "unlabelled", "train", "validation", "output"}
+    plain = {name: _as_text(value) if name in paths else value for name, value in options.items() if name in known}
+    return run(
+        DistillOptions(**checked_values(DistillOptions, plain)),
+        {name: value for name, value in options.items() if name in own},
+    )
 
 
-def run(options: DistillOptions) -> DistillResult:
+def _as_text(value: Any) -> Any:
+    """Paths as text."""
+    if isinstance(value, list | tuple):
+        return [str(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def run(options: DistillOptions, task_options: Mapping[str, Any] | None = None) -> DistillResult:
     """A whole distillation.
+
+    Args:
+        options: of it.
+        task_options: the task's own, with --scores; a teacher has its own.
 
     Raises:
         InputError: bad options, data or teachers; nothing has been written then.
         FaultError: disk or memory gave out.
         Interrupted: by a signal; `resume` goes on.
     """
-    output = Path(options.output)
+    output, task_options = Path(options.output), task_options or {}
     with run_errors(output, "distill", complete=False):
         problems = Problems()
         problems.extend(options.problems())
         problems.raise_if_any()
-        teachers = _teachers(options)
-        student = _student(options, teachers[0])
-        task = teachers[0].task
-        kind = _kind(options, task, teachers[0], student)
-        length = options.max_seq_length or min(teachers[0].max_seq_length, student.positions)
-        data, batches, labelled = _prepared(options, teachers, student, length, kind)
-        train_options = _train_options(options, task, student, length)
+        teacher: Teacher = Models.of(options) if options.scores is None else ScoreColumn.of(options, task_options)
+        student = _student(options, teacher)
+        kind = kind_of(teacher.task, f"--teacher {(options.teacher or [''])[0]}")
+        if isinstance(teacher, Models):
+            _check_student(options, teacher, student, kind)
+        rows, task = _read(options, teacher)
+        data, batches, labelled = _prepared(options, teacher, task, rows, student)
+        train_options = _train_options(options, task, student, data.max_seq_length)
         tree = dataclasses.asdict(dataclasses.replace(train_options, resume=False)) | dict(data.task_options)
         problems.extend(train_options.problems())
         problems.extend(output_problems(output, tree, resume=options.resume))
@@ -158,128 +172,120 @@ def run(options: DistillOptions) -> DistillResult:
             options.alpha,
             options.temperature,
         )
-        trained = fine_tune(
-            FineTuning(data, train_options, student.new_network, loss, batches=lambda device: batches)  # noqa: ARG005
-        )
-        folders = [*options.teacher[:1], str(output)]
+        new_network = functools.partial(student.new_network, task)
+        trained = fine_tune(FineTuning(data, train_options, new_network, loss, batches=lambda device: batches))  # noqa: ARG005
+        folders = [*(options.teacher or ())[:1], str(output)]
         if labelled is not None and options.baseline:
-            _labels_only(labelled, train_options, student)
-            folders.insert(1, str(output / LABELS_ONLY))
+            _labels_only(labelled, train_options, new_network)
+            folders.insert(len(folders) - 1, str(output / LABELS_ONLY))
         return _compared(options, output, trained, folders)
 
 
-def _teachers(options: DistillOptions) -> list[Model]:
-    """The teachers, which must be for the same task and labels."""
-    models = [
-        load(folder, device=options.device, precision=options.precision, trust_task_file=options.trust_task_file)
-        for folder in options.teacher
-    ]
-    first, problems = models[0].task, Problems()
-    for folder, model in zip(options.teacher[1:], models[1:], strict=True):
-        if model.task.name != first.name:
-            problems.add(f"--teacher {folder}: is a model for {model.task.name}, {options.teacher[0]} for {first.name}")
-        elif (ours := getattr(model.task, "labels", ())) != (theirs := getattr(first, "labels", ())):
-            problems.add(
-                f"--teacher {folder}: its labels are {', '.join(ours)}; those of {options.teacher[0]}: "
-                f"{', '.join(theirs)}"
-            )
-    problems.raise_if_any()
-    return models
-
-
-def _student(options: DistillOptions, teacher: Model) -> Student:
+def _student(options: DistillOptions, teacher: Teacher) -> Student:
     """Where the student starts. Raises InputError: it cannot be read, or has not so many layers."""
     step = every(options.student)
-    if step is not None:
-        layers = layers_of(teacher, step)
-        config = teacher.network.encoder.config
-        sha256 = file_sha256(Path(options.teacher[0]) / "model.safetensors")
+    if step is not None and isinstance(teacher, Models):
+        model, folder = teacher.models[0], teacher.folders[0]
+        layers = layers_of(model, step)
         return Student(
-            f"{options.student} of {options.teacher[0]}", teacher.tokenizer, config.max_position_embeddings, sha256,
-            lambda: network_of_layers(teacher, layers),
-        )  # fmt: skip
+            f"{options.student} of {folder}",
+            model.tokenizer,
+            model.network.encoder.config.max_position_embeddings,
+            file_sha256(Path(folder) / "model.safetensors"),
+            lambda task: network_of_layers(model, layers),  # noqa: ARG005
+        )
     with open_checkpoint(options.student) as checkpoint:
         return Student(
             options.student,
             checkpoint.tokenizer,
             checkpoint.config.max_position_embeddings,
             encoder_sha256(checkpoint.config, checkpoint.tensors, checkpoint.tokenizer),
-            lambda: network_from_source(teacher.task, options.student),
+            lambda task: network_from_source(task, options.student),
         )
 
 
-def _kind(options: DistillOptions, task: Task[Any], teacher: Model, student: Student) -> str:
-    """What the task's logits stand for.
-
-    Raises:
-        InputError: the task does not say; or token logits where teacher and student read other pieces.
-    """
-    kind = getattr(task, "logit_kind", None)
-    if kind not in SOFT_LOSSES:
-        raise InputError(
-            f"--teacher {options.teacher[0]}: its task {task.name} does not say what its logits stand for; a task's "
-            f"class names it as logit_kind: {', '.join(SOFT_LOSSES)}"
-        )
-    if kind in ON_TOKENS and teacher.tokenizer.fingerprint != student.tokenizer.fingerprint:
+def _check_student(options: DistillOptions, teacher: Models, student: Student, kind: str) -> None:
+    """Raises InputError: token logits where teacher and student read other pieces; vectors of another width."""
+    model = teacher.models[0]
+    if kind in ON_TOKENS and model.tokenizer.fingerprint != student.tokenizer.fingerprint:
         raise InputError(
             f"--student {options.student}: reads other pieces than the teacher, whose answers belong to single pieces; "
             "use every:K, or a student with the teacher's vocabulary"
         )
     if kind == "vector":
-        width = student.new_network().encoder.config.hidden_size
-        if width != (wide := teacher.network.encoder.config.hidden_size):
+        width = student.new_network(model.task).encoder.config.hidden_size
+        if width != (wide := model.network.encoder.config.hidden_size):
             raise InputError(
                 f"--student {options.student}: its vectors have {width} numbers, the teacher's {wide}; they cannot be "
                 "compared (use every:K, or a student as wide as the teacher)"
             )
-    return str(kind)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What was read. labelled: None where no labels are known."""
+
+    labelled: Labelled | None
+    unlabelled: Labelled
+    validation: Labelled
+
+
+def _read(options: DistillOptions, teacher: Teacher) -> tuple[_Rows, Task[Any]]:
+    """All rows, and the task as learnt. Raises InputError: all problems at once."""
+    problems = Problems()
+    found: dict[str, Labelled] = {}
+    for name in ("unlabelled", "validation", "train"):
+        if (named := getattr(options, name)) is not None:
+            try:
+                found[name] = Labelled.read(teacher.task, named, f"--{name}", labelled=name != "unlabelled")
+            except InputError as error:
+                problems.add(str(error))
+    problems.raise_if_any()
+    rows = _Rows(found.get("train"), found["unlabelled"], found["validation"])
+    task = teacher.fitted(rows.labelled, rows.validation)
+    for labelled in (rows.validation, rows.labelled):
+        if labelled is not None:
+            problems.extend(labelled.problems(task))
+    problems.raise_if_any()
+    return rows, task
 
 
 def _prepared(
-    options: DistillOptions, teachers: Sequence[Model], student: Student, length: int, kind: str
+    options: DistillOptions, teacher: Teacher, task: Task[Any], rows: _Rows, student: Student
 ) -> tuple[PreparedData, DistillationBatches, PreparedData | None]:
     """Data of the distilled student, its batches, and the data of the student that learns from labels alone."""
-    task, problems = teachers[0].task, Problems()
-    labelled: list[Any] = []
-    paths = {"unlabelled": Path(options.unlabelled), "validation": Path(options.validation)}
-    unlabelled = list(task.read(paths["unlabelled"], labelled=False))
-    validation = read_labelled(task, paths["validation"])
-    problems.extend(task.problems(validation, paths["validation"]))
-    if options.train is not None:
-        labelled = read_labelled(task, Path(options.train))
-        problems.extend(task.problems(labelled, Path(options.train)))
-    if not unlabelled:
-        problems.add(f"--unlabelled {options.unlabelled}: holds no rows")
-    problems.raise_if_any()
-    rows = [*labelled, *unlabelled]
+    kind = kind_of(task, "--teacher")
+    length = options.max_seq_length or min(teacher.length or task.defaults.max_seq_length, student.positions)
+    labelled = [] if rows.labelled is None else rows.labelled.examples
+    everything = [*labelled, *rows.unlabelled.examples]
 
     def tokenized(examples: Sequence[Any], purpose: Any) -> Any:
         return task.featurize(examples, student.tokenizer, length, purpose=purpose)
 
-    features = tokenized(rows, "predict")
+    features = tokenized(everything, "predict")
     known = tokenized(labelled, "evaluate") if labelled else None
-    logits = _answers(teachers, task, rows, length, kind)
-    if [len(one) for one in logits] != features.input_ids.lengths.tolist() and kind in ON_TOKENS:
-        raise InputError("teacher and student cut the texts at other places; give --max-seq-length the teacher's")
+    logits = teacher.answers(task, rows.labelled, rows.unlabelled, features, length)
     targets = known.targets if known is not None and kind != "vector" else {}
     batches = DistillationBatches(kind, features, logits, targets)
-    hashes = {name: file_sha256(path) for name, path in paths.items()}
-    judged = Split(paths["validation"], validation, tokenized(validation, "evaluate"), hashes["validation"])
+    validation = rows.validation
+    judged = Split(
+        validation.path, validation.examples, tokenized(validation.examples, "evaluate"), validation.source.sha256,
+        validation,
+    )  # fmt: skip
     facts = dataclasses.asdict(task.options) | {
-        "teacher": list(options.teacher),
-        "teacher_sha256": [file_sha256(Path(one) / "model.safetensors") for one in options.teacher],
+        **teacher.describe(),
         "student": options.student,
         "unlabelled": options.unlabelled,
         "temperature": options.temperature,
         "alpha": options.alpha,
     }
-    whole = Split(paths["unlabelled"], rows, features, hashes["unlabelled"])
+    whole = Split(rows.unlabelled.path, everything, features, rows.unlabelled.source.sha256)
     splits = {"train": whole, "validation": judged}
     data = PreparedData(task, facts, student.tokenizer, length, splits, student.sha256)
-    if options.train is None or known is None:
+    if rows.labelled is None or known is None:
         return data, batches, None
-    path = Path(options.train)
-    own = Split(path, labelled, tokenized(labelled, "train"), file_sha256(path))
+    source = rows.labelled
+    own = Split(source.path, labelled, tokenized(labelled, "train"), source.source.sha256, source)
     return (
         data,
         batches,
@@ -289,20 +295,6 @@ def _prepared(
     )
 
 
-def _answers(teachers: Sequence[Model], task: Task[Any], rows: Sequence[Any], length: int, kind: str) -> Logits:
-    """The mean of the teachers' logits for every sequence, computed once."""
-    total: Logits = []
-    for model in teachers:
-        own = min(model.max_seq_length, length) if kind in ON_TOKENS else model.max_seq_length
-        features = task.featurize(rows, model.tokenizer, own, purpose="predict")
-        with progress_bar("teacher", len(features)) as bar, fast_float32(model.network.device):
-            found = infer(model.network, features, advance=bar.advance).logits
-        if total and [one.shape for one in total] != [one.shape for one in found]:
-            raise InputError("the teachers cut or read the texts differently; their answers cannot be averaged")
-        total = found if not total else [a + b for a, b in zip(total, found, strict=True)]
-    return [(one / len(teachers)).astype(np.float32) for one in total]
-
-
 def _train_options(options: DistillOptions, task: Task[Any], student: Student, length: int) -> TrainOptions:
     names = {field.name for field in dataclasses.fields(TrainOptions)}
     given = {name: value for name, value in vars(options).items() if name in names}
@@ -310,19 +302,19 @@ def _train_options(options: DistillOptions, task: Task[Any], student: Student, l
     return with_defaults(TrainOptions(**given), task)
 
 
-def _labels_only(data: PreparedData, options: TrainOptions, student: Student) -> None:
+def _labels_only(data: PreparedData, options: TrainOptions, new_network: Callable[[], Network]) -> None:
     """Train the same student on the labels alone, with as many updates as the distilled one had at most."""
     folder = Path(options.output) / LABELS_ONLY
     changed = dataclasses.replace(
         options, output=str(folder), train=str(data.train.path), resume=(folder / "run.yaml").is_file()
     )
-    fine_tune(FineTuning(data, changed, student.new_network))
+    fine_tune(FineTuning(data, changed, new_network))
 
 
 def _compared(options: DistillOptions, output: Path, trained: TrainResult, folders: list[str]) -> DistillResult:
     """Teacher and students on the validation rows."""
     how = CompareSettings(metric=options.metric, precision=options.precision, device=options.device,
-              trust_task_file=options.trust_task_file)  # fmt: skip
+              trust_task_file=options.trust_task_file, fewest=1)  # fmt: skip
     comparison = compare(folders, options.validation, how)
     models: dict[str, dict[str, float]] = {}
     first: list[Any] = []
@@ -336,8 +328,10 @@ def _compared(options: DistillOptions, output: Path, trained: TrainResult, folde
             "layers": model.network.encoder.config.num_hidden_layers,
             "weights": sum(weight.numel() for weight in model.network.parameters()),
             "rows_per_second": model.evaluate(options.validation)["examples_per_second"],
-            "agreement": float(np.mean([_same(a, b) for a, b in zip(answers, first, strict=True)])),
         }
+        if options.teacher is not None:
+            agreement = float(np.mean([_same(a, b) for a, b in zip(answers, first, strict=True)]))
+            models[folder]["agreement"] = agreement
     return DistillResult(output, trained, comparison, models)
 
 

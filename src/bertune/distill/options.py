@@ -9,12 +9,22 @@ from bertune.options import DEVICES, PRECISIONS, option
 class DistillOptions:
     """Options of `bertune distill`. None stands for the task's own default."""
 
-    teacher: list[str] = option(  # noqa: RUF009
-        help="folders of fine-tuned models; the logits of several are averaged"
+    teacher: list[str] | None = option(  # noqa: RUF009
+        None, help="folders of fine-tuned models; the logits of several are averaged"
     )
+    scores: str | None = option(
+        None,
+        help="instead of a teacher (with --task): column of --unlabelled with scores as predict writes them",
+    )
+    task: str | None = option(None, help="what the scores are for; a teacher says so itself")
     student: str = option(help="where the student starts: an encoder, or every:K for every K-th layer of the teacher")
-    unlabelled: str = option(help="text for the teacher to answer, in a form that predict reads; labels are not read")
-    train: str | None = option(None, help="labelled data that the student also learns from, by teacher and label")
+    unlabelled: str | list[str] = option(  # noqa: RUF009
+        help="text for the teacher to answer, in a form that predict reads: files, a folder, or a pattern; labels are "
+        "not read"
+    )
+    train: str | list[str] | None = option(  # noqa: RUF009
+        None, help="labelled data, named likewise, that the student also learns from, by teacher and label"
+    )
     validation: str = option(help="labelled data that picks the best student and compares it with the teacher")
     output: str = option(help="folder for the student; must not hold another run")
     temperature: float = option(2.0, help="logits of both are divided by this before they are compared")
@@ -23,17 +33,17 @@ class DistillOptions:
     max_seq_length: int | None = option(
         None, help="longest sequence of the student (default: the teacher's)", minimum=3
     )
-    batch_size: int | None = option(None, help="examples an update", minimum=1)
+    batch_size: int | None = option(None, help="examples per update", minimum=1)
     learning_rate: float | None = option(None, help="highest learning rate")
     epochs: float | None = option(None, help="passes over all rows")
     max_steps: int | None = option(None, help="stop after this many updates instead", minimum=1)
     warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
     metric: str | None = option(None, help="metric that picks the best student")
     seed: int = option(42, help="governs new weights, order and dropout", minimum=0)
-    precision: str = option("auto", help="numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
     trust_task_file: str | None = option(None, help="the file of a teacher whose task came from one; its code is run")
-    resume: bool = option(False, help="go on with the run that lies in the output folder")
+    resume: bool = option(False, help="continue the run in the output folder")
 
     def problems(self) -> list[str]:
         """What no distillation can start with."""
@@ -44,6 +54,14 @@ class DistillOptions:
             found.append(f"--alpha {self.alpha}: must lie between 0 and 1")
         if self.train is None and self.alpha == 0:
             found.append("--alpha 0: nothing is learnt from the teacher, and without --train there are no labels")
-        if len(set(self.teacher)) < len(self.teacher):
+        if len(set(self.teacher or ())) < len(self.teacher or ()):
             found.append("--teacher: a folder is named twice")
+        if (self.teacher is None) == (self.scores is None):
+            found.append("name models with --teacher, or a column of scores with --scores; one of the two")
+        if self.scores is not None and self.task is None:
+            found.append(f"--scores {self.scores}: needs --task, for instance --task text-classification")
+        if self.teacher is not None and self.task is not None:
+            found.append(f"--task {self.task}: the teacher says itself what it is for; leave one out")
+        if self.scores is not None and self.student.startswith("every"):
+            found.append(f"--student {self.student}: takes its layers from a teacher; with --scores name an encoder")
         return found

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bertune.errors import FaultError
+from bertune.processor import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ def start() -> World:
     except (RuntimeError, ValueError) as error:
         raise FaultError(f"rank {rank} of {size}: cannot reach the others ({_short(error)})") from None
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", str(size))))
+        threads = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", str(size))))
         torch.set_num_threads(threads)
     _current = World(rank, size)
     if rank:

@@ -122,13 +122,13 @@ def repeated_heads(qkv: Tensor, heads: int, key_value_heads: int) -> Tensor:
     return torch.cat([q, k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)], dim=1).view(tokens, -1)
 
 
-def rotation_of(positions: Tensor, head_size: int, base: float) -> Rotation:
-    """The angles position · base^(-2i / head size) of rotary positions (Su et al., 2021), for both halves of a head.
+def rotation_of(positions: Tensor, head_size: int, base: float, scale: float = 1.0) -> Rotation:
+    """The angles scale · position · base^(-2i / head size) of rotary positions (Su et al., 2021), for both halves.
 
     Shape: (tokens,) → (tokens, 1, head size) twice.
     """
     exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
-    angles = positions.float()[:, None] * (1.0 / base**exponents)
+    angles = positions.float()[:, None] * (scale / base**exponents)
     both = torch.cat([angles, angles], dim=-1)[:, None, :]
     return both.cos(), both.sin()
 

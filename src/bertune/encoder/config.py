@@ -23,12 +23,15 @@ _MAY_BE_ZERO = (
     "key_value_heads",
     "relative_buckets",
     "relative_reach",
+    "global_first",
+    "convolution",
 )
 
 
 _CHOICES = {
     "hidden_act": ACTIVATIONS,
     "pooler_act": ACTIVATIONS,
+    "convolution_act": ACTIVATIONS,
     "pooling": POOLINGS,
     "relative": RELATIVE,
     "norm": NORMS,
@@ -84,12 +87,16 @@ class EncoderConfig:
     """Whether the activated half is the second."""
     rotary_base: float = 0.0
     """Positions rotate queries and keys by angles of this base (Su et al., 2021); 0: positions have learned vectors."""
+    rotary_scale: float = 1.0
+    """What angles are multiplied by, where positions are stretched beyond those of pretraining."""
     local_window: int = 0
     """Tokens to each side that a token of a local layer attends to; 0: no layer is local."""
     local_rotary_base: float = 0.0
     """The rotation's base in local layers."""
     global_every: int = 1
-    """Layers 0, n, 2n, … attend to all tokens, the others are local."""
+    """Every n-th layer attends to all tokens, the others are local."""
+    global_first: int = 0
+    """The first layer that attends to all tokens."""
     key_value_heads: int = 0
     """Heads of keys and values, each for several heads of queries; 0: as many as queries."""
     unbiased: tuple[str, ...] = ()
@@ -114,6 +121,14 @@ class EncoderConfig:
     """Whether distances are projected by the layer's own matrices of keys and queries."""
     relative_norm: bool = False
     """Whether the vectors of distances are normalised."""
+    convolution: int = 0
+    """Tokens that a convolution beside the first layer spans, an odd number; 0: there is none."""
+    convolution_groups: int = 1
+    """Groups of channels that the convolution keeps apart; divides hidden_size."""
+    convolution_act: str = "tanh"
+    """The convolution's activation."""
+    pooler: bool = True
+    """Whether heads on sequences have a layer before them."""
     pooling: str = "first"
     """What the pooler takes: the first token's vector or the `mean` of all; `late`: all, the mean comes after."""
     pooler_act: str = "tanh"
@@ -136,6 +151,7 @@ class EncoderConfig:
             "intermediate_size",
             "max_position_embeddings",
             "global_every",
+            "convolution_groups",
             *_MAY_BE_ZERO,
         ):
             value, least = getattr(self, name), 0 if name in _MAY_BE_ZERO else 1
@@ -153,6 +169,15 @@ class EncoderConfig:
                 f"encoder config: num_attention_heads {self.num_attention_heads} is not divisible by the "
                 f"{self.key_value_heads} heads of keys and values"
             )
+        if not problems and self.convolution and self.hidden_size % self.convolution_groups:
+            problems.add(
+                f"encoder config: hidden_size {self.hidden_size} is not divisible by the convolution's "
+                f"{self.convolution_groups} groups"
+            )
+        if not problems and self.convolution and self.convolution % 2 == 0:
+            problems.add(
+                f"encoder config: the convolution spans {self.convolution} tokens, but must span an odd number"
+            )
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 problems.add(f"encoder config: {name} is {getattr(self, name)!r}; known: {', '.join(known)}")
@@ -160,7 +185,7 @@ class EncoderConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 problems.add(f"encoder config: {name} is {value!r}, but must lie in [0, 1)")
-        for name in ("layer_norm_eps", "initializer_range"):
+        for name in ("layer_norm_eps", "initializer_range", "rotary_scale"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 problems.add(f"encoder config: {name} is {value!r}, but must be a number of at least 0")
@@ -190,11 +215,11 @@ class EncoderConfig:
         other = self.embedding_size or self.position_offset or self.shared_layers or self.pooler_norm
         pooler = (self.pooling, self.pooler_act) == ("first", "tanh")
         tables = self.type_vocab_size > 0 and self.absolute_positions and self.embedding_norm
-        return self.has_plain_layers and pooler and tables and not other
+        return self.has_plain_layers and self.pooler and pooler and tables and not other and not self.convolution
 
     def is_local(self, layer: int) -> bool:
         """Whether a layer attends to near tokens only."""
-        return self.local_window > 0 and layer % self.global_every > 0
+        return self.local_window > 0 and (layer - self.global_first) % self.global_every > 0
 
     def has_bias(self, part: str) -> bool:
         """Whether a part (as in `unbiased`, or `pooler`) has biases."""

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from bertune.encoder import fused_layer
 from bertune.encoder.attention import Attention, Rotation, rotation_of
 from bertune.encoder.config import EncoderConfig
+from bertune.encoder.convolution import Convolution
 from bertune.encoder.fused_layer import LayerNumbers, LayerWeights, Product
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Dropout, LayerNorm, Linear, RMSNorm, activate
@@ -182,6 +183,9 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """A pretrained encoder's wiring; its numbers come from `config`, its weights from a checkpoint."""
 
+    pooler: Linear
+    """Absent (None) in families whose heads have no layer of their own; annotated for those that have one."""
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -192,20 +196,21 @@ class Encoder(nn.Module):
             self.distances = RelativeTable(config)
         if config.pre_norm:
             self.norm = new_norm(config, config.hidden_size)
-        self.pooler = Linear(config.hidden_size, config.hidden_size, bias=config.has_bias("pooler"))
+        if config.convolution:
+            self.convolution = Convolution(config)
+        pooler = Linear(config.hidden_size, config.hidden_size, bias=config.has_bias("pooler"))
+        self.register_module("pooler", pooler if config.pooler else None)
         if config.pooler_norm:
             self.pooler_norm = new_norm(config, config.hidden_size)
+        self.compute_dtype = torch.float32
+        """The type that layers compute in: that of their matrices; `set_compute_dtype` changes it."""
         self.activation_checkpointing = False
         """In training keep only each layer's input and compute the rest again in the backward pass: less memory."""
         initialise(self, config.initializer_range)
 
-    @property
-    def compute_dtype(self) -> torch.dtype:
-        """The type that layers compute in: that of their matrices."""
-        return self.pooler.weight.dtype
-
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
         """Turn the matrices of products into `dtype`; embedding tables and vectors stay float32."""
+        self.compute_dtype = dtype
         for module in self.modules():
             if isinstance(module, Linear):
                 module.weight.data = module.weight.data.to(dtype)
@@ -244,6 +249,7 @@ class Encoder(nn.Module):
         shared = {"relative": self.distances(layout.longest)} if hasattr(self, "distances") else {}
         last = self.config.num_hidden_layers - 1
         first_only = only_pooled and self.config.pooling == "first" and not keep_layers
+        first_only = first_only and not (self.config.convolution and last == 0)
         for index in range(last + 1):
             layer = self.layers[index % len(self.layers)]
             rotation = turns[self._is_local[index]]
@@ -254,6 +260,8 @@ class Encoder(nn.Module):
                 x = checkpoint(run, x, layout, *rotation, use_reentrant=False)
             else:
                 x = run(x, layout, *rotation)
+            if index == 0 and self.config.convolution:
+                x = self.convolution(kept[0], x, layout)
             if index == last and self.config.pre_norm:
                 x = self.norm(x)
             if keep_layers:
@@ -270,7 +278,7 @@ class Encoder(nn.Module):
         config = self.config
         if not config.rotary_base:
             return (), ()
-        everywhere = rotation_of(positions, config.head_size, config.rotary_base)
+        everywhere = rotation_of(positions, config.head_size, config.rotary_base, config.rotary_scale)
         if not config.local_window:
             return (everywhere,), (everywhere,)
         return (everywhere,), (rotation_of(positions, config.head_size, config.local_rotary_base),)
@@ -283,6 +291,8 @@ class Encoder(nn.Module):
 
     def _transform(self, x: Tensor) -> Tensor:
         """The pooler. Shape: (…, hidden) → (…, hidden)."""
+        if not self.config.pooler:
+            return x
         active = activate(self.pooler(x), self.config.pooler_act)
         return self.pooler_norm(active) if self.config.pooler_norm else active
 
@@ -290,7 +300,7 @@ class Encoder(nn.Module):
 def initialise(module: nn.Module, deviation: float) -> None:
     """New weights as in google-research/bert: truncated normal for matrices, zero biases, unit norms."""
     for part in module.modules():
-        if isinstance(part, Linear | nn.Linear | nn.Embedding):
+        if isinstance(part, Linear | nn.Linear | nn.Embedding | Convolution):
             nn.init.trunc_normal_(part.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
-        if isinstance(part, Linear | nn.Linear) and part.bias is not None:
+        if isinstance(part, Linear | nn.Linear | Convolution) and part.bias is not None:
             nn.init.zeros_(part.bias)

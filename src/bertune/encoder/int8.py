@@ -33,16 +33,15 @@ def supported() -> bool:
     return hasattr(torch.ops.onednn, "qlinear_pointwise") and calls.available(torch.empty(0))
 
 
-def is_faster(linear: Linear) -> bool:
+def is_faster(dtype: torch.dtype) -> bool:
     """Whether 8-bit products are faster than those in full: with VNNI always, else as measured once on this machine.
 
-    linear: a module whose type of weight the measurement is made with.
+    dtype: of the products in full.
     """
     if has_dot_products():
         return True
     generator = torch.Generator().manual_seed(0)
-    dtype, shape = linear.weight.dtype, (256, 768)
-    x = torch.empty(shape).normal_(generator=generator).to(dtype)
+    x = torch.empty(256, 768).normal_(generator=generator).to(dtype)
     full = Linear(768, 768, bias=False)
     full.weight.data = torch.empty(768, 768).normal_(generator=generator).to(dtype)
     full.requires_grad_(requires_grad=False)
@@ -150,22 +149,53 @@ class Int8Layer(nn.Module):
         return out
 
 
+class Int8Linear(nn.Module):
+    """A product in 8 bits in a layer that is wired otherwise than BERT's; takes the place of a `Linear`."""
+
+    def __init__(self, linear: Linear, *, keep: bool) -> None:
+        """keep: also keep the matrix in full, for what reads it directly."""
+        super().__init__()
+        self.weight = linear.weight if keep else None
+        self.bias = linear.bias
+        self.has_bias, self.dtype = linear.has_bias, linear.weight.dtype
+        self.product = _quantized(linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: (tokens, inputs) → (tokens, outputs)."""
+        rows, scale = calls.quantize_rows(x.to(self.dtype).contiguous())
+        result = self.product(rows, self.dtype) * scale[:, None]
+        return (result + self.bias if self.has_bias else result).to(self.dtype)
+
+
 def quantize(encoder: Encoder, device: torch.device) -> None:
-    """Turn the encoder's layers into `Int8Layer`s, in place; it can only predict then.
+    """Turn the layers' products into 8 bits, in place; the encoder can only predict then.
+
+    Layers that are wired as BERT's become `Int8Layer`s; in others each `Linear` becomes an `Int8Linear`, and norms,
+    activations and attention stay PyTorch's.
 
     Raises:
-        InputError: not on a CPU, no compiled kernels, or the encoder's wiring has no 8-bit form.
+        InputError: not on a CPU, or no compiled kernels.
     """
     if device.type != "cpu" or not supported():
         raise InputError(
             "--precision int8: only on a CPU, with PyTorch's oneDNN and bertune's compiled kernels; take auto"
         )
-    layers, known = list(encoder.layers), calls.ACTIVATION_CODES
-    if not all(isinstance(one, Layer) and one.is_plain and one.feed_forward.activation in known for one in layers):
-        wiring = f"{encoder.config.family} with hidden_act {encoder.config.hidden_act}"
-        raise InputError(
-            f"--precision int8: the 8-bit kernels compute layers that are wired as BERT's, not {wiring}; take auto"
-        )
-    encoder.layers = nn.ModuleList(
-        Int8Layer(layer, is_last=layer is layers[-1]) for layer in layers if isinstance(layer, Layer)
-    )
+    layers, known = [layer for layer in encoder.layers if isinstance(layer, Layer)], calls.ACTIVATION_CODES
+    if all(layer.is_plain and layer.feed_forward.activation in known for layer in layers):
+        encoder.layers = nn.ModuleList(Int8Layer(layer, is_last=layer is layers[-1]) for layer in layers)
+        return
+    for layer in layers:
+        # `RelativeScores`, and attention for first tokens alone in the last layer, read the matrix itself.
+        keep = encoder.config.relative_shared or layer is layers[-1]
+        for part, name in (
+            (layer.attention, "qkv"),
+            (layer.attention, "output"),
+            (layer.feed_forward, "up"),
+            (layer.feed_forward, "down"),
+        ):
+            setattr(part, name, Int8Linear(getattr(part, name), keep=keep and name == "qkv"))
+
+
+def is_quantized(encoder: Encoder) -> bool:
+    """Whether the encoder's products are in 8 bits, which have no gradients."""
+    return any(isinstance(module, Int8Layer | Int8Linear) for module in encoder.modules())

@@ -6,11 +6,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from bertune.data.columns import named
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
 from bertune.evaluation.significance import bootstrap, bootstrap_p, interval, mcnemar, permutation_p
 from bertune.inference.evaluation import infer
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.presence import require_model
 from bertune.model.use import Model, load
 from bertune.tasks.labelled import Labelled, read_recorded
@@ -20,7 +22,7 @@ from bertune.tasks.row_metrics import RowMetrics
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """Numbers of a comparison. metric: None for the task's own."""
+    """Numbers of a comparison. metric: None for the task's own.  fewest: runs that there must be."""
 
     metric: str | None = None
     resamples: int = 1000
@@ -29,6 +31,7 @@ class CompareSettings:
     precision: str = "auto"
     device: str = "auto"
     trust_task_file: str | None = None
+    fewest: int = 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def compare(
     settings = settings or CompareSettings()
     names = [str(folder) for folder in folders]
     problems = Problems()
-    if len(names) < 2:
+    if len(names) < settings.fewest:
         problems.add("bertune compare: give at least two folders that bertune train wrote")
     if len(set(names)) < len(names):
         problems.add("bertune compare: a folder is named twice")
@@ -97,7 +100,7 @@ def _check_same_task(names: Sequence[str], tasks: Sequence[Task[Any]]) -> None:
         if task.name != tasks[0].name:
             problems.add(f"{name}: is a model for {task.name}, {names[0]} for {tasks[0].name}; compare like with like")
         elif own != labels[0]:
-            problems.add(f"{name}: its labels are {', '.join(own)}; those of {names[0]}: {', '.join(labels[0])}")
+            problems.add(f"{name}: its labels are {named(own)}; those of {names[0]}: {named(labels[0])}")
     problems.raise_if_any()
 
 
@@ -134,6 +137,7 @@ def _answers(folder: Path, model: Model, rows: Labelled, judge: Task[Any], setti
     problems = Problems()
     problems.extend(f"{folder}: {message}" for message in rows.problems(task))
     problems.raise_if_any()
+    check_pairs(trained_on_pairs(model.record), examples)
     features = task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
     with fast_float32(model.network.device):
         model.check_int8(features)
@@ -191,6 +195,7 @@ def _compared(runs: Sequence[_Run], settings: CompareSettings) -> dict[str, Any]
         pairs.append(pair | _tests(runs[i], runs[j], metric, settings))
     return {
         "metric": metric,
+        **runs[0].judge.metric_settings(runs[0].examples),
         "data": str(runs[0].data),
         "rows": len(runs[0].outcomes),
         "resamples": settings.resamples,

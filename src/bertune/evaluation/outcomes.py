@@ -30,6 +30,10 @@ class Outcomes(Protocol):
         """One metric under several weightings of the rows. Shape: (weightings, rows) → (weightings,)."""
         ...
 
+    def several(self, names: Sequence[str], weights: Floats) -> dict[str, Floats]:
+        """Several metrics under the same weightings. Shape: (weightings, rows) → (weightings,) each."""
+        ...
+
 
 class FromTask:
     """Outcomes of a task that has no `row_metrics`: its own metrics, computed anew for every weighting.
@@ -51,10 +55,14 @@ class FromTask:
 
     def metric(self, name: str, weights: Floats) -> Floats:
         """One of them on rows drawn as often as the weights say, whole numbers here. Shape: as in `Outcomes`."""
-        values = []
+        return self.several([name], weights)[name]
+
+    def several(self, names: Sequence[str], weights: Floats) -> dict[str, Floats]:
+        """Several of them likewise. Shape: as in `Outcomes`."""
+        values: list[dict[str, float]] = []
         for counts in weights:
             drawn = np.repeat(np.arange(len(self._examples)), counts.astype(np.int64))
             part, rows = of_examples(self._features, drawn)
             examples = [self._examples[i] for i in drawn.tolist()]
-            values.append(self._task.metrics([self._logits[i] for i in rows], part, examples)[name])
-        return np.array(values, np.float64)
+            values.append(self._task.metrics([self._logits[i] for i in rows], part, examples))
+        return {name: np.array([one[name] for one in values], np.float64) for name in names}

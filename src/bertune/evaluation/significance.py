@@ -33,6 +33,18 @@ def bootstrap(several: Sequence[Outcomes], metric: str, resamples: int, seed: in
     return np.concatenate(parts, 1)
 
 
+def bootstrap_all(outcomes: Outcomes, metrics: Sequence[str], resamples: int, seed: int) -> dict[str, Floats]:
+    """Several metrics of one model on the same resamples of its rows. Shape: (resamples,) each."""
+    rows = len(outcomes)
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[Floats]] = {name: [] for name in metrics}
+    for count in _chunks(resamples, rows):
+        drawn = [np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(count)]
+        for name, values in outcomes.several(metrics, np.stack(drawn).astype(np.float64)).items():
+            found[name].append(values)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
 def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
     """The percentile interval of a bootstrapped figure."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])

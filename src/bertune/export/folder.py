@@ -20,6 +20,7 @@ from bertune.export.options import GRAPHS, ExportOptions
 from bertune.export.quantized import write_int8
 from bertune.export.record import FORMAT, MINIMUM_RUNTIME, VERIFICATION, Written, verification_record
 from bertune.export.verification import Compared, Labelled, Reference, compare, refuse_differing
+from bertune.files.outputs import link_to_nothing
 from bertune.inference.onnx_model import OnnxModel
 from bertune.model.record import MODEL_FILE
 from bertune.model.use import Model, load
@@ -50,6 +51,11 @@ def export(options: ExportOptions, task_options: Mapping[str, Any] | None = None
     output = Path(options.output)
     _check(options, output)
     model = load(options.model, device="cpu", precision="fp32", trust_task_file=options.trust_task_file)
+    if not model.tokenizer.is_self_contained:
+        raise InputError(
+            f"export: the tokenizer of {options.model} needs MeCab, which no tokenizer.json can express; serve the "
+            "model with bertune serve"
+        )
     if task_options:
         changed = checked_values(type(model.task.options), {**asdict(model.task.options), **task_options})
         model.task = model.task.with_options(type(model.task.options)(**changed))
@@ -82,6 +88,8 @@ def _check(options: ExportOptions, output: Path) -> None:
     unknown = [name for name in options.precision if name not in GRAPHS]
     if unknown or not options.precision:
         raise InputError(f"--precision {' '.join(unknown)}: known are {' and '.join(GRAPHS)}")
+    if broken := link_to_nothing(output):
+        raise InputError(broken)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output {output}: is in use; name a new folder")
     absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]

@@ -84,13 +84,14 @@ def _(head: PoolingHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
 @write_head.register
 def _(head: PretrainingHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
     graph, words = writer.graph, head.masked_lm
-    x = _linear(writer, encoded.tokens, words.transform, "masked_lm.transform")
-    bias = values(words.norm.bias)
-    x = layer_norm(
-        graph, activate(graph, x, words.activation), "masked_lm.norm", values(words.norm.weight), bias, words.norm.eps
-    )
-    bias_name = graph.weight("masked_lm.bias", values(words.output_bias))
-    logits = graph.op("Gemm", x, "embeddings.word.weight", bias_name, transB=1)
+    x = writer.for_token_heads(encoded)
+    if words.has_transform:
+        active = activate(graph, _linear(writer, x, words.transform, "masked_lm.transform"), words.activation)
+        norm = values(words.norm.weight), values(words.norm.bias)
+        x = layer_norm(graph, active, "masked_lm.norm", *norm, words.norm.eps)
+    own = graph.weight("masked_lm.table", values(words.table)) if words.own_vectors else "embeddings.word.weight"
+    biases = [graph.weight("masked_lm.bias", values(words.output_bias))] if words.has_bias else []
+    logits = graph.op("Gemm", x, own, *biases, transB=1)
     return HeadOutput(logits, "token", writer.config.vocab_size)
 
 

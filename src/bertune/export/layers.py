@@ -136,6 +136,13 @@ def layer_norm(graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatA
     return graph.op("LayerNormalization", *inputs, axis=-1, epsilon=eps)
 
 
+def rms_norm(graph: Graph, x: str, name: str, weight: FloatArray, eps: float) -> str:
+    """Division by the root mean square, in the pattern that runtimes fuse. Shape: (rows, width) → (rows, width)."""
+    square = graph.op("ReduceMean", graph.op("Pow", x, graph.scalar(2.0)), axes=(-1,), keepdims=1)
+    root = graph.op("Sqrt", graph.op("Add", square, graph.scalar(eps)))
+    return graph.op("Mul", graph.op("Div", x, root), graph.weight(f"{name}.weight", weight))
+
+
 def activate(graph: Graph, x: str, activation: str) -> str:
     """An activation of `encoder.config.ACTIVATIONS`, in the pattern that runtimes recognise and fuse."""
     if activation == "gelu":
@@ -149,4 +156,6 @@ def activate(graph: Graph, x: str, activation: str) -> str:
         return graph.op("Mul", product, graph.scalar(0.5))
     if activation == "linear":
         return x
+    if activation == "silu":
+        return graph.op("Mul", x, graph.op("Sigmoid", x))
     return graph.op({"relu": "Relu", "tanh": "Tanh"}[activation], x)

@@ -33,8 +33,8 @@ class _Words(nn.Module):
         self.words, self.table = words, table
 
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
-        """Shape: sequence_output (tokens, hidden) → (tokens, vocabulary)."""
-        logits: Tensor = self.words(output.sequence_output, self.table)
+        """Shape: token_output (tokens, hidden) → (tokens, vocabulary)."""
+        logits: Tensor = self.words(output.token_output, self.table)
         return logits
 
 

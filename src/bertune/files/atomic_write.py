@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ SAVED = ".saved"
 """In a folder: a whole set of files that is being moved into it."""
 
 
+_SYNC_MODE = os.O_RDWR if sys.platform == "win32" else os.O_RDONLY
+"""Windows syncs only what is open for writing."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -32,9 +35,14 @@ def unwritable(error: OSError, message: str) -> FaultError | InputError:
 def sync(path: Path) -> None:
     """Have the system write a file or a folder's list of names to disk now.
 
-    Some network disks know no such thing of folders; there it is left out.
+    Windows cannot open folders, and some network disks refuse to sync them; there it is left out.
     """
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, _SYNC_MODE)
+    except OSError as error:
+        if path.is_dir() and isinstance(error, PermissionError | IsADirectoryError):
+            return
+        raise
     try:
         os.fsync(handle)
     except OSError as error:

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -68,6 +68,30 @@ def check_output(path: str | Path, option: str = "--output") -> None:
         _is_regular_or_new(Path(path), option)
 
 
+def link_to_nothing(path: Path, option: str = "--output") -> str | None:
+    """The message for a folder that is a link whose target is not there; None for any other path."""
+    if not path.is_symlink() or path.exists():
+        return None
+    return f"{option} {path}: is a link to {path.readlink()}, which is not there; make that folder first"
+
+
+def refuse_inputs(path: str | Path, inputs: Iterable[Path], option: str = "--output") -> None:
+    """Refuse an output that is one of the files which are read.
+
+    Raises:
+        InputError: naming it.
+    """
+    if str(path) == "-" or _descriptor(Path(path)) is not None:
+        return
+    for one in inputs:
+        try:
+            same = one.is_file() and one.samefile(path)
+        except (OSError, ValueError):
+            continue  # one of them is not there
+        if same:
+            raise InputError(f"{option} {path}: is the input itself, which would be lost; name another file")
+
+
 def _is_regular_or_new(path: Path, option: str) -> bool:
     try:
         mode = path.stat().st_mode
@@ -78,6 +102,8 @@ def _is_regular_or_new(path: Path, option: str) -> bool:
         return True
     except ValueError:  # a NUL in the name
         raise InputError(f"{option} {str(path)!r}: is not a file name") from None
+    except OSError as error:  # links in a circle, a name that is too long, a folder that may not be entered
+        raise InputError(f"{option} {path}: cannot be written: {error.strerror or error}") from None
     if stat.S_ISDIR(mode):
         raise InputError(f"{option} {path}: is a folder; name a file in it")
     if stat.S_ISSOCK(mode):
@@ -96,7 +122,10 @@ def _descriptor(path: Path) -> int | None:
             except OSError as error:
                 raise OSError(errno.ENOENT, "no such open descriptor") from error
             return int(found[1])
-        if not here.is_symlink():
+        try:
+            if not here.is_symlink():
+                return None
+        except OSError:  # a name that is too long: whoever opens it says so
             return None
         path = here.parent / here.readlink()
     return None

@@ -108,6 +108,8 @@ def open_bytes(path: Path, gzipped: bool) -> IO[bytes]:
 def lines(path: Path, gzipped: bool, problems: Problems, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Number and text of every line, without its end, as a stream. What is no text is added to `problems`.
 
+    Lines end in LF or CR LF; in a file without LF, as old programs of the Macintosh write it, in CR.
+
     Args:
         path: The file.
         gzipped: Whether to unpack it.
@@ -129,7 +131,7 @@ def blocks(path: Path, gzipped: bool, problems: Problems, encoding: str = "utf-8
         return
     line, offset, size = 1, 0, 0
     held: list[bytes] = []  # the beginning of a line that goes on in the next chunk
-    for chunk in chunks(path, gzipped):
+    for chunk in _with_lf(chunks(path, gzipped)):
         if offset == 0 and not held and (text := [_MAGIC[magic] for magic in _MAGIC if chunk.startswith(magic)]):
             raise InputError(f"{path} is no text in UTF-8: {text[0]}")
         size += len(chunk)
@@ -152,8 +154,12 @@ def _blocks_in(path: Path, gzipped: bool, problems: Problems, encoding: str) -> 
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     line, size = 1, 0
     held: list[str] = []
+    cr_alone: bool | None = None
     for chunk in itertools.chain(chunks(path, gzipped), [b""]):
         text = decoder.decode(chunk, final=not chunk)
+        if cr_alone is None:
+            cr_alone = "\r" in text and "\n" not in text
+        text = text.replace("\r", "\n") if cr_alone else text
         text = text.removeprefix("\ufeff") if line == 1 and not held else text
         cut = text.rfind("\n") + 1
         held.append(text[: cut or None])
@@ -173,6 +179,15 @@ def _blocks_in(path: Path, gzipped: bool, problems: Problems, encoding: str) -> 
             yield line, whole
         line += whole.count("\n")
         held, size = [text[cut:] if cut else ""], len(text) - cut
+
+
+def _with_lf(stream: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes; where the first of them hold CR and no LF, with LF for CR."""
+    alone: bool | None = None
+    for chunk in stream:
+        if alone is None:
+            alone = b"\r" in chunk and b"\n" not in chunk
+        yield chunk.replace(b"\r", b"\n") if alone else chunk
 
 
 def chunks(path: Path, gzipped: bool) -> Iterator[bytes]:

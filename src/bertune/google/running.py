@@ -49,8 +49,10 @@ class RunFlags:
     iterations_per_loop: int = option(1000, help="accepted, without effect")
     require_tpu: bool = option(False, help="not in the original: fail where --use_tpu cannot be followed")
     seed: int | None = option(None, help=f"not in the original: governs new weights, order and dropout; {DEFAULT_SEED}")
-    precision: str = option("fp32", help="not in the original: numbers to compute in", choices=PRECISIONS)
-    device: str = option("auto", help="not in the original: where to compute", choices=DEVICES)
+    precision: str = option(
+        "fp32", help="not in the original: floating-point format of the computation", choices=PRECISIONS
+    )
+    device: str = option("auto", help="not in the original: device to compute on", choices=DEVICES)
     strict_original: bool = option(False, help="not in the original: keep its behaviour where ours is better")
 
 
@@ -59,7 +61,7 @@ class TrainFlags:
     """Flags of every training program."""
 
     output_dir: str = option(help="folder for checkpoints and results; made when absent, never emptied")
-    train_batch_size: int = option(32, help="examples an update")
+    train_batch_size: int = option(32, help="examples per update")
     learning_rate: float = option(5e-5, help="highest learning rate")
     save_checkpoints_steps: int = option(1000, help="updates from one checkpoint to the next")
     keep_checkpoint_max: int = option(5, help="not a flag of the original: checkpoints that stay; 0: all")

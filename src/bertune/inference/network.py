@@ -60,7 +60,7 @@ class Network(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.encoder.pooler.weight.device
+        return self.encoder.embeddings.word.weight.device
 
     def record(self) -> None:
         """Let `inference.evaluation` record forward passes from now on, where the device can.

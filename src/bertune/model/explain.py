@@ -8,7 +8,7 @@ how far the numerical integral misses that is measured and returned.
 import copy
 import html
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from bertune.data.features import Features, cut_pair
 from bertune.data.packing import pack
-from bertune.encoder.int8 import Int8Layer
+from bertune.encoder.int8 import is_quantized
 from bertune.errors import InputError
 from bertune.inference.network import Network
+from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model
 from bertune.tasks.protocol import Task
 from bertune.tasks.shared.words import words_of
@@ -63,6 +64,9 @@ class Explanation:
         `evidence - masked_evidence`, but for `completeness_error`.
     steps: points of the numerical integral.
     truncated: whether the end of the text was cut off, and is not explained.
+
+    Where the masked text gets the label too (`masked_evidence` above 0), words have little to add to it: the word that
+    decides then has the weight that is largest either way, and need not have the largest one.
     """
 
     texts: Mapping[str, str]
@@ -82,24 +86,29 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """The texts with every word coloured by its weight, for notebooks: green speaks for the label, red against."""
-        most = max((abs(word.weight) for word in self.words), default=0.0) or 1.0
-        parts = [f"<p><b>{html.escape(self.label or 'score')}</b> {self.score:.3f}</p>"]
-        for field, text in self.texts.items():
-            parts.append(f'<p style="white-space:pre-wrap">{self._coloured(field, text, most)}</p>')
-        return "<div>" + "".join(parts) + "</div>"
+        head = f"<p><b>{html.escape(self.label or 'score')}</b> {self.score:.3f}</p>"
+        return f"<div>{head}{coloured(self.texts, [asdict(word) for word in self.words])}</div>"
 
-    def _coloured(self, field: str, text: str, most: float) -> str:
+
+def coloured(texts: Mapping[str, str], words: Sequence[Mapping[str, Any]]) -> str:
+    """Texts as HTML with every word coloured by its weight: green speaks for the label, red against.
+
+    Args:
+        texts: by field.
+        words: as `Explanation.to_json` has them.
+    """
+    most = max((abs(word["weight"]) for word in words), default=0.0) or 1.0
+    paragraphs = []
+    for field, text in texts.items():
         at, parts = 0, []
-        for word in (word for word in self.words if word.field == field):
-            colour = "0,140,60" if word.weight > 0 else "200,40,40"
-            style = f"background:rgba({colour},{abs(word.weight) / most:.2f})"
-            shown = html.escape(text[word.start : word.end])
-            parts.append(
-                f'{html.escape(text[at : word.start])}<span style="{style}" title="{word.weight:+.3f}">{shown}'
-            )
-            parts.append("</span>")
-            at = word.end
-        return "".join([*parts, html.escape(text[at:])])
+        for word in (word for word in words if word["field"] == field):
+            colour = "0,140,60" if word["weight"] > 0 else "200,40,40"
+            style = f"background:rgba({colour},{abs(word['weight']) / most:.2f})"
+            shown, before = html.escape(text[word["start"] : word["end"]]), html.escape(text[at : word["start"]])
+            parts.append(f'{before}<span style="{style}" title="{word["weight"]:+.3f}">{shown}</span>')
+            at = word["end"]
+        paragraphs.append(f'<p style="white-space:pre-wrap">{"".join(parts)}{html.escape(text[at:])}</p>')
+    return "".join(paragraphs)
 
 
 def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation:
@@ -114,7 +123,7 @@ def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation
         InputError: another task, an unknown label, a text that is read in windows or without its middle, a model
             loaded with int8.
     """
-    if any(isinstance(layer, Int8Layer) for layer in model.network.encoder.layers):
+    if is_quantized(model.network.encoder):
         raise InputError("explain: needs gradients, which 8-bit products have not; load the model without int8")
     example, prediction = model.task.example(item), model.predict([item])[0]
     texts = {name: text for name in ("text", "pair") if (text := getattr(example, name, None))}
@@ -151,6 +160,7 @@ def _aligned(
     model: Model, example: Any, texts: list[str]
 ) -> tuple[Features, npt.NDArray[np.int64], list[npt.NDArray[np.int64]], bool]:
     """The one sequence of an example; where the texts' pieces stand in it; where each piece begins in its text."""
+    check_pairs(trained_on_pairs(model.record), [example])
     features = model.task.featurize([example], model.tokenizer, model.max_seq_length, purpose="predict")
     ids, starts, _ = model.tokenizer.encode_with_offsets(texts)
     special, lengths = model.tokenizer.special, [int(length) for length in ids.lengths] + [0]

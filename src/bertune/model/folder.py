@@ -89,6 +89,8 @@ def save_model(
             "versions": versions(),
             "weights_sha256": file_sha256(staging / "model.safetensors"),
         }
+        if provenance.calibration is not None:
+            record["calibration"] = dict(provenance.calibration)
         for name, content in (head.files(config, max_seq_length) if head.files else {}).items():
             (staging / name).parent.mkdir(exist_ok=True)
             _write_json(staging / name, content)

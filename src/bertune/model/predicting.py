@@ -1,7 +1,7 @@
 """Predicting, whatever computes the logits: PyTorch (`model.use.Model`) or ONNX Runtime (`bertune_runtime`)."""
 
 import logging
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from bertune.data import in_memory
 from bertune.data.features import Features
 from bertune.data.prefetch import in_chunks
+from bertune.model.pairs import check_pairs, trained_on_pairs
+from bertune.model.predictions import Predictions
 from bertune.option_values import whole_number
 from bertune.tasks.protocol import Logits, Prediction, Task
 from bertune.tokenization.tokenizer import Tokenizer
@@ -39,6 +41,11 @@ class Predictor(Protocol):
         ...
 
     @property
+    def record(self) -> Mapping[str, Any]:
+        """What bertune.json says of its making."""
+        ...
+
+    @property
     def precision(self) -> str:
         """The numbers it computes in: float32, bfloat16, int8."""
         ...
@@ -58,20 +65,29 @@ class Predictor(Protocol):
         ...
 
 
-def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
+def label_names(task: Task[Any]) -> tuple[str, ...]:
+    """A task's labels in the order of its logits; empty for a task without labels."""
+    for attribute in ("labels", "types"):  # a task of one's own may have either
+        found = getattr(task, attribute, None)
+        if isinstance(found, list | tuple):
+            return tuple(str(label) for label in found)
+    return ()
+
+
+def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
     """Predictions for what the task takes, one each, in order.
 
     Args:
         model: computes the logits.
         items: for text classification strings or pairs of strings; or a table, or the path of a file as a `Path`.
-        batch_size: most sequences computed at a time.
+        batch_size: largest number of sequences in a batch.
 
     Raises:
         InputError: an item that the task cannot take.
     """
     batch_size = whole_number("predict: batch_size", batch_size)
     if isinstance(items, Path):
-        return list(predict_examples(model, model.task.read(items, labelled=False), batch_size=batch_size))
+        return Predictions(predict_examples(model, model.task.read(items, labelled=False), batch_size=batch_size))
     table = in_memory.as_table(items)
     if table is not None:
         with in_memory.as_file(table) as path:
@@ -79,7 +95,7 @@ def predict(model: Predictor, items: Iterable[Any] | Path, *, batch_size: int = 
     examples: Iterable[Any] = map(model.task.example, in_memory.as_items(items, "predict"))
     if model.host_is_free:
         examples = list(examples)  # what the items come from may belong to the caller's thread
-    return list(predict_examples(model, examples, batch_size=batch_size))
+    return Predictions(predict_examples(model, examples, batch_size=batch_size))
 
 
 def predict_examples(
@@ -91,26 +107,13 @@ def predict_examples(
     """
 
     def tokenized(chunk: list[Any]) -> Features:
+        check_pairs(trained_on_pairs(model.record), chunk)
         return model.task.featurize(chunk, model.tokenizer, model.max_seq_length, purpose="predict")
 
     batch_size = whole_number("predict: batch_size", batch_size)
     with closing(in_chunks(tokenized, examples, CHUNK, ahead=model.host_is_free)) as chunks:
         for index, (chunk, features) in enumerate(chunks):
             if not index:
-                warn_of_single_texts(getattr(model, "record", {}), chunk)  # an exported model has none
                 warn_of_unknown(features.input_ids, model.tokenizer, "these texts")
             logits = model.compute_logits(features, batch_size=batch_size)
             yield from model.task.decode(logits, features, chunk)
-
-
-def warn_of_single_texts(record: Mapping[str, Any], examples: Sequence[Any]) -> None:
-    """Warn where a model that was trained on pairs of texts alone gets single texts. record: its bertune.json."""
-    trained = (record.get("data") or {}).get("train")
-    if not isinstance(trained, Mapping) or not trained.get("pairs"):
-        return
-    if single := sum(not getattr(example, "pair", None) for example in examples):
-        logger.warning(
-            "%d of the first %d inputs are single texts, but this model was trained on pairs alone, so their answers "
-            "mean little; give the second text too (--pair-column, or (text, pair) in Python)",
-            single, len(examples),
-        )  # fmt: skip

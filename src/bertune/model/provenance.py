@@ -46,11 +46,15 @@ def device_name(device: torch.device) -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a saved model tells of its making: source of the encoder, data with hashes and counts, options."""
+    """What a saved model tells of its making: source of the encoder, data with hashes and counts, options.
+
+    calibration: temperatures by which the head's last layer was divided, and rows that they were fitted to.
+    """
 
     encoder: str
     data: Mapping[str, Mapping[str, Any]]
     options: Mapping[str, Any]
+    calibration: Mapping[str, Any] | None = None
 
 
 def versions() -> dict[str, str]:
@@ -74,6 +78,7 @@ def encoder_sha256(config: EncoderConfig, tensors: Mapping[str, Tensor], tokeniz
 
 _LATER_FIELDS = frozenset({
     "gate_last", "key_value_heads", "unbiased", "norm", "embedding_norm", "gated_dropout", "absolute_positions",
+    "rotary_scale", "global_first", "convolution", "convolution_groups", "convolution_act", "pooler",
     "relative", "relative_terms", "relative_buckets", "relative_reach", "relative_shared", "relative_norm",
 })  # fmt: skip
 """Fields of a config that 0.1.0 lacked: at their defaults they are no part of the hash, so that its runs resume."""

@@ -4,11 +4,10 @@ import copy
 import hashlib
 import logging
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from bertune.checkpoints import huggingface
@@ -26,8 +25,12 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
+from bertune.model.agreement import Agreement
+from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
-from bertune.model.predicting import predict, predict_examples, warn_of_single_texts
+from bertune.model.pairs import check_pairs, trained_on_pairs
+from bertune.model.predicting import label_names, predict, predict_examples
+from bertune.model.predictions import Predictions
 from bertune.model.presence import MODEL_FILE, require_model
 from bertune.model.record import read_record
 from bertune.option_values import whole_number
@@ -59,15 +62,19 @@ class Model:
     """What bertune.json says of the model's making."""
     reference: Network | None = None
     """The same network before its products were turned into 8 bits; the first answers are checked against it."""
+    keeps_checking: bool = False
+    """Whether the check goes on until it has seen CHECKED sequences, for a service, whose first call is of one item."""
+    checked: Agreement = field(default_factory=Agreement)
+    """What the checks have found so far."""
 
-    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> list[Prediction]:
+    def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
         """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
 
         Args:
             items: for text classification strings or pairs of strings, from any iterable; or a table (a frame of
                 pandas or polars, an Arrow table, a Dataset, a mapping of columns), read as a file of these columns is;
                 or the path of a file, as a `Path`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
 
         Raises:
             InputError: an item that the task cannot take.
@@ -80,9 +87,18 @@ class Model:
 
     def compute_logits(self, features: Features, *, batch_size: int = 256) -> Logits:
         """One array a sequence, in the features' order. Shape: (outputs,) or (tokens, outputs) each, float32."""
+        batch_size = whole_number("compute_logits: batch_size", batch_size)
         with fast_float32(self.network.device):
             self.check_int8(features)
             return infer(self.network, features, batch_size=batch_size).logits
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the logits, as in config.json's `id2label`; empty for a task without labels.
+
+        For entities these are the tags (`B-PERSON`, …).
+        """
+        return label_names(self.task)
 
     @property
     def precision(self) -> str:
@@ -109,17 +125,15 @@ class Model:
         """With 8-bit products, compare the first sequences' answers with those in full; on disagreement go back."""
         if self.reference is None or not len(features):
             return
-        some = features.first(CHECKED)
-        here, full = infer(self.network, some).logits, infer(self.reference, some).logits
-        agreeing = float(np.mean([(a.argmax(-1) == b.argmax(-1)).mean() for a, b in zip(here, full, strict=True)]))
-        largest = max(float(np.abs(a - b).max()) for a, b in zip(here, full, strict=True))
-        message = f"int8: {agreeing:.1%} of the first {len(some)} sequences' answers agree, logits within {largest:.3f}"
-        if agreeing < LEAST_AGREEMENT:
-            logger.warning("%s; going back to full products", message)
-            self.network = self.reference
-        else:
-            logger.info("%s", message)
-        self.reference = None
+        some = features.first(CHECKED - self.checked.sequences)
+        self.checked.add(infer(self.network, some).logits, infer(self.reference, some).logits)
+        complete = not self.keeps_checking or self.checked.sequences >= CHECKED
+        if self.checked.disagreeing > (1 - LEAST_AGREEMENT) * (self.checked.sequences if complete else CHECKED):
+            logger.warning("int8: %s; going back to full products", self.checked)
+            self.network, self.reference = self.reference, None
+        elif complete:
+            logger.info("int8: %s", self.checked)
+            self.reference = None
 
     def fill_mask(self, text: str, *, top_k: int = 5) -> list[Prediction]:
         """The best words for every [MASK] in a text, for a model of `bertune pretrain`.
@@ -137,11 +151,19 @@ class Model:
         return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
     def evaluate(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
-        """Metrics on labelled data, its mean loss and `examples_per_second` among them.
+        """Metrics on labelled data, its mean loss and `examples_per_second` among them; as `evaluation` finds them.
+
+        Raises:
+            InputError: unreadable data, or labels that the model does not know.
+        """
+        return self.evaluation(path, batch_size=batch_size, feature_cache=feature_cache).metrics
+
+    def evaluation(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> "Evaluated":
+        """Metrics on labelled data, and what they depend on.
 
         Args:
             path: the file of the data; or a table in memory, as for `predict`.
-            batch_size: most sequences computed at a time.
+            batch_size: largest number of sequences in a batch.
             feature_cache: keep the tokens of a large file for the next time.
 
         Raises:
@@ -150,25 +172,32 @@ class Model:
         batch_size = whole_number("evaluate: batch_size", batch_size)
         if not isinstance(path, str | Path):
             with in_memory.as_file(in_memory.labelled_table(path, "evaluate")) as file:
-                return self.evaluate(file, batch_size=batch_size, feature_cache=False)
+                return self.evaluation(file, batch_size=batch_size, feature_cache=False)
         path = Path(path)
         source, examples = read_hashed(self.task, path) if feature_cache else (None, read_labelled(self.task, path))
         problems = Problems()
         problems.extend(self.task.problems(examples, path))
         problems.raise_if_any()
-        warn_of_single_texts(self.record, examples)
+        check_pairs(trained_on_pairs(self.record), examples, path)
         text = TextEncoding(self.tokenizer, self.max_seq_length)
         features = featurized(self.task, examples, text, purpose="evaluate", source=source)
         self.check_int8(features)
-        return evaluate(self.network, self.task, features, examples, batch_size=batch_size).metrics
+        return evaluate(self.network, self.task, features, examples, batch_size=batch_size)
 
 
 class Evaluated(NamedTuple):
-    """What evaluating a model found. task: as these examples tuned it, where that was asked for."""
+    """What evaluating a model found.
+
+    task: as these examples tuned it, where that was asked for.
+    settings: what the metrics depend on besides the answers, by name (`Task.metric_settings`).
+    logits: divided by `temperatures`, where there are any, and so are the metrics'.
+    """
 
     metrics: dict[str, float]
     task: Task[Any]
     logits: Logits
+    settings: Mapping[str, str]
+    temperatures: tuple[float, ...] = ()
 
 
 def evaluate(
@@ -179,21 +208,30 @@ def evaluate(
     *,
     batch_size: int = 256,
     tune: bool = False,
+    calibrate: bool = False,
 ) -> Evaluated:
     """A task's metrics, mean loss and speed on featurized examples.
 
     tune: let the task tune its thresholds on these examples first.
+    calibrate: before that, fit temperatures to them, where the task can; the logits are then divided by these.
     """
     with progress_bar("evaluating", len(features)) as bar, fast_float32(network.device):
         result = infer(
             network, features, batch_size=batch_size, loss=batch_loss(task.loss), advance=bar.advance, world=current()
         )
-    used = task.tuned(result.logits, features, examples) if tune else task
-    metrics = used.metrics(result.logits, features, examples)
-    if result.loss is not None:
-        metrics["loss"] = result.loss
+    logits: Logits = result.logits
+    loss = result.loss
+    temperatures = temperatures_of(task, logits, features, examples) if calibrate else None
+    if temperatures is not None:
+        logits = at_temperatures(logits, temperatures)
+        loss = loss_of(task, logits, features)
+    used = task.tuned(logits, features, examples) if tune else task
+    metrics = used.metrics(logits, features, examples)
+    if loss is not None:
+        metrics["loss"] = loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
-    return Evaluated(metrics, used, result.logits)
+    tempered = () if temperatures is None else tuple(temperatures.tolist())
+    return Evaluated(metrics, used, logits, used.metric_settings(examples), tempered)
 
 
 def load(
@@ -257,7 +295,7 @@ def _takes_int8(network: Network, device: torch.device) -> bool:
     if device.type != "cpu" or int8.has_dot_products() or not int8.supported():
         return True  # where it cannot, `int8.quantize` says why
     full = str(network.encoder.compute_dtype).removeprefix("torch.")
-    if int8.is_faster(network.encoder.pooler):
+    if int8.is_faster(network.encoder.compute_dtype):
         logger.info("--precision int8: this CPU has no 8-bit dot products (VNNI), but 8 bits are faster than %s", full)
         return True
     logger.warning(

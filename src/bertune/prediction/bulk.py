@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from bertune.distributed.world import World, current, is_launched, is_restart
 from bertune.errors import InputError, counted
-from bertune.files.outputs import check_output, open_output
+from bertune.files.outputs import check_output, open_output, refuse_inputs
 from bertune.prediction.examples import BadRow, ExampleStream, Item, count, merged
 from bertune.prediction.formats import KINDS, Format
 from bertune.prediction.inputs import InputFile, is_stream
@@ -124,6 +124,8 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
     """
     options = replace(options, resume=options.resume or is_restart())
     world, target = current(), _target(options)
+    if target.parts is None or target.joined:
+        refuse_inputs(target.path, [file.path for file in files])
     if world.size > 1 and is_stream(options.input):
         raise InputError(f"--input {options.input}: a stream has one reader; name a file to share it among ranks")
     bad: deque[BadRow] = deque()

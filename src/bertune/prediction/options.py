@@ -10,19 +10,21 @@ class BulkOptions:
     """What `predict` and `embed` share on their input and output."""
 
     input: str = option(
-        help="data to answer: a file, a folder, a pattern ('data/*.jsonl'), a pipe, or - for standard input; JSON "
+        help="input data: a file, a folder, a pattern ('data/*.jsonl'), a pipe, or - for standard input; JSON "
         "lines, CSV, TSV or Parquet, also with .gz or .zst; labels are not needed"
     )
     output: str | None = option(
         None,
-        help="where the answers go, in input order: a file (.jsonl, .csv, .tsv, .parquet, also with .gz or .zst), a "
-        "folder (a file for every part), or - for standard output; left out: a table of the first ones",
+        help="where to write predictions, in input order: a file (.jsonl, .csv, .tsv, .parquet, also with .gz or "
+        ".zst), a folder (a file for every part), or - for standard output; left out: a table of the first ones",
     )
     resume: bool = option(False, help="keep the finished parts of a run that was stopped, and make the others")
     shard: str | None = option(
         None, help="answer one of N equal shares, I/N with I from 0: shards in order are the whole; for schedulers"
     )
-    keep_columns: bool = option(False, help="write the input's columns too; those named as an answer's get input_")
+    keep_columns: bool = option(
+        False, help="also write the input's columns; a name that a prediction uses gets the prefix input_"
+    )
     columns: list[str] | None = option(  # noqa: RUF009
         None, help="columns of the input to write before the answer, such as an id; --keep-columns writes all"
     )

@@ -96,7 +96,7 @@ def open_instances(files: Sequence[Path], cache: Path, vocabulary: int) -> Insta
         message = f"{error.filename or folder}: cannot be written or read: {error.strerror or error}"
         raise unwritable(error, message) from None
     except (ValueError, KeyError) as error:
-        raise InputError(f"{folder}: damaged ({error}); remove this folder, and it is built anew") from None
+        raise InputError(f"{folder}: damaged ({error}); remove this folder, and it is built again") from None
     return Instances(rows, length, masks)
 
 

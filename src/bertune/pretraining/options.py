@@ -13,7 +13,7 @@ class PretrainOptions:
 
     checks_limits: ClassVar[bool] = True
 
-    encoder: str | None = option(None, help="checkpoint to go on from: a folder, a checkpoint, or minilm")
+    encoder: str | None = option(None, help="checkpoint to start from: a folder, a checkpoint, or minilm")
     encoder_config: str | None = option(None, help="start from scratch: a bert_config.json or config.json")
     vocab: str | None = option(None, help="vocab.txt of a start from scratch")
     do_lower_case: bool | None = option(
@@ -56,7 +56,7 @@ class PretrainOptions:
     mask_probability: float = option(0.15, help="share of tokens to predict", minimum=0.001, maximum=0.9)
     cache: str | None = option(None, help="folder for tokenized corpora (default: the user's cache folder)")
     max_seq_length: int = option(128, help="longest sequence in tokens, special tokens included", minimum=5)
-    batch_size: int = option(32, help="sequences an update", minimum=1)
+    batch_size: int = option(32, help="sequences per update", minimum=1)
     learning_rate: float | None = option(None, help="highest learning rate (default: 5e-5, from scratch 1e-4)", above=0)
     epochs: float = option(3.0, help="passes over the training data; fractions are allowed", above=0)
     max_steps: int | None = run_option("max_steps")

@@ -144,7 +144,9 @@ def _prepare(options: PretrainOptions, inputs: Inputs) -> tuple[_Prepared, Netwo
         network = start.network(next_sentence=pairs)
         tensors = start.checkpoint.tensors if start.checkpoint is not None else {}
         hashes["the start (--encoder, --vocab, --add-tokens)"] = encoder_sha256(start.config, tensors, start.tokenizer)
-    if not pairs:  # without next sentence nothing teaches the pooler; it stays as it is
+    if (
+        not pairs and network.encoder.config.pooler
+    ):  # without next sentence nothing teaches the pooler; it stays as it is
         network.encoder.pooler.requires_grad_(False)
     own = PretrainingOptions(text_column=options.text_column, mask_probability=options.mask_probability)
     task = Pretraining(options=own, next_sentence=pairs)

@@ -168,7 +168,7 @@ def tokenized(
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written or read: {error.strerror or error}") from None
     except _DamagedError as error:
-        raise InputError(f"{folder}: damaged ({error}); remove this folder, and it is built anew") from None
+        raise InputError(f"{folder}: damaged ({error}); remove this folder, and it is built again") from None
 
 
 class _DamagedError(Exception):

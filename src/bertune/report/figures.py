@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from bertune.tasks.reliability import POINTS, Flags, bins_of, cuts_of, expected_calibration_error
+from bertune.tasks.reliability import brier as brier  # noqa: PLC0414
+from bertune.tasks.row_metrics import Floats
 
-BINS = 15
-"""Bins of equal width for the calibration error (Guo et al., 2017)."""
 SMALLEST_SLICE = 30
 """Rows below which a slice says too little."""
 
@@ -26,16 +25,9 @@ def reliability(confidence: Floats, correct: Flags) -> dict[str, Any]:
 
     Returns: `ece`, the expected calibration error; `bins`, each with its mean confidence, accuracy and rows.
     """
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    bins, error = [], 0.0
-    for index in range(BINS):
-        inside = place == index
-        if not inside.any():
-            continue
-        mean, right = float(confidence[inside].mean()), float(correct[inside].mean())
-        bins.append({"confidence": mean, "accuracy": right, "rows": int(inside.sum())})
-        error += abs(mean - right) * float(inside.mean())
-    return {"ece": error, "bins": bins}
+    found = bins_of(confidence, correct)
+    bins = [{"confidence": mean, "accuracy": right, "rows": rows} for mean, right, rows in found]
+    return {"ece": expected_calibration_error(confidence, correct), "bins": bins}
 
 
 def coverage(confidence: Floats, correct: Flags) -> dict[str, Any]:
@@ -44,26 +36,15 @@ def coverage(confidence: Floats, correct: Flags) -> dict[str, Any]:
     Returns: `curve`, at most 101 points of share and accuracy; `automate`, for accuracies of 0.95 and 0.99 the largest
     share that has it, and the lowest score in that share (None where no share does).
     """
-    order = np.argsort(-confidence, kind="stable")
-    right = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    # Answers of equal score are kept together: only the last of them is a place to cut.
-    scores = confidence[order]
-    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
-    shown = ends[np.unique(np.linspace(0, len(ends) - 1, min(101, len(ends))).astype(int))]
+    scores, ends, right = cuts_of(confidence, correct)
+    shown = ends[np.unique(np.linspace(0, len(ends) - 1, min(POINTS, len(ends))).astype(int))]
     automate = {}
     for wanted in (0.95, 0.99):
         enough = ends[right[ends] >= wanted]
         at = int(enough[-1]) if len(enough) else None
-        automate[str(wanted)] = None if at is None else {"share": (at + 1) / len(order), "score": float(scores[at])}
-    curve = [{"share": float((at + 1) / len(order)), "accuracy": float(right[at])} for at in shown]
+        automate[str(wanted)] = None if at is None else {"share": (at + 1) / len(scores), "score": float(scores[at])}
+    curve = [{"share": float((at + 1) / len(scores)), "accuracy": float(right[at])} for at in shown]
     return {"curve": curve, "automate": automate}
-
-
-def brier(probabilities: Floats, truth: npt.NDArray[np.integer]) -> float:
-    """Mean squared distance of probabilities from the truth. Shape: (rows, classes), (rows,)."""
-    wanted = np.zeros_like(probabilities)
-    wanted[np.arange(len(truth)), truth] = 1
-    return float(((probabilities - wanted) ** 2).sum(1).mean())
 
 
 def wilson(part: int, whole: int) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from bertune.errors import Problems
 from bertune.model.predicting import Predictor
 from bertune.serving.errors import RequestError
 from bertune.serving.metrics import ServiceMetrics
@@ -46,6 +47,11 @@ def app(
         InputError: no models, a folder without one, a model that does not answer.
     """
     limits = limits or ServeLimits()
+    problems = Problems()
+    for message in limits.problems():
+        name, _, wrong = message.removeprefix("--").partition(" ")
+        problems.add(f"app: {name.replace('-', '_')} {wrong}")
+    problems.raise_if_any()
     metrics = ServiceMetrics()
     service = Service(Models(limits, loading or Loading(), metrics.observe), limits, metrics)
     for name, source in models.items():

@@ -169,7 +169,7 @@ class Batcher:
                     if not step():
                         return
                 except Exception:
-                    logger.exception("serving: an unexpected error; the service goes on")
+                    logger.exception("serving: an unexpected error; the service continues")
 
     def _wake_all(self) -> None:
         for condition in (self._to_tokenize, self._to_compute, self._to_decode):

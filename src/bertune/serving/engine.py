@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.features import Column, Features
+from bertune.model.pairs import checked_example, trained_on_pairs
 from bertune.model.predicting import Predictor
 from bertune.ragged import Ragged
 
@@ -19,6 +20,7 @@ class Engine:
 
     def __init__(self, model: Predictor) -> None:
         self.model = model
+        self._pairs = trained_on_pairs(model.record)
         self._truncates = getattr(model.task.options, "long_text", "truncate") != "window"
 
     def example(self, item: Any) -> Any:
@@ -27,7 +29,7 @@ class Engine:
         Raises:
             InputError: an item that the task cannot take.
         """
-        return self.model.task.example(item)
+        return checked_example(self._pairs, self.model.task.example(item))
 
     def estimate(self, item: Any) -> int:
         """Tokens that an item will come to, roughly, without tokenizing it: for the limits of the queue."""

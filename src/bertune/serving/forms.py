@@ -1,6 +1,6 @@
 """What an item of a task looks like: its fields, found by asking the task itself, so that user tasks have them too."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,27 +42,30 @@ _FORMS = (
 )
 
 
-def form_of(task: Any) -> ItemForm | None:
-    """The first of the known forms that a task takes; None: it takes none of them."""
+def form_of(example: Callable[[Any], Any]) -> ItemForm | None:
+    """The first of the known forms that a model takes; None: it takes none of them.
+
+    example: makes an item an example, or raises.
+    """
     for form in _FORMS:
         try:
-            task.example(form.sample)
+            example(form.sample)
         except InputError:
             continue
         except Exception:  # a user's task may raise anything on what it does not know
             continue
-        if form.kind == "text" and len(form.fields) == 2 and not _takes_pairs(task):
+        if form.kind == "text" and len(form.fields) == 2 and not _takes_pairs(example):
             return ItemForm("text", ("text",), (), form.sample)
         return form
     return None
 
 
-def _takes_pairs(task: Any) -> bool:
+def _takes_pairs(example: Callable[[Any], Any]) -> bool:
     try:
-        example = task.example(["A first text.", "A second text."])
+        pair = example(["A first text.", "A second text."])
     except Exception:
         return False
-    return getattr(example, "pair", None) is not None
+    return getattr(pair, "pair", None) is not None
 
 
 def form_to_json(form: ItemForm | None) -> Mapping[str, Any] | None:

@@ -26,6 +26,11 @@ ADDRESSES = (
              "with the task's columns; a list of texts is a batch. truncate false: refuse texts that are too long.",
              {"inputs": ["where is my card?", ["a", "pair"]], "truncate": True},
              {"model": "demo", "version": "3f2a9c81d04e", "predictions": [_PREDICTION]}),
+    _Address("post", "/v1/models/{name}/explain", "Words that carry the answer to one item (classification, several "
+             "labels, regression), by integrated gradients. label: to explain; left out: the most probable one.",
+             {"input": "where is my card?", "label": "card_lost"},
+             {"model": "demo", "version": "3f2a9c81d04e", "label": "card_lost", "score": 0.93, "evidence": 2.6,
+              "words": [{"field": "text", "word": "card", "start": 12, "end": 16, "weight": 1.9}]}),
     _Address("get", "/v1/models", "All models.", answer={"models": [_MODEL]}),
     _Address("get", "/v1/models/{name}", "One model: task, labels, metrics, limits.", answer=_MODEL),
     _Address("post", "/v1/models/{name}/reload", "Load the model's folder again and switch to it (needs an API key).",

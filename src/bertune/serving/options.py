@@ -27,7 +27,7 @@ class ServeLimits:
         return [
             f"--{name.replace('_', '-')} {value}: must be above 0"
             for name, value in vars(self).items()
-            if name in {field.name for field in fields(ServeLimits)} and not value > 0
+            if name in {field.name for field in fields(ServeLimits)} and not (_is_number(value) and value > 0)
         ]
 
 
@@ -40,8 +40,8 @@ class ServeOptions(ServeLimits):
     )
     host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0: from everywhere")
     port: int = option(8000, help="port to listen on; 0: a free one, printed at the start")
-    precision: str = option("auto", help="numbers to compute in", choices=(*PRECISIONS, "int8"))
-    device: str = option("auto", help="where to compute", choices=DEVICES)
+    precision: str = option("auto", help="floating-point format of the computation", choices=(*PRECISIONS, "int8"))
+    device: str = option("auto", help="device to compute on", choices=DEVICES)
     api_key_file: str | None = option(
         None, help="file with accepted API keys, one a line; left out: no key is asked for"
     )
@@ -49,6 +49,10 @@ class ServeOptions(ServeLimits):
         None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
     )
     access_log: bool = option(True, help="log every request to stderr")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def environment_arguments(environment: Mapping[str, str] | None = None) -> list[str]:

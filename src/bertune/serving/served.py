@@ -10,7 +10,7 @@ from typing import Any
 
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
-from bertune.model.predicting import Predictor
+from bertune.model.predicting import Predictor, label_names
 from bertune.serving.batcher import Batcher, Ticket
 from bertune.serving.compute_turns import release_openmp_threads
 from bertune.serving.engine import Engine
@@ -42,7 +42,9 @@ class Loading:
         """The model of a folder."""
         from bertune.model.use import load
 
-        return load(folder, **vars(self))
+        model = load(folder, **vars(self))
+        model.keeps_checking = True  # the first call is the canary's, of a single item
+        return model
 
 
 @dataclass(eq=False)
@@ -65,12 +67,8 @@ class ServedModel:
 
     @property
     def labels(self) -> list[str]:
-        """What it can answer, where that is a set of names."""
-        for attribute in ("labels", "types"):
-            found = getattr(self.model.task, attribute, None)
-            if isinstance(found, list | tuple):
-                return [str(label) for label in found]
-        return []
+        """The model's labels, in the order of its logits."""
+        return list(label_names(self.model.task))
 
     def describe(self) -> dict[str, Any]:
         """What people and programs ask of a model: task, labels, metrics, limits."""
@@ -160,8 +158,8 @@ class Models:
             try:
                 new = self._started(name, old.folder)
             except InputError as error:
-                logger.error("serving: %s was not reloaded, the old version goes on: %s", name, error)
-                raise RequestError(409, "not_reloaded", f"the old version goes on: {error}") from None
+                logger.error("serving: %s was not reloaded, the old version stays in use: %s", name, error)
+                raise RequestError(409, "not_reloaded", f"the old version stays in use: {error}") from None
             self._models[name] = new
         logger.info("serving: %s: version %s replaces %s", name, new.version, old.version)
         threading.Thread(target=old.batcher.close, name="bertune-retire", daemon=True).start()
@@ -184,7 +182,7 @@ class Models:
             max_queue_tokens=limits.max_queue_tokens,
             observe=lambda what, value: self._observe(name, what, value),
         )
-        form = form_of(model.task)
+        form = form_of(engine.example)
         served = ServedModel(name, folder, engine, batcher, model.version, form, _metrics(folder))
         problem = served.canary()
         if problem is not None:

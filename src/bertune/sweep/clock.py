@@ -22,29 +22,30 @@ class TimeModel:
     rates: list[float] = field(default_factory=list)
     evaluations: list[float] = field(default_factory=list)
 
-    def observe(self, metrics: Mapping[str, float], wall: float, evaluations: int) -> None:
+    def observe(self, metrics: Mapping[str, float], wall: float, evaluations: int, passes: int = 1) -> None:
         """Learn from a run.
 
         Args:
             metrics: of the run, with its speeds in sequences/s.
             wall: seconds of its whole process.
             evaluations: that it made.
+            passes: over every batch.
         """
         first = not self.rates or len(self.rates) == 1
         if first:  # the probe's few updates warm up caches; a whole run replaces them
             self.rates, self.evaluations = self.rates[1:], self.evaluations[1:]
-        self.rates.append(metrics["train_examples_per_second"])
+        self.rates.append(passes * metrics["train_examples_per_second"])
         speed = metrics.get("eval_examples_per_second", 0.0)
         self.evaluations.append(self.evaluated / speed if speed else 0.0)
         rest = wall - metrics["train_seconds"] - evaluations * self.evaluations[-1]
         self.fixed = max(0.0, rest if not self.fixed else (self.fixed + rest) / 2)
 
-    def predict(self, epochs: float) -> float:
-        """Seconds of a run of so many epochs."""
+    def predict(self, epochs: float, passes: int = 1) -> float:
+        """Seconds of a run of so many epochs, with so many passes over every batch."""
         whole = max(1, round(epochs))
         return (
             self.fixed
-            + epochs * self.rows / statistics.median(self.rates)
+            + passes * epochs * self.rows / statistics.median(self.rates)
             + whole * statistics.median(self.evaluations)
         )
 

@@ -4,16 +4,16 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
 
 from bertune.durations import duration
 from bertune.errors import counted
 from bertune.files.atomic_write import write_text
 from bertune.files.yaml_files import write_yaml
+from bertune.report import charts
 from bertune.tables import PlainTable, plain_table
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.options import TrainOptions
@@ -29,6 +29,15 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
+class Times:
+    """Seconds that a sweep took, that it had, and that the winner's repetitions trained and evaluated."""
+
+    seconds: float
+    limit: float
+    repeated: float
+
+
+@dataclass(frozen=True)
 class SweepResult:
     """What a sweep found.
 
@@ -36,6 +45,8 @@ class SweepResult:
     winner: the best trial's setting, and `value`, the figure that won.
     seeds: the winner with fresh seeds; None where no time was left for two of them.
     seconds, limit: that the sweep took, and that it had.
+    overhead: share of the time that was neither training nor evaluating nor writing in a trial or a repetition: data,
+        probe, starts of processes, trials that were stopped.
     """
 
     metric: str
@@ -46,11 +57,10 @@ class SweepResult:
     seeds: Seeds | None
     seconds: float
     limit: float
+    overhead: float
 
     @classmethod
-    def of(
-        cls, study: "Study", metric: str, best: "FrozenTrial", seeds: Seeds | None, seconds: float, limit: float
-    ) -> "SweepResult":
+    def of(cls, study: "Study", metric: str, best: "FrozenTrial", seeds: Seeds | None, times: Times) -> "SweepResult":
         """From the journal and the final runs."""
         trials = [
             {
@@ -64,7 +74,10 @@ class SweepResult:
             if "seconds" in trial.user_attrs
         ]
         assert best.value is not None
-        return cls(metric, trials, best.number, dict(best.params), best.value, seeds, seconds, limit)
+        worked = sum(trial.user_attrs.get("worked", 0.0) for trial in study.get_trials(deepcopy=False))
+        overhead = 1 - (worked + times.repeated) / max(times.seconds, 1e-9)
+        winner = dict(best.params)
+        return cls(metric, trials, best.number, winner, best.value, seeds, times.seconds, times.limit, overhead)
 
     @property
     def optimism(self) -> float | None:
@@ -90,6 +103,7 @@ class SweepResult:
             "final": final,
             "seconds": round(self.seconds, 2),
             "time_limit_seconds": self.limit,
+            "overhead": round(self.overhead, 4),
             "trials": self.trials,
         }
 
@@ -107,7 +121,7 @@ class SweepResult:
             for trial in self.ranked()[:_SHOWN]
         )  # fmt: skip
         others = len(self.trials) - len(self.ranked())
-        title = f"{counted(len(self.trials), 'trial')} in {duration(self.seconds)}"
+        title = f"{counted(len(self.trials), 'trial')} in {duration(self.seconds)}, {self.overhead:.1%} of it overhead"
         title += f", {others} of them without a value" if others else ""
         tables = [plain_table(title, ("trial", self.metric, *map(_words, names), "time"), rows)]
         if self.seeds is not None:
@@ -172,71 +186,24 @@ def _csv(result: SweepResult) -> str:
     return out.getvalue()
 
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640, 320, 64, 40, 44
-
-
 def svg(result: SweepResult) -> str:
     """The value of every trial over the time, the best so far as a line, and the mean of the winner's repetitions."""
-    ranked = [trial for trial in result.trials if trial["value"] is not None]
-    ends, at = [], 0.0
-    for trial in result.trials:
-        at += trial["seconds"]
-        ends.append((trial, at))
-    points = [(end, float(trial["value"]), trial) for trial, end in ends if trial in ranked]
-    values = [value for _, value, _ in points]
-    mean = result.seeds.mean[result.metric] if result.seeds is not None else None
-    low, high = min([*values, *([mean] if mean is not None else [])]), max(values)
-    span = (high - low) or max(abs(high), 1.0) * 0.1
-    low, high = low - 0.08 * span, high + 0.08 * span
-    longest = max(at, 1e-9)
-
-    def x(seconds: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - 20) * seconds / longest
-
-    def y(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
-
     better = min if lower_is_better(result.metric) else max
-    line, best = [], None
-    for seconds, value, _ in points:
-        best = value if best is None else better(best, value)
-        line.append(f"{x(seconds):.1f},{y(best):.1f}")
-    title = f"{result.metric} of {counted(len(points), 'trial')} over {duration(at)}"
-    parts = [_head(title), *_axes((low, high), longest, y)]
-    parts.append(f'<polyline points="{" ".join(line)}" fill="none" stroke="#3465a4" stroke-width="1.5"/>')
-    for seconds, value, trial in points:
+    points: list[tuple[float, float, str]] = []
+    line: list[charts.Point] = []
+    seconds = 0.0
+    for trial in result.trials:
+        seconds += trial["seconds"]
+        if trial["value"] is None:
+            continue
+        value = float(trial["value"])
         setting = ", ".join(f"{name} {shown(one)}" for name, one in trial["setting"].items())
-        text = escape(f"trial {trial['trial']}: {value:.4f}; {setting}")
-        parts.append(
-            f'<circle cx="{x(seconds):.1f}" cy="{y(value):.1f}" r="4" fill="#3465a4" fill-opacity="0.7">'
-            f"<title>{text}</title></circle>"
-        )
-    if mean is not None:
-        parts.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - 20}" y1="{y(mean):.1f}" y2="{y(mean):.1f}" stroke="#c4630b" '
-            f'stroke-dasharray="5 4"><title>mean of the winner on fresh seeds: {mean:.4f}</title></line>'
-        )
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def _head(title: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'font-family="sans-serif" font-size="12">\n<title>{escape(title)}</title>\n'
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>\n'
-        f'<text x="{_LEFT}" y="22" font-size="14">{escape(title)}</text>'
-    )
-
-
-def _axes(limits: Sequence[float], longest: float, y: Any) -> list[str]:
-    low, high = limits
-    bottom = _HEIGHT - _BOTTOM
-    parts = [f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - 20}" fill="none" stroke="#888"/>']
-    for step in range(5):
-        value = low + (high - low) * step / 4
-        parts.append(f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3f}</text>')
-    for step in range(5):
-        seconds = longest * step / 4
-        at = _LEFT + (_WIDTH - _LEFT - 20) * step / 4
-        parts.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{duration(seconds)}</text>')
-    return parts
+        points.append((seconds, value, f"trial {trial['trial']}: {value:.4f}; {setting}"))
+        line.append((seconds, better(value, line[-1][1]) if line else value))
+    level = None
+    if result.seeds is not None:
+        mean = result.seeds.mean[result.metric]
+        level = (mean, f"mean of the winner on fresh seeds: {mean:.4f}")
+    title = f"{result.metric} of {counted(len(points), 'trial')} over {duration(seconds)}"
+    drawn = charts.progress(title, ("seconds", result.metric), points, line, level)
+    return charts.standalone(drawn)

@@ -16,14 +16,14 @@ from bertune.errors import InputError, Problems
 from bertune.files.yaml_files import read_yaml
 from bertune.option_values import checked_values
 from bertune.tasks.protocol import Defaults
-from bertune.training.options import TrainOptions
+from bertune.training.options import TrainOptions, passes_of_update
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
 NAMES = (
     "learning_rate", "epochs", "batch_size", "warmup_ratio", "weight_decay", "max_grad_norm", "layer_decay",
-    "frozen_layers", "reinitialize_layers", "seed", "encoder",
+    "frozen_layers", "reinitialize_layers", "ema", "r_drop", "fgm", "seed", "encoder",
 )  # fmt: skip
 """Options of `bertune train` that a sweep may vary: none of them changes the tokenized data of an encoder."""
 
@@ -134,6 +134,11 @@ def _dimension(name: str, told: Any) -> Range | Choices:
     if not values or any(isinstance(value, list | dict | bool) or value is None for value in values):
         raise InputError(f"{told!r}: expected values like [1, 2], or a range {{low: 1e-5, high: 1e-4, log: true}}")
     return Choices(tuple(dict.fromkeys(_number(name, value) for value in values)))
+
+
+def passes(setting: Mapping[str, Any]) -> int:
+    """How many passes over a batch an update makes with this setting."""
+    return passes_of_update(setting.get("r_drop"), setting.get("fgm"))
 
 
 def _whole(name: str) -> bool:

@@ -20,9 +20,9 @@ from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.sweep import journal
 from bertune.sweep.clock import SPARE, TimeModel, behind, comparable
 from bertune.sweep.options import SweepOptions
-from bertune.sweep.results import SweepResult, write_results
-from bertune.sweep.space import Space, default_space, read_space, starting_points
-from bertune.sweep.trials import TrialResult, Trials
+from bertune.sweep.results import SweepResult, Times, write_results
+from bertune.sweep.space import Space, default_space, passes, read_space, starting_points
+from bertune.sweep.trials import TrialResult, Trials, worked
 from bertune.tasks.protocol import lower_is_better
 from bertune.tasks.registry import new_task
 from bertune.training.run_folder.errors import disk_errors, run_errors
@@ -91,7 +91,8 @@ class Sweep:
 
     def predicted(self, setting: Mapping[str, Any]) -> float:
         """Seconds that a run with this setting should take."""
-        return self.clocks[setting.get("encoder", self.options.encoders[0])].predict(self.epochs(setting))
+        clock = self.clocks[setting.get("encoder", self.options.encoders[0])]
+        return clock.predict(self.epochs(setting), passes(setting))
 
     def fits(self, setting: Mapping[str, Any]) -> bool:
         """Whether a trial fits into the time that is left, and whoever wins may still be trained on fresh seeds."""
@@ -266,7 +267,7 @@ def _known(study: "Study", setting: Mapping[str, Any]) -> bool:
 def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialResult) -> None:
     """Write a trial into the journal; keep its model only where it is the best so far."""
     folder = sweep.folder / TRIALS / f"{trial.number:04d}"
-    facts = {"seconds": round(found.seconds, 2), "rungs": found.rungs, "ended": found.ended}
+    facts = {"seconds": round(found.seconds, 2), "worked": found.worked, "rungs": found.rungs, "ended": found.ended}
     value = found.metrics.get(sweep.metric, math.nan)
     shown = ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in setting.items()
@@ -280,7 +281,8 @@ def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialRe
         return
     before = sweep.best
     evaluations = max(1, len(found.rungs))
-    sweep.clocks[setting.get("encoder", sweep.options.encoders[0])].observe(found.metrics, found.seconds, evaluations)
+    clock = sweep.clocks[setting.get("encoder", sweep.options.encoders[0])]
+    clock.observe(found.metrics, found.seconds, evaluations, passes(setting))
     journal.complete(sweep.study, trial, value, {**facts, "metrics": found.metrics})
     best = sweep.best
     assert best is not None
@@ -298,10 +300,11 @@ def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialRe
 
 @dataclass(frozen=True)
 class _Repeated:
-    """A run of the winner. As `runs.seeds` wants it."""
+    """A run of the winner, as `runs.seeds` wants it. worked: seconds from its first update on."""
 
     metrics: dict[str, float]
     steps: int
+    worked: float
 
 
 def _finish(sweep: Sweep) -> SweepResult:
@@ -320,7 +323,7 @@ def _finish(sweep: Sweep) -> SweepResult:
         left = sweep.options.seconds * _LATE - sweep.elapsed
         folder = sweep.folder / f"seed-{seed}"
         if sweep.options.resume and (before := finished(folder)) is not None:
-            done[seed] = _Repeated(before[0], int(before[1].get("steps", 0)))
+            done[seed] = _Repeated(before[0], int(before[1].get("steps", 0)), worked(folder))
             continue
         if left < sweep.predicted(best.params):
             break
@@ -330,7 +333,7 @@ def _finish(sweep: Sweep) -> SweepResult:
             logger.warning("seed %d: %s", seed, found.error if found.ended == "failed" else "the time was over")
             shutil.rmtree(folder, ignore_errors=True)
             break
-        done[seed] = _Repeated(found.metrics, found.steps)
+        done[seed] = _Repeated(found.metrics, found.steps, found.worked)
         logger.info("winner, seed %d: %s %.4f", seed, sweep.metric, found.metrics[sweep.metric])
     seeds = None
     if len(done) > 1:
@@ -344,7 +347,9 @@ def _finish(sweep: Sweep) -> SweepResult:
             raise FaultError(f"{winner}: the best trial's model is gone; train it with the settings in {journal.FILE}")
         with disk_errors(sweep.folder, 0):
             put_on_top(sweep.folder, winner)
+            shutil.copyfile(winner / "metrics.json", sweep.folder / "metrics.json")  # `put_on_top` leaves it behind
     shutil.rmtree(sweep.folder / TRIALS, ignore_errors=True)
-    result = SweepResult.of(sweep.study, sweep.metric, best, seeds, sweep.elapsed, sweep.options.seconds)
+    times = Times(sweep.elapsed, sweep.options.seconds, sum(one.worked for one in done.values()))
+    result = SweepResult.of(sweep.study, sweep.metric, best, seeds, times)
     write_results(sweep.folder, result, sweep.trials.train_options(best.params, sweep.folder))
     return result

@@ -30,6 +30,7 @@ from bertune.training.fine_tune import FineTuning, fine_tune
 from bertune.training.loop.state import Evaluation
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import Labelled, PreparedData, prepare
+from bertune.training.run_folder.report import finished
 from bertune.training.train import with_defaults
 
 RESULT, RUNGS = "result.json", "rungs.jsonl"
@@ -45,7 +46,7 @@ class TrialResult:
 
     ended: done; failed, with `error`; stopped because it fell behind or its time was over.
     rungs: the metric after each evaluation.
-    seconds: of the whole process.
+    seconds: of the whole process.  worked: of these, from the first update on: training, evaluating, writing.
     """
 
     ended: Ended
@@ -54,6 +55,7 @@ class TrialResult:
     metrics: dict[str, float] = field(default_factory=dict)
     steps: int = 0
     error: str = ""
+    worked: float = 0.0
 
 
 class Trials:
@@ -80,13 +82,13 @@ class Trials:
             task = new_task(self.options.task, self.task_options)
             if not self._read:
                 paths = {"train": self.options.train, "validation": self.options.validation}
-                self._read = {role: Labelled.read(task, Path(path)) for role, path in paths.items()}
+                self._read = {role: Labelled.read(task, path, f"--{role}") for role, path in paths.items()}
             self._prepared[encoder] = prepare(task, self._read, self.train_options({"encoder": encoder}, Path()))
         return self._prepared[encoder]
 
     def train_options(self, setting: Mapping[str, Any], output: Path) -> TrainOptions:
         """The options of `bertune train` for a setting."""
-        shared = {field.name for field in dataclasses.fields(TrainOptions)} - {"resume"}
+        shared = {field.name for field in dataclasses.fields(TrainOptions)} - {"resume", "time_limit"}
         given = {name: value for name, value in dataclasses.asdict(self.options).items() if name in shared}
         given |= {"encoder": self.options.encoders[0], "output": str(output), "keep_checkpoints": 1}
         task = new_task(self.options.task, self.task_options)
@@ -137,7 +139,7 @@ class Trials:
         shutil.move(beside / "log", folder.parent / f"{folder.name}.log")
         shutil.rmtree(beside)
         if "metrics" in told:
-            return TrialResult("done", seconds, rungs, told["metrics"], told["steps"])
+            return TrialResult("done", seconds, rungs, told["metrics"], told["steps"], worked=told["worked"])
         error = told.get("error") or f"ended with status {process.exitcode}; see {folder.name}.log"
         return TrialResult(ended, seconds, rungs, error=str(error))
 
@@ -155,12 +157,18 @@ class Trials:
 
         try:
             result = fine_tune(FineTuning(self.data(options.encoder), options, evaluated=note))
-            told: dict[str, Any] = {"metrics": result.metrics, "steps": result.steps}
+            told: dict[str, Any] = {"metrics": result.metrics, "steps": result.steps, "worked": worked(result.output)}
         except (InputError, FaultError) as error:
             told = {"error": str(error)}
         except Interrupted as error:
             sys.exit(error.status)
         write_text(beside / RESULT, json.dumps(told))
+
+
+def worked(folder: Path) -> float:
+    """Seconds of a finished run from its first update on; 0 where there is none."""
+    found = finished(folder)
+    return 0.0 if found is None else float(found[1].get("wall_seconds", 0.0))
 
 
 _CONTEXT: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")

@@ -12,6 +12,7 @@ from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.options import refuse_changed
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.protocol import Baseline, Defaults, ExampleT, HuggingFaceHead, Logits, Prediction
 from bertune.tasks.row_metrics import RowMetrics
 
@@ -84,6 +85,10 @@ class BaseTask(_Protocol[ExampleT]):
         score = prediction.get("score")
         return str(getattr(example, "text", example)), str(first), f"{score:.3f}" if isinstance(score, float) else ""
 
+    def metric_settings(self, examples: Sequence[ExampleT]) -> Mapping[str, str]:  # noqa: ARG002
+        """None: the metrics are defined in one way."""
+        return {}
+
     def row_metrics(self, examples: Sequence[ExampleT], predictions: Sequence[Prediction]) -> RowMetrics | None:  # noqa: ARG002
         """None: only `metrics` can tell."""
         return None
@@ -94,6 +99,15 @@ class BaseTask(_Protocol[ExampleT]):
         if rows is None:
             raise NotImplementedError(f"{type(self).__name__} has neither metrics nor row_metrics")
         return rows.metrics()
+
+    def diagnostics(
+        self,
+        logits: Logits,  # noqa: ARG002
+        features: Features,  # noqa: ARG002
+        examples: Sequence[ExampleT],  # noqa: ARG002
+    ) -> Mapping[str, Any]:
+        """None."""
+        return {}
 
     def averaging(self) -> str:
         """Nothing: the metrics' names say it."""
@@ -140,6 +154,15 @@ class BaseTask(_Protocol[ExampleT]):
     def tuned(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> Self:  # noqa: ARG002
         """The task itself: nothing is tuned on validation data."""
         return self
+
+    def calibration_rows(
+        self,
+        logits: Logits,  # noqa: ARG002
+        features: Features,  # noqa: ARG002
+        examples: Sequence[ExampleT],  # noqa: ARG002
+    ) -> CalibrationRows | None:
+        """None: it is not known what the head's logits stand for."""
+        return None
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """Whether `huggingface` below wrote the head, for a task of this name, form, and learnt values.

@@ -41,7 +41,7 @@ class ChoiceExample:
 
 logger = logging.getLogger(__name__)
 
-_BLANK = re.compile(r"(?<![0-9A-Za-z\u00c0-\u024f_$/\\@#.-])_+(?![0-9A-Za-z\u00c0-\u024f_/\\@#(-])")
+_BLANK = re.compile(r"(?<![0-9A-Za-z\u00c0-\u024f_$/\\@#.-])(?:_+|＿+)(?![0-9A-Za-z\u00c0-\u024f_/\\@#(-])")
 """A blank: a run of underscores that is a token of its own, not a part of a name or a path."""
 _CONTEXT = ("context", "article", "passage", "sent1", "startphrase")
 _QUESTION = ("question", "sent2")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bertune.checkpoints.names import KIND, Rename
 from bertune.data.columns import guess_label_column, listed
 from bertune.data.features import Features
+from bertune.data.formats.prodigy_labels import accepted
 from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems, counted
@@ -27,6 +28,7 @@ from bertune.tasks.parts import ExampleParts
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.reading import LeftOut, is_blank, log_columns
 from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.histograms import histogram
 from bertune.tasks.shared.huggingface import is_for, mix_names
 from bertune.tasks.shared.pair_labels import PairLoss, labelled_rows, loss_for, pair_label
 from bertune.tasks.shared.texts import mean_of, shown, text_features, text_item
@@ -94,6 +96,7 @@ class Embedding(BaseTask[Pair]):
     def read(self, path: Path, *, labelled: bool) -> Iterator[Pair]:
         """Pairs of texts and their labels, if there are any; to predict single texts too."""
         options, file = self.options, open_table(path, self.options)
+        file = accepted(file) if labelled else file
         customary = next((name for name in NEGATIVE if name in file.columns), None)
         negatives = options.negative_column or customary
         if labelled and negatives is not None and negatives not in file.columns:
@@ -147,9 +150,29 @@ class Embedding(BaseTask[Pair]):
             others = [column for column in file.columns if column not in texts]
             found = guess_label_column(others)
         if found is not None and negatives is not None:
+            self._check_ranked(file, found)
             logger.info("%s: column %r is left aside: pairs with a negative are ranked", file.path, found)
             return None
         return found
+
+    def _check_ranked(self, file: Rows, column: str) -> None:
+        """Refuse pairs that do not belong together where every pair is learnt as one that does.
+
+        Raises:
+            InputError: naming them.
+        """
+        problems = Problems()
+        for row in file:
+            try:
+                label = pair_label(row.values.get(column))
+            except InputError:
+                continue  # no label of this kind: a class, which ranking does not ask for
+            if label == 0:
+                problems.add(
+                    f"{file.where(row, column)}: the label 0 says that the texts do not belong together, but pairs "
+                    "with a negative are ranked; leave such rows out, or take every row with --pair-loss ranking"
+                )
+        problems.raise_if_any()
 
     def least_batch_size(self) -> int:
         """Two where a pair finds its negatives among the other pairs of its batch."""
@@ -310,6 +333,27 @@ class Embedding(BaseTask[Pair]):
             return _rank_rows(ranks).metrics()
         cosines = (vectors[first].astype(np.float64) * vectors[second]).sum(1)
         return labelled_rows(self._labels(examples), cosines, ranks).metrics()
+
+    def diagnostics(self, logits: Logits, features: Features, examples: Sequence[Pair]) -> Mapping[str, Any]:
+        """Histograms of the cosines of pairs that belong together, and of those that do not.
+
+        Without labels every row is a pair that belongs together, and a row's first text and another row's second one
+        that does not.
+        """
+        vectors, columns = self._vectors(logits, features)
+        first, second, negative = (vectors[columns["role"] == role].astype(np.float64) for role in range(3))
+        own = (first * second).sum(1)
+        if self.pair_loss != "ranking":
+            together = self._labels(examples) >= 0.5
+            return {"similarities": histogram({"together": own[together], "apart": own[~together]})}
+        text = columns["text"][columns["role"] == 1]
+        shift = np.roll(np.arange(len(first)), 1)
+        others = (first * second[shift]).sum(1)[text != text[shift]]
+        groups = {"together": own, "apart": others}
+        if len(negative):
+            rows = columns["example"][columns["role"] == 2]
+            groups["hard negatives"] = (first[rows] * negative).sum(1)
+        return {"similarities": histogram(groups)}
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint is of embeddings over several layers; over the last one a head has no weights."""

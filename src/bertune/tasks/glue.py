@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bertune.data.row_tap import observed
-from bertune.data.rows import RowFile, open_rows
+from bertune.data.rows import RowFile, check_file, open_rows
+from bertune.data.tables import chosen_encoding
 from bertune.errors import InputError
 from bertune.files.text_files import is_compressed, open_bytes
 from bertune.tasks.options import GlueOptions, TextOptions
@@ -67,11 +68,29 @@ GLUE = _Glue()
 
 
 def _read(name: str, path: Path, options: TextOptions, labelled: bool) -> Iterator[TextExample]:
+    _refuse_table_options(name, options)
     if name == "qqp" and path.suffix != ".parquet":
-        with _torn_records_joined(path) as whole:
+        with _torn_records_joined(path, options) as whole:
             yield from _from_columns(name, whole, options, labelled, shown=path)
     else:
         yield from _from_columns(name, path, options, labelled, shown=path)
+
+
+_OF_TABLES = ("delimiter", "header", "sheet", "text_column", "pair_column", "label_column")
+"""Options that say of a table what is fixed in GLUE's files."""
+
+
+def _refuse_table_options(name: str, options: TextOptions) -> None:
+    named = [f"--{option.replace('_', '-')}" for option in _OF_TABLES if getattr(options, option) is not None]
+    if named:
+        raise InputError(
+            f"{', '.join(named)}: GLUE's {name} has columns of its own, read as GLUE ships them; for a table of your "
+            "own use --task text-classification"
+        )
+
+
+def _encoding(path: Path, options: TextOptions) -> str:
+    return "utf-8" if path.suffix == ".parquet" else chosen_encoding(path, options)
 
 
 _LONGEST = 1 << 14
@@ -79,13 +98,18 @@ _LONGEST = 1 << 14
 
 
 @contextlib.contextmanager
-def _torn_records_joined(path: Path) -> Iterator[Path]:
+def _torn_records_joined(path: Path, options: TextOptions) -> Iterator[Path]:
     """QQP ships with a few questions that hold a line break: their pieces are joined again, and counted.
 
     Yields: the file itself, or a mended copy for as long as the context lasts.
     """
+    check_file(path)
+    encoding = _encoding(path, options)
     try:
-        with open_bytes(path, is_compressed(path)) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="\n") as file:
+        with (
+            open_bytes(path, is_compressed(path)) as raw,
+            io.TextIOWrapper(raw, "utf-8-sig" if encoding == "utf-8" else encoding, newline="\n") as file,
+        ):
             header = file.readline(_LONGEST).rstrip("\r\n")
             tabs, joined, records, part = header.count("\t"), 0, [header], ""
             while line := file.readline(_LONGEST):
@@ -107,12 +131,12 @@ def _torn_records_joined(path: Path) -> Iterator[Path]:
     logger.warning("%s: %d line breaks inside records were taken for spaces", path, joined)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "qqp.tsv"
-        whole.write_text("\n".join(records) + "\n", encoding="utf-8")
+        whole.write_text("\n".join(records) + "\n", encoding=encoding)
         yield whole
 
 
 def _from_columns(name: str, path: Path, options: TextOptions, labelled: bool, *, shown: Path) -> Iterator[TextExample]:
-    file = _open(name, path)
+    file = _open(name, path, _encoding(path, options) if path.is_file() else "utf-8")
     bare = name == "cola" and file.columns == ["0", "1", "2", "3"]
     columns = _COLA_WITHOUT_HEADER if bare else COLUMNS[name]
     text, pair, label = columns.text, columns.pair, columns.label
@@ -126,19 +150,21 @@ def _from_columns(name: str, path: Path, options: TextOptions, labelled: bool, *
             f"{', '.join(map(repr, missing))}; it has: {', '.join(file.columns)}. For a table of your own use "
             "--task text-classification"
         )
-    examples = examples_of(observed(file), (text, pair, label if label in file.columns else None), labelled=labelled)
+    found = text, pair, label if label in file.columns else None
+    drop = labelled and options.drop_unlabelled
+    examples = examples_of(observed(file), found, labelled=labelled, drop_unlabelled=drop)
     if name != "xnli":
         return examples
     return _xnli(file, examples, options)
 
 
-def _open(name: str, path: Path) -> RowFile:
+def _open(name: str, path: Path, encoding: str) -> RowFile:
     """CoLA's training and development files have no header; everything else has one."""
     if name == "cola" and path.suffix in (".tsv", ".gz", ".zst"):
-        bare = open_rows(path, header=False)
+        bare = open_rows(path, header=False, encoding=encoding)
         if len(bare.columns) == 4:
             return bare
-    return open_rows(path)
+    return open_rows(path, encoding=encoding)
 
 
 def _xnli(file: RowFile, examples: Iterator[TextExample], options: TextOptions) -> Iterator[TextExample]:

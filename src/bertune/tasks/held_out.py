@@ -118,35 +118,40 @@ def _strata(examples: Sequence[Any], groups: Sequence[str] | None) -> tuple[dict
     return strata, rows_of
 
 
-def group_values(
-    paths: Sequence[Path], examples_by_path: Sequence[Sequence[Any]], column: str, options: object
-) -> list[str]:
-    """The value of a column for every example, by the line that it was read from.
+def column_values(
+    paths: Sequence[Path],
+    examples_by_path: Sequence[Sequence[Any]],
+    column: str,
+    options: object,
+    flag: str = "--group-column",
+) -> list[Any]:
+    """The value of a column for every example, as its file has it, by the line that it was read from.
 
     Args:
         paths: tables.
         examples_by_path: the examples of each.
         column: its name.
         options: the task's, how tables are read among them.
+        flag: the option that names the column, for messages.
 
     Raises:
         InputError: no such column, or data that is no table of one example a row.
     """
     table = options if isinstance(options, TableOptions) else DEFAULT
-    found: list[str] = []
+    found: list[Any] = []
     for path, examples in zip(paths, examples_by_path, strict=True):
-        remedy = "--group-column is for tables with an example a row"
+        remedy = f"{flag} is for tables with an example a row"
         if path.is_dir():
             raise InputError(f"{path}: is a folder; {remedy}")
         rows = open_table(path, table)
         if column not in rows.columns:
-            raise InputError(f"{path}: {unknown_column(column, rows.columns)} (--group-column)")
+            raise InputError(f"{path}: {unknown_column(column, rows.columns)} ({flag})")
         values = {row.line: row.values.get(column) for row in rows}
         for example in examples:
             place = parts_of(example).place
             if not isinstance(place, int) or place not in values:
                 raise InputError(f"{path}: its examples are not rows of a table; {remedy}")
-            found.append(str(values[place]))
+            found.append(values[place])
     return found
 
 

@@ -1,12 +1,14 @@
 """What a column of several labels holds: names, numbers of labels, or 0 and 1 for every label; one form a file.
 
-A cell is a list, or a text: a list as JSON, Python or NumPy writes it (`["a"]`, `['a']`, `[0 1 1]`), or names joined by
-a delimiter.
+A cell is a list, an object of names and flags (`{"a": 1, "b": 0}`, as spaCy's `cats`), or a text: a list as JSON,
+Python or NumPy writes it (`["a"]`, `['a']`, `[0 1 1]`), names joined by a delimiter, or a row of flags (`0 1 1`,
+`0,1,1`, `011`).
 """
 
 import ast
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bertune.data.columns import label_text, listed
@@ -18,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 TRUE = frozenset({"1", "true", "yes", "1.0", "y", "t"})
 FALSE = frozenset({"0", "false", "no", "0.0", "n", "f"})
+INDICATORS = "0 and 1 for"
+_FLAGS = re.compile(r"[01](?:(?P<between>\s*[,;|\s]\s*)[01](?:(?P=between)[01])*|[01]+)")
 Read = Callable[[object], frozenset[str]]
 """A cell → the names of its labels. Raises InputError for a cell of another form."""
 
@@ -34,23 +38,66 @@ def reader_of(file: Rows, column: str, delimiter: str, names: Sequence[str] | No
     Raises:
         InputError: More labels than names.
     """
-    detector = _LabelFormDetector()
+    detector, flags = _LabelFormDetector(), _FlagTexts()
     for row in file:
+        cell = row.values.get(column)
+        flags.see(cell)
         try:
-            detector.see(parts_of(row.values.get(column), delimiter))
+            detector.see(parts_of(cell, delimiter))
         except InputError:
             continue  # reported when the row is read
+    if flags.found and not detector.form(names).startswith(INDICATORS):
+        return _reader_of_flags(file, column, flags.width, names)
     form = detector.form(names)
     logger.info("%s, column %r: %s", file.path, column, form)
-    if form.startswith("0 and 1"):
-        width = detector.widths.pop()
-        if names is not None and len(names) != width:
-            raise InputError(f"--label-names: {len(names)} names, but {file.path} has lists of {width}")
-        chosen = list(names or map(str, range(width)))
+    if form.startswith(INDICATORS):
+        chosen = _names_of(file, detector.widths.pop(), names)
         return lambda cell: _indicated(parts_of(cell, delimiter), chosen)
     if names is not None:
         return lambda cell: _numbered(parts_of(cell, delimiter), names)
     return lambda cell: _named(parts_of(cell, delimiter))
+
+
+def _reader_of_flags(file: Rows, column: str, width: int, names: Sequence[str] | None) -> Read:
+    """What reads cells that are texts of a 0 or 1 for every label."""
+    chosen = _names_of(file, width, names)
+    numbered = "" if names else "; they are called by their numbers from 0 (names: --label-names)"
+    logger.info("%s, column %r: texts of %s each of %d labels%s", file.path, column, INDICATORS, width, numbered)
+    return lambda cell: _indicated(re.findall("[01]", str(cell)), chosen)
+
+
+def _names_of(file: Rows, width: int, names: Sequence[str] | None) -> list[str]:
+    if names is not None and len(names) != width:
+        raise InputError(f"--label-names: {len(names)} names, but {file.path} has lists of {width}")
+    return list(names or map(str, range(width)))
+
+
+@dataclass
+class _FlagTexts:
+    """Whether all cells are texts of as many 0s and 1s, divided in one way or not at all.
+
+    Undivided they begin with 0 somewhere (`011`), as no number does.
+    """
+
+    shapes: set[tuple[int, str]] = field(default_factory=set)
+    zero_first: bool = False
+
+    def see(self, cell: object) -> None:
+        """One more cell."""
+        match = _FLAGS.fullmatch(cell.strip()) if isinstance(cell, str) else None
+        self.shapes.add((0, "") if match is None else (len(re.findall("[01]", match[0])), match["between"] or ""))
+        self.zero_first |= match is not None and match[0][0] == "0"
+
+    @property
+    def width(self) -> int:
+        """How many labels there are."""
+        return next(iter(self.shapes))[0]
+
+    @property
+    def found(self) -> bool:
+        """Whether they are."""
+        shape = next(iter(self.shapes)) if len(self.shapes) == 1 else (0, "")
+        return shape[0] > 1 and (bool(shape[1]) or self.zero_first)
 
 
 @dataclass
@@ -79,7 +126,7 @@ class _LabelFormDetector:
         if self.indicators and len(self.widths) == 1 and self.widths != {1} and len(self.both) > 1:
             count = next(iter(self.widths))
             numbered = "" if names else "; they are called by their numbers from 0 (names: --label-names)"
-            return f"0 and 1 for each of {count} labels{numbered}"
+            return f"{INDICATORS} each of {count} labels{numbered}"
         if self.numbers and self.widths:
             return "numbers of labels" + ("" if names else ", which serve as names (others: --label-names)")
         return "names of labels"
@@ -93,6 +140,8 @@ def parts_of(value: object, delimiter: str) -> list[object]:
     """
     if isinstance(value, list | tuple):
         return list(value)
+    if isinstance(value, Mapping):
+        return [name for name, flag in value.items() if flag is not None and flag_of(flag)]
     if not isinstance(value, str):
         return [] if value is None else [value]
     text = value.strip()

@@ -15,7 +15,7 @@ from bertune.data.sources import data_paths, shown
 from bertune.errors import InputError, Problems
 from bertune.files.inputs import refuse_pipe
 from bertune.tasks.feature_cache import Source
-from bertune.tasks.held_out import HoldOut, group_values, held_out_rows
+from bertune.tasks.held_out import HoldOut, column_values, held_out_rows
 from bertune.tasks.protocol import Task
 
 
@@ -40,8 +40,10 @@ class Labelled:
     held_out: HoldOut | None = None
 
     @classmethod
-    def read(cls, task: Task[Any], named: Path | str | Sequence[str], flag: str = "--train") -> "Labelled":
-        """All examples behind what an option names (`data.sources.data_paths`).
+    def read(
+        cls, task: Task[Any], named: Path | str | Sequence[str], flag: str = "--train", *, labelled: bool = True
+    ) -> "Labelled":
+        """All examples behind what an option names (`data.sources.data_paths`); without `labelled` labels are not read.
 
         Raises:
             InputError: unreadable rows, or none at all; a file that changed while it was read.
@@ -50,7 +52,7 @@ class Labelled:
         parts, examples = [], []
         for path in data_paths(str(named) if isinstance(named, Path) else named, flag):
             try:
-                source, found = read_hashed(task, path)
+                source, found = read_hashed(task, path, labelled=labelled)
             except InputError as error:
                 absent = str(error).startswith("there is no file")  # which says nothing of the option that named it
                 problems.add(f"{flag}: {error}" if absent else str(error))
@@ -151,14 +153,23 @@ def hold_out(
 
 
 def groups_of(task: Task[Any], rows: Labelled, column: str) -> list[str]:
-    """The value of a column for every example.
+    """The group of every example: its value in a column, as text.
+
+    Raises:
+        InputError: as `column_of`.
+    """
+    return [str(value) for value in column_of(task, rows, column, "--group-column")]
+
+
+def column_of(task: Task[Any], rows: Labelled, column: str, flag: str) -> list[Any]:
+    """The value of a column for every example. flag: the option that names it, for messages.
 
     Raises:
         InputError: no such column, or data that is no table of one example a row.
     """
     starts = [*itertools.accumulate((part.rows for part in rows.parts), initial=0)]
     examples = [rows.examples[start:end] for start, end in itertools.pairwise(starts)]
-    return group_values([part.source.path for part in rows.parts], examples, column, task.options)
+    return column_values([part.source.path for part in rows.parts], examples, column, task.options, flag)
 
 
 def read_recorded(task: Task[Any], recorded: Mapping[str, Any]) -> Labelled:
@@ -186,21 +197,21 @@ def read_recorded(task: Task[Any], recorded: Mapping[str, Any]) -> Labelled:
     return split[1 if held.get("part") == "validation" else 0]
 
 
-def read_labelled(task: Task[Any], path: Path) -> list[Any]:
-    """All examples of a labelled file.
+def read_labelled(task: Task[Any], path: Path, *, labelled: bool = True) -> list[Any]:
+    """All examples of a labelled file; or without `labelled` of any, whose labels are not read.
 
     Raises:
         InputError: unreadable rows, or none at all.
     """
     refuse_pipe(path)
-    examples = list(task.read(path, labelled=True))
+    examples = list(task.read(path, labelled=labelled))
     if not examples:
         raise InputError(f"{path}: holds no examples")
     return examples
 
 
-def read_hashed(task: Task[Any], path: Path) -> tuple[Source, list[Any]]:
-    """All examples of a labelled file, and its hash, which is taken first.
+def read_hashed(task: Task[Any], path: Path, *, labelled: bool = True) -> tuple[Source, list[Any]]:
+    """All examples of a file, as `read_labelled` reads it, and its hash, which is taken first.
 
     Raises:
         InputError: unreadable rows, or none at all; a file that changed while it was read.
@@ -208,9 +219,9 @@ def read_hashed(task: Task[Any], path: Path) -> tuple[Source, list[Any]]:
     try:
         source = Source.of(path)
     except InputError:
-        read_labelled(task, path)  # refuses the file too, in words of its kind
+        read_labelled(task, path, labelled=labelled)  # refuses the file too, in words of its kind
         raise
-    examples = read_labelled(task, path)
+    examples = read_labelled(task, path, labelled=labelled)
     if source.changed():
         raise InputError(f"{path}: changed while it was read; start again once it is written as a whole")
     return source, examples

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from bertune.data.columns import named
 from bertune.data.features import Column, Features
 from bertune.data.formats.registry import open_any
 from bertune.data.rows import Row
@@ -17,6 +18,7 @@ from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.label_forms import flag_of, reader_of
 from bertune.tasks.options import MultiLabelOptions, TextColumns
@@ -26,8 +28,10 @@ from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression_each, most_common
 from bertune.tasks.shared.class_weights import class_weights
 from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
+from bertune.tasks.shared.label_curves import label_curves
 from bertune.tasks.shared.metrics import decision_rows
-from bertune.tasks.shared.scores import shown_scores
+from bertune.tasks.shared.review import per_label
+from bertune.tasks.shared.scores import blocks_of, shown_scores
 from bertune.tasks.shared.texts import by_example, label_index, shown, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -134,6 +138,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
             return tuple((len(examples) - count) / count if count < len(examples) else 1.0 for count in counts)
 
         weights = class_weights(self.options.class_weights, labels, balanced)
+        per_label(self.options.threshold or (), labels, np.zeros(len(labels)))  # refuses unknown labels
         return dataclasses.replace(self, labels=labels, thresholds=(0.5,) * len(labels), weights=weights)
 
     def problems(self, examples: Sequence[LabelledText], path: Path) -> list[str]:
@@ -144,13 +149,20 @@ class MultiLabelClassification(BaseTask[LabelledText]):
                 strange.setdefault(label, example)
         return [
             f"{path}, line {example.place}: label {label!r} never occurs in the training data; "
-            f"known: {', '.join(self.labels)}"
+            f"known: {named(self.labels)}"
             for label, example in sorted(strange.items())
         ]
 
     def _truth(self, examples: Sequence[LabelledText]) -> npt.NDArray[np.bool_]:
-        rows = [[label in example.labels for label in self.labels] for example in examples]
-        return np.array(rows, np.bool_).reshape(len(examples), len(self.labels))
+        return self._marked([example.labels for example in examples])
+
+    def _marked(self, rows: Sequence[Iterable[str]]) -> npt.NDArray[np.bool_]:
+        """Which labels each row has. Shape: (rows, labels)."""
+        column = {label: i for i, label in enumerate(self.labels)}
+        marked = np.zeros((len(rows), len(self.labels)), np.bool_)
+        for row, labels in zip(marked, rows, strict=True):
+            row[[column[label] for label in labels if label in column]] = True
+        return marked
 
     def featurize(
         self, examples: Sequence[LabelledText], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
@@ -180,21 +192,25 @@ class MultiLabelClassification(BaseTask[LabelledText]):
 
         return binary_cross_entropy(logits, targets["labels"], self.options, self.weights)
 
-    def _probabilities(self, logits: Logits, features: Features, examples: int) -> npt.NDArray[np.float64]:
-        scores = by_example(logits, features, examples).astype(np.float64)
-        return 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+    @property
+    def _least(self) -> npt.NDArray[np.float64]:
+        """For every label the probability from which on it is given: as `--threshold` says, or the tuned one."""
+        return per_label(self.options.threshold or (), self.labels, np.array(self.thresholds, np.float64))
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> list[Prediction]:
         """`{"labels": [names], "scores": {name: probability}}`; of many labels the best and the given ones."""
         if not examples:
             return []
-        rows = self._probabilities(logits, features, len(examples))
-        given, options = rows >= self.thresholds, self.options
-        every = shown_scores(self.labels, rows, options.top_k, all_scores=options.all_scores, given=given)
-        return [
-            {"labels": [self.labels[i] for i in np.flatnonzero(row)], "scores": scores}
-            for row, scores in zip(given, every, strict=True)
-        ]
+        options, found = self.options, []
+        for block in blocks_of(by_example(logits, features, len(examples))):
+            rows = sigmoid(block)
+            given = rows >= self._least
+            every = shown_scores(self.labels, rows, options.top_k, all_scores=options.all_scores, given=given)
+            found += [
+                {"labels": [self.labels[i] for i in np.flatnonzero(row)], "scores": scores}
+                for row, scores in zip(given, every, strict=True)
+            ]
+        return found
 
     def summary(self, example: LabelledText, prediction: Prediction) -> tuple[str, str, str]:
         """Text, labels, the surest label's probability."""
@@ -202,15 +218,19 @@ class MultiLabelClassification(BaseTask[LabelledText]):
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> dict[str, float]:
         """f1, precision, recall over all decisions, their mean f1 by label, and texts whose labels are all right."""
-        truth = self._truth(examples)
-        given = self._probabilities(logits, features, len(examples)) >= self.thresholds
-        return decision_rows(truth, given, self.labels).metrics()
+        blocks = blocks_of(by_example(logits, features, len(examples)))
+        given = [sigmoid(block) >= self._least for block in blocks]
+        return decision_rows(self._truth(examples), np.concatenate(given), self.labels).metrics()
 
     def row_metrics(self, examples: Sequence[LabelledText], predictions: Sequence[Prediction]) -> RowMetrics:
         """The same metrics, row by row."""
-        given = [[label in prediction["labels"] for label in self.labels] for prediction in predictions]
-        shape = len(predictions), len(self.labels)
-        return decision_rows(self._truth(examples), np.array(given, np.bool_).reshape(shape), self.labels)
+        given = self._marked([prediction["labels"] for prediction in predictions])
+        return decision_rows(self._truth(examples), given, self.labels)
+
+    def diagnostics(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> Mapping[str, Any]:
+        """The commonest labels' curves of precision and recall."""
+        probabilities = sigmoid(by_example(logits, features, len(examples)))
+        return {"label_curves": label_curves(self.labels, probabilities, self._truth(examples), self._least)}
 
     def averaging(self) -> str:
         """f1 counts the decisions of all labels together."""
@@ -235,12 +255,22 @@ class MultiLabelClassification(BaseTask[LabelledText]):
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head, the loss and the thresholds."""
         loss = ("class_weights", "label_smoothing", "focal_gamma")
-        return self._described_without("thresholds", "weights", *loss, "layers", "top_k", "all_scores")
+        return self._described_without("thresholds", "weights", *loss, "layers", "top_k", "all_scores", "threshold")
+
+    def calibration_rows(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> CalibrationRows:
+        """Every text's logits, and which labels it has."""
+        return CalibrationRows(by_example(logits, features, len(examples)).astype(np.float64), self._truth(examples))
+
+    def with_options(self, options: Any) -> Self:
+        """The same task under other options. Raises InputError for one that decides the model's form, bad labels."""
+        changed = super().with_options(options)
+        _ = changed._least
+        return changed
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> Self:
         """With the thresholds that give every label its best f1 on these texts."""
-        probabilities, truth = self._probabilities(logits, features, len(examples)), self._truth(examples)
-        found = [best_threshold(p, t) for p, t in zip(probabilities.T, truth.T, strict=True)]
+        rows, truth = by_example(logits, features, len(examples)), self._truth(examples)
+        found = [best_threshold(sigmoid(column), true) for column, true in zip(rows.T, truth.T, strict=True)]
         return dataclasses.replace(self, thresholds=tuple(found))
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
@@ -251,6 +281,11 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         """`AutoModelForSequenceClassification`; with several layers `AutoModel` and a head beside it."""
         settings = label_settings(self.labels, "multi_label_classification")
         return linear_in_folder("ForSequenceClassification", self.options.layers, settings)
+
+
+def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Probabilities of labels that are independent of one another. Shape: any → the same."""
+    return 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -500, 500)))
 
 
 def best_threshold(probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_]) -> float:

@@ -13,12 +13,14 @@ from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
 from bertune.tasks.hyperparameters import MULTIPLE_CHOICE
 from bertune.tasks.options import ChoiceOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import most_common
+from bertune.tasks.shared.histograms import histogram
 from bertune.tasks.shared.huggingface import is_for, linear_in_folder
 from bertune.tasks.shared.texts import mean_of, text_features
 from bertune.tasks.text_classification import TextExample, softmax
@@ -103,12 +105,28 @@ class MultipleChoice(BaseTask[ChoiceExample]):
         self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]
     ) -> list[npt.NDArray[np.float64]]:
         """Probabilities of every question's choices."""
+        return [softmax(values) for values in self._logits(logits, features, examples)]
+
+    def _logits(
+        self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Logits of every question's choices, those of several windows averaged."""
         if not examples:
             return []
         sizes = [len(example.seconds) for example in examples]
         _, choice = np.unique(np.asarray(features.extras["choice"]), return_inverse=True)
         values = mean_of(np.stack(list(logits)), choice, sum(sizes))[:, 0]
-        return [softmax(part) for part in np.split(values, np.cumsum(sizes)[:-1])]
+        return np.split(values, np.cumsum(sizes)[:-1])
+
+    def calibration_rows(
+        self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]
+    ) -> CalibrationRows:
+        """The logits of every question's choices, and the place of the right one."""
+        rows = self._logits(logits, features, examples)
+        whole = np.full((len(rows), max(map(len, rows), default=0)), -np.inf)
+        for place, row in enumerate(rows):
+            whole[place, : len(row)] = row
+        return CalibrationRows(whole, np.array([example.answer for example in examples], np.int64))
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]) -> list[Prediction]:
         """`{"answer": place from 0, "text", "score", "scores": [probabilities]}` for every question."""
@@ -137,6 +155,31 @@ class MultipleChoice(BaseTask[ChoiceExample]):
         pairs = zip(examples, predictions, strict=True)
         right = np.array([prediction["answer"] == example.answer for example, prediction in pairs], np.bool_)
         return RowMetrics.means(correct=right, accuracy=right)
+
+    def diagnostics(self, logits: Logits, features: Features, examples: Sequence[ChoiceExample]) -> Mapping[str, Any]:
+        """Where choices fail: by place of the right one, by its length among them, by how far the best is ahead."""
+        rows = self._scores(logits, features, examples)
+        right = np.array([example.answer for example in examples], np.int64)
+        answers = np.array([int(row.argmax()) for row in rows], np.int64)
+        lead = np.array([float(np.diff(np.sort(row)[-2:])[0]) if len(row) > 1 else 1.0 for row in rows])
+        places = [
+            {
+                "place": place,
+                "rows": int((right == place).sum()),
+                "answered": int((answers == place).sum()),
+                "accuracy": float((answers == right)[right == place].mean()) if (right == place).any() else None,
+            }
+            for place in range(max(map(len, rows), default=0))
+        ]
+        longest = np.array([int(np.argmax([len(choice) for choice in example.choices])) for example in examples])
+        return {
+            "choice_places": places,
+            "choice_longest": {
+                "right": float((right == longest).mean()),
+                "answered": float((answers == longest).mean()),
+            },
+            "choice_leads": histogram({"right": lead[answers == right], "wrong": lead[answers != right]}),
+        }
 
     def baselines(self) -> Mapping[str, Baseline]:
         """The place where the right answer stands most often."""

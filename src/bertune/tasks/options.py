@@ -37,6 +37,57 @@ class ScoreOptions:
     all_scores: bool = option(False, help="show the probabilities of all labels, however many there are")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ThresholdOptions:
+    """Scores from which an answer stands. From Python `threshold` may be a number or a mapping too."""
+
+    threshold: list[str] | None = option(  # noqa: RUF009
+        None,
+        help="score below which an answer is left to a person (label null, review true): a number for all labels, "
+        "LABEL=NUMBER … for some; of several labels the probability from which one is given, instead of the tuned one",
+    )
+
+    def check_threshold(self) -> None:
+        """Bring the thresholds into one form, and refuse impossible numbers.
+
+        Raises:
+            InputError: naming the option.
+        """
+        spec: object = self.threshold
+        if isinstance(spec, Mapping):
+            spec = [f"{label}={number}" for label, number in spec.items()]
+        elif isinstance(spec, str | int | float):
+            spec = [str(spec)]
+        parts = [str(part) for part in spec] if isinstance(spec, list | tuple) else []
+        for part in parts:
+            _, equals, number = part.rpartition("=")
+            if not _is_share(number) or (not equals and len(parts) > 1):
+                raise InputError(
+                    f"--threshold {part}: expected one number from 0 to 1, or LABEL=NUMBER with such numbers"
+                )
+        object.__setattr__(self, "threshold", parts or None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewOptions(ThresholdOptions):
+    """Which answers are left to a person."""
+
+    automate_at: float | None = option(
+        None,
+        help="leave answers to a person below the score from which on this share of the validation rows was answered "
+        "right, such as 0.95",
+        minimum=0,
+        maximum=1,
+    )
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
+
+
 def layers_option() -> str:
     """The option `--layers`, for a task's dataclass of options."""
     description = "what the head sees: the last layer, a learned mix of all layers, or the last four side by side"
@@ -112,11 +163,16 @@ class LossOptions(FocalLossOptions):
 
 
 @dataclass(frozen=True)
-class TextOptions(TextColumns, LossOptions, ScoreOptions):
-    """Columns, the loss, what becomes of long texts, and what the head sees."""
+class TextOptions(TextColumns, LossOptions, ScoreOptions, ReviewOptions):
+    """Columns, the loss, what becomes of long texts, what the head sees, and which answers stand."""
 
     long_text: str = long_text_option()
     layers: str = layers_option()
+
+    def __post_init__(self) -> None:
+        """Raises InputError for impossible numbers, naming the option."""
+        super().__post_init__()
+        self.check_threshold()
 
 
 @dataclass(frozen=True)
@@ -127,7 +183,7 @@ class GlueOptions(TextOptions):
 
 
 @dataclass(frozen=True)
-class MultiLabelOptions(LossOptions, ScoreOptions, TableOptions):
+class MultiLabelOptions(LossOptions, ScoreOptions, ThresholdOptions, TableOptions):
     """Columns of a table: labels in one column, as a list or joined, or in a column each."""
 
     text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
@@ -140,6 +196,11 @@ class MultiLabelOptions(LossOptions, ScoreOptions, TableOptions):
     )
     long_text: str = long_text_option()
     layers: str = layers_option()
+
+    def __post_init__(self) -> None:
+        """Raises InputError for impossible numbers, naming the option."""
+        super().__post_init__()
+        self.check_threshold()
 
 
 @dataclass(frozen=True)
@@ -212,10 +273,10 @@ class QuestionOptions(TableOptions):
     )
     layers: str = layers_option()
     doc_stride: int = option(128, help="tokens from one window's start to the next over a long context", minimum=1)
-    max_query_length: int = option(64, help="tokens of the question that are kept", minimum=1)
+    max_query_length: int = option(64, help="longest question in tokens; the rest is cut", minimum=1)
     max_answer_length: int = option(30, help="tokens of the longest answer", minimum=1)
     n_best: int = option(20, help="candidates considered for a question", minimum=1)
-    top_k: int = option(1, help="answers given for a question; more than 1 adds them as a list", minimum=1)
+    top_k: int = option(1, help="number of answers per question; more than 1 adds a list of them", minimum=1)
     null_threshold: float | None = option(
         None, help="answer nothing when that scores this much above the best span; left out: tuned on validation data"
     )
@@ -237,7 +298,7 @@ class QuestionOptions(TableOptions):
 class ReadingOptions(TableOptions):
     """Where a file keeps tokens, tags, texts and entities."""
 
-    scheme: str = option("auto", help="scheme of the tags in the file; auto: told by the tags", choices=READ_AS)
+    scheme: str = option("auto", help="scheme of the tags in the file; auto: recognised from the tags", choices=READ_AS)
     token_at: int = option(0, help="CoNLL files: column of the token, from 0; -1 is the last")
     tag_at: int = option(-1, help="CoNLL files: column of the tag")
     tokens_column: str = option("tokens", help="rows: column of the list of tokens")

@@ -17,7 +17,7 @@ from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.masking.dynamic import Masking, mask
-from bertune.tasks.masking.names import MASKED_LM, NEXT_SENTENCE
+from bertune.tasks.masking.names import MASKED_LM, NEXT_SENTENCE, OWN_VECTORS
 from bertune.tasks.masking.scores import PretrainingScores
 from bertune.tasks.options import CANDIDATES, PretrainingOptions
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
@@ -55,6 +55,8 @@ class Pretraining(BaseTask[MaskedText]):
     options: PretrainingOptions = PretrainingOptions()  # noqa: RUF009 (frozen)
     next_sentence: bool = False
     """Whether there is a head for next sentence."""
+    own_vectors: bool = False
+    """Whether words have vectors for prediction that are not the encoder's."""
     metric: str = "masked_lm_loss"
     defaults: Defaults = DEFAULTS
 
@@ -107,7 +109,7 @@ class Pretraining(BaseTask[MaskedText]):
         """Heads for masked words and next sentence; they share the encoder's word vectors."""
         from bertune.tasks.masking.head import PretrainingHead
 
-        return PretrainingHead(config, next_sentence=self.next_sentence)
+        return PretrainingHead(config, next_sentence=self.next_sentence, own_vectors=self.own_vectors)
 
     def loss(
         self,
@@ -170,9 +172,11 @@ class Pretraining(BaseTask[MaskedText]):
 
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForPreTraining` or `AutoModelForMaskedLM`."""
+        settings = {"tie_word_embeddings": not self.own_vectors}
+        masked = [*MASKED_LM, *(OWN_VECTORS if self.own_vectors else [])]
         if self.next_sentence:
-            return HuggingFaceHead("ForPreTraining", [*MASKED_LM, *NEXT_SENTENCE], {"tie_word_embeddings": True})
-        return HuggingFaceHead("ForMaskedLM", MASKED_LM, {"tie_word_embeddings": True})
+            return HuggingFaceHead("ForPreTraining", [*masked, *NEXT_SENTENCE], settings)
+        return HuggingFaceHead("ForMaskedLM", masked, settings)
 
     def with_options(self, options: PretrainingOptions) -> Self:
         """With other options.
@@ -190,11 +194,13 @@ class Pretraining(BaseTask[MaskedText]):
             "name": self.name,
             "options": dataclasses.asdict(self.options),
             "next_sentence": self.next_sentence,
+            **({"own_vectors": True} if self.own_vectors else {}),
         }
 
     def restored(self, state: Mapping[str, Any]) -> Self:
         """As `to_json` kept it."""
-        return dataclasses.replace(self, next_sentence=bool(state["next_sentence"]))
+        own = bool(state.get("own_vectors", False))
+        return dataclasses.replace(self, next_sentence=bool(state["next_sentence"]), own_vectors=own)
 
 
 def masking_rules(tokenizer: Tokenizer, probability: float, *, whole_words: bool = False) -> Masking:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from bertune.checkpoints.names import Rename
 from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.hyperparameters import Defaults as Defaults  # noqa: PLC0414 (its home before)
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tokenization.tokenizer import Tokenizer
@@ -158,8 +159,16 @@ class Task(Protocol[ExampleT]):
         """How good the predictions are; keys as in the design's list of metrics."""
         ...
 
+    def metric_settings(self, examples: Sequence[ExampleT]) -> Mapping[str, str]:
+        """What the metrics of these examples depend on besides answers, such as whose rules compare them, by name."""
+        ...
+
     def row_metrics(self, examples: Sequence[ExampleT], predictions: Sequence[Prediction]) -> RowMetrics | None:
         """Numbers of every row from which metrics of any choice of rows follow; None where only `metrics` can tell."""
+        ...
+
+    def diagnostics(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> Mapping[str, Any]:
+        """Figures for a report that only this kind of task has, as JSON values by name; empty where there are none."""
         ...
 
     def averaging(self) -> str:
@@ -187,6 +196,12 @@ class Task(Protocol[ExampleT]):
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[ExampleT]) -> "Task[ExampleT]":
         """The task with what validation data teaches (thresholds); `metrics` are then the tuned task's."""
+        ...
+
+    def calibration_rows(
+        self, logits: Logits, features: Features, examples: Sequence[ExampleT]
+    ) -> CalibrationRows | None:
+        """What temperatures are fitted to; None where a linear head's logits are not what probabilities come from."""
         ...
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:

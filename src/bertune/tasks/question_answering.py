@@ -22,8 +22,9 @@ from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.huggingface import is_for, linear_in_folder
 from bertune.tasks.squad.answer_metrics import AnswerMetric
 from bertune.tasks.squad.decoding import Decoded, decode_answers
+from bertune.tasks.squad.diagnostics import answer_length, by_kind, null_curve, question_word
 from bertune.tasks.squad.metric_choice import choose_metric
-from bertune.tasks.squad.metrics import evaluate, question_rows, threshold_to_apply
+from bertune.tasks.squad.metrics import answer_scores, evaluate, question_rows, threshold_to_apply
 from bertune.tasks.squad.reading import Columns, QuestionExample, read_questions, stream_questions
 from bertune.tasks.squad.windows import Windows, build_windows
 from bertune.tokenization.tokenizer import Tokenizer
@@ -205,11 +206,36 @@ class QuestionAnswering(BaseTask[QuestionExample]):
     def _answer_metric(self, examples: Sequence[QuestionExample]) -> AnswerMetric:
         return choose_metric(examples, self.options.qa_metric)
 
+    def metric_settings(self, examples: Sequence[QuestionExample]) -> Mapping[str, str]:
+        """`qa_metric`: whose rules compare answers to these questions."""
+        return {"qa_metric": self._answer_metric(examples).name}
+
     def row_metrics(self, examples: Sequence[QuestionExample], predictions: Sequence[Prediction]) -> RowMetrics:
         """The same metrics, but for those under other thresholds (best_), row by row."""
         return question_rows(
             examples, [prediction["answer"] for prediction in predictions], self._answer_metric(examples)
         )
+
+    def diagnostics(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> Mapping[str, Any]:
+        """Exact match and F1 by question word and length of the answer; F1 by null threshold where there are odds."""
+        decoded, metric = self._decoded(logits, features, examples), self._answer_metric(examples)
+        scores = answer_scores(examples, [one.best.text for one in decoded], metric)
+        found: dict[str, Any] = {
+            "question_words": by_kind(examples, scores, lambda example: question_word(example.question)),
+            "answer_lengths": by_kind(examples, scores, answer_length),
+        }
+        if self.null_threshold is not None and any(example.is_impossible for example in examples):
+            spans = [one.span.text if one.span else "" for one in decoded]
+            answered, nothing = (
+                answer_scores(examples, spans, metric),
+                answer_scores(examples, [""] * len(spans), metric),
+            )
+            odds = np.array([one.null_odds for one in decoded], np.float64)
+            found["null_curve"] = {
+                "threshold": self.null_threshold,
+                "curve": null_curve(odds, answered[:, 1], nothing[:, 1]),
+            }
+        return found
 
     def baselines(self) -> Mapping[str, Baseline]:
         """No answer to any question, where there are unanswerable ones."""

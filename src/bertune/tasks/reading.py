@@ -1,6 +1,7 @@
 """Texts, pairs and labels of a table: which columns hold them, and the rows that have them all."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -182,7 +183,15 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
         left_out.log(file.path)
 
 
+_LIST_OF_FLAGS = re.compile(r"\[\s*[01](\.0*)?(\s*[,\s]\s*[01](\.0*)?)+\s*\]")
+
+
 def _label(raw: object) -> str | None:
+    written = str(raw) if isinstance(raw, list) else raw if isinstance(raw, str) and raw[:1] == "[" else ""
+    if _LIST_OF_FLAGS.fullmatch(written.strip()):
+        raise InputError(
+            f"{written!r} holds a 0 or 1 for every label; --task multi-label-classification (--label-names) reads it"
+        )
     if isinstance(raw, list) and all(isinstance(name, str) for name in raw):
         if len(raw) > 1:
             raise InputError(f"several labels, {raw!r}; for any number of them: --task multi-label-classification")

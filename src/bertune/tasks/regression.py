@@ -106,7 +106,7 @@ class Regression(BaseTask[NumberExample]):
         return dataclasses.replace(self, mean=mean, deviation=deviation)
 
     @property
-    def _unit(self) -> tuple[float, float]:
+    def unit(self) -> tuple[float, float]:
         """What a logit of 0 stands for, and a step of 1."""
         return (self.mean, self.deviation) if self.options.standardize else (0.0, 1.0)
 
@@ -119,7 +119,7 @@ class Regression(BaseTask[NumberExample]):
 
     def targets(self, examples: Sequence[NumberExample]) -> dict[str, Column]:
         """`value`: every example's number in the head's units."""
-        origin, step = self._unit
+        origin, step = self.unit
         values = np.array([example.value for example in examples], np.float64)
         return {"value": ((values - origin) / step).astype(np.float32)}
 
@@ -130,7 +130,7 @@ class Regression(BaseTask[NumberExample]):
         from bertune.tasks.shared.heads import pooled_head
 
         head = pooled_head(config, 1, self.options.layers)
-        origin, step = self._unit
+        origin, step = self.unit
         nn.init.constant_(head.bias, (self.mean - origin) / step)
         return head
 
@@ -146,7 +146,7 @@ class Regression(BaseTask[NumberExample]):
         return squared_error(logits[:, 0], targets["value"])
 
     def _values(self, logits: Logits, features: Features, examples: int) -> npt.NDArray[np.float64]:
-        origin, step = self._unit
+        origin, step = self.unit
         return by_example(logits, features, examples)[:, 0].astype(np.float64) * step + origin
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[NumberExample]) -> list[Prediction]:
@@ -186,7 +186,7 @@ class Regression(BaseTask[NumberExample]):
         """The number itself. Shape: (sequences, 1) → (sequences,)."""
         if label is not None:
             raise InputError(f"explain: the label {label!r} of a model that answers with a number; leave it out")
-        origin, step = self._unit
+        origin, step = self.unit
         return logits[:, 0] * step + origin
 
     def feature_key(self) -> Mapping[str, Any]:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from bertune.data.columns import named
 from bertune.data.features import Column, Features
 from bertune.data.formats.registry import open_any
 from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import LEAST_ROWS, CalibrationRows
 from bertune.tasks.hyperparameters import USUAL
 
 # Imported from here by task files that models are bound to by their SHA-256, so that their text cannot follow a move.
@@ -25,12 +27,14 @@ from bertune.tasks.options import TextOptions as TextOptions  # noqa: PLC0414
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.reading import find_columns as find_columns  # noqa: PLC0414
 from bertune.tasks.reading import text_rows
+from bertune.tasks.reliability import Coverage, coverage_curve
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression, most_common
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import classification_metrics, classification_rows
-from bertune.tasks.shared.scores import shown_scores
+from bertune.tasks.shared.review import least_scores
+from bertune.tasks.shared.scores import blocks_of, shown_scores
 from bertune.tasks.shared.texts import by_example, label_index, text_features, text_item
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -92,6 +96,8 @@ class TextClassification(BaseTask[TextExample]):
     """The classes, in the order of the logits."""
     weights: tuple[float, ...] = ()
     """How much every class counts in training; none: alike."""
+    coverage: Coverage = ()
+    """Scores and the accuracy of validation rows answered with at least these; none where there were too few rows."""
     metric: str = "accuracy"
     defaults: Defaults = DEFAULTS
 
@@ -113,6 +119,7 @@ class TextClassification(BaseTask[TextExample]):
         labels = known if sorted(known) == sorted(found) else tuple(found)
         given = (example.label for example in examples)
         weights = class_weights(self.options.class_weights, labels, lambda: balanced_weights(given, labels))
+        least_scores(dataclasses.replace(self.options, automate_at=None), labels, ())  # refuses unknown labels
         return dataclasses.replace(self, labels=labels, weights=weights)
 
     def problems(self, examples: Sequence[TextExample], path: Path) -> list[str]:
@@ -124,7 +131,7 @@ class TextClassification(BaseTask[TextExample]):
                 strange.setdefault(example.label, example)
         return [
             f"{path}, line {example.place}: label {label!r} never occurs in the training data; "
-            f"known: {', '.join(self.labels)}"
+            f"known: {named(self.labels)}"
             for label, example in strange.items()
         ]
 
@@ -158,22 +165,37 @@ class TextClassification(BaseTask[TextExample]):
         return cross_entropy(logits, targets["label"], self.options, self.weights)
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> list[Prediction]:
-        """`{"label", "score", "scores": {name: probability}}` for every text; of many labels the best scores alone."""
+        """`{"label", "score", "scores": {name: probability}}` for every text; of many labels the best scores alone.
+
+        With `threshold` or `automate_at` also `review`: whether a person must look, and there `label` is None.
+        """
         if not len(logits):
             return []
-        probabilities = softmax(by_example(logits, features, len(examples)))
-        best = probabilities.argmax(1)
         options = self.options
-        every = shown_scores(self.labels, probabilities, options.top_k, all_scores=options.all_scores)
-        return [
-            {"label": self.labels[index], "score": round(float(row[index]), 6), "scores": scores}
-            for index, row, scores in zip(best, probabilities, every, strict=True)
-        ]
+        found: list[Prediction] = []
+        for block in blocks_of(by_example(logits, features, len(examples))):
+            probabilities = softmax(block)
+            best = probabilities.argmax(1)
+            every = shown_scores(self.labels, probabilities, options.top_k, all_scores=options.all_scores)
+            found += [
+                {"label": self.labels[index], "score": round(float(row[index]), 6), "scores": scores}
+                for index, row, scores in zip(best, probabilities, every, strict=True)
+            ]
+        least = least_scores(options, self.labels, self.coverage)
+        if least is None:
+            return found
+        index = {label: i for i, label in enumerate(self.labels)}
+        for one in found:
+            needed = least[index[one["label"]]]
+            one["review"] = bool(one["score"] < needed)
+            if one["review"]:
+                one["label"] = None
+        return found
 
     def summary(self, example: TextExample, prediction: Prediction) -> tuple[str, str, str]:
         """Text, label, probability."""
         text = example.text if example.pair is None else f"{example.text} | {example.pair}"
-        return text, prediction["label"], f"{prediction['score']:.3f}"
+        return text, prediction["label"] or "(review)", f"{prediction['score']:.3f}"
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> dict[str, float]:
         """Accuracy, Matthews correlation, and f1, precision, recall of the second class (two) or their means (more)."""
@@ -185,7 +207,7 @@ class TextClassification(BaseTask[TextExample]):
         """The same metrics, row by row."""
         index = {label: i for i, label in enumerate(self.labels)}
         truth = np.array([index[str(example.label)] for example in examples], np.int64)
-        found = np.array([index[prediction["label"]] for prediction in predictions], np.int64)
+        found = np.array([index[_surest(prediction)] for prediction in predictions], np.int64)
         return classification_rows(truth, found, len(self.labels))
 
     def averaging(self) -> str:
@@ -214,8 +236,30 @@ class TextClassification(BaseTask[TextExample]):
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head and the loss."""
         return self._described_without(
-            "weights", "class_weights", "label_smoothing", "focal_gamma", "layers", "top_k", "all_scores"
-        )
+            "weights", "coverage", "class_weights", "label_smoothing", "focal_gamma", "layers", "top_k", "all_scores",
+            "threshold", "automate_at",
+        )  # fmt: skip
+
+    def calibration_rows(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> CalibrationRows:
+        """Every text's logits and label."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        truth = np.array([index[str(example.label)] for example in examples], np.int64)
+        return CalibrationRows(by_example(logits, features, len(examples)).astype(np.float64), truth)
+
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> Self:
+        """With the accuracy of these texts' answers by their score, where they are enough."""
+        rows = self.calibration_rows(logits, features, examples)
+        if len(examples) < LEAST_ROWS:
+            return self
+        probabilities = rows.probabilities()
+        curve = coverage_curve(probabilities.max(1), probabilities.argmax(1) == rows.truth)
+        return dataclasses.replace(self, coverage=curve)
+
+    def with_options(self, options: Any) -> Self:
+        """The same task under other options. Raises InputError for one that decides the model's form, bad labels."""
+        changed = super().with_options(options)
+        least_scores(changed.options, self.labels, self.coverage)
+        return changed
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of whole texts."""
@@ -227,13 +271,23 @@ class TextClassification(BaseTask[TextExample]):
         return linear_in_folder("ForSequenceClassification", self.options.layers, settings)
 
     def to_json(self) -> dict[str, Any]:
-        """Name, options, labels, weights."""
+        """Name, options, labels, weights, coverage where it is known."""
         learnt = {"labels": list(self.labels), "weights": list(self.weights)}
+        if self.coverage:
+            learnt["coverage"] = [list(point) for point in self.coverage]
         return {"name": self.name, "options": dataclasses.asdict(self.options), **learnt}
 
     def restored(self, state: Mapping[str, Any]) -> Self:
         """With what `to_json` kept."""
-        return dataclasses.replace(self, labels=tuple(state["labels"]), weights=tuple(state.get("weights", ())))
+        curve = tuple((float(score), float(right)) for score, right in state.get("coverage", ()))
+        labels, weights = tuple(state["labels"]), tuple(state.get("weights", ()))
+        return dataclasses.replace(self, labels=labels, weights=weights, coverage=curve)
+
+
+def _surest(prediction: Prediction) -> str:
+    """The label of a prediction, or the most probable one where it is left to a person."""
+    label, scores = prediction["label"], prediction.get("scores") or {}
+    return str(max(scores, key=lambda name: scores[name]) if label is None else label)
 
 
 def _label_order(label: str) -> tuple[int, float, str]:

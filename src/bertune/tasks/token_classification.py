@@ -16,6 +16,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.characters import readable_span
 from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.options import TokenOptions
@@ -238,6 +239,19 @@ class TokenClassification(BaseTask[TaggedExample]):
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head and the loss."""
         return self._described_without("weights", "class_weights", "label_smoothing", "focal_gamma", "layers")
+
+    def calibration_rows(
+        self,
+        logits: Logits,
+        features: Features,
+        examples: Sequence[TaggedExample],  # noqa: ARG002
+    ) -> CalibrationRows | None:
+        """Every word's logits and tag. The best legal sequence of tags is the same at every temperature."""
+        tags = features.targets.get("tag")
+        if not isinstance(tags, Ragged) or not len(logits):
+            return None
+        spoken = tags.values != IGNORED
+        return CalibrationRows(np.concatenate(list(logits))[spoken].astype(np.float64), tags.values[spoken])
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint's labels are these, in this order, and of tokens."""

@@ -15,14 +15,15 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.tokenization.casing import casing_of
+from bertune.tokenization.japanese import character_rules, japanese_kind
+from bertune.tokenization.sentencepiece import FILES as SENTENCEPIECE
+from bertune.tokenization.sentencepiece import sentencepiece_file, sentencepiece_rules
 
 logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 _WAY_OUT = "load it with transformers and save_pretrained; if that writes a tokenizer.json, put it there"
 _OWN_RULES = {
-    "BertJapaneseTokenizer": "it splits Japanese with MeCab, Sudachi or Juman++ or into characters before word pieces",
-    "KoBertTokenizer": "its pieces are SentencePiece's, and its code is the model's own",
     "BertweetTokenizer": "it normalises tweets by rules of its own and reads bpe.codes",
     "PhobertTokenizer": "it reads bpe.codes, over words that VnCoreNLP has split",
     "HerbertTokenizer": "it splits words by Moses' rules before BPE",
@@ -33,7 +34,6 @@ _OWN_RULES = {
     "BasicTokenizer": "it is no tokenizer of subwords",
 }
 """Classes whose vocab.txt or vocab.json is not read by BERT's or RoBERTa's rules, and what is different."""
-_SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "sentencepiece.model", "tokenizer.model")
 
 
 def vocabulary_rules(
@@ -42,7 +42,7 @@ def vocabulary_rules(
     read_vocab: Callable[[Path], dict[str, int]],
     word_pieces: Callable[[dict[str, int], bool], tokenizers.Tokenizer],
 ) -> tuple[Path, Json]:
-    """What tokenizer.json would hold: from vocab.txt, or from vocab.json and merges.txt.
+    """What tokenizer.json would hold: from vocab.txt, vocab.json and merges.txt, or SentencePiece's file.
 
     Args:
         folder: without a tokenizer.json.
@@ -53,17 +53,23 @@ def vocabulary_rules(
     Raises:
         InputError: neither is there, or a tokenizer of another kind.
     """
+    if kind := japanese_kind(config, folder):
+        return _japanese_rules(folder, config, kind, read_vocab, word_pieces)
     _refuse_other_classes(folder, config)
+    pieces = sentencepiece_file(folder)
+    if (folder / "vocab.txt").is_file() and pieces is not None:
+        vocab = read_vocab(folder / "vocab.txt")
+        if _is_sentencepiece(vocab) or str(config.get("tokenizer_class")).lower().startswith("kobert"):
+            return pieces, _tree(sentencepiece_rules(pieces, config, vocab))
     if (folder / "vocab.txt").is_file():
         return folder / "vocab.txt", _from_vocab(folder, config, read_vocab, word_pieces)
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return folder / "vocab.json", _from_merges(folder, config)
-    found = next((name for name in _SENTENCEPIECE if (folder / name).is_file()), None)
-    if found is not None:
-        raise InputError(f"{folder / found}: SentencePiece's own file is not read: {_WAY_OUT}")
+    if pieces is not None:
+        return pieces, _tree(sentencepiece_rules(pieces, config, None))
     raise InputError(
-        f"{folder}: holds neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt, one of which a "
-        "tokenizer needs"
+        f"{folder}: holds neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt, nor SentencePiece's "
+        f"{', '.join(SENTENCEPIECE)}, one of which a tokenizer needs"
     )
 
 
@@ -71,6 +77,32 @@ def _refuse_other_classes(folder: Path, config: Mapping[str, Any]) -> None:
     name = str(config.get("tokenizer_class") or "")
     if reason := _OWN_RULES.get(name.removesuffix("Fast")):
         raise InputError(f"{folder}: its tokenizer is {name}, which is not supported: {reason}. Way out: {_WAY_OUT}")
+
+
+def _japanese_rules(
+    folder: Path,
+    config: Mapping[str, Any],
+    kind: str,
+    read_vocab: Callable[[Path], dict[str, int]],
+    word_pieces: Callable[[dict[str, int], bool], tokenizers.Tokenizer],
+) -> tuple[Path, Json]:
+    """Characters, or the word pieces that MeCab's words are cut into."""
+    file = folder / "vocab.txt"
+    vocab = read_vocab(file)
+    if kind == "character":
+        return file, _tree(character_rules(vocab, config))
+    return file, _tree(word_pieces(vocab, bool(config.get("do_lower_case"))))
+
+
+def _tree(backend: tokenizers.Tokenizer) -> Json:
+    tree: Json = json.loads(backend.to_str())
+    return tree
+
+
+def _is_sentencepiece(vocab: Mapping[str, int]) -> bool:
+    """Whether a vocabulary holds SentencePiece's pieces, and no word pieces."""
+    marked = sum(token.startswith("▁") for token in vocab)
+    return marked > len(vocab) // 10 and not any(token.startswith("##") for token in vocab)
 
 
 def _from_vocab(
@@ -81,9 +113,11 @@ def _from_vocab(
 ) -> Json:
     file = folder / "vocab.txt"
     vocab = read_vocab(file)
-    marked = sum(token.startswith("▁") for token in vocab)
-    if marked > len(vocab) // 10 and not any(token.startswith("##") for token in vocab):
-        raise InputError(f"{file}: holds SentencePiece's pieces (▁…), which word pieces cannot spell: {_WAY_OUT}")
+    if _is_sentencepiece(vocab):
+        raise InputError(
+            f"{file}: holds SentencePiece's pieces (▁…), which word pieces cannot spell; put SentencePiece's own file "
+            "(….model) beside it"
+        )
     lower = config.get("do_lower_case")
     if lower is None:
         casing = casing_of(vocab)
@@ -147,7 +181,7 @@ def add_tokens(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str,
         if known != index:
             raise InputError(
                 f"{folder}: its settings give the added token {added.content!r} the id {index}, but after the "
-                f"vocabulary it is {known}; load the tokenizer with transformers and save it anew"
+                f"vocabulary it is {known}; load the tokenizer with transformers and save it again"
             )
 
 

@@ -8,12 +8,11 @@ met, and only texts that hold a differing one are read in Python, whose `unicode
 
 import hashlib
 import json
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
-from itertools import accumulate, chain, groupby
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ from bertune.files.json_files import read_json
 from bertune.files.text_files import small_file
 from bertune.ragged import IntArray, Ragged
 from bertune.tokenization.folder_rules import add_tokens, readable_in_texts, vocabulary_rules, with_template
+from bertune.tokenization.google_words import SURROGATE, GoogleWords, text_of
+from bertune.tokenization.japanese import JapaneseWords, is_japanese, mecab_words
 from bertune.tokenization.saved_rules import with_google_rules, without_google_rules
 from bertune.tokenization.special_tokens import SpecialTokens, find_special, structural_tokens
 from bertune.tokenization.vocabulary_files import vocabulary_lines
@@ -34,96 +35,7 @@ _LONGEST_WORD = 200  # characters that Google's code still takes apart; a longer
 _MOST_IDS = 1 << 24  # some thirty times the largest vocabulary in use; a table of all ids is made
 _CODE = ("auto_map", "chat_template")  # settings that name or hold code, which is neither run nor handed on
 _CHUNK = 1024  # texts encoded at a time: enough to keep every core busy, and memory flat even for long texts
-_CJK = re.compile(
-    "[\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\U0002b820-\U0002ceaf"
-    "\uf900-\ufaff\U0002f800-\U0002fa1f]"
-)
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_INNER_SIGMA = re.compile("Σ(?=[α-ωΑ-ΡΣ-Ω])")  # lowered as the library does it: a letter follows, so it is not final
 _Json = dict[str, Any]
-_Word = list[tuple[str, int]]  # characters, each with the position in the original text that it came from
-
-
-@lru_cache(maxsize=1 << 16)
-def _cleaned(char: str) -> str:
-    """What a character of the raw text becomes: nothing, a space, itself, or itself set apart by spaces."""
-    if char in "\t\n\r" or unicodedata.category(char) == "Zs":
-        return " "
-    if char in "\0\ufffd" or unicodedata.category(char) in {"Cc", "Cf"}:
-        return ""
-    return f" {char} " if _CJK.match(char) else char
-
-
-@lru_cache(maxsize=1 << 16)
-def _is_punctuation(char: str) -> bool:
-    """Category P*, and every printable ASCII character that is neither letter nor digit."""
-    return unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum())
-
-
-def _lowered_without_accents(word: _Word) -> _Word:
-    """`lower()`, canonical decomposition (NFD), and no non-spacing marks (Mn)."""
-    # lower() looks at a letter's neighbours (final sigma), which never changes how many characters the letter gives.
-    origins = chain.from_iterable([origin] * len(char.lower()) for char, origin in word)
-    lowered = zip(_text(word).lower(), origins, strict=True)
-    parts = [(part, origin) for char, origin in lowered for part in unicodedata.normalize("NFD", char)]
-    # Canonical order: marks after a character of combining class 0 stand by their class, otherwise as they were.
-    groups = accumulate(not unicodedata.combining(char) for char, _ in parts)
-    ordered = sorted(zip(groups, parts, strict=True), key=lambda item: (item[0], unicodedata.combining(item[1][0])))
-    return [part for _, part in ordered if unicodedata.category(part[0]) != "Mn"]
-
-
-def _text(word: _Word) -> str:
-    return "".join(char for char, _ in word)
-
-
-class _GoogleWords:
-    """Google's BasicTokenizer: the library's components where they are exact, Python for the rest."""
-
-    def __init__(self, lower: bool) -> None:
-        self.lower = lower
-        self.normalizer = normalizers.BertNormalizer(lowercase=lower)
-        self.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self._met: set[str] = set()
-        self._differing: set[str] = set()
-
-    def words(self, text: str) -> list[str]:
-        return [_text(word) for word in self.aligned(text)] if self.differing([text]) else self.stock(text)
-
-    def aligned(self, text: str) -> list[_Word]:
-        """The words of any text, with where their characters came from."""
-        cleaned = [(char, origin) for origin, raw in enumerate(text) for char in _cleaned(raw)]
-        words: list[_Word] = []
-        runs = groupby(cleaned, key=lambda item: item[0].isspace())
-        for word in (list(run) for is_space, run in runs if not is_space):
-            ended = True
-            for char, origin in _lowered_without_accents(word) if self.lower else word:
-                alone = _is_punctuation(char)
-                if alone or ended:
-                    words.append([])
-                words[-1].append((char, origin))
-                ended = alone
-        return words
-
-    def differing(self, texts: Sequence[str]) -> list[int]:
-        """Which of the texts hold a character that the library reads differently. ASCII never does."""
-        wide = [(index, _INNER_SIGMA.sub("", text)) for index, text in enumerate(texts) if not text.isascii()]
-        characters = set("".join(text for _, text in wide))
-        for char in characters - self._met:
-            if self._differs(char):
-                self._differing.add(char)
-            self._met.add(char)
-        here = characters & self._differing
-        return [index for index, text in wide if not here.isdisjoint(text)] if here else []
-
-    def _differs(self, char: str) -> bool:
-        # Two rules look beyond the character: the capital sigma's lower case, and the order of combining characters.
-        context = char == "Σ" or (unicodedata.combining(char) and unicodedata.category(char) != "Mn")
-        if (self.lower and context) or _SURROGATE.match(char):  # the library takes no surrogates
-            return True
-        return self.stock(f"a{char}b") != [_text(word) for word in self.aligned(f"a{char}b")]
-
-    def stock(self, text: str) -> list[str]:
-        return [word for word, _ in self.pre_tokenizer.pre_tokenize_str(self.normalizer.normalize_str(text))]
 
 
 class Tokenizer:
@@ -142,7 +54,8 @@ class Tokenizer:
         """Take the parts that `from_vocab` and `from_folder` make; `exact` holds the backend to Google's reading."""
         self.special, self.do_lower_case = special, lower
         self._source, self._config = backend.to_str(), _Json()
-        self._words, self._exact = _GoogleWords(bool(lower)), exact
+        self._words: GoogleWords | JapaneseWords = GoogleWords(bool(lower))
+        self._exact = exact
         self._ids: dict[str, int] = backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(self._ids.values()) + 1
         # A line that a later one repeats leaves an id without a token; no word holds the spaces of this name.
@@ -218,6 +131,8 @@ class Tokenizer:
         with_template(backend, special.cls, special.sep, special.separators, str(file))
         made = cls(backend, special, lower if exact else lower or None, exact)
         made._config = {key: value for key, value in config.items() if key not in _CODE}
+        if words := mecab_words(config, folder, lower=made.do_lower_case):
+            made._words, made._backend.model.max_input_chars_per_word = words, words.longest
         return made
 
     def encode(self, texts: Sequence[str]) -> Ragged:
@@ -263,7 +178,7 @@ class Tokenizer:
         ids, spans = list[int](), list[tuple[int, int]]()
         for word in self._words.aligned(text):
             end = 0
-            for piece in self._backend.model.tokenize(_text(word)):
+            for piece in self._backend.model.tokenize(text_of(word)):
                 start, end = end, end + len(piece.value.removeprefix("##") if end else piece.value)
                 end = len(word) if piece.value == "[UNK]" else end
                 origins = [origin for _, origin in word[start:end]]
@@ -292,8 +207,15 @@ class Tokenizer:
         """A hash of everything that changes ids, the edition of Unicode included."""
         google = [_LONGEST_WORD, self.do_lower_case, unicodedata.unidata_version]
         vocab = sorted(self._ids.items(), key=lambda item: item[1])
-        state = json.dumps([google if self._exact else self._source, vocab])
+        rules = google if self._exact else self._source
+        own = [self._words.settings] if isinstance(self._words, JapaneseWords) else []
+        state = json.dumps([rules, vocab, *own])
         return hashlib.sha256(state.encode()).hexdigest()
+
+    @property
+    def is_self_contained(self) -> bool:
+        """Whether a tokenizer.json says all that it does, so that other programs can read texts likewise."""
+        return not isinstance(self._words, JapaneseWords)
 
     def save(self, folder: Path, *, max_length: int) -> None:
         """Write the tokenizer as a Hugging Face folder holds it, for transformers and for `from_folder`.
@@ -305,18 +227,21 @@ class Tokenizer:
             max_length: tokens of the longest sequence that the model takes.
         """
         tree = json.loads(self._source)
-        if self._exact:
+        if isinstance(self._words, GoogleWords) and self._exact:
             tree = with_google_rules(tree, bool(self.do_lower_case), self._words.words, self._words.stock)
         backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
         kind = "PreTrainedTokenizerFast"  # reads tokenizer.json as it is; BertTokenizer would cut words off at 100
         named = {f"{name}_token": self._tokens[i] for name, i in self.special.ids.items()}
         config = named | self._config | {"tokenizer_class": kind, "model_max_length": max_length}
-        if self._exact:
+        if isinstance(self._words, JapaneseWords):
+            config |= self._words.settings | {"tokenizer_class": "BertJapaneseTokenizer"}
+        elif self._exact:
             config |= {"do_lower_case": self.do_lower_case, "strip_accents": None, "tokenize_chinese_chars": True}
             config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         special = {key: config[key] for key in config if key.endswith("_token") and not isinstance(config[key], bool)}
         folder.mkdir(parents=True, exist_ok=True)
-        backend.save(str(folder / "tokenizer.json"))
+        if self.is_self_contained:
+            backend.save(str(folder / "tokenizer.json"))
         for name, tree in ("tokenizer_config.json", config), ("special_tokens_map.json", special):
             (folder / name).write_text(json.dumps(tree, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         if isinstance(backend.model, models.WordPiece):
@@ -350,7 +275,7 @@ def _check_ids(backend: tokenizers.Tokenizer, file: Path) -> None:
 def _checked(text: object, index: int) -> str:
     if not isinstance(text, str):
         raise InputError(f"text {index} is {text!r}, a {type(text).__name__}; only strings can be encoded")
-    return text if text.isascii() else _SURROGATE.sub("\U0010ffff", text)
+    return text if text.isascii() else SURROGATE.sub("\U0010ffff", text)
 
 
 def _read_vocab(file: Path) -> dict[str, int]:
@@ -372,7 +297,7 @@ def _read_json(file: Path) -> _Json:
 
 def _read_rules(folder: Path, config: _Json) -> tuple[Path, _Json]:
     """What tokenizer.json holds, or would hold if it were made from the vocabulary and its settings."""
-    if (file := folder / "tokenizer.json").is_file():
+    if (file := folder / "tokenizer.json").is_file() and not is_japanese(config, folder):
         return file, _read_json(file)
     return vocabulary_rules(folder, config, _read_vocab, _word_pieces)
 

@@ -34,6 +34,7 @@ from bertune.training.fine_tune import FineTuning, TrainResult, fine_tune
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, Split
 from bertune.training.run_folder.errors import disk_errors
+from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import finished, write_metrics
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def cross_validate(
     more = {"standard_deviation": summary["standard_deviation"], "pooled": summary["pooled"], "folds": done}
     write_metrics(run.folder, metrics, {} if stored is None else stored[1], more)
     _tell(run, done, summary)
-    return TrainResult(run.folder, metrics, final.steps, more)
+    return TrainResult(run.folder, metrics, final.steps, more, final.collapse)
 
 
 def _folder_of(folder: Path, fold: int) -> Path:
@@ -158,7 +159,7 @@ def _fold(run: _Run, fold: int) -> dict[str, Any]:
             dataclasses.replace(run.data, splits={"train": split}),
             dataclasses.replace(run.options, **changes),
             further=0,
-            begin=run.begin,
+            events=FolderEvents(run.begin),
             clock=None if run.clock is None else run.clock.part(left),
         )
     )
@@ -187,7 +188,7 @@ def _collected(run: _Run) -> list[Prediction]:
         for line in part.read_text(encoding="utf-8").splitlines():
             lines[int(json.loads(line)["row"])] = line
     if sorted(lines) != list(range(1, len(run.folds.numbers) + 1)):
-        raise InputError(f"{run.folder}: answers of some folds are missing; remove the folder and train anew")
+        raise InputError(f"{run.folder}: answers of some folds are missing; remove the folder and train again")
     ordered = [lines[row] for row in sorted(lines)]
     with disk_errors(target, 0):
         write_text(target, "".join(line + "\n" for line in ordered))
@@ -232,5 +233,5 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     done = read_json(path).get("folds")
     if not isinstance(done, list) or not all(isinstance(one, dict) for one in done):
-        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train anew")
+        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train again")
     return done

@@ -9,6 +9,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import torch
 from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
+from bertune.data.columns import named
 from bertune.durations import Clock, duration
+from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.network import BatchLoss, Network, batch_loss
 from bertune.model.build import build_network
+from bertune.model.calibration import folded
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
@@ -40,9 +44,9 @@ from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.regularization import APART, gradients_by
 from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
-from bertune.training.options import TrainOptions
+from bertune.training.options import TrainOptions, passes_of_update
 from bertune.training.prepare import PreparedData, source_options
-from bertune.training.run_folder.folder import RunFolder
+from bertune.training.run_folder.folder import FolderEvents, RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import FEW_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.runs.restarts import RestartResult, train_with_restarts
@@ -55,7 +59,8 @@ logger = logging.getLogger(__name__)
 class TrainResult:
     """What a run came to.
 
-    metrics: as in metrics.json.  more: the rest of it: baselines, mean and spread over seeds.
+    metrics: as in metrics.json.
+    more: the rest of it: baselines, mean and spread over seeds, what the metrics depend on (`qa_metric`).
     collapse: how the model that is kept collapsed, if it did in a run that was long enough to learn something.
     """
 
@@ -64,6 +69,19 @@ class TrainResult:
     steps: int
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     collapse: str | None = None
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the metrics as a table, beside those of simple methods where they are known."""
+        methods: Mapping[str, Mapping[str, float]] = self.more.get("baselines", {})
+        heads = "".join(f"<th>{escape(name)}</th>" for name in ("", "model", *methods))
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{value:.4f}</td>"
+            + "".join(f"<td>{found[name]:.4f}</td>" if name in found else "<td></td>" for found in methods.values())
+            + "</tr>"
+            for name, value in self.metrics.items()
+        )
+        caption = escape(f"{self.output}: {self.steps} updates")
+        return f"<table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 @dataclass(frozen=True)
@@ -75,8 +93,9 @@ class FineTuning:
     new_network: makes the network anew, after the seed is set; None: from the options' encoder.
     loss: instead of the task's.
     further: runs of the same size that are to follow on the same disk.
-    begin: done before the run's first file is written.
+    events: called as the run goes on: before its first file, with every point of the curves.
     evaluated: called with every evaluation on the validation data.
+    saved: called with the evaluation of every model that is saved, and its encoder's numbers.
     batches: makes the batches, on a device; None: of the training data's features.
     clock: of the time limit, where the options have one; it runs since before data were read.
     """
@@ -86,8 +105,9 @@ class FineTuning:
     new_network: Callable[[], Network] | None = None
     loss: BatchLoss | None = None
     further: int = 0
-    begin: Callable[[], None] = lambda: None
+    events: FolderEvents = FolderEvents()  # noqa: RUF009 (frozen)
     evaluated: Callable[[Evaluation], None] | None = None
+    saved: Callable[[Evaluation, EncoderConfig], None] | None = None
     batches: Callable[[torch.device], Batches] | None = None
     clock: Clock | None = None
 
@@ -124,7 +144,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
             inputs=inputs,
             fitted=fitted,
             further=run.further,
-            begin=run.begin,
+            events=run.events,
         )
         hooks = Hooks(check=lambda: _check(run, job, resume=resume))
         state = launch(job, device, dtype, folder, resume=resume, hooks=hooks).state
@@ -139,6 +159,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     before = finished(output) if options.resume else None
     record = record_of(state, record, collapse=last.collapse, late_collapse=last.late, given_up=tries.given_up)
     metrics, record, more = before or (metrics_of(state), record, {})
+    more = {**_metric_settings(run.data), **more}
     more = write_all(output, metrics, record, more, lambda: baselines_of(run.data) if options.baselines else {})
     title = f"{output}: the model of step {state.best_step}"
     if run.data.validation is not None:
@@ -148,6 +169,10 @@ def fine_tune(run: FineTuning) -> TrainResult:
     console.print(closing_table(title, run.data.task, metrics, more.get("baselines", {})))
     collapse = record.get("collapse") if state.step >= FEW_UPDATES else None
     return TrainResult(output, metrics, state.step, more, collapse)
+
+
+def _metric_settings(data: PreparedData) -> Mapping[str, str]:
+    return {} if data.validation is None else data.task.metric_settings(data.validation.examples)
 
 
 def _job(run: FineTuning, seed: int, device: torch.device, dtype: torch.dtype) -> TrainingJob:
@@ -167,12 +192,13 @@ def _job(run: FineTuning, seed: int, device: torch.device, dtype: torch.dtype) -
         layer_rates(len(network.encoder.layers), options.layer_decay),
         activation_checkpointing=options.activation_checkpointing,
         longest=int(train.features.unit_lengths.max(initial=1)) if options.batch_size == "auto" else None,
-        recordable=task_file_of(task) is None,  # a recording fixes for good what Python decides in a user's loss
+        # A recording fixes for good what Python does in a user's loss, or in one that keeps margins.
+        recordable=task_file_of(task) is None and not options.label_margins,
         name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
         gradients=gradients_by(options.r_drop, getattr(task, "logit_kind", None), options.fgm),
-        weight_average=options.ema,
+        weight_average=options.ema or None,
         budget=None if run.clock is None else TimeBudget(run.clock),
         announcement=_announcement(run, network, config, device, dtype),
     )
@@ -183,26 +209,34 @@ def _announcement(
 ) -> str:
     """What is about to be done, where, and how long it will take."""
     train, validation = run.data.train, run.data.validation
-    passes = config.steps * config.batch_size / max(train.units, 1)
-    evaluations = -(-config.steps // (config.check_every or steps_per_epoch(train.units, config.batch_size)))
+    epoch = steps_per_epoch(train.units, config.batch_size)
+    passes, evaluations = config.steps / epoch, -(-config.steps // (config.check_every or epoch))
     validated = 0 if validation is None else int(validation.features.unit_lengths.sum()) * evaluations
     again = run.options.activation_checkpointing
+    computed = passes * passes_of_update(run.options.r_drop, run.options.fgm)
     work = training_operations(
-        network.encoder, train.features.unit_lengths, passes=passes, validated=validated, again=again
+        network.encoder, train.features.unit_lengths, passes=computed, validated=validated, again=again
     )
     seconds = seconds_of(work, network.encoder.config, device, dtype)
+    seconds = seconds if run.clock is None else min(seconds, run.clock.left)
     what = f"training {counted(train.units, 'sequence')} on {device} in {str(dtype).removeprefix('torch.')}"
     size = f"{counted(config.steps, 'update')} of {counted(config.batch_size, 'sequence')}"
+    size += f", {passes:.3g} {'pass' if passes == 1 else 'passes'}"
     few = config.steps < FEW_UPDATES and run.options.max_steps is None
     advice = ". So few updates teach little: if the model is poor, try more --epochs" if few else ""
-    return f"{what}: {size}, {passes:.3g} passes; about {duration(max(1.0, seconds))}{advice}"
+    return f"{what}: {size}; about {duration(max(1.0, seconds))}{advice}"
 
 
 def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
     """Write the model folder at the top of the run's."""
     data = run.data
+    temperatures = evaluation.temperatures
+    calibration = None
+    if temperatures and data.validation is not None:
+        weights = folded(weights, temperatures)
+        calibration = {"temperatures": list(temperatures), "rows": len(data.validation.examples)}
     provenance = Provenance(
-        run.options.encoder, {role: split.describe() for role, split in data.splits.items()}, run.tree
+        run.options.encoder, {role: split.describe() for role, split in data.splits.items()}, run.tree, calibration
     )
     save_model(
         Path(run.options.output),
@@ -212,12 +246,14 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
         provenance,
         evaluation.metrics,
     )
+    if run.saved is not None:
+        run.saved(evaluation, network.encoder.config)
 
 
 def technique_problems(options: TrainOptions, task: Task[Any]) -> list[str]:
     """Why a technique cannot be used on a task."""
     kind = getattr(task, "logit_kind", None)
-    if options.r_drop is None or kind in APART:
+    if not options.r_drop or kind in APART:
         return []
     if kind is None:
         why = f"the class of {task.name} does not say what its logits stand for (logit_kind: {', '.join(APART)})"
@@ -241,7 +277,7 @@ def _check(run: FineTuning, job: TrainingJob, *, resume: bool) -> None:
     if metric == run.data.task.metric or job.evaluate is None:
         return
     if metric not in (found := job.evaluate().metrics):
-        raise InputError(f"--metric {metric}: this task gives {', '.join(found)}")
+        raise InputError(f"--metric {metric}: this task gives {named(found)}")
 
 
 def network_from(data: PreparedData, options: TrainOptions) -> Network:
@@ -300,15 +336,18 @@ def _check_batch_size(options: TrainOptions, data: PreparedData, batch_size: int
 
 
 def _validate(network: Network, run: FineTuning) -> Evaluation:
-    """Metrics on the validation split; thresholds are tuned on it."""
+    """Metrics on the validation split; temperatures and thresholds are fitted to it."""
     data, split = run.data, run.data.validation
     assert split is not None
-    found = evaluate(network, data.task, split.features, split.examples, tune=True)
+    calibrate = run.options.calibration
+    found = evaluate(network, data.task, split.features, split.examples, tune=True, calibrate=calibrate)
     evaluation = Evaluation(
         found.metrics,
         constant_answer(found.task, found.logits, split.features, split.examples),
         found.metrics.get("matthews_correlation"),
         found.task,
+        found.temperatures,
+        found.logits,
     )
     if run.evaluated is not None:
         run.evaluated(evaluation)

@@ -38,7 +38,8 @@ def prepare_layers(encoder: Encoder, *, frozen: int | None, reinitialized: int) 
         for module in (encoder.embeddings, *encoder.layers[:frozen]):
             module.requires_grad_(False)
     if reinitialized:
-        for module in (*encoder.layers[layers - reinitialized :], encoder.pooler):
+        pooler = [encoder.pooler] if encoder.config.pooler else []
+        for module in (*encoder.layers[layers - reinitialized :], *pooler):
             initialise(module, encoder.config.initializer_range)
             for norm in module.modules():
                 if isinstance(norm, LayerNorm):

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 from bertune.durations import seconds_of
 from bertune.errors import InputError
 from bertune.option_values import broken_limits
-from bertune.options import LR_SCHEDULES, option, run_option
+from bertune.options import LR_SCHEDULES, PRESETS, option, run_option
+from bertune.training.trackers import tracker_problems
 
 _MOST_SEEDS = 1000
 """Of a range."""
@@ -21,12 +22,14 @@ class TrainOptions:
 
     task: str = option(help="what to train for: a task's name")
     encoder: str = option(help="where to start: a folder, a checkpoint, a TF-Hub module, or minilm")
-    do_lower_case: bool | None = option(None, help="lower text or not, whatever the encoder says of its casing")
+    do_lower_case: bool | None = option(
+        None, help="lower-case text or not; overrides the casing that the encoder declares"
+    )
     train: str | list[str] = option(  # noqa: RUF009
         help="training data: files, a folder, or a pattern such as 'parts/*.csv'"
     )
     validation: str | list[str] | None = option(  # noqa: RUF009
-        None, help="validation data, named likewise; the best model is kept by it"
+        None, help="validation data, in the same forms; the model that is best on it is saved"
     )
     validation_share: float | None = option(
         None,
@@ -44,7 +47,7 @@ class TrainOptions:
     output: str = run_option("output")
     max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included", minimum=3)
     batch_size: int | Literal["auto"] | None = option(
-        None, help="examples an update; auto: the task's own number, in as many parts as memory asks for", minimum=1
+        None, help="examples per update; auto: the task's default, in as many parts as memory requires", minimum=1
     )
     learning_rate: float | None = option(None, help="highest learning rate", above=0)
     epochs: float | None = option(None, help="passes over the training data; fractions are allowed", above=0)
@@ -55,42 +58,66 @@ class TrainOptions:
     )
     weight_decay: float = run_option("weight_decay")
     max_grad_norm: float = run_option("max_grad_norm")
-    layer_decay: float = option(1.0, help="every layer learns this much slower than the one above; 1: alike")
-    frozen_layers: int | None = option(
-        None, help="lowest layers that stay as they are; 0: the embeddings alone", minimum=0
+    layer_decay: float = option(
+        1.0, help="factor between the learning rates of a layer and the one above it; 1: all the same"
     )
-    reinitialize_layers: int = option(0, help="highest layers that begin with new weights", minimum=0)
+    frozen_layers: int | None = option(
+        None, help="number of lowest layers that are not trained; 0: only the embeddings are not trained", minimum=0
+    )
+    reinitialize_layers: int = option(0, help="number of highest layers that start with new weights", minimum=0)
     ema: float | None = option(
-        None, help="decay of a moving average of the weights, which is evaluated and kept, like 0.999", above=0
+        None, help="decay of a moving average of the weights, which is evaluated and kept, like 0.99; 0: none"
     )
     r_drop: float | None = option(
-        None, help="R-Drop: weight of how far two passes with different dropout are apart, like 1 (twice the time)",
-        above=0,
-    )  # fmt: skip
+        None,
+        help="R-Drop: weight of how far two passes with different dropout are apart, like 1 (twice the time); 0: off",
+        minimum=0,
+    )
     fgm: float | None = option(
-        None, help="FGM: length of an adversarial step of the word vectors, like 1 (twice the time)", above=0
+        None,
+        help="FGM: length of an adversarial step of the word vectors, like 0.2 (twice the time); 0: off",
+        minimum=0,
     )
     gradient_accumulation: int = run_option("gradient_accumulation")
     activation_checkpointing: bool = run_option("activation_checkpointing")
     patience: int | None = run_option("patience")
+    preset: str | None = option(
+        None, help="sets options that are not given: what fits little time, most tasks, or the best model",
+        choices=PRESETS,
+    )  # fmt: skip
     time_limit: str | None = option(
         None, help="time for the whole command, like 90s, 15m or 2h; fewer updates are made where --epochs do not fit"
     )
     metric: str | None = option(None, help="metric that picks the best model")
-    seed: int = option(42, help="governs new weights, order and dropout", minimum=0)
+    seed: int = option(42, help="seed of new weights, order of the data, and dropout", minimum=0)
     seeds: str | None = option(
         None,
-        help="train with each of these seeds, 1,2,3 or 1-5; their mean and standard deviation are shown, and the best "
-        "model is kept",
+        help="train with each of these seeds, such as 1,2,3 or 1-5; report mean and standard deviation, "
+        "and save the best model",
     )
     restarts: int = option(
-        0, help="start again with the next seed, at most so often, when the model collapsed", minimum=0
+        0, help="when the model collapsed, train again with the next seed, at most N times", minimum=0
     )
     max_skipped: int = run_option("max_skipped")
-    baselines: bool = option(False, help="also tell what simple methods reach on the validation data")
+    calibration: bool = option(
+        True,
+        help="divide the saved head's logits by a temperature that makes scores fit the validation rows (at least 50); "
+        "no answer changes",
+    )
+    baselines: bool = option(False, help="also report what simple methods achieve on the validation data")
+    label_margins: bool = option(
+        False,
+        help="write margins.csv: how far ahead of all others the label of every training row was over the epochs",
+    )
+    track: list[str] | None = option(  # noqa: RUF009
+        None,
+        help="also keep the run in mlflow, wandb or trackio (tensorboard, in the folder logs, is always written); what "
+        "they do never stops or slows the run",
+    )
+    report: bool = option(True, help="write report.html, report.json and errors.csv into the output folder at the end")
     precision: str = run_option("precision")
     device: str = run_option("device")
-    feature_cache: bool = option(True, help="keep the tokens of large files for the next run")
+    feature_cache: bool = option(True, help="cache the tokens of large files for the next run")
     resume: bool = run_option("resume")
     checkpoint_every: int | None = run_option("checkpoint_every")
     keep_checkpoints: int = run_option("keep_checkpoints")
@@ -100,10 +127,13 @@ class TrainOptions:
         found = broken_limits(self)
         if not 0 < self.layer_decay <= 1:
             found.append(f"--layer-decay {self.layer_decay}: must lie above 0 and up to 1")
-        if self.ema is not None and not 0 < self.ema < 1:
-            found.append(f"--ema {self.ema}: must lie between 0 and 1, like 0.999")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            found.append(f"--ema {self.ema}: must be at least 0 and below 1, like 0.99")
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3 or 1-5")
+        found += tracker_problems(self.track or ())
+        if self.label_margins and (self.seeds is not None or self.folds is not None):
+            found.append("--label-margins: is for a single run; leave --seeds and --folds out")
         found += self._fold_problems() if self.folds is not None else self._validation_problems()
         found += self._time_problems()
         return found
@@ -175,3 +205,18 @@ class TrainOptions:
                 return ()
             seeds += range(first, last + 1)
         return tuple(seeds) if len(set(seeds)) == len(seeds) > 1 else ()
+
+
+def passes_of_update(r_drop: float | None, fgm: float | None) -> int:
+    """How many forward and backward passes an update makes over its batch with R-Drop and FGM."""
+    return (2 if r_drop else 1) * (2 if fgm else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions:
+    """Options of `bertune train` that ask for further pre-training first."""
+
+    adapt: list[str] | None = option(  # noqa: RUF009
+        None, help="text to pre-train the encoder on first, as bertune pretrain reads it; the gain is reported"
+    )
+    adapt_epochs: float = option(3.0, help="passes over the text of --adapt", above=0)

@@ -14,6 +14,7 @@ from bertune.checking.doctor import log_findings
 from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint
 from bertune.data.features import Features
 from bertune.errors import InputError, Problems, counted
+from bertune.model.pairs import all_pairs, check_pairs
 from bertune.model.provenance import encoder_sha256
 from bertune.tasks.feature_cache import featurized
 from bertune.tasks.labelled import Labelled as Labelled  # noqa: PLC0414 (its home before)
@@ -54,12 +55,12 @@ class Split:
         return self.features.example_index[self.features.rows_of(units)]
 
     def describe(self) -> dict[str, Any]:
-        """For the record: files, rows, hashes, and whether every example is a pair of texts."""
+        """For the record: files, rows, hashes, and whether all examples are pairs of texts, or none."""
         described: dict[str, Any] = {"file": str(self.path), "rows": len(self.examples), "sha256": self.sha256}
         if self.labelled is not None:
             described = dict(self.labelled.describe())
-        paired = not self.features.together and all(getattr(example, "pair", None) for example in self.examples)
-        return described | ({"pairs": True} if paired else {})
+        pairs = None if self.features.together else all_pairs(self.examples)
+        return described | ({} if pairs is None else {"pairs": pairs})
 
     def inputs(self, role: str) -> dict[str, str]:
         """Hashes by option and path, to compare when a run is resumed; none of rows that are held out of others."""
@@ -139,6 +140,8 @@ def _prepared(
         task = task.fit(read["train"].examples, path=paths["train"], settings=checkpoint.settings)
         for one in read.values():
             problems.extend(one.problems(task))
+        if "validation" in read:
+            check_pairs(all_pairs(read["train"].examples), read["validation"].examples, paths["validation"])
     except InputError as error:
         problems.add(str(error))
     problems.raise_if_any()

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 from bertune.data.features import Features
+from bertune.data.packing import Batch
 from bertune.durations import duration
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError
 from bertune.training.launch import TrainingJob
 from bertune.training.loop.budget import TARGET, TimeBudget
+from bertune.training.loop.memory import is_out_of_memory
 from bertune.training.loop.regularization import BackwardOf, one_pass
 from bertune.training.loop.update import save_generators
 
@@ -34,27 +36,45 @@ def probe(job: TrainingJob, budget: TimeBudget, validation: Features | None) -> 
         validation: what every evaluation computes; None: nothing.
     """
     device, rewind = job.network.device, save_generators()
-    batch = job.batches(device).make(np.arange(min(job.config.batch_size, job.sequences)), 0).to(device)
-    gradients = job.gradients or BackwardOf(one_pass)
+    batches, whole = job.batches(device), min(job.config.batch_size, job.sequences)
+    rows = whole
     with fast_float32(device):
-        job.network.train()
-        for _ in range(2):  # the first time also compiles and allocates
-            began = time.perf_counter()
-            loss, _ = gradients(job.network, job.loss, batch)
-            float(loss)  # waits for the device
-            budget.update = time.perf_counter() - began
+        while True:
+            try:
+                batch = batches.make(np.arange(rows), 0).to(device)
+                update, forward = _timed(job, batch)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if rows == 1 or not is_out_of_memory(error):
+                    raise
             for weight in job.network.parameters():
                 weight.grad = None
-        job.network.eval()
-        with torch.inference_mode():
-            began = time.perf_counter()
-            float(job.network(batch).float().sum())
-            forward = time.perf_counter() - began
-        job.network.train()
+            rows = max(1, rows // 2)  # as an update does, which is then computed in parts
     rewind()
+    budget.update = update * whole / rows
     tokens = 0 if validation is None else len(validation.input_ids.values)
     size = 4 * sum(weight.numel() for weight in job.network.parameters())
     budget.evaluation = forward * tokens / max(1, len(batch.input_ids)) + _COPIES * size / _BYTES_PER_SECOND
+
+
+def _timed(job: TrainingJob, batch: Batch) -> tuple[float, float]:
+    """Seconds of a batch forward and backward, and of one forward without gradients."""
+    gradients, seconds = job.gradients or BackwardOf(one_pass), 0.0
+    job.network.train()
+    for _ in range(2):  # the first time also compiles and allocates
+        began = time.perf_counter()
+        loss, _count = gradients(job.network, job.loss, batch)
+        float(loss)  # waits for the device
+        seconds = time.perf_counter() - began
+        for weight in job.network.parameters():
+            weight.grad = None
+    job.network.eval()
+    with torch.inference_mode():
+        began = time.perf_counter()
+        float(job.network(batch).float().sum())
+        forward = time.perf_counter() - began
+    job.network.train()
+    return seconds, forward
 
 
 def refuse_too_short(budget: TimeBudget, limit: str, output: Path) -> None:
@@ -66,9 +86,9 @@ def refuse_too_short(budget: TimeBudget, limit: str, output: Path) -> None:
     needed = budget.update + budget.evaluation
     if needed <= budget.left - (1 - TARGET) * budget.clock.seconds:
         return
-    enough = math.ceil((budget.clock.elapsed + needed) / TARGET + 1)
+    enough = math.ceil(budget.clock.enough(needed) / TARGET + 1)
     raise InputError(
-        f"--time-limit {limit}: reading and preparing the data took {duration(budget.clock.elapsed)}, an update takes "
+        f"--time-limit {limit}: {duration(budget.clock.spent + budget.clock.elapsed)} are over, an update takes "
         f"about {budget.update:.2f} s here, evaluating and writing the model to {output} about "
         f"{duration(budget.evaluation)}; give at least {enough}s"
     )

@@ -13,6 +13,7 @@ from bertune.distributed.world import current
 from bertune.durations import Clock, seconds_of
 from bertune.errors import InputError, counted
 from bertune.files.yaml_files import read_yaml, write_yaml
+from bertune.inference.network import batch_loss
 from bertune.option_values import checked_values
 from bertune.options import keyword_problems
 from bertune.progress import console
@@ -20,15 +21,21 @@ from bertune.tasks.held_out import SHARE
 from bertune.tasks.labelled import Labelled, hold_out
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
+from bertune.training.closing_report import SavedModel, report_files, write_closing_report
 from bertune.training.config import check_run, resumes
 from bertune.training.cross_validation import Folds, cross_validate
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
+from bertune.training.label_margins import FILE as MARGINS_FILE
+from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare
+from bertune.training.presets import with_preset
 from bertune.training.run_folder.errors import disk_errors, run_errors
+from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import write_all
 from bertune.training.runs.collapse import FEW_UPDATES
 from bertune.training.runs.seeds import run_seeds
+from bertune.training.tracking import tracked
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +64,10 @@ def train(**options: Any) -> TrainResult:
         for name, value in options.items()
         if name in known
     }
-    return run(
-        TrainOptions(**checked_values(TrainOptions, general)),
-        {name: value for name, value in options.items() if name in own},
-    )
+    task_options = {name: value for name, value in options.items() if name in own}
+    began = time.monotonic()
+    general = with_preset(checked_values(TrainOptions, general), task_options)
+    return run(TrainOptions(**general), task_options, began=began)
 
 
 def _data(data: Any, role: str) -> Any:
@@ -94,16 +101,43 @@ def run(options: TrainOptions, task_options: Mapping[str, Any], *, began: float 
     with run_errors(Path(options.output), "train"):
         task = new_task(options.task, task_options)
         options = with_defaults(options, task)
-        options = with_share(dataclasses.replace(options, resume=resumes(options)))
+        options = as_begun(with_share(dataclasses.replace(options, resume=resumes(options))))
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
         read = _read(options, task, tree)
         data = functools.cache(lambda: prepare(task, read, options))
         if options.folds is not None:
             folds = Folds.of(task, read["train"], options.folds, options.group_column)
-            return cross_validate(options, data(), folds, clock, lambda: _begin(Path(options.output), tree))
+            result = cross_validate(options, data(), folds, clock, lambda: _begin(Path(options.output), tree))
+            if options.report:
+                write_closing_report(options, data(), None)
+            return result
         if options.seeds is not None:
             return _train_seeds(options, tree, data, clock)
-        return fine_tune(FineTuning(data(), options, clock=clock))
+        return _train_once(options, data(), clock)
+
+
+def _train_once(options: TrainOptions, data: PreparedData, clock: Clock | None) -> TrainResult:
+    saved: list[SavedModel] = []
+    margins = LabelMargins(batch_loss(data.task.loss), data.task, data.train) if options.label_margins else None
+    with tracked(options.track or (), Path(options.output), dataclasses.asdict(options)) as tracking:
+        result = fine_tune(
+            FineTuning(
+                data, options, loss=margins, events=FolderEvents(tracking.start, tracking.log),
+                saved=lambda *found: _keep(saved, SavedModel(*found)), clock=clock,
+            )
+        )  # fmt: skip
+        if margins is not None:
+            with disk_errors(result.output / MARGINS_FILE, 0):
+                margins.write(result.output)
+        if options.report:
+            write_closing_report(options, data, saved[-1] if saved else None)
+        tracking.finish(result.metrics, report_files(result.output))
+    return result
+
+
+def _keep(saved: list[SavedModel], found: SavedModel) -> None:
+    """Keep the last model alone: logits of many rows take memory."""
+    saved[:] = [found]
 
 
 def time_limit(options: TrainOptions, began: float | None = None) -> Clock | None:
@@ -125,6 +159,7 @@ def _train_seeds(
     clock: of the time limit, which the seeds that are still to be trained share evenly.
     """
     folder, seeds = Path(options.output), options.seed_list
+    saved: dict[int, SavedModel] = {}
 
     def train_seed(seed: int, own: Path, resume: bool) -> TrainResult:
         changes: dict[str, Any] = {"seed": seed, "seeds": None, "baselines": False, "output": str(own)}
@@ -132,17 +167,31 @@ def _train_seeds(
         further = len(seeds) - 1 - seeds.index(seed)
         part = None if clock is None else clock.part(further + 1)
         own_options = dataclasses.replace(options, **changes)
-        begin = functools.partial(_begin, folder, tree)
-        return fine_tune(FineTuning(data(), own_options, further=further, begin=begin, clock=part))
+        with tracked(options.track or (), own, dataclasses.asdict(own_options)) as tracking:
+
+            def begin() -> None:
+                _begin(folder, tree)
+                tracking.start()
+
+            result = fine_tune(
+                FineTuning(
+                    data(), own_options, further=further, events=FolderEvents(begin, tracking.log), clock=part,
+                    saved=lambda *kept: saved.__setitem__(seed, SavedModel(*kept)),
+                )
+            )  # fmt: skip
+            tracking.finish(result.metrics)
+        return result
 
     found = run_seeds(folder, seeds, str(options.metric), train_seed, resume=options.resume)
     metrics = found.metrics[found.best]
     record = {**found.record, "seed": found.best, "seeds": list(seeds)}
-    spread = {"mean": found.mean, "standard_deviation": found.deviation}
-    more = write_all(folder, metrics, record, spread, lambda: baselines_of(data()) if options.baselines else {})
+    more = {**found.beside, "mean": found.mean, "standard_deviation": found.deviation}
+    more = write_all(folder, metrics, record, more, lambda: baselines_of(data()) if options.baselines else {})
     title = f"{folder}: the model of seed {found.best}, best by {options.metric}"
     console.print(found.table(title, more.get("baselines", {})))
     collapse = found.record.get("collapse") if found.steps >= FEW_UPDATES else None
+    if options.report:
+        write_closing_report(options, data(), saved.get(found.best))
     return TrainResult(folder, metrics, found.steps, more, collapse)
 
 
@@ -169,6 +218,14 @@ def with_share(options: TrainOptions) -> TrainOptions:
     if options.resume and before.is_file() and "validation_share" not in read_yaml(before):
         share = 0.0
     return dataclasses.replace(options, validation_share=share)
+
+
+def as_begun(options: TrainOptions) -> TrainOptions:
+    """The options of a run that goes on, without what the version that began it did not do."""
+    before = Path(options.output) / "run.yaml"
+    if options.resume and before.is_file() and "calibration" not in read_yaml(before):
+        return dataclasses.replace(options, calibration=False)
+    return options
 
 
 def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> dict[str, Labelled]:

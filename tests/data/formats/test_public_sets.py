@@ -116,6 +116,8 @@ def test_winogrande_and_blanks(write: Write) -> None:
 def test_lettered_and_the_form_of_answers(write: Write) -> None:
     path = write("a.csv", "question,A,B,C,D,answer\nQ?,w,x,y,z,C\nR?,w,x,,,B\n")
     assert [(len(seconds), answer) for _, seconds, answer in choices(path)] == [(4, 2), (2, 1)]
+    path = write("dev.csv", 'Q?,0,4,"a, b",6,C\nR?,w,x,y,z,A\n')  # MMLU's tables have no header
+    assert choices(path) == [("Q?", ("0", "4", "a, b", "6"), 2), ("R?", ("w", "x", "y", "z"), 0)]
     path = write("b.jsonl", [{"question": "Q", "options": {"A": "x", "B": "y"}, "answer": "y", "answer_idx": "B"}])
     assert choices(path)[0][2] == 1
     head = "question,ending0,ending1,ending2,ending3,label\n"
@@ -150,6 +152,7 @@ NUMBERS = ["1", "2", "3", "4"]
         ("comment.conll", "# any words here\n" + lines_of(WORDS, TAGS)),
         ("germeval.tsv", "#\thttp://a.b\t[2009]\n" + lines_of(NUMBERS, WORDS, TAGS, ["O", "O", "B-LOC", "O"])),
         ("wikiann.txt", lines_of([f"en:{word}" for word in WORDS], TAGS)),
+        ("parts.txt", "EU|NNP|B-ORG rejects|VBZ|O German|JJ|B-MISC lamb|NN|I-MISC .|.|O\nOn|IN|O it|PRP|O\n"),
         ("slash.txt", " ".join(f"{word}/{tag}" for word, tag in zip(WORDS, TAGS, strict=True)) + "\nOn/O it/O\n"),
         (
             "ud.conllu",

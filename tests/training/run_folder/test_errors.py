@@ -112,7 +112,7 @@ def test_curves_are_no_reason_to_stop(
 ) -> None:
     _stopped_by(monkeypatch, loop, "update", 1, (tmp_path / "run" / "logs").rmdir)
     assert start(tmp_path / "run", prepare(tmp_path, "text-classification")) == UPDATES
-    assert caplog.text.count("no more curves (No such file or directory); the run goes on") == 1
+    assert caplog.text.count("curves are no longer written (No such file or directory); the run continues") == 1
 
 
 MEMORY: list[Callable[[], Any]] = [lambda: torch.empty(2**55), lambda: np.empty(2**55), lambda: [0] * 2**50]

@@ -12,13 +12,14 @@ from bertune.checkpoints.families.modernbert import MODERNBERT
 from bertune.checkpoints.families.mpnet import MPNET
 from bertune.checkpoints.families.nomic import NOMIC_BERT
 from bertune.checkpoints.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from bertune.checkpoints.families.ultrabert import ULTRABERT
 from bertune.errors import InputError
 
 FAMILIES = {
     family.name: family
     for family in (
         *(BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, ALBERT, MODERNBERT),
-        *(MPNET, DEBERTA_V2, EUROBERT, NOMIC_BERT, GTE),
+        *(MPNET, DEBERTA_V2, EUROBERT, ULTRABERT, NOMIC_BERT, GTE),
     )
 }
 _OTHER_NAMES = {"new": "gte"}

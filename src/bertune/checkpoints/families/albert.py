@@ -24,6 +24,13 @@ _NAMES = [
     *dense("pooler", "pooler", optional=True),
 ]
 
+_WORDS = {
+    "cls.predictions.transform.dense": "predictions.dense",
+    "cls.predictions.transform.LayerNorm": "predictions.LayerNorm",
+    "cls.predictions.decoder": "predictions.decoder",
+    "cls.predictions.bias": "predictions.bias",
+}
+
 
 def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
     must_be(settings, "num_hidden_groups", 1, where)
@@ -51,6 +58,7 @@ ALBERT = Family(
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
     },
+    spelling={"ForMaskedLM": _WORDS, "ForPreTraining": _WORDS},
     read=_read,
     write=_write,
 )

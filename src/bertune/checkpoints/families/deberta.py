@@ -1,5 +1,6 @@
 """DeBERTa-v2, DeBERTa-v3 and mDeBERTa: queries and keys also meet vectors of the distance between their tokens.
 
+The largest of DeBERTa-v2 have a convolution beside the first layer.
 The encoder alone has no pooler; heads on whole sequences have one of their own.
 """
 
@@ -21,6 +22,8 @@ _NAMES = [
     *dense("layers.{i}.attention.distances.query", f"{_SELF}pos_query_proj"),
     Rename("distances.weight", ("encoder.rel_embeddings.weight",)),
     *dense("distances.norm", "encoder.LayerNorm"),
+    *dense("convolution", "encoder.conv.conv"),
+    *dense("convolution.norm", "encoder.conv.LayerNorm"),
 ]
 _TERMS = ("c2p", "p2c")
 
@@ -28,11 +31,6 @@ _TERMS = ("c2p", "p2c")
 def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
     if not settings.get("relative_attention"):
         raise InputError(f"{where}: relative_attention is not true; only DeBERTa with relative attention is supported")
-    if settings.get("conv_kernel_size", 0):
-        raise InputError(
-            f"{where}: conv_kernel_size is {settings['conv_kernel_size']!r}: the convolution of deberta-v2-xlarge and "
-            "-xxlarge is not supported; take deberta-v3-large, which has none"
-        )
     must_be(settings, "embedding_size", numbers["hidden_size"], where)
     must_be(settings, "attention_head_size", numbers["hidden_size"] // numbers["num_attention_heads"], where)
     must_be(settings, "pooler_hidden_size", numbers["hidden_size"], where)
@@ -43,6 +41,9 @@ def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
     norm = {part.strip() for part in str(settings.get("norm_rel_ebd", "none")).lower().split("|")}
     reach = settings.get("max_relative_positions", -1)
     return numbers | {
+        "convolution": max(settings.get("conv_kernel_size", 0), 0),
+        "convolution_groups": settings.get("conv_groups", 1),
+        "convolution_act": activation_of({"conv_act": "tanh", **settings}, "conv_act", where),
         "relative_terms": tuple(term for term in _TERMS if term in terms),
         "relative_buckets": max(settings.get("position_buckets", -1), 0),
         "relative_reach": reach if reach >= 1 else numbers["max_position_embeddings"],
@@ -54,7 +55,12 @@ def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
 
 
 def _write(config: EncoderConfig) -> Numbers:
-    return {
+    convolution = {
+        "conv_kernel_size": config.convolution,
+        "conv_groups": config.convolution_groups,
+        "conv_act": _their_activation(config.convolution_act),
+    }
+    return (convolution if config.convolution else {}) | {
         "relative_attention": True,
         "pos_att_type": list(config.relative_terms),
         "position_buckets": config.relative_buckets or -1,
@@ -62,10 +68,14 @@ def _write(config: EncoderConfig) -> Numbers:
         "share_att_key": config.relative_shared,
         "norm_rel_ebd": "layer_norm" if config.relative_norm else "none",
         "position_biased_input": config.absolute_positions,
-        "pooler_hidden_act": next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.pooler_act),
+        "pooler_hidden_act": _their_activation(config.pooler_act),
         "pooler_hidden_size": config.hidden_size,
         "pooler_dropout": 0.0,
     }
+
+
+def _their_activation(name: str) -> str:
+    return next(theirs for theirs, ours in ACTIVATIONS.items() if ours == name)
 
 
 DEBERTA_V2 = Family(
@@ -84,6 +94,11 @@ DEBERTA_V2 = Family(
         "layer_norm_eps": 1e-7,
     },
     spelling={"": {"pooler.dense": "pooler.dense"}},
+    other_names={
+        "lm_predictions.lm_head.dense": "cls.predictions.transform.dense",
+        "lm_predictions.lm_head.LayerNorm": "cls.predictions.transform.LayerNorm",
+        "lm_predictions.lm_head.bias": "cls.predictions.bias",
+    },
     read=_read,
     write=_write,
     reads_position_type=False,

@@ -51,6 +51,7 @@ DISTILBERT = Family(
             "cls.predictions.transform.dense": "vocab_transform",
             "cls.predictions.transform.LayerNorm": "vocab_layer_norm",
             "cls.predictions.bias": "vocab_projector.bias",
+            "cls.predictions.decoder": "vocab_projector",
         },
     },
     write=_write,

@@ -28,6 +28,12 @@ ELECTRA = Family(
     defaults={"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
     spelling={
         "ForSequenceClassification": {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"},
+        "ForMaskedLM": {
+            "cls.predictions.transform.dense": "generator_predictions.dense",
+            "cls.predictions.transform.LayerNorm": "generator_predictions.LayerNorm",
+            "cls.predictions.bias": "generator_lm_head.bias",
+            "cls.predictions.decoder": "generator_lm_head",
+        },
         "ForMultipleChoice": {"pooler.dense": "sequence_summary.summary"},
     },
     read=_read,

@@ -9,7 +9,7 @@ from typing import Any
 
 from bertune.checkpoints.families.bert import KEYS
 from bertune.checkpoints.families.family import Family, Numbers, dense, must_be, weight
-from bertune.checkpoints.families.rotary import rotary_base, rotary_json
+from bertune.checkpoints.families.rotary import rotary_json, rotary_numbers
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 
@@ -42,7 +42,7 @@ def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
         raise InputError(f"{where}: classifier_pooling is {pooling!r}; known: {', '.join(_POOLINGS)}")
     shared = settings.get("num_key_value_heads", heads)
     return numbers | {
-        "rotary_base": rotary_base(settings, _BASE, where, "rope_theta"),
+        **rotary_numbers(settings, _BASE, where, "rope_theta"),
         "key_value_heads": 0 if shared == heads else shared,
         "pooling": _POOLINGS[pooling],
     }
@@ -50,7 +50,7 @@ def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
 
 def _write(config: EncoderConfig) -> Numbers:
     return {
-        **rotary_json(config.rotary_base),
+        **rotary_json(config),
         "num_key_value_heads": config.key_value_heads or config.num_attention_heads,
         "classifier_pooling": next(theirs for theirs, ours in _POOLINGS.items() if ours == config.pooling),
         **dict.fromkeys(("attention_bias", "mlp_bias"), False),
@@ -80,7 +80,7 @@ EUROBERT = Family(
         "attention_dropout": 0.0,
         "pad_token_id": 128001,
     },
-    spelling={"": {"pooler.dense": "dense"}},
+    spelling={"": {"pooler.dense": "dense"}, "ForMaskedLM": {"cls.predictions.decoder": "lm_head"}},
     read=_read,
     write=_write,
     reads_position_type=False,

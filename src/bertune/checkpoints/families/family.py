@@ -50,6 +50,7 @@ class Family:
         written there, in full. A name stands for itself and for all that begins with it and a dot.
     read: from numbers read by `keys`, all of config.json and its place, to the final numbers.
     write: keys of config.json besides `keys`.
+    other_names: names that the family's own programs gave to parts of a head, and those in `names` or of a head.
     reads_position_type: whether the family's class obeys `position_embedding_type`.
     older_prefix: what stood before the encoder's names in models with a head before transformers had the family.
     """
@@ -65,6 +66,7 @@ class Family:
     spelling: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     read: Callable[[Numbers, Mapping[str, Any], str], Numbers] = same_numbers
     write: Callable[[EncoderConfig], Numbers] = nothing_more
+    other_names: Mapping[str, str] = field(default_factory=dict)
     reads_position_type: bool = True
     older_prefix: str = ""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bertune.checkpoints.families.bert import KEYS
 from bertune.checkpoints.families.family import Family, Numbers, dense, must_be, weight
-from bertune.checkpoints.families.rotary import rotary_base, rotary_json
+from bertune.checkpoints.families.rotary import rotary_json, rotary_numbers
 from bertune.encoder.config import EncoderConfig
 
 _LAYER = "encoder.layer.{i}."
@@ -25,7 +25,7 @@ _NAMES = [
     *dense("layers.{i}.feed_forward_norm", f"{_LAYER}mlp_ln"),
     *dense("pooler", "pooler.dense", optional=True),
 ]
-_BASE = 160_000.0
+_BASE, _ORIGINAL_BASE = 160_000.0, 10_000.0
 _ORIGINAL_FORM = {"layer_norm_type": "layer_norm", "position_embedding_type": "rope", "pack_qkv": True}
 """What the original program can do otherwise, and we compute."""
 
@@ -35,11 +35,13 @@ def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
         for key, value in _ORIGINAL_FORM.items():
             must_be(settings, key, value, where)
         must_be(settings, "logn_attention_scale", False, where)
-    return numbers | {"rotary_base": rotary_base(settings, _BASE, where, "rope_theta")}
+        size = numbers["hidden_size"] // numbers["num_attention_heads"]
+        return numbers | rotary_numbers(settings, _ORIGINAL_BASE, where, "rope_theta", ntk_size=size)
+    return numbers | rotary_numbers(settings, _BASE, where, "rope_theta")
 
 
 def _write(config: EncoderConfig) -> Numbers:
-    return rotary_json(config.rotary_base)
+    return rotary_json(config)
 
 
 GTE = Family(
@@ -54,6 +56,14 @@ GTE = Family(
         "attention_probs_dropout_prob": 0.0,
         "type_vocab_size": 1,
         "pad_token_id": 1,
+    },
+    spelling={
+        "ForMaskedLM": {
+            "cls.predictions.transform.dense": "lm_head.dense",
+            "cls.predictions.transform.LayerNorm": "lm_head.norm",
+            "cls.predictions.bias": "lm_head.decoder.bias",
+            "cls.predictions.decoder": "lm_head.decoder",
+        }
     },
     read=_read,
     write=_write,

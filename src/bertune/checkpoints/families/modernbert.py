@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertune.checkpoints.families.family import ACTIVATIONS, Family, Numbers, activation_of, must_be, weight
+from bertune.checkpoints.families.rotary import GLOBAL, LOCAL, global_layers
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 
@@ -46,12 +47,20 @@ def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
     pooling = settings.get("classifier_pooling", "cls")
     if pooling not in _POOLINGS:
         raise InputError(f"{where}: classifier_pooling is {pooling!r}; known: {', '.join(_POOLINGS)}")
-    everywhere = _base(settings, "full_attention", "global_rope_theta", 160_000.0, where)
+    types = settings.get("layer_types")
+    if types is None:
+        first, every = 0, int(settings.get("global_attn_every_n_layers", 3))
+    elif isinstance(types, list) and len(types) == numbers["num_hidden_layers"]:
+        first, every = global_layers(types, where)
+    else:
+        raise InputError(f"{where}: layer_types must be a list with a kind for each layer")
+    everywhere = _base(settings, GLOBAL, "global_rope_theta", 160_000.0, where)
     return numbers | {
         "local_window": settings.get("local_attention", 128) // 2,
         "rotary_base": everywhere,
-        "local_rotary_base": _base(settings, "sliding_attention", "local_rope_theta", 10_000.0, where),
-        "global_every": _global_every(settings, numbers["num_hidden_layers"], where),
+        "local_rotary_base": _base(settings, LOCAL, "local_rope_theta", 10_000.0, where),
+        "global_first": first,
+        "global_every": every,
         "pooling": _POOLINGS[pooling],
         "pooler_act": activation_of(settings, "classifier_activation", where),
     }
@@ -64,20 +73,11 @@ def _base(settings: Mapping[str, Any], kind: str, older: str, default: float, wh
     return float(rope.get("rope_theta", settings.get(older, default)))
 
 
-def _global_every(settings: Mapping[str, Any], layers: int, where: str) -> int:
-    """How far one global layer is from the next."""
-    types = settings.get("layer_types")
-    if types is None:
-        return int(settings.get("global_attn_every_n_layers", 3))
-    for every in range(1, layers + 1):
-        if types == ["sliding_attention" if i % every else "full_attention" for i in range(layers)]:
-            return every
-    raise InputError(f"{where}: layer_types must begin with full_attention and have it again at equal distances")
-
-
 def _write(config: EncoderConfig) -> Numbers:
     act = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.pooler_act)
+    types = [LOCAL if config.is_local(i) else GLOBAL for i in range(config.num_hidden_layers)]
     return {
+        **({"layer_types": types} if config.global_first else {}),
         "embedding_dropout": config.hidden_dropout_prob,
         "local_attention": 2 * config.local_window,
         "global_attn_every_n_layers": config.global_every,
@@ -108,6 +108,7 @@ MODERNBERT = Family(
     },
     spelling={
         "": {"pooler.dense": "head.dense", "pooler.norm": "head.norm"},
+        "ForMaskedLM": {"cls.predictions.bias": "decoder.bias", "cls.predictions.decoder": "decoder"},
         "ForQuestionAnswering": {"qa_outputs": "classifier"},
     },
     read=_read,

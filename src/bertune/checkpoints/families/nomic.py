@@ -8,7 +8,7 @@ from typing import Any
 
 from bertune.checkpoints.families.bert import KEYS
 from bertune.checkpoints.families.family import Family, Numbers, dense, must_be, weight
-from bertune.checkpoints.families.rotary import rotary_base, rotary_json
+from bertune.checkpoints.families.rotary import rotary_json, rotary_numbers
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 
@@ -65,11 +65,11 @@ def _read(numbers: Numbers, settings: Mapping[str, Any], where: str) -> Numbers:
     original = {ours: settings[key] for ours, key in _ORIGINAL_KEYS.items() if key in settings}
     numbers = {**numbers, **original}
     must_be(settings, "head_dim", numbers["hidden_size"] // numbers["num_attention_heads"], where)
-    return numbers | {"rotary_base": rotary_base(settings, _BASE, where, "rotary_emb_base")}
+    return numbers | rotary_numbers(settings, _BASE, where, "rotary_emb_base")
 
 
 def _write(config: EncoderConfig) -> Numbers:
-    return rotary_json(config.rotary_base)
+    return rotary_json(config)
 
 
 NOMIC_BERT = Family(
@@ -85,6 +85,7 @@ NOMIC_BERT = Family(
         "attention_probs_dropout_prob": 0.0,
         "max_position_embeddings": 2048,
     },
+    spelling={"ForMaskedLM": {"cls.predictions.transform.LayerNorm": "cls.predictions.transform.layer_norm"}},
     read=_read,
     write=_write,
     reads_position_type=False,

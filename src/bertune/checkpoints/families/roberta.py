@@ -15,6 +15,7 @@ _SPELLING = {
     "ForMaskedLM": {
         "cls.predictions.transform.dense": "lm_head.dense",
         "cls.predictions.transform.LayerNorm": "lm_head.layer_norm",
+        "cls.predictions.decoder": "lm_head.decoder",
         "cls.predictions.bias": "lm_head.bias",
     },
 }

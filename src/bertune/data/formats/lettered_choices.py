@@ -1,4 +1,7 @@
-"""A column for every choice under its letter: `question, A, B, C, D, answer`; or `"options": {"A": …, "B": …}`."""
+"""A column for every choice under its letter: `question, A, B, C, D, answer`; or `"options": {"A": …, "B": …}`.
+
+MMLU's tables have these columns without a header.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -21,13 +24,24 @@ def _letters(row: Mapping[str, object]) -> list[str]:
     return []
 
 
+def _named(row: Mapping[str, object]) -> Mapping[str, object]:
+    """The row with names, where its columns are a question, choices and a letter without a header; else as it is."""
+    numbers = [str(index) for index in range(len(row))]
+    choices = _LETTERS[: max(0, len(row) - 2)]
+    if len(choices) < 2 or [*row] != numbers or str(row[numbers[-1]]).strip() not in {*choices}:
+        return row
+    return dict(zip(["question", *choices, "answer"], row.values(), strict=False))
+
+
 def _is_row(first: Mapping[str, object]) -> bool:
+    first = _named(first)
     options = first.get("options")
     lettered = isinstance(options, dict) and set("AB") <= set(options)
     return lettered or bool(_letters(first))
 
 
 def _convert(row: Mapping[str, object], labelled: bool) -> Iterator[dict[str, object]]:
+    row = _named(row)
     options = row.get("options")
     if isinstance(options, dict):
         texts = {str(name): text for name, text in options.items()}

@@ -5,11 +5,13 @@ To add a form, write a file beside this one with a `FORMAT`, and name it here.
 
 import functools
 import importlib
+import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from bertune.data.formats.format import Format, Kind, Sample, converted
+from bertune.data.formats.prodigy_labels import accepted
 from bertune.data.rows import check_file
 from bertune.data.table_options import TableOptions
 from bertune.data.tables import Rows, open_table
@@ -17,6 +19,7 @@ from bertune.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+_LOOKED_AT = 200
 MODULES: dict[Kind, tuple[str, ...]] = {
     "labels": ("folder_per_class", "fasttext", "label_studio_choices", "prodigy_labels", "doccano_labels"),
     "tags": (
@@ -80,11 +83,19 @@ def open_any(path: Path, options: TableOptions, kind: Kind, *, labelled: bool) -
 
 def in_rows(rows: Rows, kind: Kind, *, labelled: bool) -> Rows:
     """A table's rows, converted where they are written in a known form."""
-    form = form_of_row(next(iter(rows)).values, kind)
+    form = form_of_row(_complete_row(rows), kind)
     if form is None:
-        return rows
+        return accepted(rows) if labelled and kind != "choices" else rows
     logger.info("%s: read as %s", rows.path, form.name)
     return converted(rows, form, functools.partial(_note, rows.path, form), labelled=labelled)
+
+
+def _complete_row(rows: Rows) -> dict[str, object]:
+    """The first row, with what it lacks from the next ones: JSON lines may leave keys out."""
+    found: dict[str, object] = {}
+    for row in itertools.islice(iter(rows), _LOOKED_AT):
+        found |= {name: value for name, value in row.values.items() if found.get(name) is None}
+    return found
 
 
 def form_of_row(first: object, kind: Kind) -> Format | None:

@@ -1,4 +1,7 @@
-"""A sentence a line, every token with its tag behind it: `Anna/B-PER likes/O`, `Anna|B-PER`, `Anna_B-PER`."""
+"""A sentence a line, every token with its tag behind it: `Anna/B-PER likes/O`, `Anna|B-PER`, `Anna_B-PER`.
+
+As in WikiNER and the C&C tools, a part of speech may stand between: `Anna|NNP|B-PER`.
+"""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +30,7 @@ def _open(sample: Sample) -> Rows:
 
 
 def _rows(sample: Sample) -> Iterator[Row]:
-    problems = Problems()
+    problems, with_part = Problems(), _has_parts_of_speech(sample)
     for number, line in lines(sample.path, sample.gzipped, problems, sample.encoding):
         pairs = [_WORD.match(word) for word in line.split()]
         wrong = [word for word, pair in zip(line.split(), pairs, strict=True) if pair is None]
@@ -35,8 +38,16 @@ def _rows(sample: Sample) -> Iterator[Row]:
             problems.add(f"{sample.path}, line {number}: {wrong[0]!r} has no tag behind it")
         elif pairs and not problems:
             found = [pair for pair in pairs if pair is not None]
-            yield Row(number, {"tokens": [one[1] for one in found], "tags": [one[3] for one in found]})
+            words = [one[1].rpartition(one[2])[0] if with_part else one[1] for one in found]
+            yield Row(number, {"tokens": words, "tags": [one[3] for one in found]})
     problems.raise_if_any()
+
+
+def _has_parts_of_speech(sample: Sample) -> bool:
+    """Whether every word has its part of speech before the tag, as in `Anna|NNP|B-PER`."""
+    found = [one for line in sample.lines for word in line.split() if (one := _WORD.match(word))]
+    parts = [one[1].rpartition(one[2])[::2] for one in found]
+    return bool(parts) and all(word and (part.isupper() or not part.isalnum()) for word, part in parts)
 
 
 FORMAT = Format(

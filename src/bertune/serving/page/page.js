@@ -82,7 +82,7 @@ async function predict(event) {
   $("send").disabled = true;
   try {
     const answer = await call(`v1/models/${encodeURIComponent(model.name)}/predict`, {inputs: [itemOf(values)]});
-    $("result").replaceChildren(...show(answer.predictions[0], values));
+    $("result").replaceChildren(...show(answer.predictions[0], values), ...why(answer.predictions[0], itemOf(values)));
     $("status").textContent = t("done");
   } catch (error) { $("error").textContent = error.message; $("status").textContent = ""; }
   $("send").disabled = false;
@@ -124,6 +124,7 @@ function show(answer, values) {
     const choices = itemOf(values).choices;
     parts.push(...answer.scores.map((score, i) => bar(choices[i] ?? String(i), score, i === answer.answer)));
   } else if (answer.scores) {
+    if (answer.review) parts.push(element("p", {class: "note"}, t("review")));
     if (Array.isArray(answer.labels)) parts.push(element("p", {}, answer.labels.length ? answer.labels.join(", ") : t("no_labels")));
     const chosen = (name) => Array.isArray(answer.labels) ? answer.labels.includes(name) : name === answer.label;
     parts.push(...Object.entries(answer.scores).sort((a, b) => b[1] - a[1]).map(([name, score]) => bar(name, score, chosen(name))));
@@ -134,6 +135,37 @@ function show(answer, values) {
   parts.push(element("p", {class: "note"}, `${answer.tokens} ${t("tokens_read")}`));
   if (answer.truncated) parts.push(element("p", {class: "note"}, t("truncated")));
   return parts;
+}
+
+function why(answer, item) {
+  // A button that asks which words carry the answer, for one label or several of a text.
+  if (!answer.scores || Array.isArray(answer.scores) || !model.input.fields.includes("text")) return [];
+  const place = element("div"), button = element("button", {type: "button", id: "why"}, t("why"));
+  button.onclick = async () => {
+    button.disabled = true;
+    try {
+      const found = await call(`v1/models/${encodeURIComponent(model.name)}/explain`, {input: item});
+      const most = Math.max(...found.words.map((word) => Math.abs(word.weight)), 1e-12);
+      place.replaceChildren(element("p", {class: "note"}, `${found.label ?? ""}: ${t("why_note")}`),
+        ...Object.entries(found.texts).map(([name, text]) => weighted(text, found.words.filter((word) => word.field === name), most)));
+    } catch (error) { place.replaceChildren(element("p", {class: "note"}, error.message)); }
+    button.disabled = false;
+  };
+  return [button, place];
+}
+
+function weighted(text, words, most) {
+  const letters = Array.from(text), parts = [];
+  let at = 0;
+  for (const word of words) {
+    parts.push(letters.slice(at, word.start).join(""));
+    const shown = element("span", {title: word.weight.toFixed(3)}, letters.slice(word.start, word.end).join(""));
+    shown.style.background = `rgba(${word.weight > 0 ? "0,140,60" : "200,40,40"},${(Math.abs(word.weight) / most).toFixed(2)})`;
+    parts.push(shown);
+    at = word.end;
+  }
+  parts.push(letters.slice(at).join(""));
+  return element("div", {class: "text"}, ...parts);
 }
 
 function showAbout() {

@@ -1,13 +1,19 @@
 """bertune's own protocol: `/v1/models/…`, health, metrics."""
 
 import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bertune.errors import InputError
 from bertune.serving.errors import RequestError
 from bertune.serving.routes.bodies import flag, json_body, json_response, required, service_of
+
+if TYPE_CHECKING:
+    from bertune.model.use import Model
 
 
 async def predict(request: Request) -> Response:
@@ -20,6 +26,34 @@ async def predict(request: Request) -> Response:
         inputs = [inputs]
     answers = await service.answer(request, served, inputs, strict=not flag(body, "truncate", True))
     return json_response({"model": served.name, "version": served.version, "predictions": answers})
+
+
+_EXPLAINING = threading.Lock()
+"""An explanation computes gradients of many texts; one at a time leaves the processor to the answers."""
+
+
+async def explain(request: Request) -> Response:
+    """Words that carry the answer to `{"input": item, "label": name or absent}`; for classification and regression."""
+    service = service_of(request)
+    served = service.models.get(request.path_params["name"])
+    body = await json_body(request)
+    item, label = required(body, "input", '{"input": "a text"}'), body.get("label")
+    if label is not None and not isinstance(label, str):
+        raise RequestError(422, "bad_request", f"label: a label's name is expected, not {label!r}")
+    if not hasattr(served.model, "network"):
+        raise RequestError(422, "cannot_explain", "an exported model has no gradients; serve the trained one")
+
+    def explained() -> dict[str, Any]:
+        from bertune.model.explain import explain as explain_item
+
+        with _EXPLAINING:
+            return explain_item(cast("Model", served.model), item, label=label).to_json()
+
+    try:
+        found = await asyncio.to_thread(explained)
+    except InputError as error:
+        raise RequestError(422, "cannot_explain", str(error)) from None
+    return json_response({"model": served.name, "version": served.version, **found})
 
 
 async def list_models(request: Request) -> Response:
@@ -62,6 +96,7 @@ async def metrics(request: Request) -> Response:
 
 ROUTES = [
     Route("/v1/models/{name}/predict", predict, methods=["POST"]),
+    Route("/v1/models/{name}/explain", explain, methods=["POST"]),
     Route("/v1/models/{name}/reload", reload, methods=["POST"]),
     Route("/v1/models/{name}", describe),
     Route("/v1/models", list_models),

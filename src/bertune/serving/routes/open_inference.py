@@ -105,7 +105,7 @@ def _outputs(answers: list[Prediction]) -> list[dict[str, Any]]:
     lines = [json.dumps(answer, ensure_ascii=False) for answer in answers]
     outputs: list[dict[str, Any]] = [_tensor("predictions", "BYTES", [len(lines)], lines)]
     if answers and all("label" in answer and "score" in answer for answer in answers):
-        outputs.append(_tensor("label", "BYTES", [len(answers)], [str(answer["label"]) for answer in answers]))
+        outputs.append(_tensor("label", "BYTES", [len(answers)], [str(answer["label"] or "") for answer in answers]))
         outputs.append(_tensor("score", "FP32", [len(answers)], [answer["score"] for answer in answers]))
     if answers and all("embedding" in answer for answer in answers):
         rows = [answer["embedding"] for answer in answers]

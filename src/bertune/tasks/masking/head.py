@@ -14,6 +14,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput, initialise
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import LayerNorm, Linear, activate
+from bertune.tasks.masking.forms import masked_form
 from bertune.tasks.masking.names import MASKED_LM, NEXT_SENTENCE
 from bertune.tasks.masking.scores import LOG_PROBABILITY, NEXT
 from bertune.tasks.options import CANDIDATES
@@ -31,23 +32,39 @@ def head_names(dialect: str) -> tuple[list[Rename], list[Rename]]:
 class MaskedWords(nn.Module):
     """Dense, activation, LayerNorm, then the product with every word's vector and a bias a word. In float32.
 
-    output_bias: Shape: (vocabulary,).
+    Some families leave parts out; see `MaskedForm`.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    transform: Linear
+    """Absent (None) where the family has none; annotated for those that have one."""
+    norm: LayerNorm
+    """Likewise."""
+    output_bias: nn.Parameter
+    """A number for every word. Shape: (vocabulary,). Likewise."""
+    table: nn.Parameter
+    """The words' vectors, where they are not the encoder's. Shape: (vocabulary, width). Likewise."""
+
+    def __init__(self, config: EncoderConfig, *, own_vectors: bool = False) -> None:
         super().__init__()
-        self.transform = Linear(config.hidden_size, config.hidden_size)
-        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.activation = config.hidden_act
+        form, width = masked_form(config), config.embedding_size or config.hidden_size
+        self.register_module("transform", Linear(config.hidden_size, width) if form.transform else None)
+        self.register_module("norm", LayerNorm(width, config.layer_norm_eps) if form.transform else None)
+        self.register_parameter("output_bias", nn.Parameter(torch.zeros(config.vocab_size)) if form.bias else None)
+        self.register_parameter("table", nn.Parameter(torch.empty(config.vocab_size, width)) if own_vectors else None)
+        self.has_transform, self.has_bias, self.own_vectors = form.transform, form.bias, own_vectors
+        self.activation = form.activation or config.hidden_act
 
     def forward(self, x: Tensor, table: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Logits of every word. Shape: (masks, hidden), table (vocabulary, hidden) → (masks, vocabulary), float32.
 
         dtype: of the product with the table; its sums are in float32 whatever it is.
         """
-        x = self.norm(activate(self.transform(x.float()), self.activation))
-        return F.linear(x.to(dtype), table.to(dtype)).float() + self.output_bias
+        x = x.float()
+        if self.has_transform:
+            x = self.norm(activate(self.transform(x), self.activation))
+        words = self.table if self.own_vectors else table
+        logits = F.linear(x.to(dtype), words.to(dtype)).float()
+        return logits + self.output_bias if self.has_bias else logits
 
 
 class PretrainingHead(nn.Module):
@@ -57,11 +74,13 @@ class PretrainingHead(nn.Module):
     likewise, for the most probable words in prediction. Shape: (tokens,).
     """
 
-    def __init__(self, config: EncoderConfig, *, next_sentence: bool) -> None:
+    def __init__(self, config: EncoderConfig, *, next_sentence: bool, own_vectors: bool = False) -> None:
         super().__init__()
-        self.masked_lm = MaskedWords(config)
+        self.masked_lm = MaskedWords(config, own_vectors=own_vectors)
         self.next_sentence = Linear(config.hidden_size, 2) if next_sentence else None
         initialise(self, config.initializer_range)
+        if own_vectors:
+            nn.init.trunc_normal_(self.masked_lm.table, std=config.initializer_range)
 
     def with_embeddings(self, output: EncoderOutput, batch: Batch, table: Tensor) -> Tensor:
         """What the columns above say, zero elsewhere. Shape: (tokens, 4); for `asked`: (tokens, 2 * CANDIDATES)."""
@@ -69,8 +88,8 @@ class PretrainingHead(nn.Module):
         marks = batch.targets["asked" if asking else "labels"]
         rows = (marks != IGNORED).nonzero().squeeze(1)
         # Training may round the products as the encoder's own; losses that are reported may not.
-        dtype = output.sequence_output.dtype if self.training else torch.float32
-        logits = self.masked_lm(output.sequence_output[rows], table, dtype)
+        tokens = output.token_output
+        logits = self.masked_lm(tokens[rows], table, tokens.dtype if self.training else torch.float32)
         if asking:
             return _scattered(most_probable(logits), rows, len(marks))
         label = marks[rows]

@@ -9,8 +9,13 @@ MASKED_LM: list[Rename] = [
     Rename("masked_lm.norm.bias", ("cls.predictions.transform.LayerNorm.bias",)),
     Rename("masked_lm.output_bias", ("cls.predictions.bias",)),
 ]
+OWN_VECTORS: list[Rename] = [
+    Rename("masked_lm.table", ("cls.predictions.decoder.weight",)),
+    Rename("masked_lm.output_bias", ("cls.predictions.decoder.bias",)),
+]
+"""The words' vectors of a head that does not share the encoder's; transformers then adds the bias beside them."""
 NEXT_SENTENCE: list[Rename] = [
     Rename("next_sentence.weight", ("cls.seq_relationship.weight",)),
     Rename("next_sentence.bias", ("cls.seq_relationship.bias",)),
 ]
-"""The heads' tensors, ours and Hugging Face's. The matrix of `cls.predictions.decoder` is the word vectors' own."""
+"""The heads' tensors, ours and BERT's in Hugging Face's folders; families spell them in their own ways."""

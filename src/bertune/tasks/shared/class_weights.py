@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
+from bertune.data.columns import named
 from bertune.errors import InputError, Problems
 
 
@@ -25,7 +26,7 @@ def class_weights(
     if list(spec) == ["balanced"]:
         return balanced()
     in_order = all(_is_number(part) for part in spec)
-    known, problems = f"labels in their order: {', '.join(labels)}", Problems()
+    known, problems = f"labels in their order: {named(labels)}", Problems()
     if in_order and len(spec) != len(labels):
         raise InputError(f"--class-weights: {len(spec)} numbers for {len(labels)} {known}")
     weights: dict[str, float] = {}

@@ -1,12 +1,16 @@
 """Metrics that several tasks use, from counts that add up over rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from bertune.tasks.averages import class_metric, macro_mean
 from bertune.tasks.row_metrics import Floats, RowMetrics, ratio
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Integers = npt.NDArray[np.integer]
 
@@ -37,9 +41,10 @@ def classification_metrics(truth: Integers, predicted: Integers, classes: int) -
 
 def classification_rows(truth: Integers, predicted: Integers, classes: int) -> RowMetrics:
     """The same row by row. Shape: (rows,) each."""
-    every = np.arange(classes)
-    true, found = (truth[:, None] == every).astype(np.float64), (predicted[:, None] == every).astype(np.float64)
-    return RowMetrics(np.concatenate([true * found, found, true], 1), class_scores, truth == predicted)
+    same = truth == predicted
+    rows = np.arange(len(same))
+    places = (rows[same], truth[same]), (rows, predicted + classes), (rows, truth + 2 * classes)
+    return RowMetrics(_counted(places, (len(same), 3 * classes)), class_scores, same)
 
 
 def class_scores(sums: Floats) -> dict[str, Floats]:
@@ -73,7 +78,11 @@ def decision_rows(truth: npt.NDArray[np.bool_], given: npt.NDArray[np.bool_], la
         labels: their names.
     """
     same = (truth == given).all(1)
-    columns = [truth & given, given, truth, same[:, None], np.ones((len(same), 1))]
+    every = np.arange(len(same))
+    parts = [(rows, columns + i * len(labels)) for i, (rows, columns) in enumerate(
+        map(np.nonzero, (truth & given, given, truth)))]  # fmt: skip
+    ends = 3 * len(labels)
+    parts += [(every[same], np.full(same.sum(), ends)), (every, np.full(len(same), ends + 1))]
 
     def aggregate(sums: Floats) -> dict[str, Floats]:
         right, found, true, exact, rows = np.split(sums, np.cumsum([len(labels)] * 3 + [1]), axis=-1)
@@ -85,7 +94,15 @@ def decision_rows(truth: npt.NDArray[np.bool_], given: npt.NDArray[np.bool_], la
             **{class_metric("f1", label): by_label[..., i] for i, label in enumerate(labels)},
         }
 
-    return RowMetrics(np.concatenate(columns, 1).astype(np.float64), aggregate, same)
+    return RowMetrics(_counted(parts, (len(same), ends + 2)), aggregate, same)
+
+
+def _counted(places: Iterable[tuple[Integers, Integers]], shape: tuple[int, int]) -> "csr_array":
+    """A sparse array of ones at these rows and columns."""
+    from scipy.sparse import csr_array
+
+    rows, columns = (np.concatenate(part) for part in zip(*places, strict=True))
+    return csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
 
 
 def number_rows(truth: Floats, found: Floats) -> RowMetrics:

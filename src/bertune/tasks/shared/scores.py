@@ -1,11 +1,21 @@
 """Which labels' probabilities a prediction shows: all of a few labels, the best of many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from bertune.tasks.options import MANY_LABELS, SHOWN_OF_MANY
+
+_NUMBERS_AT_ONCE = 1 << 20
+"""Logits whose probabilities are computed at a time: with thousands of labels a row has thousands."""
+
+
+def blocks_of(logits: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+    """The rows, some at a time, so that memory does not grow with rows times labels. Shape: (rows, labels)."""
+    step = max(1, _NUMBERS_AT_ONCE // max(1, logits.shape[1]))
+    for start in range(0, len(logits), step):
+        yield logits[start : start + step]
 
 
 def shown_scores(

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.columns import guess_text_columns, is_customary
+from bertune.data.columns import guess_text_columns, is_customary, named
 from bertune.data.features import Column, Features, cut_pair, join_pair
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
@@ -181,7 +181,7 @@ def label_index(labels: Sequence[str], label: str | None) -> int:
         InputError: it is none of them.
     """
     if label not in labels:
-        raise InputError(f"the label {label!r} is none of the model's: {', '.join(labels)}")
+        raise InputError(f"the label {label!r} is none of the model's: {named(labels)}")
     return list(labels).index(str(label))
 
 

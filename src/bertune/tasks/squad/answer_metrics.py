@@ -18,7 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
+
+from bertune.tasks.squad.treebank import treebank_words
 
 METRICS = ("squad", "cmrc", "mlqa", "characters")
 MLQA_LANGUAGES = ("en", "es", "hi", "vi", "de", "ar", "zh")
@@ -147,22 +149,14 @@ def _mixed(text: str) -> Iterable[str]:
 
 @lru_cache(maxsize=1 << 14)
 def _words(text: str) -> Sequence[str]:
-    """The words of a text without Chinese characters, as NLTK's Treebank tokenizer cuts them."""
+    """The words of a text without Chinese characters, as `treebank_words` cuts them."""
     if not text or text.isspace():
         return ()
     if text.isdecimal():
         return (text,)
-    return tuple(_treebank()(text))
-
-
-@cache
-def _treebank() -> Callable[[str], list[str]]:
     # word_tokenize cuts a text into sentences first, which needs a model that NLTK downloads. Pieces of an answer are
     # hardly ever several sentences; the one difference is a full stop inside, which stays with its word.
-    from nltk.tokenize.destructive import NLTKWordTokenizer
-
-    tokenize: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
-    return tokenize
+    return tuple(treebank_words(text))
 
 
 SQUAD = AnswerMetric("squad", squad_normal, lambda text: squad_normal(text).split(), _in_both, skips_empty=True)

@@ -88,6 +88,12 @@ def threshold_to_apply(
     return threshold, 100.0 * mean
 
 
+def answer_scores(examples: Sequence[QuestionExample], answers: Sequence[str], metric: AnswerMetric) -> Floats:
+    """Exact match and F1 of every answer, in per cent. Shape: (questions, 2)."""
+    pairs = zip(examples, answers, strict=True)
+    return 100 * np.array([_scores(metric, example, {example.id: answer}) for example, answer in pairs]).reshape(-1, 2)
+
+
 def question_rows(
     examples: Sequence[QuestionExample], answers: Sequence[str], metric: AnswerMetric | None = None
 ) -> RowMetrics:
@@ -100,10 +106,7 @@ def question_rows(
     """
     metric = metric or choose_metric(examples)
     answerable = np.array([_is_answerable(example) for example in examples], np.bool_)
-    pairs = zip(examples, answers, strict=True)
-    scores = 100 * np.array([_scores(metric, example, {example.id: answer}) for example, answer in pairs]).reshape(
-        -1, 2
-    )
+    scores = answer_scores(examples, answers, metric)
     counted = np.concatenate([np.ones((len(scores), 1)), scores], 1)
     kinds = {"HasAns_": answerable[:, None] * counted, "NoAns_": ~answerable[:, None] * counted}
     prefixes = [""] if answerable.all() else ["", *(name for name, part in kinds.items() if part[:, 0].any())]

@@ -4,6 +4,8 @@ SQuAD v1.1 and v2.0 JSON, and flat JSONL, CSV and Parquet with the columns of th
 (`id, title, context, question, answers{text[], answer_start[]}`). Characters are Unicode code points.
 """
 
+import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -13,6 +15,7 @@ from bertune.data.columns import listed
 from bertune.data.table_options import TableOptions
 from bertune.data.tables import DEFAULT
 from bertune.errors import InputError, Problems, counted
+from bertune.files.json_files import parse_json
 from bertune.tasks.parts import ExampleParts
 from bertune.tasks.squad.records import Record, kind_of, read_records
 
@@ -245,6 +248,8 @@ def _whole(text: str, place: str) -> str:
 def _with_answers(example: QuestionExample, record: Record, columns: Columns, strict: bool) -> QuestionExample:
     """The example with its gold answers and `is_impossible`; a missing `is_impossible` means "has no answers"."""
     flag = record.fields.get("is_impossible")
+    if isinstance(flag, str) and not record.nested:  # a cell of a CSV file
+        flag = {"true": True, "false": False, "1": True, "0": False, "": None}.get(flag.strip().lower(), flag)
     if flag is not None and not isinstance(flag, bool):
         raise InputError(f"{record.place('is_impossible')} is {kind_of(flag)}, not true or false")
     name = "answers" if record.nested else columns.answers
@@ -255,12 +260,26 @@ def _with_answers(example: QuestionExample, record: Record, columns: Columns, st
             "answer_start, an empty list where unanswerable"
         )
     place = record.place(name)
+    value = _read_cell(value) if isinstance(value, str) else value
     answers = _flat_answers(value, place) if isinstance(value, dict) else _listed_answers(value or [], place)
     impossible = not answers if flag is None else flag
     if strict and impossible != (not answers):
         contrary = "true but it has answers" if impossible else "false but it has no answers"
         raise InputError(f"{record.place('is_impossible')} (id {example.id!r}) is {contrary}; correct one of them")
     return replace(example, answers=answers, is_impossible=impossible)
+
+
+_ARRAY = re.compile(r"array\((\[.*?\])(?:,\s*dtype=\w+)?\)", re.DOTALL)
+
+
+def _read_cell(text: str) -> object:
+    """Answers in a cell of a CSV file, as JSON, Python or pandas writes them; other texts as they are."""
+    for parse in (parse_json, lambda one: ast.literal_eval(_ARRAY.sub(r"\1", one))):
+        try:
+            return parse(text.strip()) if text.strip()[:1] in ("[", "{") else text
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return text
 
 
 def _listed_answers(value: object, place: str) -> tuple[Answer, ...]:

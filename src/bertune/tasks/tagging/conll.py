@@ -4,7 +4,7 @@ import itertools
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from bertune.files.text_files import lines
 logger = logging.getLogger(__name__)
 
 _COMMENT = re.compile(r"#\s*(\w+ = |id )")
+_NUMBER = re.compile(r"\d+([-.]\d+)?")
 _TOKEN_AND_TAG = 2
 _LONGEST = 1 << 20
 """Characters of a line, which holds a token and what is said of it."""
@@ -62,6 +63,8 @@ def read_conll(sample: Sample, *, token_at: int, tag_at: int, labelled: bool) ->
                 yield Sentence(tuple(tokens), tuple(tags), start)
             tokens, tags = [], []
             continue
+        if geometry.counted and not fields[0].isdecimal():
+            continue  # CoNLL-U's lines of several words (1-2) and of words that are not in the text (2.1)
         width, first = width or len(fields), first or number
         at = (geometry.token_at, tag_at)
         wrong = _wrong(fields, (width, first), at, labelled)
@@ -78,11 +81,15 @@ def read_conll(sample: Sample, *, token_at: int, tag_at: int, labelled: bool) ->
 
 @dataclass(frozen=True)
 class _Geometry:
-    """Which column holds the token; which are blank in all lines; how many columns most lines have."""
+    """Which column holds the token; which are blank in all lines; how many columns most lines have.
+
+    counted: whether the first column counts the tokens.
+    """
 
     token_at: int
     blank: tuple[int, ...]
     width: int
+    counted: bool = False
 
 
 def fields_of(line: str, blank: tuple[int, ...] = ()) -> list[str]:
@@ -100,12 +107,17 @@ def _geometry(sample: Sample, token_at: int) -> _Geometry:
     same = [row for row in rows if len(row) == width]
     blank = tuple(i for i in range(width) if all(not row[i] for row in same))
     numbers = [row[0] for row in same]
-    counted = token_at == 0 and width > _TOKEN_AND_TAG and all(number.isdecimal() for number in numbers)
-    steps = [int(two) - int(one) for one, two in itertools.pairwise(numbers)] if counted else []
-    if counted and steps and all(step == 1 or int(two) in (0, 1) for step, two in zip(steps, numbers[1:], strict=True)):
+    counted = token_at == 0 and width > _TOKEN_AND_TAG and all(map(_NUMBER.fullmatch, numbers))
+    if counted and _counts([int(number) for number in numbers if number.isdecimal()]):
         logger.info("%s: its first column counts the tokens; they are read from the second (--token-at)", sample.path)
-        return _Geometry(1, blank, width - len(blank))
+        return _Geometry(1, blank, width - len(blank), counted=True)
     return _Geometry(token_at, blank, width - len(blank))
+
+
+def _counts(numbers: Sequence[int]) -> bool:
+    """Whether numbers count up by one, beginning anew with every sentence."""
+    steps = [two - one for one, two in itertools.pairwise(numbers)]
+    return bool(steps) and all(step == 1 or two in (0, 1) for step, two in zip(steps, numbers[1:], strict=True))
 
 
 def _is_comment(line: str, fields: int, width: int) -> bool:
@@ -140,8 +152,8 @@ def _lines(sample: Sample) -> Iterator[tuple[int, str]]:
             raise InputError(f"{path}, line {number} is longer than {_LONGEST} characters; is this a CoNLL file?")
         if "\r" in line.rstrip("\r"):
             raise InputError(
-                f"{path}, line {number}: carriage returns (CR) without line feeds inside; lines end in LF or CR LF. "
-                "Files of old Macs are converted by `tr '\\r' '\\n'`"
+                f"{path}, line {number}: carriage returns (CR) inside, where other lines end in LF; was the file "
+                "joined from several? `tr '\\r' '\\n'` makes them line ends"
             )
         yield number, line.rstrip("\r")
     problems.raise_if_any()

@@ -4,13 +4,16 @@ Source: the definition of the CoNLL-2003 shared task (Tjong Kim Sang & De Meulde
 fractions, not per cent.
 """
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bertune.tasks.row_metrics import Floats, RowMetrics
 from bertune.tasks.shared.metrics import f1_scores
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Entities = Iterable[tuple[str, Hashable]]
 """Of one text: types and places."""
@@ -39,14 +42,24 @@ def entity_rows(gold: Sequence[Entities], predicted: Sequence[Entities]) -> RowM
             metrics |= f1_scores(right[..., i], given[..., i], wanted[..., i], f"/{label}")
         return metrics
 
-    statistics = np.concatenate([_counts(some, labels) for some in (shared, found, true)], 1)
+    statistics = _counts((shared, found, true), labels)
     same = np.array([one == other for one, other in zip(true, found, strict=True)], np.bool_)
     return RowMetrics(statistics, aggregate, same)
 
 
-def _counts(texts: Sequence[set[tuple[str, Hashable]]], labels: Sequence[str]) -> Floats:
-    """How many entities of every type each text has. Shape: (texts, labels)."""
-    counts = [Counter(label for label, _ in entities) for entities in texts]
-    return np.array([[count[label] for label in labels] for count in counts], np.float64).reshape(
-        len(texts), len(labels)
-    )
+def _counts(kinds: Sequence[Sequence[set[tuple[str, Hashable]]]], labels: Sequence[str]) -> "csr_array":
+    """How many entities of every type each text has, one kind of entities after the other.
+
+    Returns: Shape: (texts, kinds * labels).
+    """
+    from scipy.sparse import csr_array
+
+    column = {label: i for i, label in enumerate(labels)}
+    places = [
+        (row, kind * len(labels) + column[label])
+        for kind, texts in enumerate(kinds)
+        for row, entities in enumerate(texts)
+        for label, _ in entities
+    ]
+    rows, columns = np.array(places, np.int64).reshape(-1, 2).T
+    return csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(kinds[0]), len(kinds) * len(labels)))

@@ -15,6 +15,7 @@ import torch
 from bertune.data.batching import shuffled_batches
 from bertune.errors import InputError, Interrupted, counted
 from bertune.progress import Bar, progress_bar
+from bertune.tables import main_figures
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.loop.nonfinite import StepRecord, count_update, log_skipped
 from bertune.training.loop.signals import (
@@ -181,9 +182,10 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
         raise
     metrics = found.metrics
     if metrics:
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        main = main_figures(metrics)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in main.items() if name != "examples_per_second")
         logger.info("step %d of %d: %s", state.step, config.steps, shown)
-        setup.checkpointer.curves({f"validation/{name}": value for name, value in metrics.items()}, state.step)
+        setup.checkpointer.curves({f"validation/{name}": value for name, value in main.items()}, state.step)
     was_constant, state.constant_prediction = state.constant_prediction is not None, found.constant_prediction
     if not was_constant:
         state.constant_prediction_since = state.step

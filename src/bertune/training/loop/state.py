@@ -96,12 +96,16 @@ class Evaluation:
     constant_prediction: what every row was predicted to be, where that is one thing.
     correlation: of predictions and truth, where it is known.
     task: the task with what validation data tuned (thresholds), for the saved model.
+    temperatures: by which the saved model's logits are divided; none: they stay as they are.
+    logits: of the validation data, so divided, in the order of its features.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     constant_prediction: str | None = None
     correlation: float | None = None
     task: Any = None
+    temperatures: tuple[float, ...] = ()
+    logits: Any = None
 
 
 class Budget(Protocol):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import re
 import shutil
 import tempfile
@@ -18,6 +19,8 @@ from torch import Tensor
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError, Problems
 from bertune.files.atomic_write import sync, sync_tree
+from bertune.files.json_files import read_json
+from bertune.model.record import MODEL_FILE
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.randomness import random_state, restore_random_state
 from bertune.training.loop.state import TrainState
@@ -114,7 +117,8 @@ class Checkpoints:
                 logger.warning("%s: damaged (%s); looking for the one before", path, error)
                 damaged.append(path)
                 continue
-            self._check_inputs(described.get("inputs", {}), described.get("fitted", {}))
+            fitted = described.get("fitted")
+            self._check_inputs(described.get("inputs", {}), self._fitted_of_model() if fitted is None else fitted)
             optimizer.restore(tensors)
             restore_random_state(tensors)
             for newer in damaged:
@@ -123,23 +127,45 @@ class Checkpoints:
             return state
         if damaged:
             raise InputError(
-                f"--resume: {self.folder} holds no whole checkpoint to go on from; remove that folder to train from "
-                "the beginning, or train anew into a new folder"
+                f"--resume: {self.folder} holds no whole checkpoint to start from; remove that folder to train from "
+                "the beginning, or train again into a new folder"
             )
         return None
+
+    def _fitted_of_model(self) -> dict[str, Any]:
+        """What the task learnt, as the run's best model says it: checkpoints of 0.1.0 do not.
+
+        Numbers with a fraction are left out: validation data tunes thresholds, which a model has and a start has not.
+
+        Raises:
+            InputError: there is no model yet, and 0.1.0 put labels like these in an order of its own in every process.
+        """
+        path = self.folder.parent / MODEL_FILE
+        if path.is_file():
+            before = read_json(path).get("task")
+            known = before if isinstance(before, dict) else {}
+            return {
+                name: known[name] for name, found in self._fitted.items() if name in known and not _is_floats(found)
+            }
+        if unordered := [label for label in self._fitted.get("labels", ()) if _is_nan(label)]:
+            raise InputError(
+                f"--resume: the labels {', '.join(map(repr, unordered))} had no fixed order in the version of bertune "
+                "that began this run, and no model of the run says which they had; train anew into a new folder"
+            )
+        return {}
 
     def _check_inputs(self, before: Mapping[str, str], fitted_before: Mapping[str, Any]) -> None:
         problems = Problems()
         problems.extend(
             f"--resume: the task's {name} differ from those the checkpoint was trained with: "
             f"{_short(fitted_before[name])} then, {_short(found)} now, of the same data; go on with the "
-            "version of bertune (and the task file) that began the run, or train anew into a new folder"
+            "version of bertune (and the task file) that began the run, or train again into a new folder"
             for name, found in self._fitted.items()
             if name in fitted_before and json.dumps(fitted_before[name]) != json.dumps(found)
         )
         problems.extend(
             f"--resume: {name} changed since the run began: SHA-256 {before[name]} then, {found} now; bring it back "
-            "as it was, or train anew into a new folder"
+            "as it was, or train again into a new folder"
             for name, found in self._inputs.items()
             if before.get(name, found) != found
         )
@@ -170,6 +196,17 @@ class Checkpoints:
         hidden = path.with_name(f".removing-{path.name}")
         path.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)  # a rest is removed when the run is resumed
+
+
+def _is_floats(value: object) -> bool:
+    return all(map(_is_floats, value)) if isinstance(value, list) and value else isinstance(value, float)
+
+
+def _is_nan(label: object) -> bool:
+    try:
+        return math.isnan(float(str(label)))
+    except ValueError:
+        return False
 
 
 def _short(value: object) -> str:

@@ -80,7 +80,7 @@ def run_errors(folder: Path, verb: str, options_file: str = "run.yaml", *, compl
             if not is_out_of_memory(error):
                 raise
             raise FaultError(
-                f"no memory left: {_in_short(error)}. Close other programs, or train anew with a smaller --batch-size, "
+                f"no memory left: {_in_short(error)}. Close other programs, or train with a smaller --batch-size, "
                 f"a shorter --max-seq-length, --gradient-accumulation or --activation-checkpointing; {how()}"
             ) from error
 

@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,18 @@ KEPT = 2
 last takes the room of two anyway."""
 
 
+@dataclass(frozen=True)
+class FolderEvents:
+    """What a caller does as a run goes on.
+
+    begin: before anything is written, once nothing speaks against the run any more.
+    follow: with every point of the curves, and its step.
+    """
+
+    begin: Callable[[], None] = lambda: None
+    follow: Callable[[Mapping[str, float], int], None] = lambda _values, _step: None
+
+
 class RunFolder:
     """Keeps a run in its output folder."""
 
@@ -41,7 +54,7 @@ class RunFolder:
         inputs: Mapping[str, str] | None = None,
         fitted: Mapping[str, Any] | None = None,
         further: int = 0,
-        begin: Callable[[], None] = lambda: None,
+        events: "FolderEvents | None" = None,
     ) -> None:
         """The folder need not be there yet.
 
@@ -53,12 +66,12 @@ class RunFolder:
             inputs: SHA-256 of what the run is made from, by what each is called in messages.
             fitted: what the task learnt from the training data; a run that goes on must have learnt the same.
             further: runs of the same size that are to follow on the same disk.
-            begin: done before anything is written here, once nothing speaks against the run any more.
+            events: called as the run goes on.
         """
         self.folder = folder
         self._checkpoints = Checkpoints(folder / "checkpoints", keep=keep, inputs=inputs or {}, fitted=fitted)
-        self._tree, self._keep, self._further, self._begin = tree, keep, further, begin
-        self._save_model = save_model
+        self._tree, self._keep, self._further = tree, keep, further
+        self._save_model, self._events = save_model, events or FolderEvents()
         self._curves = Curves(folder / "logs")
         self._place: tuple[int, int] | None = None
 
@@ -78,7 +91,7 @@ class RunFolder:
                 self.folder, size_of(optimizer.state()), size_of(optimizer.masters()), self._keep, self._further
             )
         state = self.load_checkpoint(optimizer) if resume else TrainState()
-        self._begin()
+        self._events.begin()
         with disk_errors(self.folder, 0):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_yaml(self.folder / "run.yaml", self._tree)  # the first of all: from now on the run can be resumed
@@ -123,8 +136,9 @@ class RunFolder:
         return state
 
     def curves(self, values: Mapping[str, float], step: int) -> None:
-        """Add points to TensorBoard's curves."""
+        """Add points to TensorBoard's curves, and to those of other trackers."""
         self._curves.add(values, step)
+        self._events.follow(values, step)
 
     def close(self) -> None:
         """Write what is left of the curves."""

@@ -4,11 +4,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bertune.files.outputs import link_to_nothing
 from bertune.files.yaml_files import read_yaml
 from bertune.model.provenance import RECORD_KEY
 
 MAY_DIFFER = frozenset(
-    {"resume", "output", "cache", "feature_cache", "checkpoint_every", "keep_checkpoints", "workers", RECORD_KEY}
+    {
+        "resume",
+        "output",
+        "cache",
+        "feature_cache",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "workers",
+        "report",
+        "track",
+        RECORD_KEY,
+    }
 )
 """Options that a resumed run need not repeat, and the record, which is none."""
 
@@ -30,6 +42,8 @@ def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> l
     """
     if output.exists() and not output.is_dir():
         return [f"--output {output}: is a file; name a folder"]
+    if broken := link_to_nothing(output):
+        return [broken]
     if not resume:
         message = f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume"
         return [message] if _holds_run(output) else []

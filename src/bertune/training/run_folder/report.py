@@ -11,7 +11,7 @@ from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.model.provenance import RECORD_KEY
-from bertune.tables import PlainTable, plain_table, table_of
+from bertune.tables import PlainTable, for_people, plain_table, table_of
 from bertune.tasks.protocol import Task, metric_in_words
 from bertune.training.loop.state import TrainState
 from bertune.training.run_folder.errors import disk_errors
@@ -115,6 +115,7 @@ def finished(folder: Path) -> tuple[dict[str, float], dict[str, Any], dict[str, 
 
 def closing_table(title: str, task: Task[Any], metrics: Scores, baselines: Mapping[str, Scores]) -> PlainTable:
     """The model's figures, and beside them those of simple methods."""
+    metrics = for_people(metrics)
     if not baselines:
         named: dict[str, object] = {metric_in_words(task, name): value for name, value in metrics.items()}
         return table_of(title, named)

@@ -104,5 +104,5 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     given_up = read_json(path).get("given_up")
     if not isinstance(given_up, list) or not all(isinstance(one, dict) for one in given_up):
-        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train anew")
+        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train again")
     return given_up

@@ -10,7 +10,7 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from bertune.errors import InputError
 from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
 from bertune.model.record import MODEL_FILE
-from bertune.tables import PlainTable, plain_table
+from bertune.tables import PlainTable, for_people, plain_table
 from bertune.training.loop.loop import is_better
 from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.report import finished
@@ -57,7 +57,7 @@ class Seeds:
     """What several seeds came to.
 
     metrics: by seed.
-    best: seed of the best model.  record: how it was had.
+    best: seed of the best model.  record: how it was had.  beside: what its metrics.json holds besides both.
     updates: that each run made.
     """
 
@@ -66,6 +66,7 @@ class Seeds:
     metric: str
     updates: dict[int, int]
     record: Mapping[str, Any]
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -102,7 +103,7 @@ class Seeds:
         """Mean and deviation, a column for each seed, the best marked, and one for each simple method."""
         heads = [f"seed {seed}{' (best)' if seed == self.best else ''}" for seed in self.metrics]
         mean, deviation, rows = self.mean, self.deviation, []
-        for name in mean:
+        for name in for_people(mean):
             values = [one[name] for one in self.metrics.values()]
             others = (f"{found[name]:.4f}" if name in found else "" for found in baselines.values())
             rows.append((name, *(f"{value:.4f}" for value in (mean[name], deviation[name], *values)), *others))
@@ -153,7 +154,7 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
     updates = {seed: int(done[seed][_STEPS]) for seed in seeds}
     plain = {seed: {name: x for name, x in done[seed].items() if name != _STEPS} for seed in seeds}
     stored = finished(folder / f"seed-{best}")
-    made = Seeds(plain, best, metric, updates, {} if stored is None else stored[1])
+    made = Seeds(plain, best, metric, updates, *({}, {}) if stored is None else stored[1:])
     if world.is_first:
         with disk_errors(folder / FILE, 0):
             put_on_top(folder, folder / f"seed-{best}")
@@ -188,5 +189,5 @@ def _read(path: Path) -> dict[int, dict[str, float]]:
         return {}
     seeds = read_json(path).get("seeds")
     if not isinstance(seeds, Mapping) or not all(isinstance(one, dict) for one in seeds.values()):
-        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train anew")
+        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train again")
     return {int(seed): metrics for seed, metrics in seeds.items()}

@@ -21,6 +21,7 @@ from bertune.files.yaml_files import read_yaml
 from bertune.option_values import checked_values
 from bertune.tasks.registry import TASKS, new_task, options_of, require_task
 from bertune.training.options import TrainOptions
+from bertune.training.presets import with_preset
 
 Values = Mapping[str, Any]
 _FOLDERS = {"sst2": "SST-2", "stsb": "STS-B", "cola": "CoLA"}
@@ -173,8 +174,9 @@ def _run(name: str, values: Values) -> Run:
     if strange := sorted(values.keys() - general - own):
         raise InputError(f"no option {', '.join('--' + name.replace('_', '-') for name in strange)}")
     numbers = {key: _number(value) for key, value in values.items()}
-    options = TrainOptions(**checked_values(TrainOptions, {key: numbers[key] for key in numbers if key in general}))
     task_options = {key: value for key, value in numbers.items() if key in own and key not in general}
+    given = checked_values(TrainOptions, {key: numbers[key] for key in numbers if key in general})
+    options = TrainOptions(**with_preset(given, task_options))
     new_task(options.task, task_options)
     problems = Problems()
     problems.extend(options.problems())

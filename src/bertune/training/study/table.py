@@ -64,11 +64,12 @@ def rows_of(figures: Iterable[Figure]) -> list[Row]:
 
 
 def table(title: str, rows: Sequence[Row]) -> PlainTable:
-    """For people."""
+    """For people. sd: the standard deviation of the sample."""
+    tasks = any(row.task not in (row.run, "") for row in rows)
     cells = (
         (
             row.run,
-            row.task if row.task != row.run else "",
+            *((row.task,) if tasks else ()),
             row.metric,
             f"{row.mean:.4f}",
             "" if row.deviation is None else f"{row.deviation:.4f}",
@@ -77,7 +78,8 @@ def table(title: str, rows: Sequence[Row]) -> PlainTable:
         )
         for row in rows
     )
-    return plain_table(title, ("run", "task", "metric", "mean", "deviation", "seeds", "range"), cells)
+    names = ("run", *(("task",) if tasks else ()), "metric")
+    return plain_table(title, (*names, "mean", "sd", "seeds", "range"), cells, keys=len(names))
 
 
 def to_csv(rows: Sequence[Row]) -> str:

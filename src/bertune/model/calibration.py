@@ -1,0 +1,73 @@
+"""A model's temperatures: fitted to validation rows, and folded into the last layer of its head.
+
+Folded in, they need no place of their own: PyTorch, transformers, ONNX Runtime and every command give the same scores.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertune.data.features import Column, Features
+from bertune.ragged import Ragged
+from bertune.tasks.calibration import fit_temperatures
+from bertune.tasks.protocol import Logits, Task
+from bertune.tasks.row_metrics import Floats
+from bertune.tasks.user_files import task_file_of
+
+LAST_LAYER = ("head.weight", "head.bias")
+"""Names, in a network, of the linear layer that a head ends in."""
+
+
+def temperatures_of(task: Task[Any], logits: Logits, features: Features, examples: Sequence[Any]) -> Floats | None:
+    """The temperatures that fit these examples; None where the task has none, or the examples are too few.
+
+    The heads of users' tasks are none of ours: nothing says that they end in a linear layer.
+
+    Returns: Shape: (1,) or (outputs,).
+    """
+    if task_file_of(task) is not None:
+        return None
+    rows = task.calibration_rows(logits, features, examples)
+    return None if rows is None else fit_temperatures(rows)
+
+
+def at_temperatures(logits: Logits, temperatures: Floats) -> Logits:
+    """Logits divided by temperatures. Shape: temperatures (1,) or (outputs,)."""
+    divisor = temperatures.astype(np.float32)
+    return [row / divisor for row in logits]
+
+
+def folded(weights: Mapping[str, Tensor], temperatures: Sequence[float]) -> dict[str, Tensor]:
+    """A network's weights with its head's last layer divided by the temperatures.
+
+    Shape: those of the network; temperatures (1,) or (outputs,).
+
+    Raises:
+        KeyError: the head does not end in a linear layer of that name.
+    """
+    divisor = torch.tensor(temperatures, dtype=torch.float64)
+    changed = dict(weights)
+    for name in LAST_LAYER:
+        tensor = weights[name]
+        changed[name] = (tensor.double().cpu() / (divisor[:, None] if tensor.ndim == 2 else divisor)).to(tensor)
+    return changed
+
+
+def loss_of(task: Task[Any], logits: Logits, features: Features) -> float:
+    """The task's mean loss of logits that are there already; the layout is none of a calibrated task's loss.
+
+    logits: Shape: (outputs,) or (tokens, outputs) each.
+    """
+    whole = np.concatenate([row if row.ndim == 2 else row[None] for row in logits])
+    targets = {name: _tensor(column) for name, column in features.targets.items()}
+    total, count = task.loss(torch.from_numpy(whole), targets, cast(Any, None))
+    return float(total) / max(float(count), 1e-9)
+
+
+def _tensor(column: Column) -> Tensor:
+    values = np.asarray(column.values if isinstance(column, Ragged) else column)
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.float() if tensor.is_floating_point() else tensor.long()

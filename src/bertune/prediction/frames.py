@@ -1,0 +1,43 @@
+"""A data frame with a model's answers beside its own columns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bertune.data import in_memory
+from bertune.errors import InputError
+from bertune.model.predicting import Predictor, predict
+
+PREFIX = "predicted_"
+
+
+def predict_frame(model: Predictor, frame: Any, *, prefix: str = PREFIX, batch_size: int = 256) -> Any:
+    """A copy of a data frame with a column for every key of the model's predictions.
+
+    Args:
+        model: of `bertune.load`, or of `bertune_runtime.load`.
+        frame: of pandas or polars, with the columns that the model's task reads. Its own columns and a pandas index
+            stay as they are.
+        prefix: stands before the names of the new columns: `predicted_label`, `predicted_score`, …
+        batch_size: most sequences computed at a time.
+
+    Raises:
+        InputError: no data frame, a column of such a name is there already, or rows that the task cannot take.
+    """
+    library = type(frame).__module__.partition(".")[0]
+    if library not in ("pandas", "polars") or type(frame).__name__ != "DataFrame":
+        raise InputError(f"predict_frame takes a DataFrame of pandas or polars, not a {type(frame).__name__}")
+    taken = [str(name) for name in frame.columns]
+    if in_memory.as_table(frame) is None or not len(frame):
+        return frame.copy() if library == "pandas" else frame.clone()
+    predictions = predict(model, frame, batch_size=batch_size)
+    names = list(dict.fromkeys(name for one in predictions for name in one))
+    if twice := [f"{prefix}{name}" for name in names if f"{prefix}{name}" in taken]:
+        raise InputError(f"predict_frame: the frame has {', '.join(twice)} already; choose another prefix")
+    columns: Mapping[str, list[Any]] = {f"{prefix}{name}": [one.get(name) for one in predictions] for name in names}
+    if library == "pandas":
+        import pandas as pd
+
+        return frame.assign(**{name: pd.Series(values, index=frame.index) for name, values in columns.items()})
+    import polars as pl
+
+    return frame.with_columns([pl.Series(name, values) for name, values in columns.items()])

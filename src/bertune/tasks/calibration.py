@@ -1,0 +1,163 @@
+"""Temperature scaling: logits divided by a number, so that probabilities say how often answers are right.
+
+Source: Guo et al., 2017, "On calibration of modern neural networks". A temperature above 0 changes no order among
+logits, so that no answer changes. With several independent labels each has a temperature of its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bertune.tasks.reliability import brier, brier_each, expected_calibration_error
+from bertune.tasks.row_metrics import Floats
+
+LEAST_ROWS = 50
+"""Validation rows below which a temperature says too little to be used."""
+LEAST_OF_A_KIND = 10
+"""Rows that have a label, and rows that do not, which that label's own temperature takes at least."""
+COLDEST, HOTTEST = 0.1, 20.0
+"""Between these a temperature is sought."""
+FOLDS = 5
+"""Parts of the rows in cross-fitting: each is scaled by the temperature that fits the others."""
+_HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class CalibrationRows:
+    """What probabilities are computed from, and what was true.
+
+    logits: minus infinity where a row has fewer outputs than others. Shape: (rows, outputs).
+    truth: the true output of every row, of which one holds. Shape: (rows,); or, for independent outputs, whether each
+        holds. Shape: (rows, outputs).
+    """
+
+    logits: Floats
+    truth: npt.NDArray[np.integer] | npt.NDArray[np.bool_]
+
+    @property
+    def independent(self) -> bool:
+        """Whether each output holds or not, whatever the others do."""
+        return self.truth.ndim == 2
+
+    def probabilities(self, temperatures: Floats | None = None) -> Floats:
+        """Of every output. Shape: temperatures (outputs,) or (1,) → (rows, outputs)."""
+        logits = self.logits if temperatures is None else self.logits / temperatures
+        if self.independent:
+            return sigmoid(logits)
+        exponents = np.exp(logits - logits.max(1, keepdims=True))
+        result: Floats = exponents / exponents.sum(1, keepdims=True)
+        return result
+
+    def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "CalibrationRows":
+        """Some of the rows. Shape: rows (chosen,), or flags (rows,)."""
+        return CalibrationRows(self.logits[rows], self.truth[rows])
+
+
+@dataclass(frozen=True)
+class CalibrationErrors:
+    """How far probabilities are from how often answers are right.
+
+    ece: expected calibration error, of the surest output, or of every independent one.
+    brier: mean squared distance of probabilities from the truth, summed over a row's outputs.
+    """
+
+    ece: float
+    brier: float
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Shape: any, the same."""
+    result: Floats = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+    return result
+
+
+def fit_temperatures(rows: CalibrationRows) -> Floats | None:
+    """The temperature with the least cross-entropy: one for all outputs, or one for each independent output.
+
+    The true output counts (n + 1) / (n + 2), as the rule of succession has it for n rows (Platt, 1999): otherwise rows
+    that are all right would ask for a temperature of 0. A label with too few rows of either kind keeps 1.
+
+    Returns: Shape: (1,) or (outputs,); None where there are fewer than LEAST_ROWS rows.
+    """
+    if len(rows.logits) < LEAST_ROWS:
+        return None
+    return _independent(rows) if rows.independent else _joint(rows)
+
+
+def _joint(rows: CalibrationRows) -> Floats:
+    present = np.isfinite(rows.logits)
+    logits = np.where(present, rows.logits, 0.0)
+    logits = logits - logits.max(1, keepdims=True, where=present, initial=-np.inf)
+    count, own = len(logits), np.arange(len(logits))
+    others = np.maximum(present.sum(1) - 1, 1)
+    target = np.where(present, (1 / (count + 2) / others)[:, None], 0.0)
+    target[own, rows.truth.astype(np.int64)] = (count + 1) / (count + 2)
+    wanted = float((target * logits).sum())
+
+    def slope(inverse: Floats) -> Floats:
+        weights = np.where(present, np.exp(inverse * logits), 0.0)
+        return np.array([((weights * logits).sum(1) / weights.sum(1)).sum() - wanted])
+
+    return _temperatures(slope, 1)
+
+
+def _independent(rows: CalibrationRows) -> Floats:
+    truth = rows.truth.astype(np.float64)
+    with_label, count = truth.sum(0), len(truth)
+    without = count - with_label
+    target = np.where(rows.truth, (with_label + 1) / (with_label + 2), 1 / (without + 2))
+    wanted = (target * rows.logits).sum(0)
+
+    def slope(inverse: Floats) -> Floats:
+        result: Floats = (sigmoid(inverse * rows.logits) * rows.logits).sum(0) - wanted
+        return result
+
+    found = _temperatures(slope, rows.logits.shape[1])
+    return np.where(np.minimum(with_label, without) >= LEAST_OF_A_KIND, found, 1.0)
+
+
+def _temperatures(slope: Callable[[Floats], Floats], outputs: int) -> Floats:
+    """Where the derivative of the cross-entropy by the inverse temperature is 0; it rises, so halving finds it.
+
+    Shape: (outputs,) → (outputs,).
+    """
+    low, high = np.full(outputs, np.log(1 / HOTTEST)), np.full(outputs, np.log(1 / COLDEST))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = slope(np.exp(middle)) > 0
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    result: Floats = np.exp(-(low + high) / 2)
+    return result
+
+
+def calibration_errors(rows: CalibrationRows, probabilities: Floats) -> CalibrationErrors:
+    """How well these probabilities fit the rows. Shape: probabilities (rows, outputs)."""
+    if rows.independent:
+        truth = rows.truth.astype(np.bool_)
+        return CalibrationErrors(
+            expected_calibration_error(probabilities.ravel(), truth.ravel()), brier_each(probabilities, truth)
+        )
+    correct = probabilities.argmax(1) == rows.truth
+    return CalibrationErrors(
+        expected_calibration_error(probabilities.max(1), correct), brier(probabilities, rows.truth.astype(np.int64))
+    )
+
+
+def cross_fitted(rows: CalibrationRows) -> Floats | None:
+    """Probabilities of every row at the temperature that fits rows of other parts.
+
+    So a temperature is judged on rows that it was not fitted to. None where there are too few rows.
+
+    Shape: (rows, outputs).
+    """
+    part = np.arange(len(rows.logits)) % FOLDS
+    result = np.zeros_like(rows.logits)
+    for index in range(FOLDS):
+        temperatures = fit_temperatures(rows.take(part != index))
+        if temperatures is None:
+            return None
+        own = rows.take(part == index)
+        result[part == index] = own.probabilities(temperatures)
+    return result

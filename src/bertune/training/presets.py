@@ -1,0 +1,78 @@
+"""`--preset fast|balanced|best`: options for the time that one wants to spend, where they are not given themselves.
+
+What is in `best` paid in `benchmarks.techniques` (docs/best-model.md has the table); what did not is an option only.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from bertune.checkpoints.source import open_checkpoint
+from bertune.encoder.config import EncoderConfig
+from bertune.errors import InputError
+from bertune.options import PRESETS
+from bertune.tasks.protocol import Defaults
+from bertune.tasks.registry import new_task
+
+logger = logging.getLogger(__name__)
+
+_FULL_WIDTH = 768
+"""Hidden size of the encoders that the tasks' learning rates are for; narrower ones want higher rates."""
+_MOST = 2.0
+"""Times the task's learning rate, at most."""
+_DEEP = 6
+"""Layers from which on the highest may begin anew."""
+
+
+def preset_options(name: str, defaults: Defaults, config: EncoderConfig, *, validates: bool) -> dict[str, Any]:
+    """The options that a preset sets.
+
+    Args:
+        name: of the preset.
+        defaults: of the task; `balanced` is what they are.
+        config: of the encoder.
+        validates: whether there is validation data, by which a run may stop early.
+    """
+    if name == "balanced":
+        return {}
+    width = min(_MOST, max(1.0, _FULL_WIDTH / config.hidden_size))
+    rate = {"learning_rate": defaults.learning_rate * width} if width > 1 else {}
+    if name == "fast":
+        return {"epochs": max(1.0, defaults.epochs / 3), **rate}
+    deep = config.stored_layers == config.num_hidden_layers >= _DEEP
+    return {
+        "epochs": 3 * defaults.epochs,
+        **rate,
+        **({"patience": 3} if validates else {}),
+        **({"reinitialize_layers": 1} if deep else {}),
+    }
+
+
+def with_preset(values: Mapping[str, Any], task_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with those that their preset sets, where they do not say themselves; logged.
+
+    Args:
+        values: what was given of `TrainOptions`.
+        task_options: what was given of the task's own.
+
+    Raises:
+        InputError: no such preset; an encoder or task that cannot be read.
+    """
+    name = values.get("preset")
+    if name is None:
+        return dict(values)
+    if name not in PRESETS:
+        raise InputError(f"--preset {name}: must be one of {', '.join(PRESETS)}")
+    with open_checkpoint(str(values["encoder"])) as checkpoint:
+        config = checkpoint.config
+    task = new_task(str(values["task"]), task_options)
+    validates = values.get("folds") is None and values.get("validation_share") != 0
+    found = preset_options(name, task.defaults, config, validates=validates)
+    taken = {option: value for option, value in found.items() if values.get(option) is None}
+    kept = [f"--{option.replace('_', '-')} {values[option]}" for option in found if option not in taken]
+    shown = ", ".join(f"--{option.replace('_', '-')} {value:g}" for option, value in taken.items())
+    logger.info(
+        "--preset %s: %s%s", name, shown or "the task's own defaults",
+        f"; as given: {', '.join(kept)}" if kept else "",
+    )  # fmt: skip
+    return {**taken, **{option: value for option, value in values.items() if value is not None or option not in taken}}

@@ -1,0 +1,83 @@
+"""Data frames with answers beside their columns, and predictions that show themselves."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+
+import bertune
+from bertune.errors import InputError
+from tests import runs
+
+HOSTILE = "<script>alert(1)</script> good"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("frames")
+    runs.start(folder / "run", runs.prepare(folder, "text-classification"))
+    return bertune.load(folder / "run", device="cpu")
+
+
+def test_a_frame_of_pandas_keeps_its_columns_and_index(model: Any) -> None:
+    frame = pd.DataFrame({"text": ["good film", "bad"], "label": ["x", "y"], "price": [1.5, 2.5]}, index=["one", "two"])
+    found = bertune.predict_frame(model, frame)
+    assert list(found.columns) == ["text", "label", "price", "predicted_label", "predicted_score", "predicted_scores"]
+    assert list(found.index) == ["one", "two"]
+    assert list(frame.columns) == ["text", "label", "price"]
+    expected = model.predict(["good film", "bad"])
+    assert found["predicted_label"].tolist() == [one["label"] for one in expected]
+    assert found["predicted_score"].tolist() == [one["score"] for one in expected]
+
+
+def test_a_frame_of_polars(model: Any) -> None:
+    frame = pl.DataFrame({"text": ["good film", "bad", "the film"]})
+    found = bertune.predict_frame(model, frame, prefix="model_")
+    assert found.columns == ["text", "model_label", "model_score", "model_scores"]
+    assert found["model_label"].to_list() == [one["label"] for one in model.predict(["good film", "bad", "the film"])]
+    assert bertune.predict_frame(model, frame.clear()).columns == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "told"),
+    [
+        (["a text"], "takes a DataFrame of pandas or polars, not a list"),
+        (pd.DataFrame({"text": ["a"], "predicted_label": ["b"]}), "has predicted_label already"),
+        (pd.DataFrame({"price": [1, 2]}), "text"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(model: Any, frame: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        bertune.predict_frame(model, frame)
+
+
+def test_predictions_are_a_list_that_shows_itself(model: Any) -> None:
+    found = model.predict([HOSTILE] * 60)
+    shown = found._repr_html_()
+    assert isinstance(found, list)
+    assert pd.DataFrame(found).shape == (60, 3)
+    assert shown.count("<tr>") == 51
+    assert "10 more" in shown
+    assert "<th>label</th><th>score</th>" in shown
+
+
+def test_what_predictions_show_is_escaped() -> None:
+    from bertune.model.predictions import Predictions
+
+    shown = Predictions([{"<b>": HOSTILE, "scores": {HOSTILE: 0.5}, "none": None, "list": [HOSTILE]}])._repr_html_()
+    assert "<script" not in shown
+    assert "<b>" not in shown
+    assert shown.count("&lt;script&gt;") == 3
+
+
+def test_results_show_themselves(tmp_path: Path) -> None:
+    from bertune.training.train import train
+
+    options = runs.prepare(tmp_path, "text-classification")
+    result = train(output=tmp_path / "<b>run", baselines=True, **options)
+    shown = result._repr_html_()
+    assert "<b>run" not in shown
+    assert f"<th>accuracy</th><td>{result.metrics['accuracy']:.4f}</td>" in shown
+    assert "<th>majority</th>" in shown

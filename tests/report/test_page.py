@@ -1,0 +1,109 @@
+"""The page in a real browser: no request, no script error, hostile texts and labels inert, in both languages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bertune
+from bertune.report.options import ReportOptions
+from bertune.report.write import write_report
+from tests import runs, tiny
+from tests.serving.browser import CHROMIUM, Browser, browser
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+
+HOSTILE = (
+    '<img src=x onerror="window.hacked=1">',
+    "</td></table><script>window.hacked=2</script>",
+    '"><svg onload="window.hacked=3"><a href="javascript:window.hacked=4">',
+    "<style>body{display:none}</style><link rel=stylesheet href=http://localhost:9/x.css>",
+    "<iframe src=http://localhost:9/></iframe><base href=http://localhost:9/>",
+)
+LABELS = ('good"><script>window.hacked=5</script>', "bad<img src=http://localhost:9/y.png>")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with browser(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose texts and labels try to break out, many of its rows labelled wrongly."""
+    folder = tmp_path_factory.mktemp("hostile")
+    tiny.write_encoder(folder / "encoder")
+    rows = [dict(row) for row in tiny.opinions(90, labels=LABELS)]
+    train = tiny.write_rows(folder / "train.jsonl", rows)
+    for i, row in enumerate(rows):
+        row["text"] = f"{HOSTILE[i % len(HOSTILE)]} {row['text']}"
+        row["label"] = LABELS[(i + (i % 3 == 0)) % 2]
+    dev = tiny.write_rows(folder / "dev.jsonl", rows)
+    bertune.train(
+        task="text-classification", encoder=folder / "encoder", train=train, validation=dev, output=folder / "run",
+        max_seq_length=48, batch_size=8, learning_rate=1e-2, epochs=4, precision="fp32", device="cpu",
+    )  # fmt: skip
+    return folder / "run"
+
+
+def opened(chromium: Browser, page: Path) -> None:
+    """Open a page, and see that it asked for nothing else and raised nothing."""
+    chromium.requests.clear()
+    chromium.errors.clear()
+    chromium.open(page.as_uri())
+    assert chromium.run("document.querySelectorAll('section').length") > 2
+    assert chromium.requests == [page.as_uri()]
+    assert chromium.errors == []
+    assert chromium.run("document.scripts.length") == 0
+    assert chromium.run("typeof window.hacked") == "undefined"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_hostile_texts_and_labels_are_inert(chromium: Browser, hostile: Path, language: str) -> None:
+    page = hostile / f"{language}.html"
+    found = write_report(
+        hostile, ReportOptions(resamples=100, language=language, output=str(page), explain=5, device="cpu")
+    )
+    opened(chromium, page)
+    assert found.figures["errors_in_all"] >= 30
+    assert chromium.run("document.querySelectorAll('img, iframe, base, link, a, svg[onload]').length") == 0
+    assert chromium.run("getComputedStyle(document.body).display") == "block"
+    shown = chromium.run("document.body.innerText")
+    for text in (*HOSTILE, *LABELS):
+        assert text in shown
+    assert chromium.run("document.documentElement.lang") == language
+
+
+def test_charts_have_titles_for_screen_readers(chromium: Browser, hostile: Path) -> None:
+    opened(chromium, hostile / "report.html")
+    charts = chromium.run("document.querySelectorAll('svg[role=img]').length")
+    assert charts >= 4
+    assert chromium.run("document.querySelectorAll('svg[role=img] > title').length") == charts
+
+
+def test_light_and_dark_and_narrow(chromium: Browser, hostile: Path) -> None:
+    opened(chromium, hostile / "report.html")
+    papers = []
+    for scheme in ("light", "dark"):
+        chromium.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        papers.append(chromium.run("getComputedStyle(document.body).backgroundColor"))
+    assert papers == ["rgb(255, 255, 255)", "rgb(25, 25, 25)"]
+
+
+@pytest.mark.parametrize(
+    ("task", "heading"),
+    [
+        ("question-answering", "By question word"),
+        ("multi-label-classification", "Labels: precision and recall"),
+        ("embedding", "Similarities of pairs"),
+        ("multiple-choice", "Where choices fail"),
+        ("token-classification", "Entities: kinds of errors"),
+        ("regression", "Predicted and true values"),
+    ],
+)
+def test_every_kind_of_task(chromium: Browser, task: str, heading: str, tmp_path: Path) -> None:
+    options = runs.prepare(tmp_path / "data", task)
+    runs.start(tmp_path / "run", options)
+    opened(chromium, tmp_path / "run" / "report.html")
+    assert heading in chromium.run("document.body.innerText")

@@ -1,0 +1,117 @@
+"""Temperatures against their definition: the least cross-entropy, orders unchanged, judged on other rows."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from bertune.tasks.calibration import (
+    LEAST_ROWS,
+    CalibrationRows,
+    calibration_errors,
+    cross_fitted,
+    fit_temperatures,
+)
+from bertune.tasks.reliability import automatic_from, coverage_curve
+
+
+def overconfident(rows: int, factor: float, classes: int = 3) -> CalibrationRows:
+    """Labels drawn from probabilities whose logits are then multiplied by a factor."""
+    rng = np.random.default_rng(rows)
+    logits = rng.normal(0, 1.5, (rows, classes))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    truth = np.array([rng.choice(classes, p=row) for row in p])
+    return CalibrationRows(logits * factor, truth)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.5])
+def test_the_temperature_is_the_factor_that_made_scores_too_sure(factor: float) -> None:
+    found = fit_temperatures(overconfident(20_000, factor))
+    assert found is not None
+    assert found == pytest.approx([factor], rel=0.05)
+
+
+def test_it_is_where_the_cross_entropy_is_least() -> None:
+    rows = overconfident(300, 2.0)
+    target = np.full(rows.logits.shape, 1 / 302 / 2)
+    target[np.arange(300), rows.truth] = 301 / 302
+
+    def cross_entropy(temperature: float) -> float:
+        return float(-(target * np.log(rows.probabilities(np.array([temperature])))).sum())
+
+    least = minimize_scalar(cross_entropy, bounds=(0.2, 10), method="bounded", options={"xatol": 1e-8}).x
+    assert fit_temperatures(rows) == pytest.approx([least], rel=1e-4)
+
+
+def test_no_answer_changes() -> None:
+    rows = overconfident(500, 3.0)
+    scaled = rows.probabilities(fit_temperatures(rows))
+    assert (scaled.argmax(1) == rows.logits.argmax(1)).all()
+
+
+def test_rows_that_are_all_right_do_not_ask_for_certainty() -> None:
+    logits = np.tile([4.0, 0.0], (200, 1))
+    rows = CalibrationRows(logits, np.zeros(200, np.int64))
+    scaled = rows.probabilities(fit_temperatures(rows))
+    assert scaled[0, 0] == pytest.approx(201 / 202, abs=1e-6)
+
+
+def test_few_rows_say_nothing() -> None:
+    assert fit_temperatures(overconfident(LEAST_ROWS - 1, 2.0)) is None
+    assert cross_fitted(overconfident(LEAST_ROWS, 2.0)) is None
+
+
+def test_every_label_has_its_own_and_rare_ones_none() -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 2, (20_000, 3))
+    truth = rng.random((20_000, 3)) < 1 / (1 + np.exp(-logits))
+    truth[:, 2] = False
+    truth[:9, 2] = True
+    rows = CalibrationRows(logits * np.array([3.0, 0.6, 2.0]), truth)
+    found = fit_temperatures(rows)
+    assert found is not None
+    assert found[:2] == pytest.approx([3.0, 0.6], rel=0.05)
+    assert found[2] == 1.0
+    assert ((rows.probabilities(found) > 0.5) == (rows.logits > 0)).all()
+
+
+def test_questions_with_fewer_choices() -> None:
+    rows = overconfident(4_000, 2.0, classes=4)
+    logits = rows.logits.copy()
+    absent = (np.arange(4_000) % 2 == 0) & (rows.truth != 3)
+    logits[absent, 3] = -np.inf
+    some = CalibrationRows(logits, rows.truth)
+    found = fit_temperatures(some)
+    assert found is not None
+    assert 1.6 < found[0] < 2.4
+    assert some.probabilities(found)[absent, 3].max() == 0
+
+
+def test_scaling_lowers_the_errors_of_rows_it_was_not_fitted_to() -> None:
+    rows = overconfident(3_000, 2.5)
+    after = cross_fitted(rows)
+    assert after is not None
+    raw, scaled = calibration_errors(rows, rows.probabilities()), calibration_errors(rows, after)
+    assert scaled.ece < raw.ece / 3
+    assert scaled.brier < raw.brier
+
+
+def test_a_rows_own_label_has_no_say_in_its_score() -> None:
+    rows = overconfident(200, 2.5)
+    before = cross_fitted(rows)
+    changed = rows.truth.copy()
+    changed[7] = (changed[7] + 1) % 3
+    after = cross_fitted(CalibrationRows(rows.logits, changed))
+    assert before is not None
+    assert after is not None
+    assert after[7] == pytest.approx(before[7])
+    assert not np.allclose(after[8], before[8])
+
+
+def test_the_score_from_which_on_answers_are_right_so_often() -> None:
+    correct = np.array([True] * 20 + [False, True, False, False])
+    scores = np.linspace(0.99, 0.53, 24)
+    curve = coverage_curve(scores, correct)
+    assert automatic_from(curve, 0.95) == pytest.approx((scores[21] + scores[22]) / 2)
+    assert automatic_from(curve, 1.0) == pytest.approx((scores[19] + scores[20]) / 2)
+    assert automatic_from(curve, 0.8) == 0
+    assert automatic_from(coverage_curve(np.array([0.9, 0.8]), np.array([False, True])), 0.9) is None

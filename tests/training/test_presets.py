@@ -1,0 +1,64 @@
+"""Presets: what each sets, that given options win, and that both are printed and saved."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bertune.encoder.config import EncoderConfig
+from bertune.tasks.protocol import Defaults
+from bertune.training.presets import preset_options, with_preset
+from tests import tiny
+
+BASE = EncoderConfig(vocab_size=30522)
+MINILM = EncoderConfig(vocab_size=30522, hidden_size=384, num_hidden_layers=6)
+TINY = EncoderConfig(vocab_size=30522, hidden_size=128, num_hidden_layers=2, num_attention_heads=2)
+
+
+def test_what_each_sets() -> None:
+    defaults = Defaults()
+    assert preset_options("balanced", defaults, MINILM, validates=True) == {}
+    assert preset_options("fast", defaults, BASE, validates=True) == {"epochs": 1}
+    assert preset_options("fast", Defaults(epochs=10), MINILM, validates=True) == {
+        "epochs": pytest.approx(10 / 3),
+        "learning_rate": 1e-4,
+    }
+    best = preset_options("best", defaults, MINILM, validates=True)
+    assert best == {"epochs": 9, "learning_rate": 1e-4, "patience": 3, "reinitialize_layers": 1}
+    assert "patience" not in preset_options("best", defaults, BASE, validates=False)
+    assert "reinitialize_layers" not in preset_options("best", defaults, TINY, validates=True)
+    assert preset_options("best", defaults, TINY, validates=True)["learning_rate"] == 1e-4  # at most twice
+
+
+def test_given_options_win_and_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tiny.write_encoder(tmp_path / "encoder")
+    values = {"task": "text-classification", "encoder": str(tmp_path / "encoder"), "preset": "best", "epochs": 2.0}
+    with caplog.at_level(logging.INFO):
+        found = with_preset(values, {})
+    assert found["epochs"] == 2
+    assert found["patience"] == 3
+    assert "--preset best: --learning-rate 0.0001, --patience 3; as given: --epochs 2.0" in caplog.messages
+    assert with_preset({"epochs": None}, {}) == {"epochs": None}
+    assert "patience" not in with_preset({**values, "folds": 3}, {})
+
+
+def test_from_the_command_line_into_run_yaml_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.write_encoder(tmp_path / "encoder")
+    rows = tiny.write_rows(tmp_path / "train.csv", tiny.opinions(40))
+    told = tiny.done(
+        capsys, "train", "--task", "text-classification", "--encoder", tmp_path / "encoder", "--train", rows,
+        "--output", tmp_path / "out", "--preset", "best", "--max-steps", "3", "--max-seq-length", "32",
+    )  # fmt: skip
+    assert "--preset best: --epochs 9" in told.err
+    saved = yaml.safe_load((tmp_path / "out/run.yaml").read_text())
+    assert (saved["preset"], saved["epochs"], saved["patience"]) == ("best", 9, 3)
+    tiny.done(capsys, "train", "--config", tmp_path / "out/run.yaml", "--output", tmp_path / "again")
+    assert tiny.same_weights(tmp_path / "out", tmp_path / "again")
+
+
+def test_an_unknown_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.refused(
+        capsys, tmp_path, ["train", "--task", "mrpc", "--encoder", "minilm", "--train", "x", "--output", "o",
+        "--preset", "better"], "--preset better",
+    )  # fmt: skip
