@@ -12,6 +12,7 @@ side, relative to the spread of these.
 time: `bertune export` of BERT-base in float32, as a process, without labelled data.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,13 @@ def batches() -> dict[str, Inputs]:
     return made
 
 
+def copy_tokenizer(folder: Path) -> None:
+    """Minilm's tokenizer, which reads as BERT-base's, into an encoder's folder."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        if (source := Path(minilm()) / name).is_file():
+            shutil.copyfile(source, folder / name)
+
+
 def write_graphs(encoder: str, folder: Path) -> tuple[dict[str, Path], dict[str, np.ndarray]]:
     """Files of both sides in both precisions, and PyTorch's logits for the batches."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -58,6 +66,7 @@ def write_graphs(encoder: str, folder: Path) -> tuple[dict[str, Path], dict[str,
     torch.manual_seed(1)
     theirs = model(encoder, attn_implementation="eager")
     theirs.save_pretrained(folder / "transformers")
+    copy_tokenizer(folder / "transformers")
     base = open_encoder(str(folder / "transformers"))[0].float()
     head = PooledHead(base.config, 2)
     head.load_state_dict(theirs.classifier.state_dict())
@@ -122,9 +131,7 @@ def export_time() -> None:
         folder = Path(work)
         torch.manual_seed(1)
         model("bert-base").bert.save_pretrained(folder / "encoder")
-        for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-            if (Path(minilm()) / name).is_file():
-                (folder / "encoder" / name).write_bytes((Path(minilm()) / name).read_bytes())
+        copy_tokenizer(folder / "encoder")
         rows = folder / "rows.csv"
         rows.write_text("text,label\n" + "good,yes\nbad,no\n" * 4, encoding="utf-8")
         bertune.train(

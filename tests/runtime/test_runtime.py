@@ -1,8 +1,14 @@
 """bertune-runtime: exported models answer as `bertune predict` does, where torch is not installed."""
 
+import csv
+import gzip
 import importlib.util
+import io
+import itertools
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,8 +18,11 @@ from typing import Any
 import bertune_runtime
 import numpy as np
 import pytest
+from bertune_runtime.__main__ import main as runtime_main
 
 from bertune.errors import InputError
+from bertune.model.predicting import CHUNK
+from bertune.tasks.options import LONG_TEXT
 from tests.conformance import SAMPLES
 from tests.tiny import LEARNING, done, opinions, train, write_encoder, write_rows
 
@@ -227,7 +236,11 @@ def test_what_cannot_be_run_is_refused_in_a_line(copy: Path, installed: Path, tm
         return run.stderr
 
     assert "no such file" in refused("predict", "--model", copy, "--input", tmp_path / "none.csv")
-    assert "holds no exported model" in refused("predict", "--model", tmp_path, "--input", rows)
+    assert "holds no bertune model" in refused("predict", "--model", tmp_path, "--input", rows)
+    (copy / "onnx").rename(tmp_path / "onnx")
+    (copy / "model.safetensors").touch()
+    assert "run bertune export first" in refused("predict", "--model", copy, "--input", rows)
+    (tmp_path / "onnx").rename(copy / "onnx")
     assert "no command 'train'" in refused("train")
     described = copy / "bertune.json"
     whole = described.read_text(encoding="utf-8")
@@ -238,6 +251,67 @@ def test_what_cannot_be_run_is_refused_in_a_line(copy: Path, installed: Path, tm
     assert "needs onnxruntime 99.1 or newer" in refused("predict", "--model", copy, "--input", rows)
     change(copy, format=2)
     assert "not of format 1" in refused("predict", "--model", copy, "--input", rows)
+
+
+def test_the_command_says_aloud_that_it_computes_in_float32(copy: Path, installed: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", opinions(4))
+    shift(copy, "model_quantized.onnx")
+    run = without_torch(installed, "predict", "--model", copy, "--input", rows, "--output", tmp_path / "answers.jsonl")
+    assert run.returncode == 0
+    assert len(lines(tmp_path / "answers.jsonl")) == 4
+    assert "WARNING" in run.stderr
+    assert "model_quantized.onnx: logits of the recorded rows differ by 9" in run.stderr
+    assert "using model.onnx instead" in run.stderr
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "gz"])
+def test_forms_of_files_answer_alike_without_torch(form: str, exported: Path, installed: Path, tmp_path: Path) -> None:
+    texts = ["a fine film", 'dull, "long" and grey', "schön 好"]
+    path = tmp_path / f"rows.{form}"
+    if form == "jsonl":
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    else:
+        buffer = io.StringIO()
+        csv.writer(buffer, delimiter="\t" if form == "tsv" else ",").writerows([["text"], *([text] for text in texts)])
+        content = buffer.getvalue().encode()
+        path = path.with_name("rows.csv.gz") if form == "gz" else path
+        path.write_bytes(gzip.compress(content) if form == "gz" else content)
+    run = without_torch(installed, "predict", "--model", exported, "--input", path, "--output", "-")
+    assert run.returncode == 0, run.stderr
+    expected = bertune_runtime.load(exported).predict(texts)
+    assert_equal([json.loads(line) for line in run.stdout.splitlines()], json.loads(json.dumps(expected)))
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "rows.csv.zst"])
+def test_what_needs_pyarrow_is_refused_where_it_is_not_installed(
+    name: str, exported: Path, installed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"PAR1" + bytes(20) + b"PAR1")
+    run = without_torch(installed, "predict", "--model", exported, "--input", tmp_path / name)
+    assert run.returncode == 2
+    assert f"{name}: reading Parquet, Arrow and zstd files needs pyarrow" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("how", LONG_TEXT)
+def test_long_texts_are_answered_as_bertune_does(how: str, exported: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Texts of several windows, through the command's own options."""
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": "good film, " * 30 + "awful " * 9}, {"text": "bad"}])
+    found, expected = tmp_path / "found.jsonl", tmp_path / "expected.jsonl"
+    options = ("--input", rows, "--long-text", how, "--precision", "fp32")
+    done(capsys, "predict", "--model", exported.parent / "model", "--output", expected, *options)
+    assert runtime_main(["predict", "--model", str(exported), "--output", str(found), *map(str, options)]) == 0
+    assert_equal(lines(found), lines(expected))
+
+
+def test_rows_are_answered_before_the_last_is_read(exported: Path) -> None:
+    """From a source without an end, so memory cannot grow with it."""
+    taken = itertools.count()
+    model = bertune_runtime.load(exported)
+    endless = (model.task.example(f"a fine film {next(taken)}") for _ in itertools.repeat(None))
+    answers = [answer["label"] for answer in itertools.islice(model.predict_examples(endless), 3000)]
+    assert len(answers) == 3000
+    assert next(taken) <= 3 * CHUNK
 
 
 def test_versions_and_modules_follow_bertune(installed: Path) -> None:
@@ -267,3 +341,32 @@ def test_installed_in_an_environment_of_its_own(exported: Path, tmp_path: Path, 
     assert_equal(lines(answers), lines(expected))
     found = subprocess.run([str(python), "-c", "import torch"], capture_output=True, check=False, env=environment)
     assert found.returncode != 0
+
+
+@pytest.mark.slow
+def test_the_small_install_of_the_documentation(tmp_path: Path) -> None:
+    """The image's two RUN lines in an environment of its own: under 160 MB, and imported with all that `load` needs in
+    less than 0.3 s."""
+    page = (ROOT / "docs" / "runtime.md").read_text(encoding="utf-8")
+    install, compiled = re.findall(r"^    RUN (.+)$", page, flags=re.MULTILINE)
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    left_out = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    environment = {key: value for key, value in os.environ.items() if key not in left_out}
+
+    def run(line: str) -> str:
+        command = shlex.split(line.replace("/source", str(ROOT)))
+        command = [python, *command[1:]] if command[0] == "python" else [python, "-m", *command]
+        done = subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        return done.stdout
+
+    run(install)
+    run(compiled)
+    timed = "import time; start = time.perf_counter(); import bertune_runtime; bertune_runtime.load"
+    seconds = min(float(run(f"python -c '{timed}; print(time.perf_counter() - start)'")) for _ in range(5))
+    assert seconds < 0.3
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    tools = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
+    kept = [path for path in packages.rglob("*") if not path.relative_to(packages).parts[0].startswith(tools)]
+    assert sum(path.lstat().st_blocks for path in kept) * 512 < 160 * 2**20
+    assert not list(packages.glob("torch*"))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bertune.data.rows import Row, parquet_file
 from bertune.errors import InputError, Problems
+from bertune.files.pyarrow_package import require_pyarrow
 from bertune.files.text_files import unreadable
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def _batches(path: Path) -> Iterator["pa.RecordBatch"]:
 @contextmanager
 def _ipc_reader(path: Path) -> Iterator[tuple["pa.Schema", Iterator["pa.RecordBatch"]]]:
     """Schema and batches of an Arrow file, in either of Arrow's two layouts (`datasets` writes the stream)."""
+    require_pyarrow(path)
     import pyarrow as pa
 
     try:

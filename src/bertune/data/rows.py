@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, cast
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text, listed, repeated, unknown_column
 from bertune.errors import InputError, Problems
 from bertune.files.inputs import refuse_pipe
+from bertune.files.pyarrow_package import require_pyarrow
 from bertune.files.text_files import MAX_RECORD, blocks, chunks, is_compressed, lines, plain_suffix, unreadable
 
 if TYPE_CHECKING:
@@ -316,6 +317,7 @@ def check_file(path: Path) -> None:
 @contextmanager
 def parquet_file(path: Path) -> Iterator["pa.parquet.ParquetFile"]:
     """A Parquet file to read. Raises InputError when it cannot be."""
+    require_pyarrow(path)
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -12,6 +12,7 @@ from typing import IO
 
 from bertune.errors import InputError
 from bertune.files.atomic_write import is_special, unwritable
+from bertune.files.pyarrow_package import require_pyarrow
 
 _SNIFFED = 1 << 16  # bytes at the beginning from which the format is told
 
@@ -94,6 +95,7 @@ def _suffix(beginning: bytes) -> str:
         unpacked = zlib.decompressobj(31).decompress(beginning, _SNIFFED)
         return _suffix(unpacked) + ".gz"
     if beginning.startswith(b"\x28\xb5\x2f\xfd"):
+        require_pyarrow("zstd data")
         import pyarrow as pa
 
         with pa.CompressedInputStream(pa.BufferReader(beginning), "zstd") as stream:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bertune.errors import InputError, Problems
+from bertune.files.pyarrow_package import require_pyarrow
 
 _CHUNK = 1 << 20  # bytes read at a time
 MAX_RECORD = 64 << 20
@@ -87,6 +88,7 @@ class _Unpacked(io.RawIOBase):
 
 
 def _zstd(packed: IO[bytes]) -> IO[bytes]:
+    require_pyarrow(getattr(packed, "name", "zstd data"))
     import pyarrow as pa
 
     file: IO[bytes] = pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd")
