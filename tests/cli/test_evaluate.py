@@ -23,6 +23,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         train=data,
         output=folder / "model",
         max_steps=2,
+        max_seq_length=32,
     )
     return str(folder / "model"), str(data)
 
