@@ -37,6 +37,8 @@ def temperatures_of(task: Task[Any], logits: Logits, features: Features, example
 def at_temperatures(logits: Logits, temperatures: Floats) -> Logits:
     """Logits divided by temperatures. Shape: temperatures (1,) or (outputs,)."""
     divisor = temperatures.astype(np.float32)
+    if (divisor == 1).all():
+        return logits
     return [row / divisor for row in logits]
 
 
