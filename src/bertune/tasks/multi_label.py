@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULTS = USUAL
-RARE = 0.1
+RARE = 0.02
 """Share of the texts below which a label's threshold has to show that the label was learnt."""
 LEARNT = 2.0
 """How many times the f1 of giving a rare label to every text its threshold has to reach."""
