@@ -276,3 +276,20 @@ def test_empty_texts_are_told_and_files_of_them_refused(
     message = told(task, tmp_path / "a.csv", "text,notes,label\n,x,1\n  ,y,2\n")
     assert "column 'text' is empty in all 2 rows; name the column of the texts with --text-column" in message
     assert "'notes'" in message
+
+
+@pytest.mark.parametrize(
+    ("cells", "mark"), [(["x;y", "y", "x"], ";"), (['"x, y"', '"y, z"', '"x, z"'], ","), (["a#b", "b#c", "c"], "#")]
+)
+def test_labels_joined_otherwise_are_told(
+    tmp_path: Path, cells: list[str], mark: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = "text,labels\n" + "".join(f"t,{cell}\n" for cell in cells)
+    read("multi-label-classification", tmp_path / "a.csv", content)
+    assert f"joined by {mark!r}" in caplog.text
+    assert f"--label-delimiter {mark!r}" in caplog.text
+    caplog.clear()
+    read("multi-label-classification", tmp_path / "a.csv", content, label_delimiter=mark)
+    read("multi-label-classification", tmp_path / "b.csv", "text,labels\na,arts/crafts\nb,sports|arts/crafts\nc,x\n")
+    read("multi-label-classification", tmp_path / "c.csv", 'text,labels\na,"Crafts, fine"\nb,sports\nc,x\n')
+    assert "joined by" not in caplog.text
