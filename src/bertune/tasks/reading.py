@@ -244,9 +244,9 @@ class EmptyTexts:
         """Say how many rows have no text.
 
         Raises:
-            InputError: none has one.
+            InputError: none of several has one.
         """
-        if self._lines and len(self._lines) == self._rows:
+        if len(self._lines) == self._rows > 1:
             raise InputError(
                 f"{self._file.path}: the column {self._column!r} is empty in all {self._rows} rows; name the column of "
                 f"the texts with --text-column (it has: {listed(self._file.columns)})"
