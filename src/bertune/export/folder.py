@@ -73,7 +73,6 @@ def export(options: ExportOptions, task_options: Mapping[str, Any] | None = None
         beside.rename(output)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    logger.info("exported to %s", output)
     return verification
 
 

@@ -63,7 +63,8 @@ def log_columns(file: Rows, taken: Mapping[str, str | None]) -> None:
     """One line: which columns were taken as what, and which are not read."""
     named = ", ".join(f"{what} from {column!r}" for what, column in taken.items() if column is not None)
     rest = [column for column in file.columns if column not in taken.values()]
-    logger.info("%s: %s%s", file.path, named, f"; not read: {listed(rest)}" if rest else "")
+    unread = f"; not read: {listed(rest)}" if rest else ""
+    logger.info("%s: %s%s", file.path, named, unread, extra={"once": True})
 
 
 def by_name_or_number(file: Rows, column: str | None, flag: str, problems: Problems) -> str | None:
