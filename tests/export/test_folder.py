@@ -235,7 +235,7 @@ def test_int8_that_loses_too_much_goes_back_to_float32_product_by_product(
     """The feed-forward products are made worthless in 8 bits: they must be found, and written in float32."""
     plain = quantized.quantized_weight
 
-    def spoil(weight: Any, most: int = quantized.MOST) -> Any:
+    def spoil(weight: Any, most: int) -> Any:
         numbers, steps = plain(weight, most)
         return (numbers, steps * -40) if 32 in weight.shape else (numbers, steps)
 
@@ -254,7 +254,7 @@ def test_int8_that_cannot_be_saved_is_refused_with_the_figures(
 ) -> None:
     plain = quantized.quantized_weight
 
-    def spoil(weight: Any, most: int = quantized.MOST) -> Any:
+    def spoil(weight: Any, most: int) -> Any:
         numbers, steps = plain(weight, most)
         return numbers, steps * -40
 

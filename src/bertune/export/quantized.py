@@ -57,7 +57,7 @@ class Int8Products:
         if x not in self._quantized:
             self._quantized[x] = quantized_rows(graph, x)
         rows, scale = self._quantized[x]
-        numbers, steps = quantized_weight(weight)
+        numbers, steps = quantized_weight(weight, MOST)
         matrix = graph.weight(f"{name}.weight_quantized", np.ascontiguousarray(numbers.T))
         total = graph.op("Cast", graph.op("MatMulInteger", rows, matrix, graph.scalar(_ZERO, np.uint8)), to=1)
         # In this form ONNX Runtime computes the product, the conversion and the scale of outputs in one operator.
@@ -86,7 +86,7 @@ class Int8Products:
         return self._scalar
 
 
-def quantized_weight(weight: FloatArray, most: int = MOST) -> tuple[npt.NDArray[np.int8], FloatArray]:
+def quantized_weight(weight: FloatArray, most: int) -> tuple[npt.NDArray[np.int8], FloatArray]:
     """A matrix as whole numbers up to `most`, and every row's step. Shape: (outputs, inputs) → the same, (outputs,)."""
     steps = np.abs(weight).max(1) / most
     steps = np.where(steps > 0, steps, 1).astype(np.float32)
