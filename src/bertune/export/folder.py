@@ -115,7 +115,7 @@ def _labelled(model: Model, data: str | None) -> Labelled | None:
     else:
         recorded = (model.record.get("data") or {}).get("validation") or {}
         try:
-            rows = read_recorded(model.task, recorded)
+            rows = read_recorded(model.task, recorded, model.record.get("options"))
         except InputError:
             return None
     examples = rows.examples

@@ -29,6 +29,7 @@ from bertune.model.provenance import RECORD_KEY, Provenance, encoder_sha256, fil
 from bertune.option_values import checked_values
 from bertune.options import AdamWOptions, keyword_problems
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data
+from bertune.pretraining.estimate import size_of
 from bertune.pretraining.initial_model import InitialModel, open_initial_model
 from bertune.pretraining.options import PretrainOptions
 from bertune.progress import console, progress_bar
@@ -43,6 +44,7 @@ from bertune.training.fine_tune import TrainResult
 from bertune.training.launch import Hooks, HostBatches, TrainingJob, launch
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation
+from bertune.training.prepare import source_problems
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import finished, metrics_of, record_of, write_metrics
@@ -83,7 +85,8 @@ def run(options: PretrainOptions) -> TrainResult:
     with run_errors(Path(options.output), "pretrain"):
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False))
         options = dataclasses.replace(options, resume=resumes(options))
-        inputs = check_run(options, tree, {"inputs": lambda: find_inputs(options)})["inputs"]
+        problems = source_problems(options.encoder)
+        inputs = check_run(options, tree, {"inputs": lambda: find_inputs(options)}, problems)["inputs"]
         return _run(options, tree, inputs)
 
 
@@ -104,6 +107,11 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
     seed_all(options.seed)
     prepared, network = _prepare(options, inputs)
     job = _job(options, prepared, network, f"on {device} in {str(dtype)[6:]}")
+    again = options.activation_checkpointing
+    size = size_of(
+        job.config, network, prepared.data, (device, dtype), most=options.max_validation_sequences, again=again
+    )
+    job = dataclasses.replace(job, announcement=f"{job.announcement}: {size}")
     record = run_provenance(device, dtype, prepared.hashes)
     output = Path(options.output)
 
