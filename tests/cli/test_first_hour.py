@@ -53,13 +53,13 @@ def test_one_command_from_an_export_to_an_evaluated_model(tmp_path: Path, capsys
 
 def test_columns_without_customary_names(tmp_path: Path, capsys: Capture) -> None:
     encoder = write_encoder(tmp_path / "encoder")
-    rows = [{"Nr": i, "Meldung": row["text"], "Sparte": row["label"]} for i, row in enumerate(opinions(40))]
+    rows = [{"Nr": str(i), "Meldung": row["text"], "Sparte": row["label"]} for i, row in enumerate(opinions(40))]
     data = write_rows(tmp_path / "a.csv", rows)
     command = ["train", "--task", "text-classification", "--encoder", encoder, "--output", tmp_path / "out", *FAST]
     refused(capsys, tmp_path, [*command, "--train", data, "--text-column", "meldung"], "did you mean 'Meldung'?")
     told = done(capsys, *command, "--train", data, "--label-column", "Sparte").err
     assert "'Meldung' is the only column of longer texts (--text-column)" in told
-    two = write_rows(tmp_path / "two.csv", [row | {"Notiz": row["Meldung"] + "!"} for row in rows])
+    two = write_rows(tmp_path / "two.csv", [row | {"Notiz": f"{row['Meldung']}!"} for row in rows])
     command = ["check", "--task", "text-classification", "--train", two]
     refused(capsys, tmp_path, command, "Longer texts are in 'Meldung', 'Notiz'",
             "for example --text-column Meldung --label-column Sparte")  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from bertune.argument_names import python_call
 from bertune.checkpoints import google, hub, huggingface, sentence_transformers, tfhub, tfhub_handles
 from bertune.checkpoints.archives import opened
 from bertune.checkpoints.names import Rename, for_layers, to_ours
@@ -95,6 +96,7 @@ class LoadReport:
         return line
 
 
+@python_call
 def open_encoder(source: str | Path) -> OpenedEncoder:
     """Open a pretrained encoder and its tokenizer, from any source.
 

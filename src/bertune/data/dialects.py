@@ -93,7 +93,7 @@ def titles(records: Sequence[Sequence[str]]) -> int:
 
 def _has_no_blank_line(text: str) -> bool:
     """Whether records can be counted from the beginning of the file as readers count them."""
-    return all(line.strip() for line in text.split("\n", _MOST_TITLES + 1)[: _MOST_TITLES + 1])
+    return all(line.strip() for line in text.rstrip().split("\n", _MOST_TITLES + 1)[: _MOST_TITLES + 1])
 
 
 def _is_spaced(text: str, separator: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from bertune.argument_names import python_call
 from bertune.data.in_memory import as_table, kept_file
 from bertune.data.packing import Batch, pack
 from bertune.distributed.world import current
@@ -57,6 +58,7 @@ _EVALUATIONS = 10
 METRIC = "masked_lm_loss"
 
 
+@python_call
 def pretrain(**options: Any) -> TrainResult:
     """Pre-train an encoder; the keywords are the options of `bertune pretrain`.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bertune.argument_names import python_call
 from bertune.data.in_memory import data_path
 from bertune.distributed.world import current
 from bertune.durations import Clock, seconds_of
@@ -40,6 +41,7 @@ from bertune.training.tracking import tracked
 logger = logging.getLogger(__name__)
 
 
+@python_call
 def train(**options: Any) -> TrainResult:
     """Fine-tune an encoder; the keywords are the options of `bertune train`, the task's own among them.
 
