@@ -17,7 +17,7 @@ ParametersT = ParamSpec("ParametersT")
 ResultT = TypeVar("ResultT")
 
 SWITCHES = frozenset(
-    "activation_checkpointing adapt baselines drop_unlabelled fix_offsets header json keep_columns label_margins "
+    "activation_checkpointing baselines drop_unlabelled fix_offsets header json keep_columns label_margins "
     "next_sentence resume skip_bad skip_short_documents standardize unanswerable whole_words do_lower_case".split()
 )
 """Options that are on or off: `--drop-unlabelled` is `drop_unlabelled=True`, `--no-header` is `header=False`."""
@@ -46,7 +46,8 @@ def _translated(found: re.Match[str]) -> str:
     if found["command"] is not None:
         return found[0]
     off, name, end = bool(found[2]), found[3].replace("-", "_"), found["end"]
-    if name in SWITCHES and (off or not end):  # before a colon or comma the option itself is meant
+    stands_alone = not end and not found.string.startswith(" '", found.end())
+    if name in SWITCHES and (off or stands_alone):  # before a colon, a comma or a value the option itself is meant
         return f"{name}={not off}{end}"
     return f"{'no_' if off else ''}{name}{end}"
 

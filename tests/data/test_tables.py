@@ -145,7 +145,9 @@ def test_titles_above_a_table(tmp_path: Path) -> None:
     assert rows(tmp_path / "a.xlsx") == expected
 
 
-@pytest.mark.parametrize("content", ['text\n"Hello, world"\n"Yes, of course"\n', "Gut;\nDas ist schlecht;b\nNaja;c\n"])
+@pytest.mark.parametrize(
+    "content", ['text\n"Hello, world"\n"Yes, of course"\n', "Gut;\nDas ist schlecht;b\nNa ja, wie immer.;b\n"]
+)
 def test_a_first_row_that_is_no_title(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(content, encoding="utf-8")
