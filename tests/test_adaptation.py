@@ -80,9 +80,9 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"validation_share": 0}, "--adapt: what it brings is measured on validation data"),
-        ({"folds": 3, "validation_share": None}, "--folds: does not go with --adapt"),
-        ({"time_limit": "5m"}, "--time-limit: does not go with --adapt"),
+        ({"validation_share": 0}, "adapt: what it brings is measured on validation data"),
+        ({"folds": 3, "validation_share": None}, "folds: does not go with adapt"),
+        ({"time_limit": "5m"}, "time_limit: does not go with adapt"),
         ({"label_column": "nosuch"}, "nosuch"),
     ],
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertune.argument_names import python_call
 from bertune.data.documents import find_files
 from bertune.errors import InputError, Interrupted, Problems
 from bertune.evaluation.compare import CompareSettings, compare
@@ -67,6 +68,7 @@ class Adaptation:
         return f"adapting brought {self.gain:+.4f}{chance}: {figures}"
 
 
+@python_call
 def adapt(text: str | Path | list[str | Path], *, adapt_epochs: float = 3.0, **options: Any) -> Adaptation:
     """Pre-train an encoder on text, fine-tune it, and compare with fine-tuning alone.
 

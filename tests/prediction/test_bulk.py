@@ -173,7 +173,8 @@ def test_a_stopped_run_goes_on(
     damaged = folder / "part-00001.jsonl"
     damaged.write_bytes(damaged.read_bytes().replace(b"good", b"evil").replace(b"bad", b"sad"))
     told = done(capsys, "predict", *options, "--resume").err
-    assert told.count("is finished") == 2  # not the one whose hash is another
+    # Not the part whose hash is another.
+    assert told.count("is finished") == 2 if output == "out/" else "out.jsonl: 10 answers of the stopped run" in told
     found = parts_of(folder) if output == "out/" else (tmp_path / output).read_bytes()
     assert found == whole
     assert folder.exists() == (output == "out/")

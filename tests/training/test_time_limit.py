@@ -70,9 +70,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_measured_in_parts(
         ({"time_limit": "0.01s"}, "give at least"),
         ({"time_limit": "0.01s", "seeds": "1,2"}, "give at least"),
         ({"time_limit": "0.01s", "folds": 3, "validation": None}, "give at least"),
-        ({"time_limit": "soon"}, "--time-limit soon: expected a duration above zero"),
-        ({"time_limit": "-3m"}, "--time-limit -3m"),
-        ({"time_limit": "5m", "restarts": 2}, "--restarts 2: a restart would begin when the time"),
+        ({"time_limit": "soon"}, "time_limit soon: expected a duration above zero"),
+        ({"time_limit": "-3m"}, "time_limit -3m"),
+        ({"time_limit": "5m", "restarts": 2}, "restarts 2: a restart would begin when the time"),
     ],
 )
 def test_limits_that_cannot_be_are_refused_before_anything_is_written(

@@ -86,7 +86,7 @@ def _write(parts: Parts, number: int, payloads: Sequence[bytes]) -> None:
             for row in rows:
                 part.write(row)
             part.bad += bad
-    logger.info("%s: %s", parts.path(number), counted(part.rows, "row"))
+    parts.log(number, counted(part.rows, "row"))
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from bertune.argument_names import python_call
 from bertune.data.in_memory import as_table, kept_file
 from bertune.data.packing import Batch, pack
 from bertune.distributed.world import current
@@ -29,6 +30,7 @@ from bertune.model.provenance import RECORD_KEY, Provenance, encoder_sha256, fil
 from bertune.option_values import checked_values
 from bertune.options import AdamWOptions, keyword_problems
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data
+from bertune.pretraining.estimate import size_of
 from bertune.pretraining.initial_model import InitialModel, open_initial_model
 from bertune.pretraining.options import PretrainOptions
 from bertune.progress import console, progress_bar
@@ -43,6 +45,7 @@ from bertune.training.fine_tune import TrainResult
 from bertune.training.launch import Hooks, HostBatches, TrainingJob, launch
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation
+from bertune.training.prepare import source_problems
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import finished, metrics_of, record_of, write_metrics
@@ -55,6 +58,7 @@ _EVALUATIONS = 10
 METRIC = "masked_lm_loss"
 
 
+@python_call
 def pretrain(**options: Any) -> TrainResult:
     """Pre-train an encoder; the keywords are the options of `bertune pretrain`.
 
@@ -83,7 +87,8 @@ def run(options: PretrainOptions) -> TrainResult:
     with run_errors(Path(options.output), "pretrain"):
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False))
         options = dataclasses.replace(options, resume=resumes(options))
-        inputs = check_run(options, tree, {"inputs": lambda: find_inputs(options)})["inputs"]
+        problems = source_problems(options.encoder)
+        inputs = check_run(options, tree, {"inputs": lambda: find_inputs(options)}, problems)["inputs"]
         return _run(options, tree, inputs)
 
 
@@ -104,6 +109,11 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
     seed_all(options.seed)
     prepared, network = _prepare(options, inputs)
     job = _job(options, prepared, network, f"on {device} in {str(dtype)[6:]}")
+    again = options.activation_checkpointing
+    size = size_of(
+        job.config, network, prepared.data, (device, dtype), most=options.max_validation_sequences, again=again
+    )
+    job = dataclasses.replace(job, announcement=f"{job.announcement}: {size}")
     record = run_provenance(device, dtype, prepared.hashes)
     output = Path(options.output)
 

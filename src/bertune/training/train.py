@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bertune.argument_names import python_call
 from bertune.data.in_memory import data_path
 from bertune.distributed.world import current
 from bertune.durations import Clock, seconds_of
@@ -28,7 +29,7 @@ from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fi
 from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
-from bertune.training.prepare import PreparedData, prepare
+from bertune.training.prepare import PreparedData, prepare, source_problems
 from bertune.training.presets import with_preset
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
@@ -40,6 +41,7 @@ from bertune.training.tracking import tracked
 logger = logging.getLogger(__name__)
 
 
+@python_call
 def train(**options: Any) -> TrainResult:
     """Fine-tune an encoder; the keywords are the options of `bertune train`, the task's own among them.
 
@@ -234,7 +236,7 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
     Raises:
         InputError: all problems at once.
     """
-    problems = technique_problems(options, task)
+    problems = [*source_problems(options.encoder), *technique_problems(options, task)]
     if options.time_limit is not None and current().size > 1:
         problems.append(f"--time-limit {options.time_limit}: runs under torchrun cannot be limited; leave it out")
     if options.folds is not None and current().size > 1:
@@ -263,6 +265,10 @@ def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[st
     share = options.validation_share
     held = None if not share else hold_out(task, rows, share, options.group_column)
     if held is not None:
+        logger.info(
+            "%s: %d of %d rows are held out to measure the model (--validation-share %g)",
+            rows.path, len(held[1].examples), len(rows.examples), share,
+        )  # fmt: skip
         return {"train": held[0], "validation": held[1]}
     few = f"{rows.path}: {counted(len(rows.examples), 'row')}, too few or too much alike to hold {share} of them out"
     needy = [f"--{name}" for name in ("seeds", "baselines", "patience") if getattr(options, name)]

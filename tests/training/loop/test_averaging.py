@@ -95,11 +95,11 @@ def test_a_resumed_run_has_the_same_average(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"ema": 1.0}, "--ema 1.0: must be at least 0 and below 1"),
-        ({"ema": -0.1}, "--ema -0.1"),
-        ({"r_drop": -1.0}, "--r-drop -1.0"),
-        ({"fgm": -1.0}, "--fgm -1.0"),
-        ({"task": "embedding", "r_drop": 1.0}, "--r-drop 1.0: compares the outputs of two passes"),
+        ({"ema": 1.0}, "ema 1.0: must be at least 0 and below 1"),
+        ({"ema": -0.1}, "ema -0.1"),
+        ({"r_drop": -1.0}, "r_drop -1.0"),
+        ({"fgm": -1.0}, "fgm -1.0"),
+        ({"task": "embedding", "r_drop": 1.0}, "r_drop 1.0: compares the outputs of two passes"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(options: dict[str, object], told: str, tmp_path: Path) -> None:
