@@ -84,8 +84,9 @@ def differing(one: Path, other: Path) -> list[str]:
     return [name for name in close if not close[name] and not name.endswith(shifts)]
 
 
-def test_gradients_are_added(nursery: Nursery, tmp_path: Path) -> None:
-    finished(nursery.ranks(3, tmp_path / "out.json", call="tests.distributed.work:add_gradients"))
+@pytest.mark.parametrize("how", ["memory", "messages"])
+def test_gradients_are_added(nursery: Nursery, tmp_path: Path, how: str) -> None:
+    finished(nursery.ranks(3, tmp_path / "out.json", how, call="tests.distributed.work:add_gradients"))
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert found["kinds"] == [False, True, False, None, False, True, False]
     rows = [[6.0, 6.0], [2.0, 2.0], [4.0, 4.0], [6.0, 6.0], [0.0, 0.0], [0.0, 0.0]]

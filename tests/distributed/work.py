@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from bertune.distributed.gradients import sum_gradients
+from bertune.distributed import gradients
+from bertune.distributed.gradients import GradientSums
 from bertune.distributed.world import current, leave, start
 
 
@@ -36,9 +37,11 @@ def evaluate_and_predict(model: str, folder: str, output: str) -> int:
     return 0
 
 
-def add_gradients(output: str) -> int:
-    """Dense, sparse, mixed and absent gradients of every rank, and the sums."""
+def add_gradients(output: str, how: str) -> int:
+    """Dense, sparse, mixed and absent gradients of every rank, and the sums. how: `memory` or `messages`."""
     world = start()
+    if how == "messages":
+        gradients.share_memory = lambda *_: None
     one = torch.full((2, 3), float(world.rank + 1))
     rows = torch.tensor([[0, world.rank + 1]])
     sparse = torch.sparse_coo_tensor(rows, torch.tensor([[1.0, 1.0], [2.0, 2.0]]) * (world.rank + 1), (6, 2))
@@ -54,7 +57,11 @@ def add_gradients(output: str) -> int:
         torch.zeros(6, 2),
         torch.zeros(2, 3),
     ]
-    sums = sum_gradients(world, own, like)
+    sum_gradients = GradientSums(world, like)
+    assert (sum_gradients._shared is None) == (how == "messages")
+    for again in range(3):  # in the same memory
+        sums, totals = sum_gradients(own, torch.tensor([1.0, world.rank + again]))
+        assert totals.tolist() == [3.0, 3.0 + 3 * again]
     kinds = [None if total is None else total.is_sparse for total in sums]
     values = [None if total is None else (total.to_dense() if total.is_sparse else total).tolist() for total in sums]
     parts = [part.tolist() for part in world.gather_tensors(torch.arange(world.rank))]

@@ -172,8 +172,7 @@ class _Update:
                 setup.optimizer.accumulate()
             total, count = total + loss.detach(), count + weight
         if setup.world.size > 1:
-            total, count = setup.world.sum(torch.stack([total, count]))
-            setup.optimizer.sum_over(setup.world)
+            total, count = setup.optimizer.sum_over(setup.world, torch.stack([total, count]))
         count = count.clamp(min=1.0)
         scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
         norm = setup.optimizer.step(rate, scale=scale)
