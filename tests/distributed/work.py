@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,7 +43,7 @@ def add_gradients(output: str, how: str) -> int:
     """Dense, sparse, mixed and absent gradients of every rank, and the sums. how: `memory` or `messages`."""
     world = start()
     if how == "messages":
-        gradients.share_memory = lambda *_: None
+        gradients.share_memory = lambda *_: None  # type: ignore[attr-defined]
     one = torch.full((2, 3), float(world.rank + 1))
     rows = torch.tensor([[0, world.rank + 1]])
     sparse = torch.sparse_coo_tensor(rows, torch.tensor([[1.0, 1.0], [2.0, 2.0]]) * (world.rank + 1), (6, 2))
@@ -79,3 +81,19 @@ def google_program(name: str, *arguments: str) -> int:
     torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
     status: int = importlib.import_module(f"bertune.google.{name}").main(list(arguments))
     return status
+
+
+def short_of_memory(rank: str, times: str, *arguments: str) -> int:
+    """A training one rank of which has no memory for a forward pass, in its fourth update and so many times."""
+    from bertune.training.loop import update
+
+    forward, calls, found = update._Update.compute, [0], int(times)
+
+    def compute(self: update._Update, *given: Any, **more: Any) -> torch.Tensor:
+        if os.environ.get("RANK") == rank and self.state.step == 3 and calls[0] < found:
+            calls[0] += 1
+            raise MemoryError("not enough memory, says the test")
+        return forward(self, *given, **more)
+
+    update._Update.compute = compute  # type: ignore[method-assign]
+    return without_dropout(*arguments)
