@@ -4,7 +4,7 @@ Of word tables only the rows that occur are exchanged: of BERT's word vectors a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -119,12 +119,15 @@ class _Shared:
 
     regions: of the ranks, then of the sums. Shape: (bytes,) each.
     places: of every weight in a region, in bytes.
+    shares, views: what is the same in every update: this rank's share by the gradients' kinds, and places as tensors.
     """
 
     world: World
     like: list[Tensor]
     regions: tuple[Tensor, ...]
     places: list[int]
+    shares: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
+    views: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
 
     @classmethod
     def open(cls, world: World, like: list[Tensor]) -> "_Shared | None":
@@ -149,8 +152,7 @@ class _Shared:
         for i, gradient in enumerate(own):
             self._write(i, gradient, kinds[i])
         self.world.wait()
-        costs = [one.numel() if kind in _TYPES else 0 for one, kind in zip(self.like, kinds, strict=True)]
-        for i in shares_by_cost(costs, self.world.size)[self.world.rank].tolist():
+        for i in self._share(tuple(kinds)):
             if kinds[i] in _TYPES:
                 having = [rank for rank, of_rank in enumerate(every_kind) if of_rank[i] != _NONE]
                 _add([self._dense(rank, i, kinds[i]) for rank in having], self._dense(-1, i, kinds[i]))
@@ -164,6 +166,14 @@ class _Shared:
             if kind in _TYPES:
                 found[i] = self._dense(-1, i, kind)
         return found, headers[:, :count].sum(0).to(totals.dtype)
+
+    def _share(self, kinds: tuple[int, ...]) -> list[int]:
+        """The weights that this rank sums: about as many numbers as every other. kinds: of their gradients."""
+        if kinds not in self.shares:
+            costs = [one.numel() if kind in _TYPES else 0 for one, kind in zip(self.like, kinds, strict=True)]
+            self.shares.clear()
+            self.shares[kinds] = shares_by_cost(costs, self.world.size)[self.world.rank].tolist()
+        return self.shares[kinds]
 
     def _fitting(self, gradient: Tensor | None, like: Tensor) -> Tensor | None:
         """A gradient by rows only where these take less room than the whole table."""
@@ -187,9 +197,13 @@ class _Shared:
 
     def _dense(self, region: int, i: int, kind: int) -> Tensor:
         """A weight's place in a region. Shape: that of the weight."""
-        like, dtype = self.like[i], _TYPES[kind]
-        size = like.numel() * dtype.itemsize
-        return self.regions[region][self.places[i] :][:size].view(dtype).view(like.shape)
+        found = self.views.get((region, i, kind))
+        if found is None:
+            like, dtype = self.like[i], _TYPES[kind]
+            size = like.numel() * dtype.itemsize
+            found = self.regions[region][self.places[i] :][:size].view(dtype).view(like.shape)
+            self.views[region, i, kind] = found
+        return found
 
     def _rows(self, region: int, i: int, length: int) -> tuple[Tensor, Tensor]:
         """Numbers and values of some rows in a weight's place in a region. Shape: (length,), (length, …)"""
