@@ -45,8 +45,9 @@ LOOKED_AT = 64
 class Answerer(Protocol):
     """What turns examples into answers."""
 
-    def read(self, path: Path) -> Iterator[Any]:
-        """Examples of a file."""
+    @property
+    def read(self) -> Callable[[Path], Iterator[Any]]:
+        """Reads examples of a file; without the model, as it is sent to processes that only read."""
         ...
 
     def answers(self, examples: Iterable[Any]) -> Iterator[Mapping[str, Any]]:

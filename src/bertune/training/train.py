@@ -239,8 +239,6 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
     problems = [*source_problems(options.encoder), *technique_problems(options, task)]
     if options.time_limit is not None and current().size > 1:
         problems.append(f"--time-limit {options.time_limit}: runs under torchrun cannot be limited; leave it out")
-    if options.folds is not None and current().size > 1:
-        problems.append(f"--folds {options.folds}: is not made for torchrun; leave one out")
     if options.metric != task.metric and not options.validates:
         problems.append(
             f"--metric {options.metric}: picks the best model on validation data; name some with --validation"
