@@ -135,7 +135,10 @@ def fine_tune(run: FineTuning) -> TrainResult:
 
     def attempt(seed: int, resume: bool) -> RestartResult:
         seed_all(seed)
-        job = _job(run, seed, device, dtype)
+        clock = run.clock
+        if clock is not None and options.restarts:  # tries share the limit, for one may collapse at its very end
+            clock = clock.part(max(1, options.restarts + 1 - (seed - options.seed)))
+        job = _job(dataclasses.replace(run, clock=clock), seed, device, dtype)
         folder = RunFolder(
             output,
             functools.partial(_save, run, job.network),
@@ -270,7 +273,7 @@ def _check(run: FineTuning, job: TrainingJob, *, resume: bool) -> None:
     """
     validation = run.data.validation
     if isinstance(job.budget, TimeBudget):
-        probe(job, job.budget, None if validation is None else validation.features)
+        probe(job, job.budget, 0 if validation is None else len(validation.features.input_ids.values))
         if not resume:
             refuse_too_short(job.budget, str(run.options.time_limit), Path(run.options.output))
     metric = run.options.metric

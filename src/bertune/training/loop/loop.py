@@ -127,6 +127,9 @@ class _Pace:
         return self.config
 
     def _follow(self, config: TrainConfig) -> None:
+        world, budget = self._setup.world, self._setup.budget
+        if world.size > 1 and budget is not None:  # every rank has its own clock: the first one's plan holds
+            config = budget.with_steps(int(world.copy_from_first(torch.tensor(config.steps)).item()))
         if config.steps != self.config.steps:
             self._bar.resize(config.steps)
         self.config = config
