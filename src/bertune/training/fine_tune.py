@@ -200,8 +200,11 @@ def _job(run: FineTuning, seed: int, device: torch.device, dtype: torch.dtype) -
         name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
-        gradients=gradients_by(options.r_drop, getattr(task, "logit_kind", None), options.fgm),
+        gradients=gradients_by(
+            options.r_drop, getattr(task, "logit_kind", None), options.fgm, (options.freelb, options.freelb_steps)
+        ),
         weight_average=options.ema or None,
+        last_weights=options.average_last,
         budget=None if run.clock is None else TimeBudget(run.clock),
         announcement=_announcement(run, network, config, device, dtype),
     )
@@ -216,7 +219,8 @@ def _announcement(
     passes, evaluations = config.steps / epoch, -(-config.steps // (config.check_every or epoch))
     validated = 0 if validation is None else int(validation.features.unit_lengths.sum()) * evaluations
     again = run.options.activation_checkpointing
-    computed = passes * passes_of_update(run.options.r_drop, run.options.fgm)
+    own = run.options
+    computed = passes * passes_of_update(own.r_drop, own.fgm, own.freelb, own.freelb_steps)
     work = training_operations(
         network.encoder, train.features.unit_lengths, passes=computed, validated=validated, again=again
     )

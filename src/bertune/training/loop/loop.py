@@ -176,6 +176,8 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
     """
     rewind = save_generators()
     try:
+        if setup.optimizer.average is not None:
+            setup.optimizer.average.before_evaluation(state.step)
         with signals_immediate(), setup.optimizer.averaged():
             found = setup.evaluate() if setup.evaluate is not None else Evaluation()
     except Interrupted as error:
