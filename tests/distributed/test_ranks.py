@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,21 @@ def test_gradients_are_added(nursery: Nursery, tmp_path: Path, how: str) -> None
         [[6.0] * 3] * 2,  # in bfloat16
     ]
     assert found["parts"] == [[], [0], [0, 1]]
+
+
+@pytest.mark.slow
+def test_a_time_limit_is_kept_and_ranks_agree_on_the_plan(
+    nursery: Nursery, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    output, began = tmp_path / "run", time.monotonic()
+    finished(nursery.ranks(2, *command_line(options | {"epochs": 5000, "time_limit": "12s"}, output)))
+    assert time.monotonic() - began < 12 * 1.05 + 4  # the clock begins when a process has started
+    steps = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["record"]["steps"]
+    assert 10 < steps < 5 * 5000
+    short = nursery.ranks(2, *command_line(options | {"time_limit": "0.01s"}, tmp_path / "short"))
+    assert [child.wait() for child in short] == [2, 2]
+    assert "give at least" in "".join(child.told for child in short)
+    assert not (tmp_path / "short").exists()
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

@@ -17,7 +17,7 @@ from bertune.distributed.gradients import GradientSums
 from bertune.distributed.world import World
 from bertune.encoder.kernels import calls
 from bertune.options import AdamWOptions
-from bertune.training.loop.averaging import WeightAverage
+from bertune.training.loop.averaging import Average, LastWeights, WeightAverage
 
 GOOGLE_ADAMW = AdamWOptions(eps=1e-6, bias_correction=False)
 """google-research/bert's optimization.py."""
@@ -118,12 +118,16 @@ class AdamW:
         fused = device.type == "cuda" and works(device, options) if on_device is None else on_device
         self._fused = FusedAdamW(options, device) if fused else None
         self._sums: GradientSums | None = None
-        self.average: WeightAverage | None = None
-        """Of the weights that are trained, where one is kept (`keep_average`)."""
+        self.average: Average | None = None
+        """Of the weights that are trained, where one is kept (`keep_average`, `keep_last`)."""
 
     def keep_average(self, decay: float) -> None:
         """Keep a moving average of the weights from now on; the loop updates it, `averaged` uses it."""
         self.average = WeightAverage({slot.name: slot.master for slot in self._slots}, decay)
+
+    def keep_last(self, count: int) -> None:
+        """Keep the mean of the weights at the last evaluations; the loop tells of them, `averaged` uses it."""
+        self.average = LastWeights({slot.name: slot.master for slot in self._slots}, count)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -137,7 +141,7 @@ class AdamW:
         finally:
             self._exchange(self.average)
 
-    def _exchange(self, average: WeightAverage) -> None:
+    def _exchange(self, average: Average) -> None:
         average.exchange()
         for slot in self._slots:
             if slot.parameter.data is not slot.master:
