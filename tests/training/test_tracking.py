@@ -173,9 +173,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> list[Fake]:
     return made
 
 
-def test_folds_are_one_run_with_curves_of_every_fold(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folds_are_one_run_with_curves_of_every_fold(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     made = fakes(monkeypatch)
     del options["validation"]
     result = train(**options | {"track": ["mlflow"], "folds": 2})
