@@ -75,7 +75,7 @@ def ridge_regression(train: Sequence[Texts], values: Sequence[float], rows: Sequ
 
 
 def word_features(train: Sequence[Texts], rows: Sequence[Texts]) -> tuple[Any, Any]:
-    """Words as sparse columns, weighted by TF-IDF; of pairs those of either text, and of both together, side by side."""
+    """Words as sparse columns, weighted by TF-IDF; of pairs those of either text, and of both, side by side."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
