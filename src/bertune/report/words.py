@@ -92,8 +92,8 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "suspects": ("Labels that may be wrong", "可能标错的标签"),
     "suspects_note": ("Rows for which another label is more probable than their own, the least probable labels first, "
                       "by the model and by quick methods on words and on the pretrained encoder's vectors. By the "
-                      "model's probabilities about {expected} labels are wrong (confident learning). Look at them before you "
-                      "trust the figures above.",
+                      "model's probabilities about {expected} labels are wrong (confident learning). Look at them "
+                      "before you trust the figures above.",
                       "其他标签比原标签更可能的行，原标签概率最低的在前（综合模型、基于词语和预训练向量的快速方法）。"
                       "按模型概率估计约有 {expected} 个标签有误（置信学习）。在相信上面的数字之前请先检查。"),
     "explained": ("Words that carried wrong answers", "导致错误答案的词"),
