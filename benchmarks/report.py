@@ -23,8 +23,8 @@ import bertune
 from benchmarks.distill import rows_of, write
 from benchmarks.machine import describe, machine, save_result
 from bertune.report.answers import Answered, answer, labelled_rows
-from bertune.report.figures import combined, doubtful_labels
-from bertune.report.opinions import opinions
+from bertune.report.figures import doubtful_labels
+from bertune.report.opinions import Judged, judged_together
 from bertune.report.options import ReportOptions
 from bertune.report.write import write_answered
 from bertune.tasks.labelled import Labelled
@@ -84,10 +84,11 @@ def suspects(options: argparse.Namespace) -> dict[str, Any]:
             probabilities, given, labels = out_of_fold(changed, folds, epochs, Path(folder))
         start = time.perf_counter()
         examples = [TextExample(row["text"], None, row["label"]) for row in changed]
-        judges = [probabilities, *opinions(examples, labels, {"encoder": "minilm"}, None)]
+        judged = Judged(examples, given, labels)
+        together = judged_together(judged, probabilities, {"encoder": "minilm"}, None)
         seconds = time.perf_counter() - start
         shares = {}
-        for who, found in (("model", probabilities), ("together", combined(judges))):
+        for who, found in (("model", probabilities), ("together", together)):
             first = doubtful_labels(found, given)[: len(planted)]
             shares[who] = float(np.isin(first, planted).sum() / len(planted))
         result[name] = {"rows": len(rows), "planted": len(planted), "share": shares, "seconds_of_opinions": seconds}

@@ -1,12 +1,13 @@
 """Quick methods that also judge labels."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bertune.report import opinions as module
-from bertune.report.opinions import opinions
+from bertune.report.opinions import Judged, judged_together
 from bertune.tasks.text_classification import TextExample
 from tests import tiny
 
@@ -15,6 +16,14 @@ LABELS = ["bad", "good"]
 
 def examples(rows: int, seed: int = 0) -> list[TextExample]:
     return [TextExample(str(one["text"]), None, str(one["label"])) for one in tiny.opinions(rows, seed=seed)]
+
+
+def opinions(
+    rows: list[Any], labels: list[str], record: dict[str, str], train: list[TextExample] | None
+) -> list[np.ndarray]:
+    """Of all rows."""
+    given = np.array([labels.index(getattr(one, "label", labels[0])) for one in rows])
+    return module.opinions(Judged(rows, given, labels), np.arange(len(rows)), record, train)
 
 
 def accuracy(found: np.ndarray, rows: list[TextExample]) -> float:
@@ -64,3 +73,18 @@ def test_pairs_and_labels_that_training_lacks(tmp_path: Path) -> None:
     found = opinions(pairs, [*LABELS, "other"], {"encoder": encoder}, None)
     assert [one.shape for one in found] == [(80, 3), (80, 3)]
     assert all((one[:, 2] == 0).all() for one in found)
+
+
+def test_of_very_many_rows_the_doubtful_ones_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_JUDGED", 10)
+    rows = examples(120)
+    given = np.array([LABELS.index(str(one.label)) for one in rows])
+    model = np.where(np.arange(120)[:, None] < 110, [[0.3, 0.7]], [[0.5, 0.5]])
+    model[np.arange(110), given[:110]] = 0.9
+    found = judged_together(Judged(rows, given, LABELS), model, {}, None)
+    changed = np.flatnonzero((found != model).any(1))
+    assert changed.tolist() == list(range(110, 120))
+    assert (found[changed].argmax(1) == given[changed]).mean() >= 0.9
+    few = Judged(rows[:20], given[:20], LABELS)
+    assert judged_together(few, model[:20], {}, None) is not None
+    assert (judged_together(few, model[:20], {}, None) == model[:20]).all()

@@ -20,7 +20,7 @@ from bertune.report.alike import contrary_pairs
 from bertune.report.answers import Answered, text_of
 from bertune.report.calibrated import calibration_of
 from bertune.report.curves import curves
-from bertune.report.opinions import opinions
+from bertune.report.opinions import Judged, judged_together
 from bertune.report.options import ReportOptions
 from bertune.report.slices import slices_of
 from bertune.tasks.held_out import column_values
@@ -194,26 +194,24 @@ def _by_answers(
     if probabilities is not None:
         given = np.array([labels.index(one) for one in truth], np.int64)
         found["reliability"] |= {"brier": figures.brier(probabilities, given)}
-        others = opinions(answered.examples, labels, answered.record, train) if options.opinions else []
-        suspects = _suspects(answered, [probabilities, *others], given, labels)
+        judged = Judged(answered.examples, given, labels)
+        together = judged_together(judged, probabilities, answered.record, train) if options.opinions else probabilities
+        suspects = _suspects(answered, together, judged)
         found["suspects"] = suspects[:MOST_ERRORS]
         found["suspects_expected"] = figures.expected_label_errors(probabilities, given)
     return found, suspects
 
 
-def _suspects(
-    answered: Answered, judges: Sequence[Floats], given: npt.NDArray[np.int64], labels: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Rows whose label may be wrong, the likeliest first. judges: the model's probabilities, and those of others."""
-    together = figures.combined(judges) if len(judges) > 1 else judges[0]
+def _suspects(answered: Answered, probabilities: Floats, judged: Judged) -> list[dict[str, Any]]:
+    """Rows whose label may be wrong, the likeliest first. Shape: probabilities (rows, labels)."""
     return [
         {
             **row_of(answered, int(row)),
             "file": str(answered.path_of(int(row))),
-            "suggested": labels[int(together[row].argmax())],
-            "self_confidence": float(together[row, given[row]]),
+            "suggested": judged.labels[int(probabilities[row].argmax())],
+            "self_confidence": float(probabilities[row, judged.given[row]]),
         }
-        for row in figures.doubtful_labels(together, given)
+        for row in figures.doubtful_labels(probabilities, judged.given)
     ]
 
 

@@ -46,6 +46,9 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "would_not_help": ("One would not lower the calibration error.", "温度缩放不会降低校准误差。"),
     "cross_fitted": ("Each row is judged by a temperature that was fitted to other rows.",
                      "每一行都用在其他行上拟合的温度来评估。"),
+    "not_calibrated": ("Answers of this task have no temperature: these are the scores as the model gives them, "
+                       "or there are fewer than 50 rows.",
+                       "此任务的答案没有温度缩放：这些是模型直接给出的分数，或者行数少于 50。"),
     "question_words": ("By question word", "按疑问词"),
     "question_words_head": ("question word", "疑问词"),
     "answer_lengths": ("By length of the answer", "按答案长度"),
