@@ -19,7 +19,7 @@ _OPTIMISATION = (
 )
 _RUN = (
     "seed seeds restarts max_skipped baselines baseline precision device resume checkpoint_every keep_checkpoints "
-    "runs config help preset time_limit trials final_seeds resamples"
+    "runs config help preset time_limit trials final_seeds resamples opinions"
 )
 _SERVICE = (
     "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds drain_seconds"

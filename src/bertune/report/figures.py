@@ -108,14 +108,25 @@ def confusion(truth: Sequence[str], answers: Sequence[str], labels: Sequence[str
 
 
 def doubtful_labels(probabilities: Floats, given: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Rows whose label is likely wrong, the likeliest first (confident learning; Northcutt et al., 2021).
+    """Rows for which some other class is more probable than their own, the least probable of those first.
 
-    A row counts where some other class has at least the mean probability that rows labelled with that class have for
-    it; rows are ordered by how far that class is ahead of the given one.
+    That order is cleanlab's "self-confidence"; it found more planted errors than margins and than the rows of the
+    confident joint alone (benchmarks/LOG.md).
 
     Args:
         probabilities: of a model that was not trained on these rows. Shape: (rows, classes).
         given: labels. Shape: (rows,).
+    """
+    own = probabilities[np.arange(len(given)), given]
+    at = np.flatnonzero(probabilities.max(1) > own)
+    return at[np.argsort(own[at], kind="stable")]
+
+
+def expected_label_errors(probabilities: Floats, given: npt.NDArray[np.integer]) -> int:
+    """How many labels are likely wrong: rows off the diagonal of the confident joint (Northcutt et al., 2021).
+
+    A row counts where some other class is more probable than its own, and has at least the mean probability that rows
+    labelled with that class have for it. Shape: probabilities (rows, classes), given (rows,).
     """
     rows, classes = probabilities.shape
     own = probabilities[np.arange(rows), given].astype(np.float64)
@@ -127,9 +138,14 @@ def doubtful_labels(probabilities: Floats, given: npt.NDArray[np.integer]) -> np
         reached = np.where(part >= typical, part, -1.0)
         reached[np.arange(len(part)), given[start : start + at_once]] = -1.0
         best[start : start + at_once] = reached.max(1)
-    margin = best - own
-    at = np.flatnonzero((best > 0) & (margin > 0))
-    return at[np.argsort(-margin[at], kind="stable")]
+    return int((best > own).sum())
+
+
+def combined(probabilities: Sequence[Floats]) -> Floats:
+    """Their geometric mean, which falls where any of them is low, scaled to a sum of 1. Shape: (rows, classes) each."""
+    mean = np.exp(np.mean([np.log(np.maximum(one, 1e-6)) for one in probabilities], 0))
+    result: Floats = mean / mean.sum(1, keepdims=True)
+    return result
 
 
 def slices(groups: Mapping[str, Flags], correct: Flags) -> list[dict[str, Any]]:

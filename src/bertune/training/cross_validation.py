@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class _Run:
     judged: Features
     folds: Folds
     clock: Clock | None
-    begin: Callable[[], None]
+    events: FolderEvents
 
     @property
     def folder(self) -> Path:
@@ -93,7 +93,7 @@ class _Run:
 
 
 def cross_validate(
-    options: TrainOptions, data: PreparedData, folds: Folds, clock: Clock | None, begin: Callable[[], None]
+    options: TrainOptions, data: PreparedData, folds: Folds, clock: Clock | None, events: FolderEvents
 ) -> TrainResult:
     """Train and judge every fold, then train on all rows.
 
@@ -102,19 +102,25 @@ def cross_validate(
         data: all rows, prepared as training data.
         folds: which rows are held out where.
         clock: of the time limit, which folds and final run share evenly.
-        begin: done before the first file is written.
+        events: what is done before the first file is written, and with the points of all curves; those of a fold are
+            named after it (`fold-1/train/loss`).
 
     Raises:
         InputError, FaultError, Interrupted: as `fine_tune`.
     """
     examples, world = data.train.examples, current()
     judged = data.task.featurize(examples, data.tokenizer, data.max_seq_length, purpose="evaluate")
-    run = _Run(options, data, judged, folds, clock, begin)
+    run = _Run(options, data, judged, folds, clock, events)
     done = _folds_done(run)
     summary = world.agree(_summary(done, _pooled(data.task, examples, _collected(run))) if world.is_first else {})
     goes_on = world.agree(options.resume and (run.folder / "checkpoints").is_dir())
     final = fine_tune(
-        FineTuning(data, dataclasses.replace(options, resume=goes_on), clock=None if clock is None else clock.part(1))
+        FineTuning(
+            data,
+            dataclasses.replace(options, resume=goes_on),
+            events=events,
+            clock=None if clock is None else clock.part(1),
+        )
     )
     metrics = {**final.metrics, **summary["mean"]}
     more = {"standard_deviation": summary["standard_deviation"], "pooled": summary["pooled"], "folds": done}
@@ -161,6 +167,15 @@ def _record_of(folder: Path, fold: int) -> Path:
     return folder / f"fold-{fold + 1}.done.json"
 
 
+def _events_of(events: FolderEvents, fold: int) -> FolderEvents:
+    """What is done as a fold goes on; its curves are named after it."""
+
+    def follow(values: Mapping[str, float], step: int) -> None:
+        events.follow({f"fold-{fold + 1}/{name}": value for name, value in values.items()}, step)
+
+    return FolderEvents(events.begin, follow)
+
+
 def _folder_of(folder: Path, fold: int) -> Path:
     return folder / f"fold-{fold + 1}"
 
@@ -187,7 +202,7 @@ def _fold(run: _Run, fold: int) -> dict[str, Any]:
             dataclasses.replace(run.data, splits={"train": split}),
             dataclasses.replace(run.options, **changes),
             further=0,
-            events=FolderEvents(run.begin),
+            events=_events_of(run.events, fold),
             clock=None if run.clock is None else run.clock.part(left),
         )
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 from bertune.argument_names import python_call
 from bertune.data.in_memory import data_path
-from bertune.distributed.world import current
 from bertune.durations import Clock, seconds_of
 from bertune.errors import InputError, counted
 from bertune.files.yaml_files import read_yaml, write_yaml
@@ -24,6 +23,7 @@ from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
 from bertune.training.closing_report import SavedModel, report_files, write_closing_report
 from bertune.training.config import check_run, resumes
+from bertune.training.cross_validation import FILE as FOLDS_FILE
 from bertune.training.cross_validation import Folds, cross_validate
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
 from bertune.training.label_margins import FILE as MARGINS_FILE
@@ -116,10 +116,7 @@ def run(
         data = functools.cache(lambda: prepare(task, read, options))
         if options.folds is not None:
             folds = Folds.of(task, read["train"], options.folds, options.group_column)
-            result = cross_validate(options, data(), folds, clock, lambda: _begin(Path(options.output), tree))
-            if options.report:
-                write_closing_report(options, data(), None)
-            return result
+            return _train_folds(options, tree, data, folds, clock)
         if options.seeds is not None:
             return _train_seeds(options, tree, data, clock)
         return _train_once(options, data(), clock)
@@ -157,6 +154,27 @@ def time_limit(options: TrainOptions, began: float | None = None) -> Clock | Non
     if options.time_limit is None or options.problems():
         return None
     return Clock(seconds_of(options.time_limit), time.monotonic() if began is None else began)
+
+
+def _train_folds(
+    options: TrainOptions,
+    tree: Mapping[str, Any],
+    data: Callable[[], PreparedData],
+    folds: Folds,
+    clock: Clock | None,
+) -> TrainResult:
+    folder = Path(options.output)
+    with tracked(options.track or (), folder, dataclasses.asdict(options)) as tracking:
+
+        def begin() -> None:
+            _begin(folder, tree)
+            tracking.start()
+
+        result = cross_validate(options, data(), folds, clock, FolderEvents(begin, tracking.log))
+        if options.report:
+            write_closing_report(options, data(), None)
+        tracking.finish(result.metrics, [*report_files(folder), folder / FOLDS_FILE])
+    return result
 
 
 def _train_seeds(
@@ -201,7 +219,16 @@ def _train_seeds(
     collapse = found.record.get("collapse") if found.steps >= FEW_UPDATES else None
     if options.report:
         write_closing_report(options, data(), saved.get(found.best))
+    with tracked(options.track or (), folder, dataclasses.asdict(options)) as tracking:  # one run more, of them all
+        tracking.start()
+        tracking.finish({**metrics, **_spread(found.mean, found.deviation)}, report_files(folder))
     return TrainResult(folder, metrics, found.steps, more, collapse)
+
+
+def _spread(mean: Mapping[str, float], deviation: Mapping[str, float]) -> dict[str, float]:
+    """Mean and deviation over the seeds, by names of their own."""
+    groups = {"mean": mean, "standard_deviation": deviation}
+    return {f"{group}/{name}": value for group, found in groups.items() for name, value in found.items()}
 
 
 def _begin(folder: Path, tree: Mapping[str, Any]) -> None:
