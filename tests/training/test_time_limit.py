@@ -73,7 +73,7 @@ def test_the_message_names_the_preset_and_not_what_it_sets(tmp_path: Path) -> No
     few = tiny.write_rows(tmp_path / "few.jsonl", tiny.opinions(3))
     with pytest.raises(InputError) as error:
         bertune.train(**options(tmp_path, preset="best", validation=None, train=few))
-    assert "--preset best (with --patience 3, which it sets) needs" in str(error.value)
+    assert "preset best (with patience 3, which it sets) needs" in str(error.value)
 
 
 def test_what_fits_is_not_shortened(tmp_path: Path) -> None:
