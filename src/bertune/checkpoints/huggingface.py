@@ -92,8 +92,8 @@ def config_from_json(settings: Mapping[str, Any], where: str) -> EncoderConfig:
         must_be(settings, "position_embedding_type", "absolute", where)
     if settings.get("is_decoder") and family.name in _DECODERS:
         raise InputError(
-            f"{where}: is_decoder is {settings['is_decoder']!r}: each token of such a model sees those before it alone, "
-            "and an encoder's see all; where the weights were trained as an encoder, set it to false"
+            f"{where}: is_decoder is {settings['is_decoder']!r}: each token of such a model sees those before it "
+            "alone, and an encoder's see all; where the weights were trained as an encoder, set it to false"
         )
     if "vocab_size" not in settings:
         raise InputError(f"{where}: lacks vocab_size; is this the config of a {family.classes} encoder?")

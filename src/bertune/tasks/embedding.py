@@ -22,11 +22,12 @@ from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems, counted
 from bertune.tasks.base import BaseTask
+from bertune.tasks.column_contents import is_blank
 from bertune.tasks.hyperparameters import EMBEDDING
 from bertune.tasks.options import EmbeddingOptions, TextColumns
 from bertune.tasks.parts import ExampleParts
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.reading import LeftOut, is_blank, log_columns
+from bertune.tasks.reading import LeftOut, log_columns
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.folder_pooling import SENTENCE_MODULES, pooling_of
 from bertune.tasks.shared.histograms import histogram

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bertune.checking.doctor import log_findings
 from bertune.checkpoints.sentence_transformers import read_sentence_folder
-from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint
+from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint, require_source
 from bertune.data.features import Features
 from bertune.errors import InputError, Problems, counted
 from bertune.model.pairs import all_pairs, check_pairs
@@ -119,6 +119,16 @@ def prepare(task: Task[Any], read: Mapping[str, Labelled], options: TrainOptions
     """
     with open_checkpoint(options.encoder, options=source_options(options)) as checkpoint:
         return _prepared(task, read, checkpoint, options)
+
+
+def source_problems(encoder: str | None) -> list[str]:
+    """Why there is no such encoder, to be told together with what is wrong with options and data."""
+    try:
+        if encoder is not None:
+            require_source(encoder)
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def source_options(options: TrainOptions) -> SourceOptions:
