@@ -21,6 +21,9 @@ _CANARY_TOKENS = 48
 _CANARY_VALUES = 1 << 15
 """Numbers of a canary's answer above which it is made shorter: over a vocabulary of 30,000 words, one token."""
 
+_SHORT = 128
+"""Tokens up to which sequences of every length cost little."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -134,11 +137,14 @@ def agreement_of(
 def made_up_features(model: Model, rows: int = 24, seed: int = 0) -> Features:
     """Sequences of random tokens, of lengths from short to the longest that the model takes, some as pairs.
 
-    Lengths grow by a constant factor: 24 of them up to 512 are 2,500 tokens, which BERT-base computes in seconds.
+    Lengths grow by a constant factor; where the longest is above 128, up to its quarter, and then come its half and all
+    of it. 24 of them up to 512 are 1,500 tokens, which BERT-base computes in seconds.
     """
     rng, special = np.random.default_rng(seed), model.tokenizer.special
     longest = model.max_seq_length
-    lengths = np.unique(np.geomspace(min(3, longest), longest, rows).round().astype(int))
+    long = [longest / 2, longest] if longest > _SHORT else []
+    short = np.geomspace(min(3, longest), longest / 4 if long else longest, rows - len(long))
+    lengths = np.unique(np.array([*short, *long]).round().astype(int))
     ids = [rng.integers(0, model.tokenizer.vocab_size, length) for length in lengths]
     segments = []
     for sequence in ids:
