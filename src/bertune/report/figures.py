@@ -135,7 +135,7 @@ def expected_label_errors(probabilities: Floats, given: npt.NDArray[np.integer])
     best, at_once = np.empty(rows), max(1, _NUMBERS_AT_ONCE // max(1, classes))
     for start in range(0, rows, at_once):
         part = probabilities[start : start + at_once]
-        reached = np.where(part >= typical, part, -1.0)
+        reached = np.where(part >= typical - 1e-9, part, -1.0)  # equal ones count, however they were summed
         reached[np.arange(len(part)), given[start : start + at_once]] = -1.0
         best[start : start + at_once] = reached.max(1)
     return int((best > own).sum())
