@@ -62,7 +62,7 @@ def test_rows_are_not_judged_by_themselves(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_too_few_rows_too_many_labels_and_other_tasks_have_none() -> None:
     assert opinions(examples(20), LABELS, {}, None) == []
-    assert opinions(examples(80), [str(i) for i in range(500)], {}, None) == []
+    assert opinions(examples(80), [*LABELS, *map(str, range(500))], {}, None) == []
     assert opinions([object()] * 80, LABELS, {}, None) == []
     assert opinions([TextExample("...", None, "bad")] * 80, LABELS, {}, None) == []
 
