@@ -122,7 +122,7 @@ def test_hard_negatives_are_read_and_learnt_from(tmp_path: Path) -> None:
     named = [{"query": row["a"], "positive": row["b"], "negative": row["hard"]} for row in rows]
     customary = new_task("embedding").read(write_rows(tmp_path / "named.csv", named), labelled=True)
     assert list(customary) == list(task.read(data, labelled=True))
-    with pytest.raises(InputError, match=r"no column 'soft' \(--negative-column\); it has: 'a', 'b', 'hard'"):
+    with pytest.raises(InputError, match=r"no column 'soft' \(negative_column\); it has: 'a', 'b', 'hard'"):
         list(new_task("embedding", options | {"negative_column": "soft"}).read(data, labelled=True))
     encoder = write_encoder(tmp_path / "encoder")
     result = train(
@@ -171,7 +171,7 @@ def test_layers_and_long_texts_are_kept(tmp_path: Path, layers: str, width: int)
     card = (folder / "README.md").read_text()
     assert f"`--layers {layers}`" in card
     assert ("`head.mix.weights`" in card) == (layers == "mix")
-    with pytest.raises(InputError, match=f"--layers last: the model was trained with {layers}"):
+    with pytest.raises(InputError, match=f"layers last: the model was trained with {layers}"):
         bertune.load(folder).task.with_options(EmbeddingOptions(layers="last"))
 
 

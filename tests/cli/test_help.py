@@ -28,6 +28,9 @@ def test_help_of_a_command_is_grouped_required_first(capsys: Capture) -> None:
         (["trian"], "no command 'trian'; did you mean train?"),
         (["train", "--task", "text-clasification"], "did you mean text-classification?"),
         (["train", "--task", "Question_Answering"], "did you mean question-answering?"),
+        (["pretrain", "--lr", "1e-4"], "no option --lr; did you mean --learning-rate?"),
+        (["pretrain", "--num_train_epochs", "3"], "no option --num-train-epochs; did you mean --epochs?"),
+        (["embed", "--sep", ";"], "no option --sep; did you mean --delimiter?"),
         (["completion", "tcsh"], "name one shell: bash, zsh, fish"),
     ],
 )

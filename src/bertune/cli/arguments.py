@@ -16,6 +16,43 @@ from bertune.option_values import illegal
 
 logger = logging.getLogger(__name__)
 
+OTHER_NAMES = {
+    "learning-rate": "lr rate step-size",
+    "batch-size": "bs batch per-device-train-batch-size train-batch-size per-gpu-train-batch-size",
+    "epochs": "epoch num-epochs n-epochs num-train-epochs train-epochs",
+    "max-steps": "steps num-train-steps num-steps max-train-steps",
+    "max-seq-length": "max-length max-len max-seq-len seq-length maxlen max-sequence-length",
+    "warmup-ratio": "warmup warmup-proportion",
+    "gradient-accumulation": "gradient-accumulation-steps accumulation-steps accumulate",
+    "activation-checkpointing": "gradient-checkpointing",
+    "lr-schedule": "lr-scheduler lr-scheduler-type scheduler schedule",
+    "patience": "early-stopping early-stopping-patience",
+    "train": "train-file train-data training-data train-path train-dataset data data-dir input",
+    "validation": "dev dev-file eval eval-data eval-file valid val validation-file test test-file",
+    "encoder": "model model-name model-name-or-path pretrained checkpoint base-model init-checkpoint source",
+    "output": "output-dir out out-dir save-dir output-file destination",
+    "model": "model-dir model-path checkpoint run encoder",
+    "data": "input test file test-file validation dev eval-data",
+    "input": "data file text-file test predict-file",
+    "delimiter": "sep separator",
+    "encoding": "charset codec",
+    "text-column": "text text-col text-field sentence-column input-column",
+    "pair-column": "text-pair-column text2-column second-column",
+    "label-column": "label label-col target-column target labels-column",
+    "precision": "dtype fp16 bf16 half amp",
+    "device": "gpu cuda cpu no-cuda",
+    "seed": "random-seed random-state",
+    "seeds": "num-seeds n-seeds",
+    "folds": "cv k-folds kfold cross-validation",
+    "time-limit": "budget max-time timeout time-budget",
+    "columns": "keep columns-kept",
+    "top-k": "topk n-best n-best-size",
+    "drop-unlabelled": "drop-unlabeled dropna skip-unlabelled drop-missing",
+    "validation-share": "test-size val-split validation-split dev-share test-share",
+    "all-scores": "return-all-scores",
+    "do-lower-case": "lowercase lower uncased",
+}
+"""What people from other tools type for an option; only where the command has that option and not what they typed."""
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -214,9 +251,9 @@ def _unknown(prog: str, argument: str, names: Iterable[str], undecided: str | No
         return f"{prog}: does not know what to do with {argument!r}; options start with --"
     name = argument.partition("=")[0]
     plain = name.removeprefix("--")  # the dashes alone would make any two options alike
-    near = difflib.get_close_matches(
-        plain, [flag(known).removeprefix("--") for known in names], n=1, cutoff=0.8 if undecided else 0.7
-    )
+    options = [flag(known).removeprefix("--") for known in names]
+    near = [known for known in options if plain in OTHER_NAMES.get(known, "").split()][:1]
+    near = near or difflib.get_close_matches(plain, options, n=1, cutoff=0.8 if undecided else 0.7)
     if undecided and not near:
         return f"{prog}: {name} depends on {undecided}; say {undecided} too"
     return f"{prog}: no option {name}" + (f"; did you mean --{near[0]}?" if near else "; --help lists them")

@@ -124,7 +124,7 @@ def _training_examples(answered: Answered) -> list[Any] | None:
     recorded = (answered.record.get("data") or {}).get("train")
     facts: Mapping[str, Any] = recorded if isinstance(recorded, Mapping) else {}
     try:
-        return read_recorded(answered.task, facts).examples
+        return read_recorded(answered.task, facts, answered.record.get("options")).examples
     except InputError:
         logger.info("simple methods and unseen words are left out: the training data are not there, or have changed")
         return None

@@ -18,6 +18,8 @@ SMALLEST_SLICE = 30
 """Rows below which a slice says too little."""
 _NUMBERS_AT_ONCE = 1 << 20
 """Probabilities looked at together: of thousands of classes a row has thousands."""
+_ROUNDING = 1e-9
+"""Of a mean of equal probabilities, which is not less than each of them."""
 
 
 def reliability(confidence: Floats, correct: Flags) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def expected_label_errors(probabilities: Floats, given: npt.NDArray[np.integer])
     best, at_once = np.empty(rows), max(1, _NUMBERS_AT_ONCE // max(1, classes))
     for start in range(0, rows, at_once):
         part = probabilities[start : start + at_once]
-        reached = np.where(part >= typical - 1e-9, part, -1.0)  # equal ones count, however they were summed
+        reached = np.where(part >= typical - _ROUNDING, part, -1.0)
         reached[np.arange(len(part)), given[start : start + at_once]] = -1.0
         best[start : start + at_once] = reached.max(1)
     return int((best > own).sum())

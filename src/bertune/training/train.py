@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bertune.argument_names import python_call
 from bertune.data.in_memory import data_path
-from bertune.distributed.world import current
 from bertune.durations import Clock, seconds_of
 from bertune.errors import InputError, counted
 from bertune.files.yaml_files import read_yaml, write_yaml
@@ -29,8 +29,8 @@ from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fi
 from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
-from bertune.training.prepare import PreparedData, prepare
-from bertune.training.presets import with_preset
+from bertune.training.prepare import PreparedData, prepare, source_problems
+from bertune.training.presets import said_patience, with_preset
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import write_all
@@ -41,6 +41,7 @@ from bertune.training.tracking import tracked
 logger = logging.getLogger(__name__)
 
 
+@python_call
 def train(**options: Any) -> TrainResult:
     """Fine-tune an encoder; the keywords are the options of `bertune train`, the task's own among them.
 
@@ -85,20 +86,27 @@ def _as_text(path: Any) -> str | list[str]:
     return str(path)
 
 
-def run(options: TrainOptions, task_options: Mapping[str, Any], *, began: float | None = None) -> TrainResult:
+def run(
+    options: TrainOptions,
+    task_options: Mapping[str, Any],
+    *,
+    began: float | None = None,
+    clock: Clock | None = None,
+) -> TrainResult:
     """One training run, from options to the closing table.
 
     Args:
         options: of the run.
         task_options: the task's own.
         began: of `time.monotonic`, when a time limit begins; None: now.
+        clock: of the limit that several runs share; None: of the options'.
 
     Raises:
         InputError: bad options or data; nothing has been written then.
         FaultError: disk or memory gave out; the last checkpoint, if there is one, is kept.
         Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
-    clock = time_limit(options, began)
+    clock = clock or time_limit(options, began)
     with run_errors(Path(options.output), "train"):
         task = new_task(options.task, task_options)
         options = with_defaults(options, task)
@@ -262,11 +270,7 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
     Raises:
         InputError: all problems at once.
     """
-    problems = technique_problems(options, task)
-    if options.time_limit is not None and current().size > 1:
-        problems.append(f"--time-limit {options.time_limit}: runs under torchrun cannot be limited; leave it out")
-    if options.folds is not None and current().size > 1:
-        problems.append(f"--folds {options.folds}: is not made for torchrun; leave one out")
+    problems = [*source_problems(options.encoder), *technique_problems(options, task)]
     if options.metric != task.metric and not options.validates:
         problems.append(
             f"--metric {options.metric}: picks the best model on validation data; name some with --validation"
@@ -291,9 +295,15 @@ def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[st
     share = options.validation_share
     held = None if not share else hold_out(task, rows, share, options.group_column)
     if held is not None:
+        logger.info(
+            "%s: %d of %d rows are held out to measure the model (--validation-share %g)",
+            rows.path, len(held[1].examples), len(rows.examples), share,
+        )  # fmt: skip
         return {"train": held[0], "validation": held[1]}
     few = f"{rows.path}: {counted(len(rows.examples), 'row')}, too few or too much alike to hold {share} of them out"
-    needy = [f"--{name}" for name in ("seeds", "baselines", "patience") if getattr(options, name)]
+    needy = [f"--{name}" for name in ("seeds", "baselines") if getattr(options, name)]
+    if options.patience:
+        needy.append(said_patience(options.preset, options.patience))
     if share and needy:
         raise InputError(f"{few}, which {', '.join(needy)} needs; name validation data with --validation")
     logger.warning(
