@@ -11,12 +11,15 @@ import pytest
 from bertune.data.features import Features
 from bertune.errors import InputError
 from bertune.ragged import Ragged
-from bertune.serving.batcher import Batcher, Ticket
+from bertune.serving.batcher import Batcher
 from bertune.serving.errors import ItemsError, RequestError
+from bertune.serving.tickets import Ticket
 
 
 class Lengths:
     """An engine whose items are numbers of tokens; -1 is refused, 13 tokens break a batch, 14 the decoding."""
+
+    host_is_free = False
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -52,8 +55,9 @@ class Lengths:
 class Clients:
     """A batcher and a way to wait for its answers."""
 
-    def __init__(self, *, batch: int = 100, queue: int = 1000) -> None:
+    def __init__(self, *, batch: int = 100, queue: int = 1000, host_is_free: bool = False) -> None:
         self.engine = Lengths()
+        self.engine.host_is_free = host_is_free
         self.measured: list[tuple[str, float]] = []
         self.order: list[int] = []
         self.batcher = Batcher(
@@ -82,9 +86,9 @@ class Clients:
         return ticket.answers
 
 
-@pytest.fixture
-def clients() -> Any:
-    made = Clients()
+@pytest.fixture(params=[False, True], ids=["the CPU computes", "the CPU is free"])
+def clients(request: pytest.FixtureRequest) -> Any:
+    made = Clients(host_is_free=request.param)
     yield made
     made.engine.free.set()
     assert made.batcher.close(20)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from bertune.serving import app
+from bertune.serving.memory import limit_caches
+from tests.nursery import Nursery
 from tests.serving.conftest import ITEMS
+from tests.serving.test_process import started
 
 Folders = Callable[[str], Path]
 
@@ -23,9 +26,9 @@ ROUNDS, CLIENTS = 20, 64
 _WORDS = "the film is good bad Anna lives in Rome a 好 电影 ünïcode 🎬 [MASK] <b> 1234567".split()
 
 
-def resident() -> float:
-    """MiB of memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def resident(pid: int) -> float:
+    """MiB of memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def request(chance: random.Random, count: int) -> tuple[str, bytes, set[int]]:
@@ -44,50 +47,51 @@ def request(chance: random.Random, count: int) -> tuple[str, bytes, set[int]]:
     return path, json.dumps({"inputs": items}).encode(), {200, 429}
 
 
-async def ask(service: Any, path: str, body: bytes) -> int:
-    """The status of one request, through the ASGI interface, as a server calls it."""
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "client": ("test", 1),
-        "server": ("test", 80), "headers": [(b"content-length", str(len(body)).encode())],
-    }  # fmt: skip
-    sent: list[Any] = []
-    unread, closed = [{"type": "http.request", "body": body}], asyncio.Event()
-
-    async def receive() -> Any:
-        if unread:
-            return unread.pop()
-        await closed.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await service(scope, receive, send)
-    return int(sent[0]["status"])
+async def ask(stream: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, body: bytes) -> int:
+    """The status of one request on an open connection."""
+    reader, writer = stream
+    writer.write(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))
+    await reader.readexactly(length)
+    return int(head.split(b" ", 2)[1])
 
 
 @pytest.mark.torture
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_a_million_mixed_items_leave_nothing_behind(folders: Folders) -> None:
-    service = app({task: folders(task) for task in TASKS})
+def test_a_million_mixed_items_leave_nothing_behind(folders: Folders, nursery: Nursery) -> None:
+    models = [f"{task}={folders(task)}" for task in TASKS]
+    child, url = started(nursery, "--model", *models, "--no-access-log")
+    port = int(url.rpartition(":")[2])
     chance = random.Random(0)
     curve: list[float] = []
 
     async def client(share: int, count: int) -> None:
+        stream = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(share):
             path, body, wanted = request(chance, count)
-            assert await ask(service, path, body) in wanted
+            assert await ask(stream, path, body) in wanted
+        stream[1].close()
 
     async def everybody() -> None:
         for number in range(ROUNDS):
             began = time.perf_counter()
             await asyncio.gather(*(client(SINGLES // ROUNDS // CLIENTS, 1) for _ in range(CLIENTS)))
             await asyncio.gather(*(client(LISTS // ROUNDS // 8, ITEMS_A_LIST) for _ in range(8)))
-            curve.append(resident())
+            curve.append(resident(child.pid))
             print(f"round {number + 1}: {time.perf_counter() - began:.0f} s, {curve[-1]:.1f} MiB", flush=True)
 
     asyncio.run(everybody())
-    service.state.service.models.close(5)
+    child.send(signal.SIGTERM)
+    assert child.wait() == 0
     print("MiB after each round:", " ".join(f"{value:.0f}" for value in curve))
     assert curve[-1] - curve[ROUNDS // 4] < 8, curve
+
+
+def test_caches_by_shape_are_limited_unless_the_environment_says_otherwise() -> None:
+    given = {"LRU_CACHE_CAPACITY": "7"}
+    limit_caches(given)
+    assert given == {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "7"}
+    former = {"DNNL_PRIMITIVE_CACHE_CAPACITY": "9"}
+    limit_caches(former)
+    assert former == {"DNNL_PRIMITIVE_CACHE_CAPACITY": "9", "LRU_CACHE_CAPACITY": "32"}

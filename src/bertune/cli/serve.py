@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertune.cli.arguments import parse
 from bertune.errors import InputError, Problems
+from bertune.serving.memory import limit_caches
 from bertune.serving.options import ServeOptions, environment_arguments, limits_of, named_folders
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def main(argv: Sequence[str]) -> None:
     """Load the models, then serve until a signal."""
     options = ServeOptions(**parse("bertune serve", _ABOUT, [ServeOptions], [*environment_arguments(), *argv]))
 
+    limit_caches()
     from bertune.serving.served import Loading
 
     serve(options, Loading(options.precision, options.device, options.trust_task_file), "bertune")

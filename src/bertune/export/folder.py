@@ -76,7 +76,6 @@ def export(options: ExportOptions, task_options: Mapping[str, Any] | None = None
         raise unwritable(
             error, f"--output {output}: cannot be written: {error.strerror or error}; nothing was written"
         ) from None
-    logger.info("exported to %s", output)
     return verification
 
 

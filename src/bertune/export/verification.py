@@ -17,6 +17,7 @@ from bertune.tasks.protocol import lower_is_better
 
 CANARIES = 12
 """Rows whose answers go with the graph, for whoever loads it to repeat. They are made up, none is anybody's data."""
+_CANARY_TOKENS = 48
 _CANARY_VALUES = 1 << 15
 """Numbers of a canary's answer above which it is made shorter: over a vocabulary of 30,000 words, one token."""
 
@@ -149,11 +150,12 @@ def made_up_features(model: Model, rows: int = 24, seed: int = 0) -> Features:
 
 
 def canary_features(model: Model) -> Features:
-    """Short made-up sequences whose answers, written out, take little room."""
+    """Made-up sequences of 3 to 48 tokens, shorter where an answer is over the vocabulary, to take little room."""
     features = made_up_features(model, rows=48, seed=1)
-    per_token = model.network.encoder.config.vocab_size
     lengths = features.input_ids.lengths
-    tokens = 3 if per_token > 1000 else _CANARY_VALUES // per_token
+    tokens = _CANARY_TOKENS
+    if isinstance(model.network.head, PretrainingHead):
+        tokens = min(tokens, _CANARY_VALUES // model.network.encoder.config.vocab_size)
     chosen = np.flatnonzero(lengths <= max(tokens, int(lengths.min())))
     chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, CANARIES).astype(int))]
     return Features(

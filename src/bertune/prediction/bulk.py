@@ -45,8 +45,9 @@ LOOKED_AT = 64
 class Answerer(Protocol):
     """What turns examples into answers."""
 
-    def read(self, path: Path) -> Iterator[Any]:
-        """Examples of a file."""
+    @property
+    def read(self) -> Callable[[Path], Iterator[Any]]:
+        """Reads examples of a file; without the model, as it is sent to processes that only read."""
         ...
 
     def answers(self, examples: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
@@ -109,7 +110,7 @@ def check(options: BulkOptions) -> None:
         return
     target = _target(options)
     if target.parts is None and options.resume:
-        raise InputError(f"--resume: {options.output} is a stream, which cannot be gone on with; name a file or folder")
+        raise InputError(f"--resume: {options.output} is a stream, which cannot be resumed; name a file or folder")
     if target.joined and options.output_format is not None:
         raise InputError("--output-format: is for a folder; a file's format is that of its name")
 

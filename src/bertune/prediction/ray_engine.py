@@ -202,6 +202,8 @@ def _source(stream: ExampleStream, share: Share, finished: set[int], lanes: int)
 class _Lane:
     """The reading of some of the parts."""
 
+    __name__ = "read_lane"  # Ray asks for it where it has something to warn of
+
     stream: ExampleStream
     share: Share
     finished: frozenset[int]

@@ -43,12 +43,14 @@ from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.config import check_run, resumes, train_config
 from bertune.training.fine_tune import TrainResult
 from bertune.training.launch import Hooks, HostBatches, TrainingJob, launch
+from bertune.training.loop.budget import TimeBudget
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation
 from bertune.training.prepare import source_problems
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import finished, metrics_of, record_of, write_metrics
+from bertune.training.time_limit import TimeLimit, probe, refuse_too_short
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +78,10 @@ def pretrain(**options: Any) -> TrainResult:
     return run(PretrainOptions(**checked_values(PretrainOptions, values)))
 
 
-def run(options: PretrainOptions) -> TrainResult:
+def run(options: PretrainOptions, *, limit: TimeLimit | None = None) -> TrainResult:
     """One run, from options to the closing table.
+
+    limit: time of the run, for which fewer updates are made than were asked for.
 
     Raises:
         InputError: bad options or data; nothing but tokenized text in the cache has been written then.
@@ -89,7 +93,7 @@ def run(options: PretrainOptions) -> TrainResult:
         options = dataclasses.replace(options, resume=resumes(options))
         problems = source_problems(options.encoder)
         inputs = check_run(options, tree, {"inputs": lambda: find_inputs(options)}, problems)["inputs"]
-        return _run(options, tree, inputs)
+        return _run(options, tree, inputs, limit)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class _Prepared:
     hashes: Mapping[str, str]
 
 
-def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> TrainResult:
+def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs, limit: TimeLimit | None) -> TrainResult:
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
     seed_all(options.seed)
@@ -114,6 +118,8 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
         job.config, network, prepared.data, (device, dtype), most=options.max_validation_sequences, again=again
     )
     job = dataclasses.replace(job, announcement=f"{job.announcement}: {size}")
+    if limit is not None:
+        job = dataclasses.replace(job, budget=TimeBudget(limit.clock))
     record = run_provenance(device, dtype, prepared.hashes)
     output = Path(options.output)
 
@@ -124,7 +130,16 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
         save_model(output, model, prepared.task, text, provenance, evaluation.metrics)
 
     before: dict[str, float] = {}
-    hooks = Hooks(on_start=lambda: before.update(_before(output / "before.json", job)))
+
+    def measure() -> None:
+        if limit is not None and isinstance(job.budget, TimeBudget):
+            held = prepared.data.validation
+            rows = 0 if held is None else min(options.max_validation_sequences, len(held))
+            probe(job, job.budget, rows * prepared.data.length)
+            if not options.resume:
+                refuse_too_short(job.budget, limit.said, output)
+
+    hooks = Hooks(check=measure, on_start=lambda: before.update(_before(output / "before.json", job)))
     stated = tree | {RECORD_KEY: record}
     folder = RunFolder(output, save, stated, keep=options.keep_checkpoints, inputs=prepared.hashes)
     state = launch(job, device, dtype, folder, resume=options.resume, hooks=hooks).state

@@ -3,79 +3,30 @@
     submit → [waiting] → tokenize → [tokenized] → compute → [computed] → decode → on_done
 
 There is no timer: when the compute thread is free, it takes what waits, oldest first, up to a number of tokens. The
-other two threads work only beside it, for the batches before and after; a request that comes alone is tokenized,
-computed and decoded by the compute thread, as every change of threads costs time. A request of many items is cut into
-pieces which take turns with other requests, so it cannot hold them up. A batch that fails is run again request by
-request, so that one bad item fails alone.
+other two threads work beside it, for the batches before and after, where the processor has time for that: while a GPU
+computes, or in the pause between two batches. Elsewhere all three steps are the compute thread's, as what is done
+beside a batch on the same cores takes as long as before it, and every change of threads costs time.
+
+A request of many items is cut into pieces which take turns with other requests, so it cannot hold them up. A batch that
+fails is run again item by item, so that one bad item fails alone.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
-from bertune.data.features import Features
 from bertune.errors import InputError
 from bertune.serving.compute_turns import TURNS
 from bertune.serving.engine import Engine, Logits
 from bertune.serving.errors import ItemsError, RequestError
+from bertune.serving.pauses import LoopPause
+from bertune.serving.tickets import Group, Piece, Ticket
 
 logger = logging.getLogger(__name__)
-
-Prediction = dict[str, Any]
-
-
-@dataclass(eq=False)
-class Ticket:
-    """One request in the batcher.
-
-    items: what to answer.  estimates: tokens expected of each, before it is tokenized.
-    answers: one an item, once it is done.  error: why there are none.
-    """
-
-    items: Sequence[Any]
-    estimates: Sequence[int]
-    done: Callable[[], None]
-    submitted: float = field(default_factory=time.perf_counter)
-    started: float | None = None
-    computed: float = 0.0
-    answers: list[Prediction | None] = field(default_factory=list)
-    problems: dict[int, str] = field(default_factory=dict)
-    error: RequestError | None = None
-    cancelled: bool = False
-    remaining: int = 0
-    next_item: int = 0
-
-    def __post_init__(self) -> None:
-        self.remaining = len(self.items)
-        self.answers = [None] * len(self.items)
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Some consecutive items of one request."""
-
-    ticket: Ticket
-    start: int
-    stop: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens expected."""
-        return sum(self.ticket.estimates[self.start : self.stop])
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Pieces that were tokenized together. places: the piece, and the item in it, of every example."""
-
-    places: list[tuple[Ticket, int]]
-    examples: list[Any]
-    features: Features
 
 
 class Batcher:
@@ -88,6 +39,7 @@ class Batcher:
         max_batch_tokens: int,
         max_queue_tokens: int,
         observe: Callable[[str, float], object],
+        pause: LoopPause | None = None,
     ) -> None:
         """Start the threads.
 
@@ -96,16 +48,18 @@ class Batcher:
             max_batch_tokens: most tokens computed at a time; a longer single item is computed alone.
             max_queue_tokens: tokens that may wait; more are refused.
             observe: receives measurements by name (`batch_tokens`, `batch_items`, `tokenize_seconds`, …).
+            pause: taken between two batches, where the processor computes them.
         """
         self.engine, self.max_batch_tokens, self.max_queue_tokens = engine, max_batch_tokens, max_queue_tokens
-        self._observe = observe
+        self._observe, self._pause = observe, pause or LoopPause()
+        self._host_is_free = engine.host_is_free
         self._lock = threading.Lock()
         self._to_tokenize, self._to_compute, self._to_decode = (threading.Condition(self._lock) for _ in range(3))
         self._waiting: deque[Ticket] = deque()
         self._tokenized: deque[Group] = deque()
         self._computed: deque[tuple[Group, Logits]] = deque()
-        self.queued_tokens = self._waiting_tokens = 0
-        self._closing = self._tokenizing = self._computing = False
+        self.queued_tokens = self._waiting_tokens = self._submitted = 0
+        self._closing = self._tokenizing = self._computing = self._pausing = False
         steps = (self._tokenize_step, self._compute_step, self._decode_step)
         self._threads = [
             threading.Thread(target=self._run, args=(step,), name=f"bertune{step.__name__}", daemon=True)
@@ -139,6 +93,7 @@ class Batcher:
                 )
             self.queued_tokens += tokens
             self._waiting_tokens += tokens
+            self._submitted += 1
             self._waiting.append(ticket)
             if not self._computing:
                 self._to_compute.notify()
@@ -195,9 +150,10 @@ class Batcher:
         return True
 
     def _enough_waits(self) -> bool:
-        """Whether tokenizing beside the batch that is computed is worth a group of its own. The lock is held."""
+        """Whether tokenizing beside, for the next batch, is worth a group of its own. The lock is held."""
         room = self._room()
-        return self._computing and room > 0 and self._waiting_tokens >= min(room, self.max_batch_tokens // 4)
+        beside = self._computing and (self._host_is_free or self._pausing)
+        return beside and room > 0 and self._waiting_tokens >= min(room, self.max_batch_tokens // 4)
 
     def _room(self) -> int:
         """Tokens that the next batch still takes. The lock is held."""
@@ -206,32 +162,41 @@ class Batcher:
     def _compute_step(self) -> bool:
         """Compute what has been tokenized and what else there is room for, which is tokenized here.
 
-        With nothing waiting behind the batch, it is decoded here too: a request that comes alone changes threads twice.
+        It is decoded here too, unless the processor is free while the next batch is computed.
         """
         with self._lock:
-            self._computing = False
-            while not (self._tokenized or (self._waiting and not self._tokenizing)):
+            self._computing = self._pausing = False
+            while self._tokenizing or not (self._tokenized or self._waiting):
                 if self._closing and not self._tokenizing:
                     self._wake_all()
                     return False
                 self._to_compute.wait()
             groups = self._take_groups()
             room = self.max_batch_tokens - sum(group.features.tokens for group in groups)
-            pieces = [] if self._tokenized or self._tokenizing else self._take_pieces(room, at_least_one=not groups)
+            pieces = [] if self._tokenized else self._take_pieces(room, at_least_one=not groups)
             self._computing = True
             if self._enough_waits():
                 self._to_tokenize.notify()
         groups += self._tokenize(pieces) if pieces else []
         results = self._compute(groups) if groups else []
         with self._lock:
-            more_waits = bool(self._tokenized or self._waiting)
-            if more_waits:
+            beside = self._host_is_free and bool(self._tokenized or self._waiting)
+            if beside:
                 self._computed.extend(results)
                 self._to_decode.notify()
-        if not more_waits:
-            for group, logits in results:
-                self._decode(group, logits)
+        if not beside:
+            self._finish([ticket for group, logits in results for ticket in self._decode(group, logits)])
+        if not self._host_is_free and not self._closing:
+            self._take_pause()
         return True
+
+    def _take_pause(self) -> None:
+        """Let the event loop send the answers and receive what follows them; meanwhile that is tokenized."""
+        with self._lock:
+            self._pausing = True
+            if self._enough_waits():
+                self._to_tokenize.notify()
+        self._pause.take(lambda: self._submitted)
 
     def _decode_step(self) -> bool:
         with self._lock:
@@ -240,7 +205,7 @@ class Batcher:
                     return False
                 self._to_decode.wait()
             group, logits = self._computed.popleft()
-        self._decode(group, logits)
+        self._finish(self._decode(group, logits))
         return True
 
     # What they do
@@ -350,7 +315,8 @@ class Batcher:
                         results += self._compute_apart([single], own)
         return results
 
-    def _decode(self, group: Group, logits: Logits) -> None:
+    def _decode(self, group: Group, logits: Logits) -> list[Ticket]:
+        """Give the group's items their answers. Returns the requests that have all of theirs."""
         began = time.perf_counter()
         try:
             answers = self.engine.decode(group.examples, group.features, logits)
@@ -358,7 +324,7 @@ class Batcher:
             logger.exception("serving: answers could not be decoded")
             for ticket, index in group.places:
                 self._fail_item(ticket, index, f"{type(error).__name__}: {error}", kind="failed")
-            return
+            return []
         self._observe("decode_seconds", time.perf_counter() - began)
         now = time.perf_counter()
         finished: list[Ticket] = []
@@ -366,7 +332,11 @@ class Batcher:
             ticket.answers[index] = answer
             ticket.computed = now
             self._count_down(ticket, index, finished)
-        for ticket in finished:
+        return finished
+
+    def _finish(self, tickets: list[Ticket]) -> None:
+        """Tell who waits for them: all together, for whoever wakes up takes the interpreter from this thread."""
+        for ticket in tickets:
             ticket.done()
 
     def _fail_item(self, ticket: Ticket, index: int, message: str, kind: str = "bad_item") -> None:
@@ -377,8 +347,7 @@ class Batcher:
         else:
             ticket.answers[index] = {"error": message, "error_type": kind}
         self._count_down(ticket, index, finished)
-        for done in finished:
-            done.done()
+        self._finish(finished)
 
     def _count_down(self, ticket: Ticket, index: int, finished: list[Ticket]) -> None:
         with self._lock:

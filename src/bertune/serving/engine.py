@@ -23,6 +23,11 @@ class Engine:
         self._pairs = trained_on_pairs(model.record)
         self._truncates = getattr(model.task.options, "long_text", "truncate") != "window"
 
+    @property
+    def host_is_free(self) -> bool:
+        """Whether the CPU has time for other things while logits are computed."""
+        return self.model.host_is_free
+
     def example(self, item: Any) -> Any:
         """What `predict` makes of an item.
 

@@ -42,12 +42,16 @@ class ServiceMetrics:
         self._queued = Gauge(
             "bertune_queue_tokens", "tokens that wait or are computed", ("model",), registry=self.registry
         )
+        self._children: dict[tuple[str, str], Histogram] = {}
         self._info = Gauge("bertune_model_info", "1 for the version that answers", ("model", "version", "task"),
                            registry=self.registry)  # fmt: skip
 
     def observe(self, model: str, name: str, value: float) -> None:
         """A measurement of a model's batcher."""
-        self._stages[name].labels(model).observe(value)
+        child = self._children.get((model, name))
+        if child is None:  # to look it up by its labels takes longer than to observe
+            child = self._children[model, name] = self._stages[name].labels(model)
+        child.observe(value)
 
     def render(self, models: Models) -> bytes:
         """The text that Prometheus reads."""

@@ -68,6 +68,7 @@ def serve(app: Starlette, host: str, port: int) -> None:
         port=port,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here asks who the client is
         server_header=False,
         timeout_graceful_shutdown=max(1, int(service.limits.drain_seconds)),
     )

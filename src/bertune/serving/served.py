@@ -12,12 +12,14 @@ from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.model.predicting import Predictor, label_names
 from bertune.serving.answer_rules import AnswerRules, rules_in_use
-from bertune.serving.batcher import Batcher, Ticket
+from bertune.serving.batcher import Batcher
 from bertune.serving.compute_turns import release_openmp_threads
 from bertune.serving.engine import Engine
 from bertune.serving.errors import RequestError
 from bertune.serving.forms import ItemForm, form_of, form_to_json
 from bertune.serving.options import ServeLimits
+from bertune.serving.pauses import LoopPause
+from bertune.serving.tickets import Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +121,7 @@ class Models:
         self._limits, self._loading, self._observe = limits, loading, observe
         self._rules = rules or AnswerRules()
         self._names: list[str] = []
+        self.pause = LoopPause()
         self._models: dict[str, ServedModel] = {}
         self._reloading = threading.Lock()
 
@@ -197,6 +200,7 @@ class Models:
             max_batch_tokens=limits.max_batch_tokens,
             max_queue_tokens=limits.max_queue_tokens,
             observe=lambda what, value: self._observe(name, what, value),
+            pause=self.pause,
         )
         form = form_of(engine.example)
         served = ServedModel(name, folder, engine, batcher, engine.model.version, form, _metrics(folder))

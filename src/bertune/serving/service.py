@@ -8,11 +8,11 @@ from typing import Any
 
 from starlette.requests import Request
 
-from bertune.serving.batcher import Ticket
 from bertune.serving.errors import RequestError
 from bertune.serving.metrics import ServiceMetrics
 from bertune.serving.options import ServeLimits
 from bertune.serving.served import Models, ServedModel
+from bertune.serving.tickets import Ticket
 
 Prediction = dict[str, Any]
 
@@ -55,6 +55,7 @@ class Service:
             return []
         estimated = [served.engine.estimate(item) for item in items]
         end = _End(asyncio.get_running_loop())
+        self.models.pause.follow(end.loop)
         ticket = Ticket(items, estimated, end.answered)
         served = self._submitted(served, ticket)
         await self._wait(request, served, ticket, end)

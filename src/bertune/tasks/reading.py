@@ -65,7 +65,8 @@ def log_columns(file: Rows, taken: Mapping[str, str | None]) -> None:
     """One line: which columns were taken as what, and which are not read."""
     named = ", ".join(f"{what} from {column!r}" for what, column in taken.items() if column is not None)
     rest = [column for column in file.columns if column not in taken.values()]
-    logger.info("%s: %s%s", file.path, named, f"; not read: {listed(rest)}" if rest else "")
+    unread = f"; not read: {listed(rest)}" if rest else ""
+    logger.info("%s: %s%s", file.path, named, unread, extra={"once": True})
 
 
 def by_name_or_number(file: Rows, column: str | None, flag: str, problems: Problems) -> str | None:
@@ -150,6 +151,7 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
     text_column, pair_column, label_column = columns
     problems = Problems()
     dropped, undecided = LeftOut("without a text or a label"), LeftOut("labelled '-': annotators did not agree")
+    empty = EmptyTexts(file, columns[0])
     known: dict[str, str] = {}
     inference: bool | None = None if labelled and pair_column is not None else False
     single = pair_column is None
@@ -177,6 +179,8 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
                     known[raw] = label
         whole = type(text) is str and (single or type(pair) is str) and (label is not None or not labelled)
         if whole and (not drop_unlabelled or str(text).strip()):
+            if labelled:
+                empty.add(row.line, text, pair)  # type: ignore[arg-type]
             if not problems:
                 yield text, pair, label, row.line  # type: ignore[misc]
             continue
@@ -187,6 +191,7 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
     problems.raise_if_any()
     for left_out in (dropped, undecided):
         left_out.log(file.path)
+    empty.tell()
 
 
 _LIST_OF_FLAGS = re.compile(r"\[\s*[01](\.0*)?(\s*[,\s]\s*[01](\.0*)?)+\s*\]")
@@ -223,6 +228,43 @@ def _is_inference(file: Rows, label_column: str) -> bool:
     """Whether the labels of a whole file are those of natural language inference."""
     labels = {str(row.values.get(label_column)).strip().lower() for row in file} - {_UNDECIDED, "", "none"}
     return bool(labels) and labels <= _INFERENCE
+
+
+def is_blank(value: object) -> bool:
+    """Whether a cell holds nothing: null, text of white space alone, an empty list."""
+    return value is None or (isinstance(value, str) and not value.strip()) or value == []
+
+
+class EmptyTexts:
+    """Rows that are used though their text is empty: counted and told; refused where it is so in all of them."""
+
+    def __init__(self, file: Rows, column: str) -> None:
+        self._file, self._column, self._rows, self._lines = file, column, 0, list[int]()
+
+    def add(self, line: int, *texts: str | None) -> None:
+        """A row's texts, by its line."""
+        self._rows += 1
+        if not any(texts) or all(text is None or not text or text.isspace() for text in texts):
+            self._lines.append(line)
+
+    def tell(self) -> None:
+        """Say how many rows have no text.
+
+        Raises:
+            InputError: none of several has one.
+        """
+        if len(self._lines) == self._rows > 1:
+            raise InputError(
+                f"{self._file.path}: the column {self._column!r} is empty in all {self._rows} rows; name the column of "
+                f"the texts with --text-column (it has: {listed(self._file.columns)})"
+            )
+        if self._lines:
+            shown = ", ".join(map(str, self._lines[:3])) + (", …" if len(self._lines) > 3 else "")
+            logger.warning(
+                "%s: %d of %d rows have an empty text in column %r (line%s %s), and are used as they are; "
+                "--drop-unlabelled leaves them out",
+                self._file.path, len(self._lines), self._rows, self._column, "s" * (len(self._lines) > 1), shown,
+            )  # fmt: skip
 
 
 class LeftOut:

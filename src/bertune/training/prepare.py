@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checking.doctor import log_findings
+from bertune.checkpoints.sentence_transformers import read_sentence_folder
 from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint, require_source
 from bertune.data.features import Features
 from bertune.errors import InputError, Problems, counted
@@ -19,6 +20,7 @@ from bertune.model.provenance import encoder_sha256
 from bertune.tasks.feature_cache import featurized
 from bertune.tasks.labelled import Labelled as Labelled  # noqa: PLC0414 (its home before)
 from bertune.tasks.protocol import Purpose, Task
+from bertune.tasks.shared.folder_pooling import SENTENCE_MODULES
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.unknown import unknown_share, warn_of_unknown
@@ -147,7 +149,7 @@ def _prepared(
     own = dataclasses.asdict(task.options)
     paths = {role: one.path for role, one in read.items()}
     try:
-        task = task.fit(read["train"].examples, path=paths["train"], settings=checkpoint.settings)
+        task = task.fit(read["train"].examples, path=paths["train"], settings=_settings(task, checkpoint))
         for one in read.values():
             problems.extend(one.problems(task))
         if "validation" in read:
@@ -175,6 +177,18 @@ def _prepared(
         splits[role] = Split(paths[role], one.examples, features, one.source.sha256, one)
     encoder = encoder_sha256(checkpoint.config, checkpoint.tensors, checkpoint.tokenizer)
     return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)
+
+
+def _settings(task: Task[Any], checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The checkpoint's own configuration, for a task whose answers are vectors with its sentence modules.
+
+    Raises:
+        InputError: a module that is not supported.
+    """
+    if getattr(task, "logit_kind", None) != "vector":
+        return checkpoint.settings
+    modules = read_sentence_folder(checkpoint.folder, checkpoint.path).modules or ()
+    return {**checkpoint.settings, SENTENCE_MODULES: [{"kind": one.kind, **one.config} for one in modules]}
 
 
 def _log_features(data: str, rows: int, text: tuple[Tokenizer, int], features: Features) -> None:
