@@ -122,7 +122,7 @@ def test_hard_negatives_are_read_and_learnt_from(tmp_path: Path) -> None:
     named = [{"query": row["a"], "positive": row["b"], "negative": row["hard"]} for row in rows]
     customary = new_task("embedding").read(write_rows(tmp_path / "named.csv", named), labelled=True)
     assert list(customary) == list(task.read(data, labelled=True))
-    with pytest.raises(InputError, match=r"no column 'soft' \(negative_column\); it has: 'a', 'b', 'hard'"):
+    with pytest.raises(InputError, match=r"no column 'soft' \(--negative-column\); it has: 'a', 'b', 'hard'"):
         list(new_task("embedding", options | {"negative_column": "soft"}).read(data, labelled=True))
     encoder = write_encoder(tmp_path / "encoder")
     result = train(

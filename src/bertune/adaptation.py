@@ -145,7 +145,9 @@ def _check(options: TrainOptions, text: list[str]) -> None:
     if options.folds is not None:
         problems.add("--folds: does not go with --adapt, which makes three runs; leave one out")
     if not options.resume and any((output / name).exists() for name in (WITHOUT, ADAPTED)):
-        problems.add(f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume")
+        problems.add(
+            f"--output {output}: holds another run; name a new folder, remove it, or continue it with --resume"
+        )
     problems.raise_if_any()
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,16 @@ def test_completion_scripts_are_valid(shell: str, capsys: Capture) -> None:
     assert "train" in script
     if (program := shutil.which(shell)) is not None:
         assert subprocess.run([program, "-n"], input=script, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("tr", "train"), ("help pre", "predict pretrain"), ("train --task ss", "sst2"), ("convert --format go", "google")],
+)
+def test_completions_of_bash(words: str, found: str, capsys: Capture) -> None:
+    script = bertune(capsys, "completion", "bash").out
+    typed = ["bertune", *words.split()]
+    program = f'bertune() {{ {sys.executable} -m bertune "$@"; }}\n{script}'
+    program += f"COMP_WORDS=({' '.join(typed)}); COMP_CWORD={len(typed) - 1}; _bertune; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.split()) == found.split()

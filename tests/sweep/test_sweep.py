@@ -105,7 +105,7 @@ def test_a_killed_sweep_goes_on_with_one_trial_lost_at_most(tmp_path: Path, caps
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    tiny.refused(capsys, tmp_path, arguments(tmp_path, "10m"), "go on by --resume")
+    tiny.refused(capsys, tmp_path, arguments(tmp_path, "10m"), "continue it with --resume")
     tiny.refused(capsys, tmp_path, arguments(tmp_path, "10m", "--resume", "--seed", "7"), "--seed is 7")
     subprocess.run([*command, "--resume"], check=True)
     found = json.loads((tmp_path / "out/sweep.json").read_text())

@@ -193,9 +193,9 @@ def test_a_trained_model_finds_its_entities(folder: Path) -> None:
 
 def test_options_that_cannot_be(folder: Path) -> None:
     task = bertune.load(folder).task
-    with pytest.raises(InputError, match="model_scheme io: the model was trained with bio"):
+    with pytest.raises(InputError, match="--model-scheme io: the model was trained with bio"):
         task.with_options(TokenOptions(model_scheme="io"))
-    with pytest.raises(InputError, match="doc_stride 0"):
+    with pytest.raises(InputError, match="--doc-stride 0"):
         new_task("token-classification", {"doc_stride": 0}).featurize(
             [TaggedExample("a", ((0, 1),))], bertune.load(folder).tokenizer, 16, purpose="predict"
         )

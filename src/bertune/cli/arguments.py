@@ -112,7 +112,9 @@ def parse(
     fields = {field.name: field for tree in trees for field in dataclasses.fields(tree)}
     owners = {field.name: tree for tree in trees for field in dataclasses.fields(tree)}
     hints = {name: hint for tree in trees for name, hint in typing.get_type_hints(tree).items()}
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=not partial)
+    needed = "".join(f" {flag(name)} …" for name, field in fields.items() if _is_required(field))
+    usage = f"{prog}{needed} [options]"  # argparse's own lists every option once more
+    parser = _Parser(prog=prog, usage=usage, description=description, allow_abbrev=False, add_help=not partial)
     headings: dict[str, list[str]] = {heading: [] for heading in ORDER}
     for name, field in fields.items():
         headings[heading_of(name, required=_is_required(field))].append(name)
@@ -169,6 +171,7 @@ def _number_or_auto(text: str) -> int | str:
 
 
 _number_or_auto.__name__ = "number (or auto)"
+_METAVARS: dict[Any, str] = {str: "TEXT", int: "N", float: "X", _number_or_auto: "N|auto"}
 
 
 def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind: Any, default: object = None) -> None:
@@ -183,12 +186,11 @@ def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind
     elif typing.get_origin(kind) is list:
         of = typing.get_args(kind)[0]
         parser.add_argument(
-            flag(field.name), nargs="+", action="extend", type=of, default=None, help=text, metavar=of.__name__.upper()
+            flag(field.name), nargs="+", action="extend", type=of, default=None, help=text, metavar=_METAVARS[of]
         )
     else:
         choices = field.metadata.get("choices")
-        metavars = {int: "N", float: "X", _number_or_auto: "N|auto"}
-        metavar = "{" + ",".join(choices) + "}" if choices else metavars.get(kind, "TEXT")
+        metavar = "{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind, "TEXT")
         parser.add_argument(flag(field.name), action=_Once, type=kind, default=None, help=text, metavar=metavar)
 
 

@@ -110,7 +110,7 @@ def check(options: BulkOptions) -> None:
         return
     target = _target(options)
     if target.parts is None and options.resume:
-        raise InputError(f"--resume: {options.output} is a stream, which cannot be gone on with; name a file or folder")
+        raise InputError(f"--resume: {options.output} is a stream, which cannot be resumed; name a file or folder")
     if target.joined and options.output_format is not None:
         raise InputError("--output-format: is for a folder; a file's format is that of its name")
 

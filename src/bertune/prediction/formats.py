@@ -173,7 +173,7 @@ class _ParquetWriter:
             table = pa.Table.from_pylist(self._rows, schema=self._schema)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise InputError(
-                f"--output: values of several types stand in one column, which Parquet cannot hold ({error}); "
+                f"--output: a column has values of several types, which Parquet cannot hold ({error}); "
                 "write .jsonl instead"
             ) from None
         if self._writer is None:

@@ -146,7 +146,7 @@ def _checked(options: SweepOptions, trials: Trials) -> dict[str, Any]:
     if not options.resume:
         problems.extend(output_problems(output, tree, resume=False))
         if (output / SWEEP).exists():
-            problems.add(f"--output {output}: holds another sweep; name a new folder, or go on by --resume")
+            problems.add(f"--output {output}: holds another sweep; name a new folder, or continue it with --resume")
     elif not (output / SWEEP).is_file():
         problems.add(f"--resume: {output} holds no sweep to go on with; leave --resume away to start one")
     else:
