@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertune.cli.arguments import parse
 from bertune.errors import InputError, Problems
-from bertune.serving.memory import limit_caches
+from bertune.serving.memory import limit_caches, limit_heaps
 from bertune.serving.options import ServeOptions, environment_arguments, limits_of, named_folders
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def main(argv: Sequence[str]) -> None:
     options = ServeOptions(**parse("bertune serve", _ABOUT, [ServeOptions], [*environment_arguments(), *argv]))
 
     limit_caches()
+    limit_heaps()
     from bertune.serving.served import Loading
 
     serve(options, Loading(options.precision, options.device, options.trust_task_file), "bertune")

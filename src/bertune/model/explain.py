@@ -122,13 +122,15 @@ def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation
         label: to explain; None: the most probable one.
 
     Raises:
-        InputError: another task, an unknown label, a text that is read in windows or without its middle, a model
-            loaded with int8.
+        InputError: another task, an unknown label, no text, a text that is read in windows or without its middle, a
+            model loaded with int8.
     """
     if is_quantized(model.network.encoder):
         raise InputError("explain: needs gradients, which 8-bit products have not; load the model without int8")
     example, prediction = model.task.example(item), model.predict([item])[0]
     texts = {name: text for name in ("text", "pair") if (text := getattr(example, name, None))}
+    if not texts:
+        raise InputError("explain: the text is empty; it has no word that could carry an answer")
     scores = prediction.get("scores")
     if label is None and isinstance(scores, Mapping):
         label = str(max(scores, key=lambda name: scores[name]))

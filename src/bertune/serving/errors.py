@@ -19,11 +19,20 @@ class RequestError(Exception):
         return {"error": str(self), "error_type": self.kind}
 
 
+_LONGEST = 500
+"""Characters of a message: it may quote an item, and an item may be as long as a body."""
+
+
 class ItemsError(RequestError):
     """Items that the task cannot take. problems: message by the item's index."""
 
     def __init__(self, problems: Mapping[int, str]) -> None:
-        text = "; ".join(f"item {index}: {problem}" for index, problem in list(problems.items())[:5])
+        text = "; ".join(f"item {index}: {_short(problem)}" for index, problem in list(problems.items())[:5])
         if len(problems) > 5:
             text += f"; and {len(problems) - 5} more items"
         super().__init__(422, "bad_item", text)
+
+
+def _short(message: str) -> str:
+    """A message without its middle, if it is long: what is wrong stands at the ends."""
+    return message if len(message) <= _LONGEST else f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"

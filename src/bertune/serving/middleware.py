@@ -59,10 +59,10 @@ class Gate:
             self._record(scope, exchange, time.perf_counter() - began)
 
     def _admit(self, scope: Scope, headers: dict[str, bytes]) -> None:
-        """Refuse requests without a key, of too many bytes, or while the service stops.
+        """Refuse requests without a key, of too many bytes, compressed ones, or while the service stops.
 
         Raises:
-            RequestError: 401, 413 or 503.
+            RequestError: 401, 413, 415 or 503.
         """
         if self._keys and not (scope["path"] in OPEN_PATHS and scope["method"] in {"GET", "HEAD"}):
             given = headers.get("x-api-key") or headers.get("authorization", b"").removeprefix(b"Bearer ")
@@ -74,6 +74,9 @@ class Gate:
         length = headers.get("content-length", b"0")
         if length.isdigit() and int(length) > self._service.limits.max_body_bytes:
             raise _too_large(self._service.limits.max_body_bytes)
+        encoding = headers.get("content-encoding", b"identity").decode("latin-1")
+        if encoding.lower() != "identity":
+            raise RequestError(415, "bad_encoding", f"content-encoding is {encoding[:40]!r}; send the body as it is")
         if self._service.draining and scope["method"] == "POST":
             raise RequestError(503, "unavailable", "the service is stopping; try another", {"Retry-After": "5"})
 

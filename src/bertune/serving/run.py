@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 
 from bertune.errors import FaultError, counted
 from bertune.serving.errors import RequestError
+from bertune.serving.http_protocol import GuardedProtocol
 from bertune.serving.service import Service
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def serve(app: Starlette, host: str, port: int) -> None:
     service: Service = app.state.service
     config = uvicorn.Config(
         app,
+        http=GuardedProtocol,
         host=host,
         port=port,
         log_config=None,

@@ -1,5 +1,6 @@
 """Reading JSON bodies, and what an `inputs` field may hold."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from starlette.responses import Response
 
 from bertune.serving.errors import RequestError
 from bertune.serving.service import ClientGoneError, Service
+
+DEEPEST = 32
+"""Levels of lists and objects in a body; what any protocol sends has a handful."""
 
 
 def service_of(request: Request) -> Service:
@@ -26,16 +30,39 @@ async def json_body(request: Request) -> dict[str, Any]:
     """The JSON object of a request.
 
     Raises:
-        RequestError: 400, not JSON or not an object.
+        RequestError: 400, not JSON, not an object, or nested too deep; 408, it does not come.
         ClientGoneError: the client went away before it had sent all.
     """
+    seconds = service_of(request).limits.request_seconds
     try:
-        body = orjson.loads(await _body(request))
+        async with asyncio.timeout(seconds):
+            raw = await _body(request)
+        body = orjson.loads(raw)
+    except TimeoutError:
+        message = f"the body did not come within {seconds:g} s"
+        raise RequestError(408, "timeout", message, {"Connection": "close"}) from None
     except orjson.JSONDecodeError as error:
         raise RequestError(400, "bad_json", f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
         raise RequestError(400, "bad_json", f"the body must be a JSON object, not {_kind(body)}")
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST and _is_deeper(body, DEEPEST):
+        raise RequestError(400, "bad_json", f"the body is nested more than {DEEPEST} levels deep")
     return body
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other more than so many levels deep."""
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            inner
+            for outer in layer
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not layer:
+            return False
+    return True
 
 
 async def _body(request: Request) -> bytes:
@@ -73,6 +100,18 @@ def flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
     if not isinstance(value, bool):
         raise RequestError(422, "bad_request", f"{name} is {str(value)[:40]!r}; must be true or false")
     return value
+
+
+def single_text(value: Any, name: str) -> str:
+    """One text, perhaps as a list of it.
+
+    Raises:
+        RequestError: 422 for anything else.
+    """
+    found = texts(value, name)
+    if len(found) != 1:
+        raise RequestError(422, "bad_request", f"{name} must be one text, not {len(found)}")
+    return found[0]
 
 
 def texts(value: Any, name: str) -> list[str]:

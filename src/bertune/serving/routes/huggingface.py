@@ -23,10 +23,11 @@ async def run(request: Request) -> Response:
     inputs = required(body, "inputs", '{"inputs": "a text"}')
     parameters = body.get("parameters")
     top_k = parameters.get("top_k") if isinstance(parameters, dict) else None
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+        raise RequestError(422, "bad_request", f"top_k is {str(top_k)[:40]!r}; must be a number from 1")
     items = inputs if isinstance(inputs, list) else [inputs]
     answers = await service.answer(request, served, items)
-    limit = top_k if isinstance(top_k, int) else None
-    shown = [_shown(answer, item, limit) for answer, item in zip(answers, items, strict=True)]
+    shown = [_shown(answer, item, top_k) for answer, item in zip(answers, items, strict=True)]
     single_is_nested = bool(answers) and isinstance(answers[0].get("scores"), dict)  # as the hub answers classification
     return json_response(shown if isinstance(inputs, list) or single_is_nested else shown[0])
 

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 import bertune
 from bertune.serving.errors import RequestError
-from bertune.serving.routes.bodies import flag, json_body, json_response, required, service_of, texts
+from bertune.serving.routes.bodies import flag, json_body, json_response, required, service_of, single_text, texts
 from bertune.serving.routes.embeddings import embedding_model, vectors
 from bertune.serving.service import Prediction
 
@@ -52,7 +52,7 @@ async def similarity(request: Request) -> Response:
         raise RequestError(422, "bad_request", f"inputs must be an object; send for example {example}")
     source = required(inputs, "source_sentence", example)
     sentences = texts(required(inputs, "sentences", example), "sentences")
-    _, found, _ = await vectors(request, service_of(request), [*texts(source, "source_sentence")[:1], *sentences])
+    _, found, _ = await vectors(request, service_of(request), [single_text(source, "source_sentence"), *sentences])
     return json_response((found[1:] @ found[0]).tolist())
 
 
@@ -66,7 +66,7 @@ async def rerank(request: Request) -> Response:
     body = await json_body(request)
     _no_raw_scores(body)
     example = '{"query": "a question", "texts": ["a passage", "another"]}'
-    query = texts(required(body, "query", example), "query")[0]
+    query = single_text(required(body, "query", example), "query")
     passages = texts(required(body, "texts", example), "texts")
     items = [[query, passage] for passage in passages]
     served = service.models.get()
