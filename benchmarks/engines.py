@@ -109,10 +109,11 @@ def exported(encoder: str) -> Path:
 
 def export_logits(network: torch.nn.Module, path: Path) -> None:
     """Write a transformers classifier as ONNX."""
+    wrapped = _Logits(network).eval()  # the exporter puts the network back into the mode of what wraps it
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in INPUTS)
     axes = {name: {0: "batch", 1: "length"} for name in INPUTS}
     torch.onnx.export(
-        _Logits(network), example, str(path), input_names=list(INPUTS), output_names=["logits"], dynamic_axes=axes,
+        wrapped, example, str(path), input_names=list(INPUTS), output_names=["logits"], dynamic_axes=axes,
         opset_version=17, dynamo=False,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What fine-tuning reaches beside transformers' Trainer: same encoder, rows, epochs, rate, batch and metric code.
 
 python -m benchmarks.quality conll|stsb|mrpc [--side bertune|transformers] [--seed N] [--limit N]
+python -m benchmarks.quality budget --task mrpc|conll --seconds 300    both within the same time (benchmarks/budget.py)
 
 Needs the data that BERTUNE_SHARED points to. Both sides train without looking at the development set and are judged by
 their last weights. With --limit N both see N rows only, for a look, and nothing is kept.
@@ -83,24 +84,12 @@ def of_transformers(job: Job, train: Path, dev: Path, seed: int) -> tuple[Metric
     """The same of the Trainer: bfloat16, dynamic padding, batches of similar lengths."""
     import torch
     from datasets import Dataset
-    from transformers import (
-        AutoTokenizer,
-        DataCollatorForTokenClassification,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
+    from transformers import Trainer, TrainingArguments, set_seed
 
     from benchmarks.peer import minilm
 
     set_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(minilm())
-    task = new_task(job.task)
-    learnt, asked = (list(task.read(path, labelled=True)) for path in (train, dev))
-    task = task.fit(learnt, path=train, settings={})
-    tags = job.task == "token-classification"
-    encoded = (tagged if tags else texts)(task, learnt, asked, tokenizer)
+    encoded, collator = encoded_for_transformers(job, train, dev)
     model = encoded.model.from_pretrained(minilm(), **encoded.settings)
     arguments = TrainingArguments(
         output_dir=tempfile.mkdtemp(),
@@ -119,7 +108,6 @@ def of_transformers(job: Job, train: Path, dev: Path, seed: int) -> tuple[Metric
         disable_tqdm=True,
         train_sampling_strategy="group_by_length",
     )
-    collator = (DataCollatorForTokenClassification if tags else DataCollatorWithPadding)(tokenizer)
     rows = Dataset.from_list(encoded.train), Dataset.from_list(encoded.dev)
     trainer = Trainer(model=model, args=arguments, train_dataset=rows[0], data_collator=collator)
     start = time.perf_counter()
@@ -132,6 +120,21 @@ def of_transformers(job: Job, train: Path, dev: Path, seed: int) -> tuple[Metric
         if not np.array_equal(np.atleast_1d(labels)[: len(told)], told):
             sys.exit("transformers predicted the rows in another order")
     return encoded.metrics(found.predictions), seconds
+
+
+def encoded_for_transformers(job: Job, train: Path, dev: Path) -> tuple[Encoded, Any]:
+    """Both files for transformers, and the collator that pads their batches."""
+    from transformers import AutoTokenizer, DataCollatorForTokenClassification, DataCollatorWithPadding
+
+    from benchmarks.peer import minilm
+
+    tokenizer = AutoTokenizer.from_pretrained(minilm())
+    task = new_task(job.task)
+    learnt, asked = (list(task.read(path, labelled=True)) for path in (train, dev))
+    task = task.fit(learnt, path=train, settings={})
+    tags = job.task == "token-classification"
+    encoded = (tagged if tags else texts)(task, learnt, asked, tokenizer)
+    return encoded, (DataCollatorForTokenClassification if tags else DataCollatorWithPadding)(tokenizer)
 
 
 def texts(task: Any, train: Examples, dev: Examples, tokenizer: Any) -> Encoded:
@@ -202,21 +205,27 @@ def tagged(task: Any, train: Examples, dev: Examples, tokenizer: Any) -> Encoded
 SIDES = {"bertune": of_bertune, "transformers": of_transformers}
 
 
-def shortened(path: Path, limit: int, folder: Path) -> Path:
-    """A copy with `limit` rows, or about as many sentences of a CoNLL file."""
+def shortened(path: Path, limit: int, folder: Path, *, skip: int = 0) -> Path:
+    """A copy with `limit` rows after the first `skip`, or about as many sentences of a CoNLL file."""
     lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
     if path.suffix == ".tsv":
-        kept = lines[: limit + 1]
+        kept = lines[:1] + lines[1 + skip : 1 + skip + limit]
     else:
-        blank = [i for i, line in enumerate(lines) if not line.strip()]
-        kept = lines[: blank[min(limit, len(blank) - 1)]]
-    copy = folder / f"{path.parent.name}-{path.name}"
+        blank = [0, *(i for i, line in enumerate(lines) if i and not line.strip())]
+        first, last = (blank[min(at, len(blank) - 1)] for at in (skip, skip + limit))
+        kept = lines[first:last]
+    copy = folder / f"{path.parent.name}-{skip}-{path.name}"
     copy.write_text("".join(kept), encoding="utf-8")
     return copy
 
 
 def main() -> None:
     """See the module's docstring."""
+    if sys.argv[1:2] == ["budget"]:
+        from benchmarks.budget import main as budget
+
+        budget(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("--side", choices=SIDES, help="only this one")

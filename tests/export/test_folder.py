@@ -1,5 +1,6 @@
 """`bertune export`: the folder, what it says of itself, and what is refused."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 import tokenizers
 
 import bertune
-from bertune.export import quantized
+from bertune.cli.main import main
+from bertune.export import folder, quantized
 from bertune.tokenization.tokenizer import Tokenizer
-from tests.tiny import done, files, opinions, refused, write_rows
+from tests.tiny import FAST, done, files, opinions, refused, train, write_rows
 
 Capture = pytest.CaptureFixture[str]
 
@@ -232,3 +234,59 @@ def test_int8_that_cannot_be_saved_is_refused_with_the_figures(
     monkeypatch.setattr(quantized, "quantized_weight", lambda weight: (plain(weight)[0], plain(weight)[1] * -40))
     arguments = ["export", "--model", model, "--output", tmp_path / "out", "--precision", "int8"]
     refused(capsys, tmp_path, arguments, "accuracy falls by", "--max-loss 0.005", "nothing was written")
+
+
+def test_the_validation_rows_are_found_from_another_working_directory(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their path was given from where the run was started; run and data may also have moved together."""
+    first, here = tmp_path / "first", tmp_path / "here"
+    (first / "data").mkdir(parents=True)
+    here.mkdir()
+    write_rows(first / "data" / "dev.jsonl", opinions(20, seed=1))
+    monkeypatch.chdir(first)
+    train(capsys, first, opinions(24), "--validation", "data/dev.jsonl", *FAST)
+    first.rename(tmp_path / "moved")
+    monkeypatch.chdir(here)
+    done(capsys, "export", "--model", tmp_path / "moved" / "model", "--output", "out")
+    assert record_of(here / "out")["data"]["rows"] == 20
+    kept = json.loads((here / "out" / "bertune.json").read_text())["data"]["validation"]
+    assert kept["file"] == "data/dev.jsonl"
+    assert "from_folder" not in kept
+
+
+def test_outputs_that_cannot_be_are_refused_in_a_line(
+    exported: Path, model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    def told(model: Path, output: Path) -> str:
+        assert main(["export", "--model", str(model), "--output", str(output)]) == 2
+        captured = capsys.readouterr().err
+        assert "Traceback" not in captured
+        (message,) = [line for line in captured.splitlines() if line.startswith("error: ")]
+        return message
+
+    assert "is an exported model, which has no weights" in told(exported, tmp_path / "again")
+    assert "lies in the model's folder" in told(model, model / "onnx")
+    (tmp_path / "file").touch()
+    assert "cannot be written" in told(model, tmp_path / "file" / "out")
+
+
+def test_a_full_disk_leaves_nothing(
+    model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(folder, "save_graph", full)
+    assert main(["export", "--model", str(model), "--output", str(tmp_path / "out")]) == 1
+    assert f"--output {tmp_path / 'out'}: cannot be written: No space left on device" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_validation_says_so(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    moved = Path(shutil.copytree(model, tmp_path / "model"))
+    described = json.loads((moved / "bertune.json").read_text())
+    del described["data"]["validation"]
+    (moved / "bertune.json").write_text(json.dumps(described))
+    arguments = ["export", "--model", moved, "--output", tmp_path / "new", "--precision", "int8"]
+    assert "trained without validation data; name some with --data" in refused(capsys, tmp_path, arguments, "--data")

@@ -115,3 +115,28 @@ def test_the_score_from_which_on_answers_are_right_so_often() -> None:
     assert automatic_from(curve, 1.0) == pytest.approx((scores[19] + scores[20]) / 2)
     assert automatic_from(curve, 0.8) == 0
     assert automatic_from(coverage_curve(np.array([0.9, 0.8]), np.array([False, True])), 0.9) is None
+
+
+def test_thousands_of_outputs_are_fitted_on_rows_drawn_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = overconfident(2_000, 2.0)
+    whole = fit_temperatures(rows)
+    highest, answers = rows.surest()
+    assert (highest == rows.probabilities().max(1)).all()
+    assert (answers == rows.logits.argmax(1)).all()
+    monkeypatch.setattr("bertune.tasks.calibration.MOST_NUMBERS", 3_000)
+    monkeypatch.setattr("bertune.tasks.calibration._AT_ONCE", 30)
+    assert len(rows.thinned().logits) == 1_000
+    assert fit_temperatures(rows) == pytest.approx(whole, rel=0.1)
+    assert rows.probabilities() == pytest.approx(rows.probabilities(np.ones(1)), rel=1e-6)
+    assert rows.surest()[0] == pytest.approx(highest, rel=1e-6)
+
+
+def test_a_label_with_few_rows_of_a_kind_keeps_its_probabilities() -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 3, (400, 2))
+    truth = rng.random((400, 2)) < 1 / (1 + np.exp(-logits / 3))
+    truth[:, 1] = np.arange(400) < 9
+    found = fit_temperatures(CalibrationRows(logits.astype(np.float32), truth))
+    assert found is not None
+    assert found[0] == pytest.approx(3, rel=0.3)
+    assert found[1] == 1

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bertune
+from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.tasks.multi_label import LabelledText, best_threshold
+from bertune.tasks.multi_label import LabelledText, MultiLabelClassification, best_threshold
 from bertune.tasks.registry import new_task, task_from_json
 from bertune.training.train import train
 from tests.tiny import write_encoder, write_rows
@@ -64,6 +65,39 @@ def test_unknown_labels_are_named() -> None:
     assert task.problems([LabelledText("s", labels=frozenset("ac"), place=7)], Path("d.csv")) == [
         "d.csv, line 7: label 'c' never occurs in the training data; known: a, b"
     ]
+
+
+def test_a_rare_label_that_was_not_learnt_is_not_given_to_most_texts() -> None:
+    rng = np.random.default_rng(5)
+    truth = np.zeros(1_000, np.bool_)
+    truth[[3, 500, 900]] = True
+    unlearnt = [best_threshold(p, truth) for p in rng.uniform(0.4, 0.45, (200, 1_000))]
+    given = [float((p >= t).mean()) for p, t in zip(rng.uniform(0.4, 0.45, (200, 1_000)), unlearnt, strict=True)]
+    assert np.mean(given) < 0.1
+    assert best_threshold(np.full(1_000, 0.4), truth) == 0.5  # the best f1 would be that of giving it to all
+    assert best_threshold(np.where(truth, 0.3, 0.1), truth) == pytest.approx(0.2)
+
+
+def test_targets_are_as_wide_as_the_text_with_most_labels() -> None:
+    names = tuple(f"label {i}" for i in range(5_000))
+    every = [LabelledText("", labels=frozenset(names))]
+    task = MultiLabelClassification().fit(every, path=Path("t.csv"), settings={})
+    some = [
+        LabelledText("s", labels=frozenset(("label 3", "label 4999"))),
+        LabelledText("t"),
+        LabelledText("u", None, frozenset(names[:1])),
+    ]
+    column = task.targets(some)["labels"]
+    assert isinstance(column, np.ndarray)
+    assert column.shape == (3, 2)
+    logits = torch.randn(3, 5_000, requires_grad=True)
+    dense = torch.zeros(3, 5_000)
+    for row, example in enumerate(some):
+        dense[row, [i for i, label in enumerate(task.labels) if label in example.labels]] = 1
+    total, count = task.loss(logits, {"labels": torch.from_numpy(column).long()}, Layout.packed([1] * 3))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, dense, reduction="sum")
+    assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert count == 15_000
 
 
 @settings(deadline=None)

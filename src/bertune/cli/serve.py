@@ -47,11 +47,15 @@ def serve(options: ServeOptions, loading: "Loader", distribution: str) -> None:
     folders = named_folders(options.model)
     keys = () if options.api_key_file is None else read_keys(Path(options.api_key_file))
 
+    from bertune.serving.answer_rules import AnswerRules
     from bertune.serving.application import app
     from bertune.serving.run import serve as run
 
     logging.getLogger("bertune.serving.access").setLevel(logging.INFO if options.access_log else logging.ERROR)
-    made = app(folders, limits=limits_of(options), loading=loading, api_keys=keys, access_log=options.access_log)
+    made = app(
+        folders, limits=limits_of(options), loading=loading, api_keys=keys, access_log=options.access_log,
+        rules=AnswerRules(options.threshold or (), options.automate_at or ()),
+    )  # fmt: skip
     run(made, options.host, options.port)
 
 

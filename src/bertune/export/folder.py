@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bertune.checkpoints.exported import is_exported
 from bertune.checkpoints.names import KIND
 from bertune.errors import InputError
 from bertune.export.card import exported_card
@@ -20,9 +21,11 @@ from bertune.export.options import GRAPHS, ExportOptions
 from bertune.export.quantized import write_int8
 from bertune.export.record import FORMAT, MINIMUM_RUNTIME, VERIFICATION, Written, verification_record
 from bertune.export.verification import Compared, Labelled, Reference, compare, refuse_differing
+from bertune.files.atomic_write import unwritable
+from bertune.files.json_files import read_json
 from bertune.files.outputs import link_to_nothing
 from bertune.inference.onnx_model import OnnxModel
-from bertune.model.record import MODEL_FILE
+from bertune.model.record import MODEL_FILE, data_from
 from bertune.model.use import Model, load
 from bertune.option_values import checked_values
 from bertune.tasks.labelled import Labelled as Rows
@@ -59,20 +62,20 @@ def export(options: ExportOptions, task_options: Mapping[str, Any] | None = None
     if task_options:
         changed = checked_values(type(model.task.options), {**asdict(model.task.options), **task_options})
         model.task = model.task.with_options(type(model.task.options)(**changed))
-    labelled = _labelled(model, options.data)
-    if "int8" in options.precision and labelled is None:
-        raise InputError(
-            "--precision int8: needs labelled data, to measure what 8 bits lose; the run's validation file is not "
-            "there any more, so name one with --data"
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".exporting-", dir=output.parent))
+    labelled = _labelled(model, options)
     try:
-        verification = _write(model, labelled, options, beside)
-        beside.chmod(0o755)
-        beside.rename(output)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".exporting-", dir=output.parent))
+        try:
+            verification = _write(model, labelled, options, beside)
+            beside.chmod(0o755)
+            beside.rename(output)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise unwritable(
+            error, f"--output {output}: cannot be written: {error.strerror or error}; nothing was written"
+        ) from None
     logger.info("exported to %s", output)
     return verification
 
@@ -90,6 +93,13 @@ def _check(options: ExportOptions, output: Path) -> None:
         raise InputError(f"--precision {' '.join(unknown)}: known are {' and '.join(GRAPHS)}")
     if broken := link_to_nothing(output):
         raise InputError(broken)
+    if is_exported(Path(options.model)):
+        raise InputError(
+            f"--model {options.model}: is an exported model, which has no weights to export; name the folder that "
+            "bertune train wrote"
+        )
+    if output.resolve().is_relative_to(Path(options.model).resolve()):
+        raise InputError(f"--output {output}: lies in the model's folder {options.model}; name a folder outside")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output {output}: is in use; name a new folder")
     absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -108,21 +118,45 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
-def _labelled(model: Model, data: str | None) -> Labelled | None:
-    """The data of --data, or the run's validation file where it still is what it was."""
-    if data is not None:
-        rows = Rows.read(model.task, data, "--data")
+def _labelled(model: Model, options: ExportOptions) -> Labelled | None:
+    """The data of --data, or the run's validation file where it still is what it was.
+
+    Raises:
+        InputError: unreadable data, or none where 8 bits are asked for.
+    """
+    if options.data is not None:
+        rows = Rows.read(model.task, options.data, "--data")
     else:
-        recorded = (model.record.get("data") or {}).get("validation") or {}
         try:
-            rows = read_recorded(model.task, recorded)
-        except InputError:
+            rows = _recorded(model)
+        except InputError as error:
+            if "int8" in options.precision:
+                raise InputError(
+                    f"--precision int8: needs labelled data, to measure what 8 bits lose: {error}; name some with "
+                    "--data"
+                ) from None
+            logger.info("compared on made-up sequences alone: %s; --data names labelled data", error)
             return None
     examples = rows.examples
     if problems := rows.problems(model.task):
         raise InputError("\n".join(problems[:20]))
     features = model.task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="evaluate")
     return Labelled(rows.path.name, str(rows.describe()["sha256"]), examples, features)
+
+
+def _recorded(model: Model) -> Rows:
+    """The rows that the run validated on.
+
+    Raises:
+        InputError: there are none, or they are not there any more, or have changed.
+    """
+    recorded = (model.record.get("data") or {}).get("validation")
+    if not isinstance(recorded, Mapping):
+        raise InputError("it was trained without validation data")
+    try:
+        return read_recorded(model.task, recorded)
+    except InputError as error:
+        raise InputError(str(error).replace("\n", "; ")) from None
 
 
 def _write(model: Model, labelled: Labelled | None, options: ExportOptions, folder: Path) -> dict[str, Any]:
@@ -143,7 +177,7 @@ def _write(model: Model, labelled: Labelled | None, options: ExportOptions, fold
     record = verification_record(reference, {name: written[name] for name in options.precision})
     _copy(Path(options.model), model, folder)
     _write_json(folder / "onnx" / VERIFICATION, record)
-    _write_json(folder / MODEL_FILE, _model_file(model, options.precision))
+    _write_json(folder / MODEL_FILE, _model_file(Path(options.model), options.precision))
     card = folder / "README.md"
     card.write_text(exported_card(card.read_text(encoding="utf-8"), record), encoding="utf-8")
     return record
@@ -209,9 +243,11 @@ def _same_tokens(folder: Path, model: Model) -> bool:
     return Tokenizer.from_folder(folder).fingerprint == model.tokenizer.fingerprint
 
 
-def _model_file(model: Model, precisions: Sequence[str]) -> dict[str, Any]:
-    """bertune.json: the model's, and what was exported."""
-    return {**model.record, "export": {"format": FORMAT, "precisions": list(precisions)}}
+def _model_file(source: Path, precisions: Sequence[str]) -> dict[str, Any]:
+    """bertune.json: the model's as it was written, and what was exported."""
+    record = read_json(source / MODEL_FILE)
+    record["data"] = data_from(record.get("data") or {}, None)
+    return {**record, "export": {"format": FORMAT, "precisions": list(precisions)}}
 
 
 def _write_json(path: Path, value: Any) -> None:

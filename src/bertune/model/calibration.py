@@ -19,6 +19,9 @@ from bertune.tasks.user_files import task_file_of
 
 LAST_LAYER = ("head.weight", "head.bias")
 """Names, in a network, of the linear layer that a head ends in."""
+_AT_ONCE = 1 << 20
+"""Logits whose loss is computed together."""
+_NO_LAYOUT = cast(Any, None)
 
 
 def temperatures_of(task: Task[Any], logits: Logits, features: Features, examples: Sequence[Any]) -> Floats | None:
@@ -37,6 +40,8 @@ def temperatures_of(task: Task[Any], logits: Logits, features: Features, example
 def at_temperatures(logits: Logits, temperatures: Floats) -> Logits:
     """Logits divided by temperatures. Shape: temperatures (1,) or (outputs,)."""
     divisor = temperatures.astype(np.float32)
+    if (divisor == 1).all():
+        return logits
     return [row / divisor for row in logits]
 
 
@@ -61,10 +66,16 @@ def loss_of(task: Task[Any], logits: Logits, features: Features) -> float:
 
     logits: Shape: (outputs,) or (tokens, outputs) each.
     """
-    whole = np.concatenate([row if row.ndim == 2 else row[None] for row in logits])
+    whole = features.together or any(isinstance(column, Ragged) for column in features.targets.values())
+    step = len(logits) if whole else max(1, _AT_ONCE // max(1, logits[0].size))
     targets = {name: _tensor(column) for name, column in features.targets.items()}
-    total, count = task.loss(torch.from_numpy(whole), targets, cast(Any, None))
-    return float(total) / max(float(count), 1e-9)
+    total = count = 0.0
+    for start in range(0, len(logits), step):
+        rows = slice(start, start + step)
+        part = np.concatenate([row if row.ndim == 2 else row[None] for row in logits[rows]])
+        terms = task.loss(torch.from_numpy(part), {n: t if whole else t[rows] for n, t in targets.items()}, _NO_LAYOUT)
+        total, count = total + float(terms[0]), count + float(terms[1])
+    return total / max(count, 1e-9)
 
 
 def _tensor(column: Column) -> Tensor:

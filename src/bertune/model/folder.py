@@ -19,7 +19,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.files.atomic_write import finish_publishing, publish
 from bertune.model.card import model_card
 from bertune.model.provenance import Provenance, versions
-from bertune.model.record import MODEL_FILE
+from bertune.model.record import MODEL_FILE, data_placed
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import for_a_model, task_to_json
 from bertune.tokenization.text_encoding import TextEncoding
@@ -84,7 +84,7 @@ def save_model(
             "task": for_a_model(task_to_json(task), task),
             "max_seq_length": max_seq_length,
             "encoder": provenance.encoder,
-            "data": provenance.data,
+            "data": data_placed(provenance.data, folder),
             "options": provenance.options,
             "versions": versions(),
             "weights_sha256": file_sha256(staging / "model.safetensors"),

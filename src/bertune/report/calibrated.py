@@ -22,6 +22,7 @@ def calibration_of(answered: Answered) -> dict[str, Any] | None:
     rows = answered.calibration_rows()
     if rows is None or not len(rows.logits):
         return None
+    rows = rows.thinned()
     recorded = (answered.record.get("calibration") or {}).get("temperatures") or []
     applied = bool(recorded)
     raw = CalibrationRows(rows.logits * np.array(recorded or [1.0]), rows.truth)

@@ -33,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 MOST_ERRORS = 200
 """Errors in the page; all of them are in the file beside it."""
-MOST_CLASSES = 25
-"""Classes up to which the whole matrix of confusions is shown."""
 MOST_METRICS = 40
 """Metrics with an interval; of very many classes the rest have none."""
 _WORDS = re.compile(r"\w+")
@@ -180,8 +178,7 @@ def _by_answers(answered: Answered, outcomes: Outcomes) -> tuple[dict[str, Any],
         found["numbers"] = [[float(a), float(b)] for a, b in zip(truth, answers, strict=True)]
     elif labels and isinstance(first, str):
         found["classes"] = figures.per_class(truth, answers, labels)
-        whole = figures.confusion(truth, answers, labels)
-        found["confusion"] = whole if len(labels) <= MOST_CLASSES else whole | {"labels": [], "counts": []}
+        found["confusion"] = figures.confusion(truth, answers, labels)
     confidence = confidence_of(answered.predictions)
     if outcomes.correct is not None and confidence is not None:
         found["reliability"] = figures.reliability(confidence, outcomes.correct)
@@ -191,7 +188,8 @@ def _by_answers(answered: Answered, outcomes: Outcomes) -> tuple[dict[str, Any],
         found["calibration"] = calibration
     probabilities = _probabilities(answered, labels) if "confusion" in found else None
     if probabilities is not None:
-        given = np.array([labels.index(one) for one in truth], np.int64)
+        place = {label: index for index, label in enumerate(labels)}
+        given = np.array([place[one] for one in truth], np.int64)
         found["reliability"] |= {"brier": figures.brier(probabilities, given)}
         ranked = figures.doubtful_labels(probabilities, given)
         suspects = [

@@ -12,8 +12,12 @@ from bertune.tasks.reliability import POINTS, Flags, bins_of, cuts_of, expected_
 from bertune.tasks.reliability import brier as brier  # noqa: PLC0414
 from bertune.tasks.row_metrics import Floats
 
+MOST_CLASSES = 25
+"""Classes up to which the whole matrix of confusions is given."""
 SMALLEST_SLICE = 30
 """Rows below which a slice says too little."""
+_NUMBERS_AT_ONCE = 1 << 20
+"""Probabilities looked at together: of thousands of classes a row has thousands."""
 
 
 def reliability(confidence: Floats, correct: Flags) -> dict[str, Any]:
@@ -66,11 +70,12 @@ def per_class(truth: Sequence[Any], answers: Sequence[Any], labels: Sequence[str
         answers: likewise.
         labels: all classes.
     """
+    sets = [[one if isinstance(one, frozenset) else frozenset((one,)) for one in side] for side in (truth, answers)]
+    counts_true, counts_said = (Counter(label for one in side for label in one) for side in sets)
+    counts_both = Counter(label for true, said in zip(*sets, strict=True) for label in true & said)
     found = []
     for label in labels:
-        true = np.array([label in one if isinstance(one, frozenset) else one == label for one in truth])
-        said = np.array([label in one if isinstance(one, frozenset) else one == label for one in answers])
-        both, of_true, of_said = int((true & said).sum()), int(true.sum()), int(said.sum())
+        both, of_true, of_said = counts_both[label], counts_true[label], counts_said[label]
         precision, recall = both / of_said if of_said else 0.0, both / of_true if of_true else 0.0
         found.append(
             {
@@ -88,12 +93,16 @@ def per_class(truth: Sequence[Any], answers: Sequence[Any], labels: Sequence[str
 
 
 def confusion(truth: Sequence[str], answers: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
-    """Counts of true labels (rows) and answers (columns), and the pairs that are confused most often."""
+    """Counts of true labels (rows) and answers (columns), and the pairs that are confused most often.
+
+    Of more than MOST_CLASSES labels the pairs alone: the counts would be their square.
+    """
     counts = Counter(zip(truth, answers, strict=True))
+    shown = labels if len(labels) <= MOST_CLASSES else ()
     pairs = [(a, b, n) for (a, b), n in counts.most_common() if a != b][:20]
     return {
-        "labels": list(labels),
-        "counts": [[counts[a, b] for b in labels] for a in labels],
+        "labels": list(shown),
+        "counts": [[counts[a, b] for b in shown] for a in shown],
         "pairs": [{"true": a, "answer": b, "rows": n} for a, b, n in pairs],
     }
 
@@ -109,13 +118,15 @@ def doubtful_labels(probabilities: Floats, given: npt.NDArray[np.integer]) -> np
         given: labels. Shape: (rows,).
     """
     rows, classes = probabilities.shape
-    typical = np.array(
-        [probabilities[given == one, one].mean() if (given == one).any() else np.inf for one in range(classes)]
-    )
-    own = probabilities[np.arange(rows), given]
-    reached = np.where(probabilities >= typical, probabilities, -1.0)
-    reached[np.arange(rows), given] = -1.0
-    best = reached.max(1)
+    own = probabilities[np.arange(rows), given].astype(np.float64)
+    sums, counts = np.bincount(given, own, classes), np.bincount(given, minlength=classes)
+    typical = np.divide(sums, counts, out=np.full(classes, np.inf), where=counts > 0)
+    best, at_once = np.empty(rows), max(1, _NUMBERS_AT_ONCE // max(1, classes))
+    for start in range(0, rows, at_once):
+        part = probabilities[start : start + at_once]
+        reached = np.where(part >= typical, part, -1.0)
+        reached[np.arange(len(part)), given[start : start + at_once]] = -1.0
+        best[start : start + at_once] = reached.max(1)
     margin = best - own
     at = np.flatnonzero((best > 0) & (margin > 0))
     return at[np.argsort(-margin[at], kind="stable")]

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from bertune.errors import Problems
 from bertune.model.predicting import Predictor
+from bertune.serving.answer_rules import AnswerRules
 from bertune.serving.errors import RequestError
 from bertune.serving.metrics import ServiceMetrics
 from bertune.serving.middleware import Gate
@@ -29,6 +30,7 @@ def app(
     loading: Loader | None = None,
     api_keys: Sequence[str] = (),
     access_log: bool = False,
+    rules: AnswerRules | None = None,
 ) -> Starlette:
     """The service, to run under any ASGI server or to mount in an app of one's own.
 
@@ -42,6 +44,7 @@ def app(
         loading: loads the folders; by default `bertune.load`.
         api_keys: keys of which requests must bring one; none: no key is asked for.
         access_log: log every request to the logger `bertune.serving.access`.
+        rules: which answers are left to a person; by default as the models' own options say.
 
     Raises:
         InputError: no models, a folder without one, a model that does not answer.
@@ -53,9 +56,8 @@ def app(
         problems.add(f"app: {name.replace('-', '_')} {wrong}")
     problems.raise_if_any()
     metrics = ServiceMetrics()
-    service = Service(Models(limits, loading or Loading(), metrics.observe), limits, metrics)
-    for name, source in models.items():
-        service.models.add(name, source)
+    service = Service(Models(limits, loading or Loading(), metrics.observe, rules), limits, metrics)
+    service.models.add_all(models)
     return starlette_app(service, api_keys, access_log=access_log)
 
 

@@ -20,7 +20,8 @@ class _Address:
 _PREDICTION = {"label": "card_lost", "score": 0.93, "scores": {"card_lost": 0.93, "other": 0.07},
                "truncated": False, "tokens": 9}  # fmt: skip
 _MODEL = {"name": "demo", "version": "3f2a9c81d04e", "task": "text-classification", "labels": ["card_lost", "other"],
-          "metrics": {"accuracy": 0.86}, "limits": {"max_seq_length": 128}, "input": {"fields": ["text"]}}  # fmt: skip
+          "metrics": {"accuracy": 0.86}, "review": {"threshold": ["0.9"]}, "limits": {"max_seq_length": 128},
+          "input": {"fields": ["text"]}}  # fmt: skip
 ADDRESSES = (
     _Address("post", "/v1/models/{name}/predict", "Answers of a model. An item is a text, a pair [a, b] or an object "
              "with the task's columns; a list of texts is a batch. truncate false: refuse texts that are too long.",

@@ -48,6 +48,16 @@ class ServeOptions(ServeLimits):
     trust_task_file: str | None = option(
         None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
     )
+    threshold: list[str] | None = option(  # noqa: RUF009
+        None,
+        help="score below which an answer is left to a person (label null, review true), as in predict: NUMBER or "
+        "LABEL=NUMBER …, for one of several models MODEL:NUMBER or MODEL:LABEL=NUMBER",
+    )
+    automate_at: list[str] | None = option(  # noqa: RUF009
+        None,
+        help="leave answers to a person below the score from which on this share of the validation rows was answered "
+        "right, as in predict: NUMBER, or MODEL:NUMBER …",
+    )
     access_log: bool = option(True, help="log every request to stderr")
 
 
@@ -56,14 +66,14 @@ def _is_number(value: object) -> bool:
 
 
 def environment_arguments(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Options named in the environment, as command line arguments; `BERTUNE_SERVE_MODEL` holds several by spaces."""
+    """Options named in the environment, as command line arguments; lists, such as `BERTUNE_SERVE_MODEL`, by spaces."""
     found: list[str] = []
     for field in fields(ServeOptions):
         value = (os.environ if environment is None else environment).get(PREFIX + field.name.upper())
         if value is None:
             continue
         name = "--" + field.name.replace("_", "-")
-        if field.name == "model":
+        if field.name in ("model", "threshold", "automate_at"):
             found += [name, *value.split()]
         elif isinstance(field.default, bool):
             found.append(f"{name}={value}")

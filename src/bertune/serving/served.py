@@ -11,6 +11,7 @@ from typing import Any
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.model.predicting import Predictor, label_names
+from bertune.serving.answer_rules import AnswerRules, rules_in_use
 from bertune.serving.batcher import Batcher, Ticket
 from bertune.serving.compute_turns import release_openmp_threads
 from bertune.serving.engine import Engine
@@ -78,6 +79,7 @@ class ServedModel:
             "task": self.model.task.name,
             "labels": self.labels,
             "metrics": dict(self.metrics),
+            "review": rules_in_use(self.model),
             "limits": {
                 "max_seq_length": self.model.max_seq_length,
                 "long_text": getattr(self.model.task.options, "long_text", "truncate"),
@@ -111,8 +113,12 @@ class ServedModel:
 class Models:
     """All models of a service. The first is the default one, which the aliases of other protocols answer from."""
 
-    def __init__(self, limits: ServeLimits, loading: Loader, observe: Observe) -> None:
+    def __init__(
+        self, limits: ServeLimits, loading: Loader, observe: Observe, rules: AnswerRules | None = None
+    ) -> None:
         self._limits, self._loading, self._observe = limits, loading, observe
+        self._rules = rules or AnswerRules()
+        self._names: list[str] = []
         self._models: dict[str, ServedModel] = {}
         self._reloading = threading.Lock()
 
@@ -141,9 +147,19 @@ class Models:
         Raises:
             InputError: no model there, or one that does not answer.
         """
-        served = self._started(name, source)
-        self._models[name] = served
-        return served
+        return self.add_all({name: source})[0]
+
+    def add_all(self, sources: Mapping[str, str | Path | Predictor]) -> list[ServedModel]:
+        """`add` for several models by name.
+
+        Raises:
+            InputError: as `add`; or a rule that concerns none of them.
+        """
+        self._names += [name for name in sources if name not in self._names]
+        found = [self._started(name, source) for name, source in sources.items()]
+        self._models |= {served.name: served for served in found}
+        self._rules.check_used([(served.name, served.model) for served in self])
+        return found
 
     def reload(self, name: str) -> ServedModel:
         """Load a model's folder again beside the one that answers, try it, and switch; the old one ends its queue.
@@ -173,7 +189,7 @@ class Models:
     def _started(self, name: str, source: str | Path | Predictor) -> ServedModel:
         folder = Path(source) if isinstance(source, str | Path) else None
         model = self._loading(Path(source)) if isinstance(source, str | Path) else source
-        engine = Engine(model)
+        engine = Engine(self._rules.applied(name, model, self._names))
         release_openmp_threads()  # those of this thread, which loaded the model: the batcher's thread computes
         limits = self._limits
         batcher = Batcher(
@@ -183,7 +199,7 @@ class Models:
             observe=lambda what, value: self._observe(name, what, value),
         )
         form = form_of(engine.example)
-        served = ServedModel(name, folder, engine, batcher, model.version, form, _metrics(folder))
+        served = ServedModel(name, folder, engine, batcher, engine.model.version, form, _metrics(folder))
         problem = served.canary()
         if problem is not None:
             batcher.close(1.0)

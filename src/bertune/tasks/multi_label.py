@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.columns import named
-from bertune.data.features import Column, Features
+from bertune.data.features import IGNORED, Column, Features
 from bertune.data.formats.registry import open_any
 from bertune.data.rows import Row
 from bertune.data.tables import Rows
@@ -28,7 +28,7 @@ from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression_each, most_common
 from bertune.tasks.shared.class_weights import class_weights
 from bertune.tasks.shared.huggingface import label_settings, labels_of, linear_in_folder
-from bertune.tasks.shared.label_curves import label_curves
+from bertune.tasks.shared.label_curves import commonest, label_curves
 from bertune.tasks.shared.metrics import decision_rows
 from bertune.tasks.shared.review import per_label
 from bertune.tasks.shared.scores import blocks_of, shown_scores
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULTS = USUAL
+RARE = 0.02
+"""Share of the texts below which a label's threshold has to show that the label was learnt."""
+LEARNT = 2.0
+"""How many times the f1 of giving a rare label to every text its threshold has to reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +171,21 @@ class MultiLabelClassification(BaseTask[LabelledText]):
     def featurize(
         self, examples: Sequence[LabelledText], tokenizer: Tokenizer, max_seq_length: int, *, purpose: Purpose
     ) -> Features:
-        """The text or pair, and 0 or 1 for every label."""
+        """The text or pair, and the numbers of its labels."""
         targets = {} if purpose == "predict" else self.targets(examples)
         return text_features(examples, tokenizer, max_seq_length, targets, self.options.long_text)
 
     def targets(self, examples: Sequence[LabelledText]) -> dict[str, Column]:
-        """`labels`: 0 or 1 for every example and label."""
-        return {"labels": self._truth(examples).astype(np.float32)}
+        """`labels`: the numbers of every example's labels, and IGNORED up to the most that one example has.
+
+        Of thousands of labels a text has a few: 0 or 1 for every label would be a thousand times as much.
+        """
+        column = {label: i for i, label in enumerate(self.labels)}
+        found = [sorted(column[label] for label in example.labels if label in column) for example in examples]
+        numbers = np.full((len(found), max(1, *map(len, found), 1)), IGNORED, np.int32)
+        for row, some in zip(numbers, found, strict=True):
+            row[: len(some)] = some
+        return {"labels": numbers}
 
     def new_head(self, config: EncoderConfig) -> "nn.Module":
         """A linear layer on the pooled output, or on the first token of several layers."""
@@ -187,10 +199,13 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         targets: Mapping[str, "Tensor"],
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
-        """Sigmoid cross-entropy, one term a sequence and label. Shape: logits, targets labels (sequences, labels)."""
-        from bertune.tasks.shared.losses import binary_cross_entropy
+        """Sigmoid cross-entropy, one term a sequence and label.
 
-        return binary_cross_entropy(logits, targets["labels"], self.options, self.weights)
+        Shape: logits (sequences, labels), targets `labels` (sequences, most), as `targets` gives them.
+        """
+        from bertune.tasks.shared.losses import binary_cross_entropy, marked
+
+        return binary_cross_entropy(logits, marked(targets["labels"], logits), self.options, self.weights)
 
     @property
     def _least(self) -> npt.NDArray[np.float64]:
@@ -229,8 +244,11 @@ class MultiLabelClassification(BaseTask[LabelledText]):
 
     def diagnostics(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> Mapping[str, Any]:
         """The commonest labels' curves of precision and recall."""
-        probabilities = sigmoid(by_example(logits, features, len(examples)))
-        return {"label_curves": label_curves(self.labels, probabilities, self._truth(examples), self._least)}
+        rows, truth = by_example(logits, features, len(examples)), self._truth(examples)
+        chosen = commonest(truth)
+        labels = [self.labels[i] for i in chosen]
+        curves = label_curves(labels, sigmoid(rows[:, chosen]), truth[:, chosen], self._least[chosen])
+        return {"label_curves": curves}
 
     def averaging(self) -> str:
         """f1 counts the decisions of all labels together."""
@@ -259,7 +277,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
 
     def calibration_rows(self, logits: Logits, features: Features, examples: Sequence[LabelledText]) -> CalibrationRows:
         """Every text's logits, and which labels it has."""
-        return CalibrationRows(by_example(logits, features, len(examples)).astype(np.float64), self._truth(examples))
+        return CalibrationRows(by_example(logits, features, len(examples)), self._truth(examples))
 
     def with_options(self, options: Any) -> Self:
         """The same task under other options. Raises InputError for one that decides the model's form, bad labels."""
@@ -291,15 +309,21 @@ def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def best_threshold(probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_]) -> float:
     """The threshold with the best f1, halfway between two neighbours; 0.5 for a label that never holds.
 
+    Of a rare label that a model knows nothing of, the best f1 is had by giving it to most texts (Lipton et al., 2014,
+    "Optimal thresholding of classifiers to maximize F1 measure"): where giving it to all is not outdone twofold, 0.5.
+
     Shape: (texts,) each.
     """
     if not truth.any():
         return 0.5
+    share = float(truth.mean())
     order = np.argsort(-probabilities, kind="stable")
     values, right = probabilities[order], np.cumsum(truth[order])
     f1 = 2 * right / (np.arange(1, len(values) + 1) + truth.sum())
     last_of_equals = np.append(values[:-1] > values[1:], True)
     at = int(np.where(last_of_equals, f1, -1.0).argmax())
+    if share < RARE and f1[at] < LEARNT * 2 * share / (1 + share):
+        return 0.5
     below = values[at + 1] if at + 1 < len(values) else 0.0
     return float((values[at] + below) / 2)
 

@@ -30,9 +30,9 @@ def expected_calibration_error(confidence: Floats, correct: Flags) -> float:
 
 def brier(probabilities: Floats, truth: npt.NDArray[np.integer]) -> float:
     """Mean squared distance of probabilities from the truth, summed over outputs. Shape: (rows, outputs), (rows,)."""
-    wanted = np.zeros_like(probabilities)
-    wanted[np.arange(len(truth)), truth] = 1
-    return float(((probabilities - wanted) ** 2).sum(1).mean())
+    own = probabilities[np.arange(len(truth)), truth]
+    squares = np.einsum("ij,ij->i", probabilities, probabilities)
+    return float((squares - own**2 + (1 - own) ** 2).mean())
 
 
 def brier_each(probabilities: Floats, truth: Flags) -> float:

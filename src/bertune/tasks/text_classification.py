@@ -244,15 +244,15 @@ class TextClassification(BaseTask[TextExample]):
         """Every text's logits and label."""
         index = {label: i for i, label in enumerate(self.labels)}
         truth = np.array([index[str(example.label)] for example in examples], np.int64)
-        return CalibrationRows(by_example(logits, features, len(examples)).astype(np.float64), truth)
+        return CalibrationRows(by_example(logits, features, len(examples)), truth)
 
     def tuned(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> Self:
         """With the accuracy of these texts' answers by their score, where they are enough."""
         rows = self.calibration_rows(logits, features, examples)
         if len(examples) < LEAST_ROWS:
             return self
-        probabilities = rows.probabilities()
-        curve = coverage_curve(probabilities.max(1), probabilities.argmax(1) == rows.truth)
+        highest, answers = rows.surest()
+        curve = coverage_curve(highest, answers == rows.truth)
         return dataclasses.replace(self, coverage=curve)
 
     def with_options(self, options: Any) -> Self:

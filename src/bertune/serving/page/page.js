@@ -173,6 +173,7 @@ function showAbout() {
     ([name, value]) => typeof value === "number" && !/seconds|per_second/.test(name));
   const rows = [[t("task"), model.task], [t("version"), model.version], [t("length"), String(model.limits.max_seq_length)]];
   if (model.labels.length) rows.push([t("labels"), model.labels.slice(0, 200).join(", ")]);
+  for (const [name, value] of Object.entries(model.review)) rows.push([t(name), [value].flat().join(", ")]);
   for (const [name, value] of metrics) rows.push([name, value.toFixed(4)]);
   $("about").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
 }

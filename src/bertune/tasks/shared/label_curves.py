@@ -9,14 +9,21 @@ import numpy.typing as npt
 from bertune.tasks.row_metrics import Floats
 
 MOST_LABELS = 24
-"""Of these the commonest are described."""
+"""Of more than these the commonest are described."""
 MOST_POINTS = 41
+
+
+def commonest(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The labels that hold most often, MOST_LABELS at most. Shape: (rows, labels) → (chosen,)."""
+    counts = truth.sum(0)
+    order = np.argsort(-counts, kind="stable")[:MOST_LABELS]
+    return np.asarray(order[counts[order] > 0], np.int64)
 
 
 def label_curves(
     labels: Sequence[str], probabilities: Floats, truth: npt.NDArray[np.bool_], thresholds: Floats
 ) -> list[dict[str, Any]]:
-    """Of the commonest labels the curve of precision and recall, its area (average precision) and the threshold used.
+    """Of every label the curve of precision and recall, its area (average precision) and the threshold used.
 
     Args:
         labels: names.
@@ -24,9 +31,7 @@ def label_curves(
         truth: which labels hold. Shape: (rows, labels).
         thresholds: from which on a label is given. Shape: (labels,).
     """
-    counts = truth.sum(0)
-    chosen = [int(i) for i in np.argsort(-counts, kind="stable")[:MOST_LABELS] if counts[i]]
-    return [_curve(labels[i], probabilities[:, i], truth[:, i], float(thresholds[i])) for i in chosen]
+    return [_curve(name, probabilities[:, i], truth[:, i], float(thresholds[i])) for i, name in enumerate(labels)]
 
 
 def _curve(label: str, probabilities: Floats, truth: npt.NDArray[np.bool_], threshold: float) -> dict[str, Any]:

@@ -92,6 +92,16 @@ def binary_cross_entropy(
     return (terms * _focus(own, options)).sum(), torch.tensor(terms.numel())
 
 
+def marked(numbers: Tensor, like: Tensor) -> Tensor:
+    """0 or 1 for every label, from the numbers of a row's labels and IGNORED behind them.
+
+    Shape: numbers (n, most), like (n, labels) → (n, labels), of the latter's type.
+    """
+    labels = like.shape[1]
+    places = torch.where(numbers < 0, labels, numbers)
+    return like.new_zeros((len(like), labels + 1)).scatter_(1, places, 1.0)[:, :labels]
+
+
 def mean_of_runs(values: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     """Values of one owner that follow each other (the windows of a text), averaged.
 

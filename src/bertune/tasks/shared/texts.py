@@ -131,7 +131,7 @@ def by_example(logits: Logits, features: Features, examples: int) -> npt.NDArray
     """Logits of every example, those of several windows averaged. Shape: (examples, outputs)."""
     if not len(logits):
         return np.zeros((examples, 0), np.float32)
-    return mean_of(np.stack(list(logits)).astype(np.float32), features.example_index, examples)
+    return mean_of(np.stack(list(logits)).astype(np.float32, copy=False), features.example_index, examples)
 
 
 def mean_of(rows: npt.NDArray[np.float32], owner: npt.NDArray[np.integer], owners: int) -> npt.NDArray[np.float32]:

@@ -1,0 +1,279 @@
+"""bertune's `--preset best` beside transformers' Trainer, both within the same wall clock, at the same time.
+
+python -m benchmarks.quality budget --task mrpc|conll --seconds 300 --seeds 1,2,3 [--cores-each 1] [--rows 2000]
+                                    [--rates 5e-5,1e-4] [--within SECONDS] [--look]
+
+Each side has its own cores and as many threads; the cores are swapped from seed to seed. The clock runs from the start
+of a process to its end, loading libraries and writing the model included; bertune gets `--time-limit` and nothing else
+that depends on the time. The Trainer's speed is measured beforehand, outside of its time, and its updates fill it. Both
+train on the first rows, choose by the same rows that follow them (with --rows 0: the last tenth), and are judged on the
+whole development set, which neither has seen.
+
+The Trainer runs with every rate, with the first at the same time as bertune, with the others beside one another. Of all
+its settings, best or last weights among them, the one counts whose mean on the development set is highest: it is chosen
+by the very figures that it is judged by, in its favour.
+
+What is done is kept in benchmarks/results/budget.jsonl, and not done again; nothing is begun after --within.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import ROOT, machine, save_result
+from benchmarks.quality import JOBS, LENGTH, shortened
+
+METRICS = {"mrpc": "accuracy", "conll": "f1", "stsb": "spearman"}
+RATES = {"mrpc": "5e-5,1e-4", "conll": "1e-4,2e-4", "stsb": "5e-5,1e-4"}
+"""Of the Trainer; bertune's own preset takes 1e-4 for minilm."""
+LEDGER = ROOT / "benchmarks" / "results" / "budget.jsonl"
+FILLED = 0.97
+"""Share of the time that the Trainer's plan fills."""
+LATE = 1.05
+"""Times the limit, past which a side's run does not count."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one side. rate: of the Trainer; None for bertune, or for the measurement of the Trainer's speed."""
+
+    side: str
+    seed: int
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all runs share. files: to train on, to choose by, to be judged on."""
+
+    task: str
+    seconds: float
+    rows: int
+    threads: int
+    batch_size: int
+    files: tuple[Path, Path, Path]
+    ledger: Path
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What runs must have in common to be compared."""
+        return {name: getattr(self, name) for name in ("task", "seconds", "rows", "threads", "batch_size")}
+
+    def done(self) -> dict[Run, dict[str, Any]]:
+        """What the ledger has of this budget."""
+        text = self.ledger.read_text(encoding="utf-8") if self.ledger.exists() else ""
+        lines = [json.loads(line) for line in text.splitlines()]
+        same = [line for line in lines if all(line.get(name) == value for name, value in self.key.items())]
+        return {Run(line["side"], line["seed"], line["rate"]): line["found"] for line in same}
+
+
+def files(task: str, rows: int, folder: Path) -> tuple[Path, Path, Path]:
+    """Files to train on, to choose by and to be judged on."""
+    data, job = Path(os.environ["BERTUNE_SHARED"], "data"), JOBS[task]
+    train, dev = (data / job.train).resolve(), (data / job.dev).resolve()
+    if not rows:
+        whole = len(train.read_text(encoding="utf-8-sig").splitlines()) - 1
+        if train.suffix != ".tsv":
+            whole = train.read_text(encoding="utf-8-sig").count("\n\n")
+        rows = whole - whole // 10
+        return shortened(train, rows, folder), shortened(train, whole, folder, skip=rows), dev
+    return shortened(train, rows, folder), shortened(train, max(50, rows // 5), folder, skip=rows), dev
+
+
+def command(budget: Budget, run: Run, folder: Path, pace: dict[str, float] | None) -> list[str]:
+    """What is started; the Trainer's is told when, as its last value."""
+    train, choose, report = map(str, budget.files)
+    if run.side == "bertune":
+        return [
+            sys.executable, "-m", "bertune", "train", "--task", JOBS[budget.task].task, "--encoder", "minilm",
+            "--train", train, "--validation", choose, "--output", str(folder / "model"), "--preset", "best",
+            "--time-limit", f"{budget.seconds:g}s", "--max-seq-length", str(LENGTH), "--seed", str(run.seed), "--json",
+        ]  # fmt: skip
+    made = [
+        sys.executable, "-m", "benchmarks.budget_peer", budget.task, "--train", train, "--choose", choose,
+        "--report", report, "--output", str(folder / "model"), "--metric", METRICS[budget.task],
+        "--seconds", f"{budget.seconds:g}", "--rate", str(run.rate or 5e-5), "--seed", str(run.seed),
+        "--batch-size", str(budget.batch_size), "--threads", str(budget.threads),
+    ]  # fmt: skip
+    if pace is None:
+        made += ["--probe", f"{min(30.0, 0.2 * budget.seconds):g}"]
+    else:
+        made += ["--steps", str(planned_steps(budget, pace))]
+    return [*made, "--began", repr(time.time())]
+
+
+def planned_steps(budget: Budget, pace: dict[str, float]) -> int:
+    """Updates of the Trainer that fill the time, with an evaluation an epoch, at most ten."""
+    text = budget.files[0].read_text(encoding="utf-8-sig")
+    rows = text.count("\n\n") if budget.files[0].suffix != ".tsv" else text.count("\n") - 1
+    epoch = max(1, rows // budget.batch_size)
+    left = FILLED * budget.seconds - pace["fixed"] - pace["saving"]
+    each = pace["update"] + pace["evaluation"] / epoch
+    return max(1, int(max(left / each, (left - 10 * pace["evaluation"]) / pace["update"])))
+
+
+def paced(budget: Budget) -> dict[str, float]:
+    """Seconds of the parts of a Trainer's run: of whole runs the median; before there are any, the slower probe's."""
+    done = budget.done()
+    whole = [one["pace"] for run, one in done.items() if run.side == "transformers"]
+    probes = [one["pace"] for run, one in done.items() if run.side == "speed"]
+    summed = statistics.median if whole else max
+    found = {part: float(summed(one[part] for one in whole or probes)) for part in probes[0]}
+    print("the Trainer: " + ", ".join(f"{part} {seconds:.2f} s" for part, seconds in found.items()), flush=True)
+    return found
+
+
+def start(budget: Budget, run: Run, cores: Sequence[int], folder: Path, pace: Any) -> Any:
+    """The process of a run on its cores, its output in a file, and when it began."""
+    held = ["taskset", "-c", ",".join(map(str, cores))]
+    environment = os.environ | {"OMP_NUM_THREADS": str(budget.threads), "TOKENIZERS_PARALLELISM": "false"}
+    folder.mkdir()
+    with (folder / "out").open("w") as out, (folder / "log").open("w") as log:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            held + command(budget, run, folder, pace), stdout=out, stderr=log, env=environment, cwd=ROOT
+        )
+    return process, began
+
+
+def together(budget: Budget, runs: Sequence[Run], cores: Sequence[Sequence[int]], pace: Any) -> list[dict[str, Any]]:
+    """Run some at the same time, each on its cores; what they found goes into the ledger."""
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name, str(i)) for i in range(len(runs))]
+        pairs = zip(runs, cores, folders, strict=False)
+        going = [start(budget, run, own, folder, pace) for run, own, folder in pairs]
+        ended: dict[int, float] = {}
+        while len(ended) < len(going):
+            time.sleep(0.02)
+            for i, (process, began) in enumerate(going):
+                if i not in ended and process.poll() is not None:
+                    ended[i] = time.monotonic() - began
+                    if process.returncode:
+                        sys.exit(f"{runs[i]}: {(folders[i] / 'log').read_text(encoding='utf-8')[-2000:]}")
+        found = []
+        for i, run in enumerate(runs):
+            one = last_line(folders[i])
+            if run.side == "bertune":
+                one = judged(budget, folders[i] / "model") | {"seconds": ended[i], "steps": one["steps"]}
+            found.append(one)
+            line = {**budget.key, **dataclasses.asdict(run), "cores": list(cores[i]), "found": one}
+            with budget.ledger.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line | {"machine": machine()}) + "\n")
+    return found
+
+
+def last_line(folder: Path) -> dict[str, Any]:
+    """What a process said at its end."""
+    return dict(json.loads((folder / "out").read_text(encoding="utf-8").splitlines()[-1]))
+
+
+def judged(budget: Budget, model: Path) -> dict[str, Any]:
+    """bertune's model on the rows for reporting."""
+    made = subprocess.run(
+        [sys.executable, "-m", "bertune", "evaluate", "--model", model, "--data", budget.files[2], "--json"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return {"best": json.loads(made.stdout)}
+
+
+def slots(done: set[Run], seeds: Sequence[int], rates: Sequence[float]) -> Iterator[tuple[list[Run], bool]]:
+    """What is still to be run at the same time, and whether the cores are swapped."""
+    for i, seed in enumerate(seeds):
+        pair = [Run("bertune", seed), Run("transformers", seed, rates[0])]
+        if not done.issuperset(pair):
+            yield pair, bool(i % 2)
+    others = [Run("transformers", seed, rate) for rate in rates[1:] for seed in seeds]
+    others = [run for run in others if run not in done]
+    for at in range(0, len(others), 2):
+        yield others[at : at + 2], False
+
+
+def summary(budget: Budget, seeds: Sequence[int], rates: Sequence[float]) -> dict[str, Any] | None:
+    """Print the table. Returns: means and difference in points; None while no seed has both sides."""
+    done, metric = budget.done(), METRICS[budget.task]
+    seeds = [seed for seed in seeds if Run("bertune", seed) in done and Run("transformers", seed, rates[0]) in done]
+    if not seeds:
+        return None
+    columns = {"bertune, preset best": {seed: 100 * done[Run("bertune", seed)]["best"][metric] for seed in seeds}}
+    for rate, weights in itertools.product(rates, ("best", "last")):
+        found = {seed: done.get(Run("transformers", seed, rate)) for seed in seeds}
+        values = {seed: 100 * one[weights][metric] for seed, one in found.items() if one is not None}
+        if len(values) == len(seeds):
+            columns[f"Trainer {rate:g}, {weights} weights"] = values
+    means = {name: statistics.mean(values.values()) for name, values in columns.items()}
+    own, *others = columns
+    peer = max(others, key=lambda name: means[name])
+    print(
+        f"\n{budget.task}, {metric}, {budget.seconds:g} s, {budget.rows or 'all'} rows, {budget.threads} core(s) each"
+    )
+    print("| | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean |")
+    print("|---" * (len(seeds) + 2) + "|")
+    for name, values in columns.items():
+        mark = " (its best setting)" if name == peer else ""
+        print(f"| {name}{mark} | " + " | ".join(f"{values[s]:.1f}" for s in seeds) + f" | {means[name]:.1f} |")
+    walls = {run: one["seconds"] for run, one in done.items() if "seconds" in one and run.seed in seeds}
+    late = [f"{run}: {wall:.1f} s" for run, wall in walls.items() if wall > LATE * budget.seconds]
+    print(f"\ndifference {means[own] - means[peer]:+.1f} points; wall clock "
+          + ", ".join(f"{run.side} {run.seed} {wall:.0f} s" for run, wall in walls.items()))  # fmt: skip
+    if late:
+        print("PAST THE LIMIT: " + "; ".join(late))
+    return {
+        **budget.key, "metric": metric, "seeds": seeds, "columns": columns, "means": means, "peer": peer,
+        "difference": means[own] - means[peer], "late": late,
+        "walls": {f"{run.side} {run.rate} {run.seed}": round(wall, 1) for run, wall in walls.items()},
+    }  # fmt: skip
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=METRICS, required=True)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--cores-each", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=2000, help="to train on; 0: all but the last tenth")
+    parser.add_argument("--rates", help="of the Trainer")
+    parser.add_argument("--batch-size", type=int, default=32, help="of the Trainer")
+    parser.add_argument("--within", type=float, default=86400, help="begin nothing after so many seconds")
+    parser.add_argument("--look", action="store_true", help="keep nothing")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """See the module's docstring."""
+    said, began = arguments(argv), time.monotonic()
+    if "BERTUNE_SHARED" not in os.environ:
+        sys.exit("set BERTUNE_SHARED to the folder whose data/ holds the data sets")
+    cores, each = sorted(os.sched_getaffinity(0)), said.cores_each
+    if len(cores) < 2 * each:
+        sys.exit(f"--cores-each {each}: two sides need {2 * each} cores, and there are {len(cores)}")
+    seeds = [int(seed) for seed in said.seeds.split(",")]
+    rates = [float(rate) for rate in (said.rates or RATES[said.task]).split(",")]
+    with tempfile.TemporaryDirectory() as name:
+        ledger = Path(name, "ledger") if said.look else LEDGER
+        data = files(said.task, said.rows, Path(name))
+        budget = Budget(said.task, said.seconds, said.rows, each, said.batch_size, data, ledger)
+        sets = [cores[:each], cores[each : 2 * each]]
+        probes = [Run("speed", seed) for seed in (0, 1)]
+        if not budget.done().keys() >= set(probes):
+            together(budget, probes, sets, None)
+        for runs, swapped in slots(set(budget.done()), seeds, rates):
+            if time.monotonic() - began > said.within:
+                break
+            found = together(budget, runs, sets[::-1] if swapped else sets, paced(budget))
+            for run, one in zip(runs, found, strict=True):
+                print(run, json.dumps({key: one[key] for key in ("seconds", "steps", "best")}), flush=True)
+        result = summary(budget, seeds, rates)
+    if result is not None and not said.look:
+        save_result("budget", result)
