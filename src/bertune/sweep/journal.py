@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE = "journal.log"
-_ELAPSED, _NAME = "elapsed", "sweep"
+_ELAPSED, _SPACE, _NAME = "elapsed", "space", "sweep"
 _WAIT = 2.0
 """Seconds in which the trial of a sweep that was just killed ends, and its hold on the folder with it."""
 
@@ -133,6 +133,17 @@ def elapsed_before(study: "Study") -> float:
 def keep_elapsed(study: "Study", seconds: float) -> None:
     """Record how long the sweep has taken so far, over all its sessions."""
     study.set_user_attr(_ELAPSED, seconds)
+
+
+def space_before(study: "Study") -> dict[str, Any] | None:
+    """What `keep_space` kept; None where nothing is."""
+    found: dict[str, Any] | None = study.user_attrs.get(_SPACE)
+    return found
+
+
+def keep_space(study: "Study", space: Mapping[str, Any]) -> None:
+    """Record what the sweep tries."""
+    study.set_user_attr(_SPACE, dict(space))
 
 
 def ask(study: "Study", space: Space) -> tuple["Trial", dict[str, Any]]:

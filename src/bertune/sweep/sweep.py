@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 SWEEP, TRIALS = "sweep.yaml", "trials"
 _MAY_CHANGE = frozenset({"output", "time_limit", "trials", "feature_cache"})
 """Options that a sweep may go on with as others: more time, more trials."""
-_VALUES = "values"
-"""Key of sweep.yaml for what is tried: the file that --space names may change."""
 _PROBE_UPDATES = 6
 _ASKED_IN_VAIN = 20
 """Suggestions in a row that do not fit into the time, after which no more are asked for."""
@@ -119,19 +117,19 @@ def run(options: SweepOptions, task_options: Mapping[str, Any]) -> SweepResult:
         metric = options.metric or task.metric
         tree = _checked(options, trials)
         space = _space(options, trials)
-        _check_same_space(options, space)
         with disk_errors(Path(options.output), 0):
             Path(options.output).mkdir(parents=True, exist_ok=True)
         with journal.held(Path(options.output)):
             study = journal.open_study(Path(options.output), metric, options.seed)
             sweep = Sweep(options, trials, study, metric, space, began - journal.elapsed_before(study))
             new = not study.trials
+            _keep_space(sweep, new=new)
             _probe(sweep)
             if new:
                 for setting in starting_points(space, task.defaults, trials.train_options({}, Path())):
                     study.enqueue_trial(setting)
             with disk_errors(sweep.folder, 0):
-                write_yaml(sweep.folder / SWEEP, {**tree, _VALUES: _described(space)})
+                write_yaml(sweep.folder / SWEEP, tree)
             _search(sweep)
             return _finish(sweep)
 
@@ -155,7 +153,6 @@ def _checked(options: SweepOptions, trials: Trials) -> dict[str, Any]:
         problems.add(f"--resume: {output} holds no sweep to go on with; leave --resume away to start one")
     else:
         before = read_yaml(output / SWEEP)
-        before.pop(_VALUES, None)  # compared when the space is known
         problems.extend(
             f"--{name.replace('_', '-')} is {tree.get(name)!r}, but the sweep to resume has {before.get(name)!r}"
             for name in sorted(set(tree) | set(before))
@@ -166,24 +163,29 @@ def _checked(options: SweepOptions, trials: Trials) -> dict[str, Any]:
 
 
 def _described(space: Space) -> dict[str, Any]:
-    """A space as sweep.yaml has it."""
+    """A space as the journal has it."""
     return {
         name: {key: list(value) if isinstance(value, tuple) else value for key, value in vars(dimension).items()}
         for name, dimension in space.items()
     }
 
 
-def _check_same_space(options: SweepOptions, space: Space) -> None:
-    """Raises InputError where a sweep is to go on with other values to try than it began with."""
-    path = Path(options.output) / SWEEP
-    before = read_yaml(path).get(_VALUES) if options.resume else None
-    if before is None or before == (now := _described(space)):
+def _keep_space(sweep: Sweep, *, new: bool) -> None:
+    """Keep what is tried in the journal, for the file that --space names may change.
+
+    Raises:
+        InputError: the sweep is to go on with other values than it began with.
+    """
+    now, before = _described(sweep.space), journal.space_before(sweep.study)
+    if new or before is None:
+        journal.keep_space(sweep.study, now)
         return
-    other = sorted(name for name in set(before) | set(now) if before.get(name) != now.get(name))
-    raise InputError(
-        f"--space {options.space or '(the default, from data and encoder)'}: {', '.join(other)} differs from what the "
-        f"sweep to resume tries ({path}); put it back, or name a new --output"
-    )
+    if other := sorted(name for name in set(before) | set(now) if before.get(name) != now.get(name)):
+        what = sweep.options.space or "(the default, which follows from data and encoder)"
+        raise InputError(
+            f"--space {what}: {', '.join(other)} differs from what the sweep to resume in {sweep.folder} tries; put it "
+            "back, or name a new --output"
+        )
 
 
 def _space(options: SweepOptions, trials: Trials) -> Space:
