@@ -97,7 +97,7 @@ def test_other_values_under_the_same_name_are_refused(
     resumed(tmp_path, swept)
     (tmp_path / "space.yaml").write_text(SPACE.replace("[8]", "[8, 16]"))
     command = arguments(tmp_path, "10m", "--trials", "3", "--resume")
-    tiny.refused(capsys, tmp_path, command, "space.yaml: batch_size differs from what the sweep to resume tries")
+    tiny.refused(capsys, tmp_path, command, "space.yaml: batch_size differs from what the sweep to resume in")
 
 
 def test_a_damaged_journal_is_told_by_its_line(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,13 +56,12 @@ def open_study(folder: Path, metric: str, seed: int) -> "Study":
     before = 0
     if _NAME in known:
         before = len(optuna.load_study(study_name=_NAME, storage=storage).trials)
-    study = optuna.create_study(
-        storage=storage,
-        study_name=_NAME,
-        load_if_exists=True,
-        direction="minimize" if lower_is_better(metric) else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed + before),
-    )
+    sampler = optuna.samplers.TPESampler(seed=seed + before)
+    if _NAME in known:
+        study = optuna.load_study(study_name=_NAME, storage=storage, sampler=sampler)
+    else:
+        direction = "minimize" if lower_is_better(metric) else "maximize"
+        study = optuna.create_study(storage=storage, study_name=_NAME, direction=direction, sampler=sampler)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(dict(trial.params), skip_if_exists=False)
