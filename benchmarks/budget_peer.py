@@ -58,7 +58,9 @@ class _Clock:
     def pace(self) -> dict[str, float]:
         """Seconds until the first update, of an update, of an evaluation."""
         before = self._evaluations - self._evaluation  # the last one came after the last update
-        each = (self._latest - self._warm - before) / max(1, self.updates - WARM)
+        warm = self._warm if self.updates > WARM else self._first
+        made = self.updates - WARM if self.updates > WARM else self.updates
+        each = (self._latest - warm - before) / max(1, made)
         return {"fixed": self._first - self._began, "update": each, "evaluation": self._evaluation}
 
 

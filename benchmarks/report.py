@@ -1,7 +1,7 @@
 """What a report finds and costs: planted label errors, calibration with and without a temperature, time and size.
 
 python -m benchmarks.report suspects     5 % of labels flipped in the sample intents and in SST-2: how many of the 5 %
-                                         most suspect rows are flipped ones (out-of-fold predictions, then margins)
+                                         most suspect rows are flipped ones, by the model out of fold and with opinions
 python -m benchmarks.report calibration  ECE and Brier on MRPC and SST-2, cross-fitted, three seeds
 python -m benchmarks.report cost         seconds and bytes of a report on 10,000 rows, after its predictions
 
@@ -24,9 +24,11 @@ from benchmarks.distill import rows_of, write
 from benchmarks.machine import describe, machine, save_result
 from bertune.report.answers import Answered, answer, labelled_rows
 from bertune.report.figures import doubtful_labels
+from bertune.report.opinions import Judged, judged_together
 from bertune.report.options import ReportOptions
 from bertune.report.write import write_answered
 from bertune.tasks.labelled import Labelled
+from bertune.tasks.text_classification import TextExample
 
 SHARE = 0.05
 SAMPLES = Path(bertune.__file__).parent / "samples"
@@ -74,19 +76,22 @@ def out_of_fold(rows: list[Row], folds: int, epochs: float, folder: Path) -> tup
 def suspects(options: argparse.Namespace) -> dict[str, Any]:
     """The share of planted rows among as many rows that are most suspect."""
     sst2 = Path(os.environ["BERTUNE_SHARED"]) / "data/glue/SST-2"
-    sets = {"intents": (intents(), 5, 10.0), "sst2": (rows_of(sst2 / "train.tsv")[: options.rows], 3, 2.0)}
+    sets = {"intents": (intents(), 5, 10.0), "sst2": (rows_of(sst2 / "train.tsv")[: options.rows], 5, 3.0)}
     result: dict[str, Any] = {}
     for name, (rows, folds, epochs) in ((name, sets[name]) for name in options.sets):
         changed, planted = flipped(rows, options.seed)
         with tempfile.TemporaryDirectory() as folder:
-            probabilities, given, _ = out_of_fold(changed, folds, epochs, Path(folder))
-        first = doubtful_labels(probabilities, given)[: len(planted)]
-        result[name] = {
-            "rows": len(rows),
-            "planted": len(planted),
-            "found": int(np.isin(first, planted).sum()),
-            "share": float(np.isin(first, planted).sum() / len(planted)),
-        }
+            probabilities, given, labels = out_of_fold(changed, folds, epochs, Path(folder))
+        start = time.perf_counter()
+        examples = [TextExample(row["text"], None, row["label"]) for row in changed]
+        judged = Judged(examples, given, labels)
+        together = judged_together(judged, probabilities, {"encoder": "minilm"}, None)
+        seconds = time.perf_counter() - start
+        shares = {}
+        for who, found in (("model", probabilities), ("together", together)):
+            first = doubtful_labels(found, given)[: len(planted)]
+            shares[who] = float(np.isin(first, planted).sum() / len(planted))
+        result[name] = {"rows": len(rows), "planted": len(planted), "share": shares, "seconds_of_opinions": seconds}
         print(name, result[name], flush=True)
     return result
 

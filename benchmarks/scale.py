@@ -101,16 +101,35 @@ def prediction(folder: Path, *, ray: bool, rows: int = 6000) -> dict[str, float]
 
 
 def memory(folder: Path, rows: int) -> dict[str, float]:
-    """A tiny encoder over so many rows: rows a second with starting, and the process's largest memory."""
+    """A tiny encoder over so many rows: rows a second with starting, and the process's memory over time."""
     from tests.tiny import write_encoder
 
-    encoder, data = write_encoder(folder / "encoder"), write_rows(folder / "rows.csv", rows)
+    encoder, data = write_encoder(folder / "encoder"), folder / "rows.jsonl"
+    with data.open("w", encoding="utf-8") as file:
+        words = TEXT.split()
+        for i in range(rows):
+            file.write(json.dumps({"id": i, "text": " ".join(words[i % 7 : i % 7 + 4 + i % 11])}) + "\n")
     few = write_rows(folder / "few.csv", 64)
     options = ["--task", "text-classification", "--encoder", encoder, "--train", few, "--max-steps", 1]
     run(1, "train", *options, "--max-seq-length", 32, "--output", folder / "tiny")
-    seconds = run(1, "predict", "--model", folder / "tiny", "--input", data, "--output", folder / "out.parquet")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return {f"{rows} rows (rows/s)": rows / seconds, "largest memory (MiB)": peak}
+    predict = command(1, "predict", "--model", folder / "tiny", "--input", data, "--output", folder / "out.jsonl")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin, resident = time.perf_counter(), []
+    process = subprocess.Popen(predict, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+        resident += [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")]
+        time.sleep(0.5)
+    seconds = time.perf_counter() - begin
+    assert process.returncode == 0
+    with (folder / "out.jsonl").open("rb") as file:
+        assert sum(1 for _ in file) == rows
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    computed = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = {f"{rows} rows (rows/s)": rows / seconds, "rows a second of a core's work": rows / computed}
+    for tenth in (1, 2, 4, 6, 8):
+        found[f"memory after {tenth} tenths of the time (MiB)"] = resident[len(resident) * tenth // 10]
+    return found | {"largest memory (MiB)": max(resident)}
 
 
 def main() -> None:

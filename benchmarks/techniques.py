@@ -38,6 +38,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rate-x2": {"learning_rate": 2.0},
     "epochs-x3": {"epochs": 3.0},
     "x3+reinitialize": {"epochs": 3.0, "reinitialize_layers": 1},
+    "freelb": {"freelb": 0.2},
+    "x3+reinitialize+average-last": {"epochs": 3.0, "reinitialize_layers": 1, "average_last": 3},
     "x3+ema": {"epochs": 3.0, "ema": 0.98},
     "x3+r-drop": {"epochs": 3.0, "r_drop": 1.0},
 }

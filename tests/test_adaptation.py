@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_the_gain_is_reported_and_all_three_runs_are_there(tmp_path: Path) -> No
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = options(tmp_path)
 
-    def stops(options: Any) -> Any:
+    def stops(options: Any, **_: Any) -> Any:
         raise Interrupted(signal.SIGTERM, "nothing is kept")
 
     monkeypatch.setattr(adaptation, "pretrain", stops)
@@ -80,9 +81,9 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"validation_share": 0}, "--adapt: what it brings is measured on validation data"),
-        ({"folds": 3, "validation_share": None}, "--folds: does not go with --adapt"),
-        ({"time_limit": "5m"}, "--time-limit: does not go with --adapt"),
+        ({"validation_share": 0}, "adapt: what it brings is measured on validation data"),
+        ({"folds": 3, "validation_share": None}, "folds: does not go with adapt"),
+        ({"time_limit": "0.01s"}, "give at least"),
         ({"label_column": "nosuch"}, "nosuch"),
     ],
 )
@@ -92,6 +93,16 @@ def test_what_does_not_go_together(changes: dict[str, object], told: str, tmp_pa
         bertune.adapt(tmp_path / "corpus.txt", **given)
     assert told in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_three_runs_share_a_time_limit(tmp_path: Path) -> None:
+    given, began = options(tmp_path, epochs=5000, time_limit="15s"), time.monotonic()
+    found = bertune.adapt(tmp_path / "corpus.txt", adapt_epochs=5000, **given)
+    assert time.monotonic() - began < 15 * 1.05
+    for name in ("", "without", "adapted"):
+        assert json.loads((tmp_path / "out" / name / "metrics.json").read_text())["record"]["steps"] > 0
+    assert found.result.steps > 10
 
 
 def test_text_that_is_not_there_is_told_before_anything_is_trained(tmp_path: Path) -> None:

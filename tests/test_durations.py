@@ -30,3 +30,19 @@ def test_parts_of_what_is_left() -> None:
     assert clock.elapsed >= 0
     assert part.enough(10) == pytest.approx(clock.elapsed + 40, abs=0.1)
     assert Clock(-5.0).part(2).seconds == 0
+
+
+def test_parts_of_parts_say_what_the_outermost_limit_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("bertune.durations.time.monotonic", lambda: now[0])
+    whole = Clock(100, 0.0)
+    now[0] = 10
+    part = whole.part(3)
+    assert part.left == 30
+    now[0] = 12
+    inner = part.part(2, kept=8)
+    assert inner.left == 10
+    now[0] = 15
+    assert inner.over == 15
+    assert inner.enough(20) == 10 + 3 * (2 + 2 * (3 + 20))
+    assert whole.enough(5) == 20

@@ -171,7 +171,7 @@ def test_layers_and_long_texts_are_kept(tmp_path: Path, layers: str, width: int)
     card = (folder / "README.md").read_text()
     assert f"`--layers {layers}`" in card
     assert ("`head.mix.weights`" in card) == (layers == "mix")
-    with pytest.raises(InputError, match=f"--layers last: the model was trained with {layers}"):
+    with pytest.raises(InputError, match=f"layers last: the model was trained with {layers}"):
         bertune.load(folder).task.with_options(EmbeddingOptions(layers="last"))
 
 

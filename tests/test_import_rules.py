@@ -16,7 +16,7 @@ ORDER = """
     report prediction conversion
     embedding conformance checking evaluation model tasks inference cuda checkpoints data tokenization encoder
     tensorflow_formats fastest files hardware distributed processor ragged options option_values progress durations
-    tables errors samples
+    tables argument_names errors samples
 """.split()
 """Folders and files of src/bertune from the top down: each may import those that follow it, and itself."""
 

@@ -73,5 +73,5 @@ def test_models_load_and_give_the_metrics_that_they_were_saved_with(old: Path, t
 
 def test_other_options_than_the_run_began_with_are_refused(old: Path) -> None:
     options = options_of(old, "train") | {"learning_rate": 2e-2}
-    with pytest.raises(bertune.InputError, match=r"--learning-rate is 0.02, but the run to resume has 0.01"):
+    with pytest.raises(bertune.InputError, match=r"learning_rate is 0.02, but the run to resume has 0.01"):
         bertune.train(output=old / "stopped/train", **options, resume=True)

@@ -92,21 +92,21 @@ def test_public_functions(tmp_path: Path) -> None:
     encoder, data = write_encoder(tmp_path / "encoder"), write_rows(tmp_path / "train.csv", opinions(16))
     common = {"task": "text-classification", "encoder": encoder, "train": data, "output": tmp_path / "model"}
     for options, told in (
-        ({"batch_size": "8"}, "--batch-size '8': expected"),
-        ({"epochs": "3"}, "--epochs '3': expected a number"),
-        ({"device": "gpu"}, "--device gpu: must be one of"),
+        ({"batch_size": "8"}, "batch_size '8': expected"),
+        ({"epochs": "3"}, "epochs '3': expected a number"),
+        ({"device": "gpu"}, "device gpu: must be one of"),
         ({"precision": "fp23"}, "did you mean fp32"),
-        ({"seed": 1.5}, "--seed 1.5: expected a whole number"),
-        ({"resume": "yes"}, "--resume 'yes': expected True or False"),
+        ({"seed": 1.5}, "seed 1.5: expected a whole number"),
+        ({"resume": "yes"}, "resume 'yes': expected True or False"),
         ({"long_text": "windows"}, "did you mean window"),
-        ({"label_smoothing": "0.1"}, "--label-smoothing '0.1': expected a number"),
-        ({"text_column": 0}, "--text-column 0: expected text or None"),
+        ({"label_smoothing": "0.1"}, "label_smoothing '0.1': expected a number"),
+        ({"text_column": 0}, "text_column 0: expected text or None"),
     ):
         with pytest.raises(InputError) as refused:
             bertune.train(**common, **options)
         assert told in str(refused.value)
     assert not (tmp_path / "model").exists()
-    with pytest.raises(InputError, match=r"--max-steps '3': expected a whole number"):
+    with pytest.raises(InputError, match=r"max_steps '3': expected a whole number"):
         bertune.pretrain(encoder=encoder, train=data, output=tmp_path / "other", max_steps="3")
     numbers = {"batch_size": np.int64(8), "max_steps": np.int32(1), "learning_rate": np.float32(1e-3)}
     bertune.train(**common, **numbers, max_seq_length=np.int16(32), device="cpu")

@@ -14,7 +14,8 @@ from sentence_transformers.sentence_transformer import modules as theirs
 
 from bertune.embedding import Embedder, embed
 from bertune.errors import InputError
-from tests.tiny import write_encoder, write_json
+from bertune.training.train import train
+from tests.tiny import write_encoder, write_json, write_rows
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 TEXTS = ["the film is good", "a", "Bad! " * 30, "", "fine 游戏"]
@@ -195,3 +196,37 @@ def test_broken_modules_are_refused(tmp_path: Path) -> None:
     shutil.rmtree(dense)
     with pytest.raises(InputError, match="2_Dense"):
         Embedder(folder)
+
+
+PAIRS = [{"sentence1": f"a film {i}", "sentence2": f"the cinema {i}"} for i in range(8)]
+
+
+def trained(tmp_path: Path, folder: Path, **options: Any) -> Path:
+    """A run of one update on pairs, from a folder."""
+    rows = write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    source = {"task": "embedding", "encoder": str(folder), "train": str(rows), "output": str(tmp_path / "out")}
+    train(**source, max_steps=1, max_seq_length=16, validation_share=0, **options)
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("module", [theirs.Dense(16, 6), theirs.LayerNorm(16)])
+def test_training_refuses_modules_whose_weights_it_would_drop(tmp_path: Path, module: Any) -> None:
+    folder = written(tmp_path, theirs.Pooling(16), module)
+    with pytest.raises(InputError, match=f"{type(module).__name__}, whose weights --task embedding does not train"):
+        trained(tmp_path, folder)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_training_pools_as_the_folder_says(tmp_path: Path) -> None:
+    folder = written(tmp_path, theirs.Pooling(16, pooling_mode="cls"), theirs.Normalize())
+    out = trained(tmp_path, folder)
+    assert json.loads((out / "1_Pooling" / "config.json").read_text())["pooling_mode_cls_token"] is True
+    assert_equal(out)
+
+
+def test_training_refuses_a_pooling_that_it_has_not_unless_one_is_chosen(tmp_path: Path) -> None:
+    folder = written(tmp_path, theirs.Pooling(16, pooling_mode=("max", "mean")))
+    with pytest.raises(InputError, match="pools by max and mean, which --task embedding does not train; choose"):
+        trained(tmp_path, folder)
+    out = trained(tmp_path, folder, pooling="mean")
+    assert json.loads((out / "1_Pooling" / "config.json").read_text())["pooling_mode_mean_tokens"] is True

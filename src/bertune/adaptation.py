@@ -8,13 +8,16 @@ model fine-tuned from that. Both models are compared on the same validation rows
 import dataclasses
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertune.argument_names import python_call
 from bertune.data.documents import find_files
+from bertune.durations import Clock
 from bertune.errors import InputError, Interrupted, Problems
 from bertune.evaluation.compare import CompareSettings, compare
 from bertune.files.atomic_write import write_text
@@ -28,7 +31,9 @@ from bertune.training.options import AdaptOptions, TrainOptions
 from bertune.training.presets import with_preset
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.report import finished
+from bertune.training.time_limit import TimeLimit
 from bertune.training.train import run as train
+from bertune.training.train import time_limit
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +72,7 @@ class Adaptation:
         return f"adapting brought {self.gain:+.4f}{chance}: {figures}"
 
 
+@python_call
 def adapt(text: str | Path | list[str | Path], *, adapt_epochs: float = 3.0, **options: Any) -> Adaptation:
     """Pre-train an encoder on text, fine-tune it, and compare with fine-tuning alone.
 
@@ -83,12 +89,18 @@ def adapt(text: str | Path | list[str | Path], *, adapt_epochs: float = 3.0, **o
     task_options = {name: value for name, value in options.items() if name in own}
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()
              if name not in own}  # fmt: skip
+    began = time.monotonic()
     values = with_preset(checked_values(TrainOptions, plain), task_options)
-    return run(AdaptOptions(adapt=several, adapt_epochs=adapt_epochs), TrainOptions(**values), task_options)
+    asked = AdaptOptions(adapt=several, adapt_epochs=adapt_epochs)
+    return run(asked, TrainOptions(**values), task_options, began=began)
 
 
-def run(adaptation: AdaptOptions, options: TrainOptions, task_options: Mapping[str, Any]) -> Adaptation:
-    """The three runs, and their comparison.
+def run(
+    adaptation: AdaptOptions, options: TrainOptions, task_options: Mapping[str, Any], *, began: float | None = None
+) -> Adaptation:
+    """The three runs, which share a time limit evenly, and their comparison.
+
+    began: of `time.monotonic`, when a time limit begins; None: now.
 
     Raises:
         InputError: bad options or data; nothing has been written then.
@@ -97,16 +109,20 @@ def run(adaptation: AdaptOptions, options: TrainOptions, task_options: Mapping[s
     output = Path(options.output)
     with run_errors(output, "train", f"{WITHOUT}/run.yaml", complete=False):
         _check(options, list(adaptation.adapt or ()))
+        clock = time_limit(options, began)
         before = dataclasses.replace(options, output=str(output / WITHOUT))
-        _once(before, task_options)
+        _once(before, task_options, None if clock is None else clock.part(3))
+        kept = 0.0 if clock is None else _seconds_of_comparison(options, output)
         length = options.max_seq_length or new_task(options.task, task_options).defaults.max_seq_length
         known = PretrainOptions(
             encoder=options.encoder, train=list(adaptation.adapt or ()), output=str(output / ADAPTED),
             epochs=adaptation.adapt_epochs, max_seq_length=length, seed=options.seed, precision=options.precision,
             device=options.device, do_lower_case=options.do_lower_case,
         )  # fmt: skip
-        metrics = _pretrained(known, resume=options.resume)
-        result = _once(dataclasses.replace(options, encoder=str(output / ADAPTED)), task_options)
+        limit = None if clock is None else TimeLimit(str(options.time_limit), clock.part(2, kept=kept))
+        metrics = _pretrained(known, limit, resume=options.resume)
+        part = None if clock is None else clock.part(1, kept=kept)
+        result = _once(dataclasses.replace(options, encoder=str(output / ADAPTED)), task_options, part)
         made = _compared(options, output, result, metrics)
         with disk_errors(output, 0):
             described = {"text": adaptation.adapt, "epochs": adaptation.adapt_epochs, **made.to_json()}
@@ -126,11 +142,12 @@ def _check(options: TrainOptions, text: list[str]) -> None:
         find_files(text, "--adapt")
     except InputError as error:
         problems.add(str(error))
-    for name in ("folds", "time_limit"):
-        if getattr(options, name) is not None:
-            problems.add(f"--{name.replace('_', '-')}: does not go with --adapt, which makes three runs; leave one out")
+    if options.folds is not None:
+        problems.add("--folds: does not go with --adapt, which makes three runs; leave one out")
     if not options.resume and any((output / name).exists() for name in (WITHOUT, ADAPTED)):
-        problems.add(f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume")
+        problems.add(
+            f"--output {output}: holds another run; name a new folder, remove it, or continue it with --resume"
+        )
     problems.raise_if_any()
 
 
@@ -148,27 +165,37 @@ def _part() -> Iterator[None]:
         raise
 
 
-def _once(options: TrainOptions, task_options: Mapping[str, Any]) -> TrainResult:
+def _once(options: TrainOptions, task_options: Mapping[str, Any], clock: Clock | None) -> TrainResult:
     """One fine-tuning; one that is finished is not made again."""
     with _part():
         resume = options.resume and _begun(Path(options.output))
-        return train(dataclasses.replace(options, resume=resume), task_options)
+        return train(dataclasses.replace(options, resume=resume), task_options, clock=clock)
 
 
-def _pretrained(options: PretrainOptions, *, resume: bool) -> Mapping[str, float]:
+def _pretrained(options: PretrainOptions, limit: TimeLimit | None, *, resume: bool) -> Mapping[str, float]:
     """The metrics of the pre-training; one that is finished is not made again."""
     folder = Path(options.output)
     if resume and (found := finished(folder)) is not None:
         return found[0]
     with _part():
-        return pretrain(dataclasses.replace(options, resume=resume and _begun(folder))).metrics
+        return pretrain(dataclasses.replace(options, resume=resume and _begun(folder)), limit=limit).metrics
+
+
+def _how(options: TrainOptions) -> CompareSettings:
+    return CompareSettings(metric=options.metric, precision=options.precision, device=options.device,
+                           trust_task_file=options.task.rpartition(":")[0] or None)  # fmt: skip
+
+
+def _seconds_of_comparison(options: TrainOptions, output: Path) -> float:
+    """What comparing two models will take: twice what one of them takes to load and to answer, and a little more."""
+    start = time.monotonic()
+    compare([output / WITHOUT], None, dataclasses.replace(_how(options), fewest=1))
+    return 2.2 * (time.monotonic() - start)
 
 
 def _compared(options: TrainOptions, output: Path, result: TrainResult, metrics: Mapping[str, float]) -> Adaptation:
     """Both models on the validation rows."""
-    how = CompareSettings(metric=options.metric, precision=options.precision, device=options.device,
-                          trust_task_file=options.task.rpartition(":")[0] or None)  # fmt: skip
-    found = compare([output / WITHOUT, output], None, how)
+    found = compare([output / WITHOUT, output], None, _how(options))
     (first, second), (pair,) = found["runs"], found["pairs"]
     low, high, sign = pair["low"], pair["high"], 1
     if lower_is_better(found["metric"]):

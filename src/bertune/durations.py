@@ -42,14 +42,15 @@ class Clock:
     """A time limit that runs from the moment it is made.
 
     seconds: the limit.  began: of `time.monotonic`.
-    spent, shares: of a part of another limit, the seconds of that one until the part began, and how many parts of this
-        size it is to hold.
+    whole: the limit that this is a part of.  spent, shares: the seconds of that one until the part began, and how many
+        parts of this size it is to hold from then on.
     """
 
     seconds: float
     began: float = field(default_factory=time.monotonic)
     spent: float = 0.0
     shares: int = 1
+    whole: "Clock | None" = None
 
     @property
     def left(self) -> float:
@@ -61,10 +62,24 @@ class Clock:
         """Seconds since it began."""
         return time.monotonic() - self.began
 
-    def part(self, count: int) -> "Clock":
-        """A clock that begins now with one of `count` equal parts of what is left."""
-        return Clock(max(0.0, self.left) / count, spent=self.spent + self.elapsed, shares=count)
+    @property
+    def over(self) -> float:
+        """Seconds since the outermost limit began."""
+        return self.before + self.elapsed
+
+    @property
+    def before(self) -> float:
+        """Seconds of the outermost limit until this one began."""
+        return 0.0 if self.whole is None else self.spent + self.whole.before
+
+    def part(self, count: int, *, kept: float = 0.0) -> "Clock":
+        """A clock that begins now with one of `count` equal parts of what is left, less `kept` seconds."""
+        seconds = max(0.0, self.left - kept) / count
+        return Clock(seconds, time.monotonic(), spent=self.elapsed, shares=count, whole=self)
 
     def enough(self, more: float) -> float:
-        """The whole limit in which every part could take so many seconds from now on."""
-        return self.spent + self.shares * (self.elapsed + more)
+        """The outermost limit in which every part could take so many seconds from now on."""
+        return self._enough(self.elapsed + more)
+
+    def _enough(self, own: float) -> float:
+        return own if self.whole is None else self.whole._enough(self.spent + self.shares * own)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers.normalizers import Lowercase
 
+from bertune.argument_names import python_call
 from bertune.checkpoints.sentence_transformers import (
     POOLING_MODES,
     Module,
@@ -143,6 +144,7 @@ class Embedder:
         return str(Lowercase().normalize_str(text)) if lower else text
 
 
+@python_call
 def embed(
     texts: Iterable[str],
     encoder: str | Path = "minilm",

@@ -173,6 +173,7 @@ def test_activations(activation: str) -> None:
         ({"model_type": "deberta"}, ["'deberta'", "deberta-v2"]),
         ({"position_embedding_type": "relative"}, ["'relative'", "'absolute'", "'relative_key'"]),
         ({"hidden_act": "mish"}, ["'mish'", "gelu"]),
+        ({"is_decoder": True}, ["is_decoder is True", "set it to false"]),
         ({"vocab_size": 0}, ["vocab_size is 0"]),
         ({"hidden_size": 16.5}, ["hidden_size is 16.5"]),
         ({"num_hidden_layers": "2"}, ["num_hidden_layers is '2'"]),

@@ -44,8 +44,41 @@ def test_one_command_from_an_export_to_an_evaluated_model(tmp_path: Path, capsys
     assert "about 1 s" in told
     assert "f1 (of 'übel')" in told
     assert "accuracy" in told
-    told = done(capsys, "evaluate", "--model", tmp_path / "model", "--data", data, "--drop-unlabelled").out
-    assert "recall (of 'übel')" in told
+    assert "8 of 76 rows are held out" in told
+    answer = done(capsys, "evaluate", "--model", tmp_path / "model", "--data", data)  # gaps are left out here too
+    assert "recall (of 'übel')" in answer.out
+    assert "trained on 68 rows of this file, so these figures are too good" in answer.err
+    done(capsys, "report", tmp_path / "model")
+
+
+def test_columns_without_customary_names(tmp_path: Path, capsys: Capture) -> None:
+    encoder = write_encoder(tmp_path / "encoder")
+    rows = [{"Nr": str(i), "Meldung": row["text"], "Sparte": row["label"]} for i, row in enumerate(opinions(40))]
+    data = write_rows(tmp_path / "a.csv", rows)
+    command = ["train", "--task", "text-classification", "--encoder", encoder, "--output", tmp_path / "out", *FAST]
+    refused(capsys, tmp_path, [*command, "--train", data, "--text-column", "meldung"], "did you mean 'Meldung'?")
+    told = done(capsys, *command, "--train", data, "--label-column", "Sparte").err
+    assert "'Meldung' is the only column of longer texts (--text-column)" in told
+    two = write_rows(tmp_path / "two.csv", [row | {"Notiz": f"{row['Meldung']}!"} for row in rows])
+    command = ["check", "--task", "text-classification", "--train", two]
+    refused(capsys, tmp_path, command, "Longer texts are in 'Meldung', 'Notiz'",
+            "for example --text-column Meldung --label-column Sparte")  # fmt: skip
+
+
+def test_a_missing_encoder_is_told_with_what_is_wrong_in_the_data(tmp_path: Path, capsys: Capture) -> None:
+    command = ["train", "--task", "text-classification", "--encoder", "nosuch", "--train", export(tmp_path / "a.csv")]
+    refused(capsys, tmp_path, [*command, "--output", tmp_path / "out", "--text-column", "Txt"],
+            "--encoder nosuch: no such file or folder", "did you mean 'Text'?")  # fmt: skip
+    refused(capsys, tmp_path, ["embed", "--model", "nosuch", "--input", "nofile"], "--model nosuch: no such file")
+
+
+def test_an_output_that_is_not_written_is_refused(tmp_path: Path, capsys: Capture, model: Path) -> None:
+    data = write_rows(tmp_path / "in.csv", opinions(3))
+    command = ["predict", "--model", model, "--input", data, "--output"]
+    refused(capsys, tmp_path, [*command, tmp_path / "a.xlsx"], "workbooks are not written; name a .csv file")
+    told = done(capsys, *command, tmp_path / "a.csv").err
+    assert "a.csv: 3 answers" in told
+    assert ".parts" not in told
 
 
 def test_label_columns_that_cannot_be_told_are_shown(tmp_path: Path, capsys: Capture) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,9 @@ def test_help_of_a_command_is_grouped_required_first(capsys: Capture) -> None:
         (["trian"], "no command 'trian'; did you mean train?"),
         (["train", "--task", "text-clasification"], "did you mean text-classification?"),
         (["train", "--task", "Question_Answering"], "did you mean question-answering?"),
+        (["pretrain", "--lr", "1e-4"], "no option --lr; did you mean --learning-rate?"),
+        (["pretrain", "--num_train_epochs", "3"], "no option --num-train-epochs; did you mean --epochs?"),
+        (["embed", "--sep", ";"], "no option --sep; did you mean --delimiter?"),
         (["completion", "tcsh"], "name one shell: bash, zsh, fish"),
     ],
 )
@@ -45,3 +49,16 @@ def test_completion_scripts_are_valid(shell: str, capsys: Capture) -> None:
     assert "train" in script
     if (program := shutil.which(shell)) is not None:
         assert subprocess.run([program, "-n"], input=script, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("tr", "train"), ("help pre", "predict pretrain"), ("train --task ss", "sst2"), ("convert --format go", "google")],
+)
+def test_completions_of_bash(words: str, found: str, capsys: Capture) -> None:
+    script = bertune(capsys, "completion", "bash").out
+    typed = ["bertune", *words.split()]
+    program = f'bertune() {{ {sys.executable} -m bertune "$@"; }}\n{script}'
+    program += f"COMP_WORDS=({' '.join(typed)}); COMP_CWORD={len(typed) - 1}; _bertune; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.split()) == found.split()

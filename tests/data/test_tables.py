@@ -130,6 +130,36 @@ def test_spreadsheet(tmp_path: Path) -> None:
         rows(tmp_path / "a.xlsx", sheet="B")
 
 
+def test_titles_above_a_table(tmp_path: Path) -> None:
+    table = "Nr;Meldung;Art\n1;Das Licht brennt nicht;Strom\n2;Das Rohr ist undicht;Wasser\n"
+    expected = [["1", "Das Licht brennt nicht", "Strom"], ["2", "Das Rohr ist undicht", "Wasser"]]
+    for above in ("", "Bericht 2024;;\n", "Bericht 2024\n", "Bericht;;\n;;\nStand: Mai;;\n"):
+        path = tmp_path / "a.csv"
+        path.write_text(above + table, encoding="utf-8")
+        assert rows(path) == expected, above
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for line in ("Bericht;;", *table.splitlines()):
+        book.active.append([cell or None for cell in line.split(";")])
+    book.save(tmp_path / "a.xlsx")
+    assert rows(tmp_path / "a.xlsx") == expected
+
+
+@pytest.mark.parametrize(
+    "content", ['text\n"Hello, world"\n"Yes, of course"\n', "Gut;\nDas ist schlecht;b\nNa ja, wie immer.;b\n"]
+)
+def test_a_first_row_that_is_no_title(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content, encoding="utf-8")
+    assert len(rows(path)) >= 2
+
+
+def test_tabs_and_line_ends_in_quotes_under_the_name_of_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text('Meldung\tArt\n"Licht\nbrennt"\tStrom\nRohr\tWasser\n', encoding="utf-16")
+    assert rows(path) == [["Licht\nbrennt", "Strom"], ["Rohr", "Wasser"]]
+
+
 def test_lines_of_text_and_what_is_no_table(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("One line, of text\nAnother\n", encoding="utf-8")

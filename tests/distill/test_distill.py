@@ -91,11 +91,11 @@ def test_several_teachers_and_the_command_line(
         ({"student": "every:1"}, "K must be at least 2"),
         ({"student": "every:x"}, "expected every:K"),
         ({"student": "every:3"}, "the teacher has only 2 layers"),
-        ({"temperature": 0.0}, "--temperature 0.0: must be above 0"),
-        ({"alpha": 2.0}, "--alpha 2.0"),
+        ({"temperature": 0.0}, "temperature 0.0: must be above 0"),
+        ({"alpha": 2.0}, "alpha 2.0"),
         ({"unlabelled": "nosuch.jsonl"}, "nosuch.jsonl"),
         ({"teacher": "nosuch"}, "nosuch: there is no such folder"),
-        ({"metric": "beauty"}, "--metric beauty"),
+        ({"metric": "beauty"}, "metric beauty"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(
@@ -213,7 +213,7 @@ def test_scores_become_logits(task: str, cell: str, expected: object) -> None:
     ("changes", "told"),
     [
         ({"scores": "marks"}, "marks"),
-        ({"task": None}, "--scores scores: needs --task"),
+        ({"task": None}, "scores scores: needs task"),
         ({"task": "token-classification"}, "scores of whole rows are for classification"),
         ({"student": "every:2"}, "takes its layers from a teacher"),
         ({"teacher": "model"}, "one of the two"),

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ OPTIONS: dict[str, Any] = {
 
 
 EXACT = "tests.distributed.work:without_dropout"
+PRETRAINING_LENGTHS = ["--max_seq_length=64", "--max_predictions_per_seq=10", "--max_eval_steps=7"]
 
 
 def finished(children: list[Child]) -> None:
@@ -84,8 +86,9 @@ def differing(one: Path, other: Path) -> list[str]:
     return [name for name in close if not close[name] and not name.endswith(shifts)]
 
 
-def test_gradients_are_added(nursery: Nursery, tmp_path: Path) -> None:
-    finished(nursery.ranks(3, tmp_path / "out.json", call="tests.distributed.work:add_gradients"))
+@pytest.mark.parametrize("how", ["memory", "messages"])
+def test_gradients_are_added(nursery: Nursery, tmp_path: Path, how: str) -> None:
+    finished(nursery.ranks(3, tmp_path / "out.json", how, call="tests.distributed.work:add_gradients"))
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert found["kinds"] == [False, True, False, None, False, True, False]
     rows = [[6.0, 6.0], [2.0, 2.0], [4.0, 4.0], [6.0, 6.0], [0.0, 0.0], [0.0, 0.0]]
@@ -99,6 +102,21 @@ def test_gradients_are_added(nursery: Nursery, tmp_path: Path) -> None:
         [[6.0] * 3] * 2,  # in bfloat16
     ]
     assert found["parts"] == [[], [0], [0, 1]]
+
+
+@pytest.mark.slow
+def test_a_time_limit_is_kept_and_ranks_agree_on_the_plan(
+    nursery: Nursery, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    output, began = tmp_path / "run", time.monotonic()
+    finished(nursery.ranks(2, *command_line(options | {"epochs": 5000, "time_limit": "12s"}, output)))
+    assert time.monotonic() - began < 12 * 1.05 + 4  # the clock begins when a process has started
+    steps = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["record"]["steps"]
+    assert 10 < steps < 5 * 5000
+    short = nursery.ranks(2, *command_line(options | {"time_limit": "0.01s"}, tmp_path / "short"))
+    assert [child.wait() for child in short] == [2, 2]
+    assert "give at least" in "".join(child.told for child in short)
+    assert not (tmp_path / "short").exists()
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -225,8 +243,50 @@ def test_seeds_side_by_side(nursery: Nursery, tmp_path: Path, options: dict[str,
     assert "side by side" in children[0].told
 
 
+def test_memory_that_runs_out_on_one_rank(
+    nursery: Nursery, tmp_path: Path, options: dict[str, Any], alone: Path
+) -> None:
+    """For a moment: that rank goes on in smaller parts. For good: all stop, one says why, the checkpoint is good."""
+    run, call = options | {"checkpoint_every": 1}, "tests.distributed.work:short_of_memory"
+    children = nursery.ranks(2, 1, 1, *command_line(run, tmp_path / "once"), call=call)
+    finished(children)
+    assert figures(tmp_path / "once") == pytest.approx(figures(alone), rel=1e-6)
+    children = nursery.ranks(3, 1, 99, *command_line(run, tmp_path / "run"), call=call)
+    assert [child.wait(30) for child in children] == [1, 1, 1], [child.told for child in children]
+    told = "".join(child.told for child in children)
+    assert told.count("error:") == told.count("memory does not suffice for a single sequence") == 1, told
+    finished(nursery.ranks(2, *command_line(run, tmp_path / "run"), "--resume", call=EXACT))
+    assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
+
+
+def test_folds_side_by_side(nursery: Nursery, tmp_path: Path, options: dict[str, Any]) -> None:
+    """Every rank trains whole folds, and all of them the final model; what a stop leaves is gone on with."""
+    run = {name: value for name, value in options.items() if name != "validation"} | {"folds": 3, "max_steps": 4}
+    finished([nursery.start(*command_line(run, tmp_path / "alone"), call=EXACT)])
+    children = nursery.ranks(2, *command_line(run, tmp_path / "ranks"), call=EXACT)
+    finished(children)
+    assert "side by side" in children[0].told
+
+    def told(name: str, file: str) -> str:
+        return (tmp_path / name / file).read_text("utf-8")
+
+    assert told("ranks", "folds.json") == told("alone", "folds.json")
+    assert told("ranks", "out_of_fold.jsonl") == told("alone", "out_of_fold.jsonl")
+    assert not differing(tmp_path / "alone", tmp_path / "ranks")
+    assert sorted(path.name for path in (tmp_path / "ranks").glob("fold-*")) == []
+    stopped = tmp_path / "stopped"
+    (first, second) = nursery.ranks(2, *command_line(run | {"epochs": 3}, stopped), call=EXACT)
+    while not list(stopped.glob("fold-2.done.json")):
+        assert not second.ended(), second.told
+    first.send(signal.SIGKILL)
+    assert [first.wait(), second.wait(20)] == [-9, 1]
+    again = nursery.ranks(2, *command_line(run | {"epochs": 3}, stopped), "--resume", call=EXACT)
+    finished(again)
+    assert told("stopped", "out_of_fold.jsonl") == told("alone", "out_of_fold.jsonl")
+
+
 def test_a_program_of_google(nursery: Nursery, tmp_path: Path, shared: Path) -> None:
-    """Ranks train together; rank 0 evaluates and writes."""
+    """Ranks train together and evaluate together; rank 0 writes."""
     tiny = shared / "golden/tiny"
     config = json.loads((tiny / "bert_config.json").read_text("utf-8")) | NO_DROPOUT
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -242,3 +302,40 @@ def test_a_program_of_google(nursery: Nursery, tmp_path: Path, shared: Path) -> 
         results.append({key: float(value) for key, value in (line.split(" = ") for line in lines)})
     assert results[1] == pytest.approx(results[0], rel=1e-5)
     assert results[0]["global_step"] > 0
+
+
+@pytest.mark.parametrize("program", ["run_classifier", "run_squad", "run_pretraining", "extract_features"])
+def test_programs_of_google_share_what_they_compute(
+    nursery: Nursery, tmp_path: Path, shared: Path, program: str
+) -> None:
+    """Evaluation, prediction and features: the files of one process, byte for byte."""
+    golden, tiny = shared / "golden", shared / "golden/tiny"
+    flags = [f"--bert_config_file={tiny / 'bert_config.json'}", f"--init_checkpoint={tiny / 'bert_model.ckpt'}"]
+    flags += [f"--vocab_file={tiny / 'vocab.txt'}", "--device=cpu"]
+    own = {
+        "run_classifier": ["--task_name=mrpc", f"--data_dir={golden / 'finetuned'}", "--do_eval", "--do_predict"],
+        "run_squad": [f"--predict_file={golden / 'squad/v2.json'}", "--do_predict", "--version_2_with_negative"],
+        "run_pretraining": [f"--input_file={golden / 'pretraining/instances.tf_record'}", "--do_eval"],
+        "extract_features": [f"--input_file={golden / 'features/input.txt'}", "--batch_size=2", "--layers=-1,0"],
+    }[program]
+    lengths = {"run_squad": ["--max_seq_length=64", "--doc_stride=16", "--max_query_length=12"]}
+    lengths |= {"run_pretraining": PRETRAINING_LENGTHS, "run_classifier": ["--max_seq_length=32"]}
+    flags += [*own, *lengths.get(program, ["--max_seq_length=32"])]
+    work = "tests.distributed.work:google_program"
+    for name, ranks in (("alone", 1), ("ranks", 3)):
+        output = tmp_path / name
+        place = f"--output_file={output / 'lines.jsonl'}" if program == "extract_features" else f"--output_dir={output}"
+        if ranks == 1:
+            finished([nursery.start(program, *flags, place, call=work)])
+        else:
+            finished(nursery.ranks(ranks, program, *flags, place, call=work))
+    written = [
+        {
+            str(path.relative_to(tmp_path / name)): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file() and "tfevents" not in path.name
+        }
+        for name in ("alone", "ranks")
+    ]
+    assert written[0]
+    assert written[1] == written[0]

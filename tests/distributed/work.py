@@ -2,11 +2,14 @@
 
 import importlib
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from bertune.distributed.gradients import sum_gradients
+from bertune.distributed import gradients
+from bertune.distributed.gradients import GradientSums
 from bertune.distributed.world import current, leave, start
 
 
@@ -36,9 +39,11 @@ def evaluate_and_predict(model: str, folder: str, output: str) -> int:
     return 0
 
 
-def add_gradients(output: str) -> int:
-    """Dense, sparse, mixed and absent gradients of every rank, and the sums."""
+def add_gradients(output: str, how: str) -> int:
+    """Dense, sparse, mixed and absent gradients of every rank, and the sums. how: `memory` or `messages`."""
     world = start()
+    if how == "messages":
+        gradients.share_memory = lambda *_: None  # type: ignore[attr-defined]
     one = torch.full((2, 3), float(world.rank + 1))
     rows = torch.tensor([[0, world.rank + 1]])
     sparse = torch.sparse_coo_tensor(rows, torch.tensor([[1.0, 1.0], [2.0, 2.0]]) * (world.rank + 1), (6, 2))
@@ -54,7 +59,11 @@ def add_gradients(output: str) -> int:
         torch.zeros(6, 2),
         torch.zeros(2, 3),
     ]
-    sums = sum_gradients(world, own, like)
+    sum_gradients = GradientSums(world, like)
+    assert (sum_gradients._shared is None) == (how == "messages")
+    for again in range(3):  # in the same memory
+        sums, totals = sum_gradients(own, torch.tensor([1.0, world.rank + again]))
+        assert totals.tolist() == [3.0, 3.0 + 3 * again]
     kinds = [None if total is None else total.is_sparse for total in sums]
     values = [None if total is None else (total.to_dense() if total.is_sparse else total).tolist() for total in sums]
     parts = [part.tolist() for part in world.gather_tensors(torch.arange(world.rank))]
@@ -72,3 +81,19 @@ def google_program(name: str, *arguments: str) -> int:
     torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
     status: int = importlib.import_module(f"bertune.google.{name}").main(list(arguments))
     return status
+
+
+def short_of_memory(rank: str, times: str, *arguments: str) -> int:
+    """A training one rank of which has no memory for a forward pass, in its fourth update and so many times."""
+    from bertune.training.loop import update
+
+    forward, calls, found = update._Update.compute, [0], int(times)
+
+    def compute(self: update._Update, *given: Any, **more: Any) -> torch.Tensor:
+        if os.environ.get("RANK") == rank and self.state.step == 3 and calls[0] < found:
+            calls[0] += 1
+            raise MemoryError("not enough memory, says the test")
+        return forward(self, *given, **more)
+
+    update._Update.compute = compute  # type: ignore[method-assign]
+    return without_dropout(*arguments)

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page.stem for page in (ROOT / "docs").glob("*.md") if not page.name.endswith(".zh.md"))
 IN_CHINESE = (
     "index first-hour installing errors chinese tasks encoders python trusted-runs speed new-task "
-    "coming-from-google-bert coming-from-transformers coming-from-sentence-transformers"
+    "coming-from-google-bert coming-from-transformers coming-from-sentence-transformers "
+    "one-table best-model report serving export scale"
 ).split()
 """Pages that must have a Chinese version; of the others the site shows the English one."""
 

@@ -4,15 +4,21 @@ import errno
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tokenizers
+import torch
 
 import bertune
 from bertune.cli.main import main
+from bertune.encoder.config import EncoderConfig
 from bertune.export import folder, quantized
+from bertune.export.verification import canary_features
+from bertune.tasks.masking.head import PretrainingHead
 from bertune.tokenization.tokenizer import Tokenizer
 from tests.tiny import FAST, done, files, opinions, refused, train, write_rows
 
@@ -74,6 +80,9 @@ def test_verification_says_how_the_graphs_compare(exported: Path) -> None:
     assert plain["equal_answers"] == 1.0
     assert quantized["metric_lost"] <= 0.005
     assert quantized["float32_products"] == []
+    graph = onnx.load(exported / "onnx/model_quantized.onnx").graph
+    tables = {one.name: one.data_type for one in graph.initializer if one.name.startswith("embeddings.word")}
+    assert tables == {"embeddings.word.weight_quantized": 3, "embeddings.word.weight_scale": 1}  # int8, float32
     assert all(len(graph["sha256"]) == 64 for graph in (plain, quantized))
 
 
@@ -90,6 +99,21 @@ def test_canaries_are_the_graphs_own_answers(exported: Path) -> None:
             feed["token_type_ids"] = np.array([canary["token_type_ids"]])
             found = session.run(None, feed)[0][0]
             np.testing.assert_allclose(found, canary["logits"][name], atol=graph["canary_tolerance"])
+
+
+@pytest.mark.parametrize("over_the_vocabulary", [False, True])
+def test_canaries_of_a_large_vocabulary(over_the_vocabulary: bool) -> None:
+    """Only an answer over the vocabulary is long; of all other heads sequences of many lengths are recorded."""
+    config = EncoderConfig(vocab_size=30522, hidden_size=8, num_attention_heads=2)
+    head = PretrainingHead(config, next_sentence=False) if over_the_vocabulary else torch.nn.Linear(8, 2)
+    encoder = SimpleNamespace(config=config)
+    tokenizer = SimpleNamespace(special=SimpleNamespace(cls=101, sep=102), vocab_size=30522)
+    model: Any = SimpleNamespace(
+        network=SimpleNamespace(encoder=encoder, head=head), tokenizer=tokenizer, max_seq_length=128
+    )
+    lengths = canary_features(model).input_ids.lengths
+    assert lengths.min() == 3
+    assert (len(lengths), lengths.max()) == (1, 3) if over_the_vocabulary else len(lengths) >= 8 and lengths.max() > 40
 
 
 def test_the_card_says_what_was_exported(exported: Path) -> None:
@@ -213,8 +237,8 @@ def test_int8_that_loses_too_much_goes_back_to_float32_product_by_product(
     """The feed-forward products are made worthless in 8 bits: they must be found, and written in float32."""
     plain = quantized.quantized_weight
 
-    def spoil(weight: Any) -> Any:
-        numbers, steps = plain(weight)
+    def spoil(weight: Any, most: int) -> Any:
+        numbers, steps = plain(weight, most)
         return (numbers, steps * -40) if 32 in weight.shape else (numbers, steps)
 
     monkeypatch.setattr(quantized, "quantized_weight", spoil)
@@ -231,7 +255,12 @@ def test_int8_that_cannot_be_saved_is_refused_with_the_figures(
     model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = quantized.quantized_weight
-    monkeypatch.setattr(quantized, "quantized_weight", lambda weight: (plain(weight)[0], plain(weight)[1] * -40))
+
+    def spoil(weight: Any, most: int) -> Any:
+        numbers, steps = plain(weight, most)
+        return numbers, steps * -40
+
+    monkeypatch.setattr(quantized, "quantized_weight", spoil)
     arguments = ["export", "--model", model, "--output", tmp_path / "out", "--precision", "int8"]
     refused(capsys, tmp_path, arguments, "accuracy falls by", "--max-loss 0.005", "nothing was written")
 

@@ -60,7 +60,7 @@ def by_definition(weight: FloatArray) -> FloatArray:
     """The same in whole numbers of 64 bits."""
     x = rows().astype(np.float64)
     steps = np.maximum(np.abs(x).max(1, keepdims=True), 1e-20) / 127
-    numbers, scale = quantized_weight(weight)
+    numbers, scale = quantized_weight(weight, MOST)
     total = np.round(x / steps).astype(np.int64) @ numbers.T.astype(np.int64)
     found: FloatArray = (total * steps * scale).astype(np.float32)
     return found
@@ -76,7 +76,7 @@ def test_two_products_of_the_largest_bytes_fit_in_16_bits() -> None:
     largest_sum = 2 * 255 * MOST
     assert largest_sum <= np.iinfo(np.int16).max
     weight = np.random.default_rng(2).standard_cauchy((50, 40)).astype(np.float32)
-    numbers, _ = quantized_weight(np.concatenate([weight, extreme_weight()[:, :40]]))
+    numbers, _ = quantized_weight(np.concatenate([weight, extreme_weight()[:, :40]]), MOST)
     assert np.abs(numbers.astype(int)).max() == MOST
 
 

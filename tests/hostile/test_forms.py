@@ -233,3 +233,63 @@ def test_an_array_under_the_name_of_lines(tmp_path: Path) -> None:
 def test_separators_are_found_whatever_a_text_holds(tmp_path: Path) -> None:
     content = 'text;label\n"a\u2028b\u2028, c";x\n"d\x0be, f\x85";y\n'
     assert [one.label for one in read("text-classification", tmp_path / "a.csv", content)] == ["x", "y"]
+
+
+KAGGLE = (
+    "Sentence #,Word,POS,Tag\nSentence: 1,In,IN,O\n,London,NNP,B-geo\n"
+    "Sentence: 2,\u201cIran\u201d,NNP,B-geo\n,left,VBD,O\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", KAGGLE.encode("windows-1252")),
+        ("a.csv", KAGGLE.replace(",", ";")),
+        ("a.csv", KAGGLE.replace("\n,", "\nSentence: 1,", 1).replace("\n,left", "\nSentence: 2,left")),
+        ("a.tsv", "sent_id\ttoken\tner\n0\tIn\tO\n0\tLondon\tB-geo\n1\t\u201cIran\u201d\tB-geo\n1\tleft\tO\n"),
+        ("a.csv", "word,tag\nIn,O\nLondon,B-geo\n,\n\u201cIran\u201d,B-geo\nleft,O\n"),
+    ],
+)
+def test_a_word_a_row_makes_sentences(tmp_path: Path, name: str, content: str | bytes) -> None:
+    found = read("token-classification", tmp_path / name, content)
+    assert [one.text for one in found] == ["In London", "\u201cIran\u201d left"]
+    assert [[entity.label for entity in one.entities] for one in found] == [["geo"], ["geo"]]
+
+
+def test_words_that_no_sentence_ends_are_refused(tmp_path: Path) -> None:
+    rows = "word,tag\nIn,O\nLondon,B-geo\nso,O\n"
+    assert "nothing says where a sentence ends" in told("token-classification", tmp_path / "a.csv", rows)
+    rows = "sentence,word,tag\n1,In,O\n1,,O\n2,a,B-geo\n2,b,O\n"
+    assert "line 3, column 'word': empty" in told("token-classification", tmp_path / "a.csv", rows)
+    rows = "sentence,tags\nIn London,O B-geo\nIran,B-geo\nHere,O\n"  # a sentence a row, some of one word
+    assert len(read("token-classification", tmp_path / "a.csv", rows)) == 3
+
+
+@pytest.mark.parametrize("task", ["text-classification", "regression", "multi-label-classification"])
+def test_empty_texts_are_told_and_files_of_them_refused(
+    tmp_path: Path, task: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(read(task, tmp_path / "a.csv", "text,label\nx,1\n,2\n  ,1\ny,2\n")) == 4
+    assert "2 of 4 rows have an empty text in column 'text' (lines 3, 4)" in caplog.text
+    assert "--drop-unlabelled" in caplog.text
+    message = told(task, tmp_path / "a.csv", "text,notes,label\n,x,1\n  ,y,2\n")
+    assert "column 'text' is empty in all 2 rows; name the column of the texts with --text-column" in message
+    assert "'notes'" in message
+
+
+@pytest.mark.parametrize(
+    ("cells", "mark"), [(["x;y", "y", "x"], ";"), (['"x, y"', '"y, z"', '"x, z"'], ","), (["a#b", "b#c", "c"], "#")]
+)
+def test_labels_joined_otherwise_are_told(
+    tmp_path: Path, cells: list[str], mark: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = "text,labels\n" + "".join(f"t,{cell}\n" for cell in cells)
+    read("multi-label-classification", tmp_path / "a.csv", content)
+    assert f"joined by {mark!r}" in caplog.text
+    assert f"--label-delimiter {mark!r}" in caplog.text
+    caplog.clear()
+    read("multi-label-classification", tmp_path / "a.csv", content, label_delimiter=mark)
+    read("multi-label-classification", tmp_path / "b.csv", "text,labels\na,arts/crafts\nb,sports|arts/crafts\nc,x\n")
+    read("multi-label-classification", tmp_path / "c.csv", 'text,labels\na,"Crafts, fine"\nb,sports\nc,x\n')
+    assert "joined by" not in caplog.text

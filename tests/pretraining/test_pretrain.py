@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,13 @@ def test_a_short_run_lowers_the_held_out_loss_and_its_folder_answers(
         expected = theirs(torch.tensor([[*ids, model.tokenizer.special.sep]])).logits[0, -2].softmax(0)
     for one in found:
         assert one["score"] == pytest.approx(float(expected[model.tokenizer.id_of(one["token"]) or 0]), abs=1e-5)
+
+
+def test_how_long_it_will_take_is_told_before_it_starts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tiny.write_encoder(tmp_path / "encoder")
+    options = ["--encoder", tmp_path / "encoder", "--train", corpus(tmp_path / "text.txt"), "--max-steps", 4, *FAST]
+    told = tiny.done(capsys, "pretrain", *options, "--output", tmp_path / "model").err
+    assert re.search(r"sequences? on cpu in \w+: 4 updates of 16 sequences, [\d.]+ pass(es)?; about 1 s", told), told
 
 
 def test_predict_and_evaluate_work_on_its_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Figures of a report against their definitions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, precision_recall_fscore_support
@@ -77,6 +79,35 @@ def test_planted_label_errors_are_found_first() -> None:
     given[planted] = (truth[planted] + 1) % 3
     first = figures.doubtful_labels(sure, given)[:100]
     assert np.isin(first, planted).mean() >= 0.6
+
+
+def test_judges_that_err_on_other_rows_find_more_together() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 3, 2000)
+    given = truth.copy()
+    planted = rng.choice(2000, 100, replace=False)
+    given[planted] = (truth[planted] + 1) % 3
+
+    def judge() -> np.ndarray[Any, Any]:
+        """Right on three rows of four, and as sure of the others."""
+        found = rng.dirichlet([1, 1, 1], 2000) * 0.5
+        found[np.arange(2000), np.where(rng.random(2000) < 0.75, truth, rng.integers(0, 3, 2000))] += 0.5
+        return found
+
+    judges = [judge(), judge(), judge()]
+    alone, together = (
+        np.isin(figures.doubtful_labels(one, given)[:100], planted).mean()
+        for one in (judges[0], figures.combined(judges))
+    )
+    assert together > alone + 0.2
+    assert figures.combined(judges).sum(1) == pytest.approx(np.ones(2000))
+
+
+def test_how_many_labels_are_wrong_is_read_off_the_confident_joint() -> None:
+    probabilities = np.array([[0.9, 0.1]] * 10 + [[0.1, 0.9]] * 11 + [[0.45, 0.55]])
+    given = np.array([0] * 10 + [1] * 9 + [0, 0, 0])
+    assert figures.expected_label_errors(probabilities, given) == 2
+    assert figures.doubtful_labels(probabilities, given).tolist() == [19, 20, 21]
 
 
 def test_slices_are_tested_and_corrected() -> None:

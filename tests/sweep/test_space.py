@@ -86,6 +86,8 @@ def test_techniques_are_varied_and_cost_their_passes(tmp_path: Path) -> None:
     space = space_of(tmp_path, "r_drop: [0, 1]\nfgm: [0, 0.2]\nema: [0, 0.99]\n")
     assert space == {"r_drop": Choices((0.0, 1.0)), "fgm": Choices((0.0, 0.2)), "ema": Choices((0.0, 0.99))}
     assert [passes({"r_drop": r, "fgm": f}) for r in (0, 1) for f in (0, 0.2)] == [1, 2, 2, 4]
+    assert passes({"freelb": 0.2}) == 3
+    assert space_of(tmp_path, "average_last: [1, 3]\n") == {"average_last": Choices((1, 3))}
     with pytest.raises(InputError, match=r"--ema 1\.0: must be at least 0 and below 1"):
         space_of(tmp_path, "ema: [1.0]\n")
     with pytest.raises(InputError, match=r"--fgm -1"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import bertune
+from bertune.sweep.journal import held, open_study
 from tests import tiny
 
 SPACE = "learning_rate: [1e-2, 3e-3]\nepochs: [2, 3]\nbatch_size: [8]\n"
@@ -80,6 +82,44 @@ def test_the_plot_is_xml_with_a_point_a_trial(swept: Path) -> None:
     assert len(points) == sum(trial["value"] is not None for trial in found)
 
 
+def resumed(folder: Path, swept: Path) -> Path:
+    """A copy of the finished sweep, which may go on."""
+    arguments(folder, "10m")
+    shutil.copytree(swept, folder / "out")
+    tree = (folder / "out/sweep.yaml").read_text().replace(str(swept.parent), str(folder))
+    (folder / "out/sweep.yaml").write_text(tree)
+    return folder / "out"
+
+
+def test_other_values_under_the_same_name_are_refused(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resumed(tmp_path, swept)
+    (tmp_path / "space.yaml").write_text(SPACE.replace("[8]", "[8, 16]"))
+    command = arguments(tmp_path, "10m", "--trials", "3", "--resume")
+    tiny.refused(capsys, tmp_path, command, "space.yaml: batch_size differs from what the sweep to resume in")
+
+
+def test_a_damaged_journal_is_told_by_its_line(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = resumed(tmp_path, swept) / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    command = arguments(tmp_path, "10m", "--trials", "3", "--resume")
+    for damaged in (b"garbage\n", b"[1, 2]\n", b"\xff\xfe\n"):
+        journal.write_bytes(b"".join([lines[0], damaged, *lines[2:]]))
+        tiny.refused(capsys, tmp_path, command, "journal.log:2: damaged")
+    journal.write_bytes(b"".join(lines) + lines[-1][:20])  # killed while it wrote
+    study = open_study(tmp_path / "out", "accuracy", 42)
+    assert journal.read_bytes().startswith(b"".join(lines))
+    study.set_user_attr("elapsed", 1.0)
+    assert all(json.loads(line) for line in journal.read_bytes().splitlines())
+
+
+def test_two_sweeps_do_not_work_in_one_folder(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = arguments(tmp_path, "10m", "--trials", "3", "--resume")
+    with held(resumed(tmp_path, swept)):
+        tiny.refused(capsys, tmp_path, command, "another sweep is at work in it")
+
+
 def test_another_sweep_in_the_folder_is_refused(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.refused(capsys, swept.parent, arguments(swept.parent, "5m"), "holds another")
 
@@ -105,7 +145,7 @@ def test_a_killed_sweep_goes_on_with_one_trial_lost_at_most(tmp_path: Path, caps
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    tiny.refused(capsys, tmp_path, arguments(tmp_path, "10m"), "go on by --resume")
+    tiny.refused(capsys, tmp_path, arguments(tmp_path, "10m"), "continue it with --resume")
     tiny.refused(capsys, tmp_path, arguments(tmp_path, "10m", "--resume", "--seed", "7"), "--seed is 7")
     subprocess.run([*command, "--resume"], check=True)
     found = json.loads((tmp_path / "out/sweep.json").read_text())

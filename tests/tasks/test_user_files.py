@@ -111,7 +111,7 @@ def bertune_sha256(path: Path) -> str:
 def test_code_runs_only_for_who_asks(
     trained: Path, ratings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(InputError, match=r"ratings\.py:Rating.*--trust-task-file FILE.*trust_task_file=FILE"):
+    with pytest.raises(InputError, match=r"ratings\.py:Rating.*trust_task_file FILE.*trust_task_file=FILE"):
         bertune.load(trained)
     model = bertune.load(trained, trust_task_file=ratings)
     assert set(model.predict(["Dead after two days."])[0]) == {"stars", "scores"}

@@ -134,3 +134,44 @@ def test_texts_that_the_vocabulary_cannot_spell_are_told(tmp_path: Path, caplog:
     assert not caplog.text
     warn_of_unknown(whole, ours, "train.tsv")
     assert "train.tsv: 67% of its tokens are [UNK]" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"strip_accents": False},
+        {"strip_accents": True, "do_lower_case": False},
+        {"tokenize_chinese_chars": False},
+        {"strip_accents": None, "tokenize_chinese_chars": True},
+    ],
+)
+def test_settings_go_before_what_tokenizer_json_says(tmp_path: Path, said: dict[str, object]) -> None:
+    write_vocab(tmp_path, [*VOCABULARY, "ë", "游戏"])
+    transformers.BertTokenizerFast.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    write_json(tmp_path / "tokenizer_config.json", settings | said)
+    texts = ["Zoë's café", "naïve 游戏 good", "Das Über-Ë"]
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    expected = [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
+    found = Tokenizer.from_folder(tmp_path).encode(texts)
+    assert [found[i].tolist() for i in range(len(texts))] == expected
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"additional_special_tokens": ["<x>"]},
+        {"extra_special_tokens": {"x_token": "<x>"}},
+        {"added_tokens_decoder": {"5": {"content": "<x>", "special": True, "normalized": False}}},
+    ],
+)
+def test_special_tokens_of_the_vocabulary_are_found_in_texts(tmp_path: Path, said: dict[str, object]) -> None:
+    words = [*VOCABULARY[:5], "<x>", *VOCABULARY[5:]]
+    write_vocab(tmp_path, words)
+    write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", **said})
+    texts = ["the <x> film", "<x>good<x>", "the film"]
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    expected = [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
+    found = Tokenizer.from_folder(tmp_path).encode(texts)
+    assert [found[i].tolist() for i in range(len(texts))] == expected
+    assert found[1].tolist().count(words.index("<x>")) == 2

@@ -100,5 +100,5 @@ def test_margins_over_the_epochs_find_wrong_training_labels(tmp_path: Path) -> N
     assert len({int(row["place"]) for row in found[:4]} & PLANTED) >= 3
     margins = [float(row["mean_margin"]) for row in found]
     assert margins == sorted(margins)
-    with pytest.raises(InputError, match="--label-margins"):
+    with pytest.raises(InputError, match="label_margins: "):
         train(**options | {"validation_share": None}, output=tmp_path / "seeds", label_margins=True, seeds="1,2")

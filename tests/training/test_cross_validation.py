@@ -117,14 +117,14 @@ def test_other_tasks(task: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"folds": 1}, "--folds 1: must be at least 2"),
-        ({"folds": 200}, "--folds 200"),
-        ({"validation": "dev.csv"}, "with --folds every row is held out once"),
-        ({"validation_share": 0.2}, "--validation-share 0.2: with --folds"),
-        ({"patience": 2}, "--patience 2: the folds train as the final model does"),
-        ({"seeds": "1,2"}, "--seeds 1,2: the folds"),
+        ({"folds": 1}, "folds 1: must be at least 2"),
+        ({"folds": 200}, "folds 200"),
+        ({"validation": "dev.csv"}, "with folds every row is held out once"),
+        ({"validation_share": 0.2}, "validation_share 0.2: with folds"),
+        ({"patience": 2}, "patience 2: the folds train as the final model does"),
+        ({"seeds": "1,2"}, "seeds 1,2: the folds"),
         ({"group_column": "whose"}, "whose"),
-        ({"folds": 30, "group_column": "who"}, "has only 20 values of --group-column who"),
+        ({"folds": 30, "group_column": "who"}, "has only 20 values of group_column who"),
     ],
 )
 def test_what_does_not_go_together(changes: dict[str, object], told: str, tmp_path: Path) -> None:

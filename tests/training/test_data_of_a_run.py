@@ -109,18 +109,18 @@ def test_nothing_held_out_is_said(tmp_path: Path, usual: dict[str, Any], caplog:
     few = write_rows(tmp_path / "few.csv", opinions(4))
     train(**usual, train=few, output=tmp_path / "few")
     assert "4 rows, too few or too much alike to hold 0.1 of them out" in caplog.text
-    with pytest.raises(InputError, match="which --patience needs"):
+    with pytest.raises(InputError, match="which patience needs"):
         train(**usual, train=few, output=tmp_path / "needy", patience=2)
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"validation_share": 1.0}, "--validation-share 1.0: must be at least 0 and below 1"),
-        ({"validation_share": -0.1}, "--validation-share -0.1"),
+        ({"validation_share": 1.0}, "validation_share 1.0: must be at least 0 and below 1"),
+        ({"validation_share": -0.1}, "validation_share -0.1"),
         ({"validation_share": 0.2, "validation": "all.csv"}, "leave one out"),
-        ({"group_column": "who", "validation": "all.csv"}, "--group-column who"),
-        ({"validation_share": 0, "patience": 1}, "--patience 1: counts evaluations"),
+        ({"group_column": "who", "validation": "all.csv"}, "group_column who"),
+        ({"validation_share": 0, "patience": 1}, "patience 1: counts evaluations"),
         ({"group_column": "who"}, "'who'"),
     ],
 )

@@ -88,11 +88,11 @@ def test_a_weights_step_is_its_rates() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"frozen_layers": 3}, "--frozen-layers 3: the encoder has 2 layers"),
-        ({"reinitialize_layers": 3}, "--reinitialize-layers 3: the encoder has 2 layers"),
+        ({"frozen_layers": 3}, "frozen_layers 3: the encoder has 2 layers"),
+        ({"reinitialize_layers": 3}, "reinitialize_layers 3: the encoder has 2 layers"),
         ({"frozen_layers": 2, "reinitialize_layers": 1}, "of 2 layers some are both"),
-        ({"frozen_layers": -1}, "--frozen-layers -1: must be at least 0"),
-        ({"layer_decay": 0.0}, "--layer-decay 0.0: must lie above 0"),
+        ({"frozen_layers": -1}, "frozen_layers -1: must be at least 0"),
+        ({"layer_decay": 0.0}, "layer_decay 0.0: must lie above 0"),
     ],
 )
 def test_impossible_options(run: Any, tmp_path: Path, options: dict[str, Any], told: str) -> None:

@@ -34,7 +34,7 @@ def options(folder: Path, task: str, data: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("answers", [[("awful", 4)], [("awful", 0), ("bad film", 3)]])
 def test_no_answer_occurs_in_its_context(tmp_path: Path, answers: list[tuple[str, int]]) -> None:
     given = options(tmp_path, "question-answering", squad(tmp_path / "train.json", answers))
-    with pytest.raises(InputError, match=r"--train .*train.json: none of its \d examples gives a sequence to train on"):
+    with pytest.raises(InputError, match=r"train .*train.json: none of its \d examples gives a sequence to train on"):
         bertune.train(**given)
     assert not (tmp_path / "model").exists()
 
@@ -48,5 +48,5 @@ def test_one_answer_is_enough(tmp_path: Path) -> None:
 def test_patience_without_validation(tmp_path: Path, task: str) -> None:
     rows = opinions(16) if task == "text-classification" else opinions(16, labels=(0.5, 1.5))
     given = options(tmp_path, task, write_rows(tmp_path / "train.csv", rows))
-    with pytest.raises(InputError, match=r"--patience 2: counts evaluations on validation data"):
+    with pytest.raises(InputError, match=r"patience 2: counts evaluations on validation data"):
         bertune.train(**given, patience=2, validation_share=0)

@@ -267,8 +267,8 @@ def test_other_data_or_another_encoder_is_refused(tmp_path: Path, task: str, cha
         file.write_text(file.read_text().replace("good", "fine", 1))
     with pytest.raises(InputError, match="changed since the run began") as error:
         start(tmp_path / "run", options | {"resume": True})
-    names = {"train.*": "--train", "validation.*": "--validation"}
-    assert names.get(changed, "--encoder") in str(error.value)
+    names = {"train.*": "train ", "validation.*": "validation "}
+    assert names.get(changed, "encoder") in str(error.value)
     assert tiny.files(tmp_path / "run") == before
 
 

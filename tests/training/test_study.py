@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bertune.evaluation import glue_submission
 from bertune.training.options import TrainOptions
 from bertune.training.study.table import Figure, rows_of, to_csv, to_latex
 from tests.tiny import FAST, done, pairs, refused, write_encoder, write_rows
@@ -139,3 +140,15 @@ def test_figures_by_hand() -> None:
 )
 def test_ranges_of_seeds(text: str, seeds: tuple[int, ...]) -> None:
     assert TrainOptions(task="t", encoder="e", train="x", output="o", seeds=text).seed_list == seeds
+
+
+def test_the_diagnostic_pairs_are_answered_with_mnli(tmp_path: Path) -> None:
+    for name in ("MNLI/test_matched.tsv", "MNLI/test_mismatched.tsv", "diagnostic/diagnostic.tsv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("index\tsentence1\tsentence2\n0\ta\tb\n")
+    assert [name for _, name in glue_submission.tests_of("mnli", tmp_path / "MNLI")] == [
+        "MNLI-m.tsv",
+        "MNLI-mm.tsv",
+        "AX.tsv",
+    ]
+    assert glue_submission.tests_of("rte", tmp_path / "MNLI") == []

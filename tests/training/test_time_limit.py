@@ -44,6 +44,38 @@ def test_seeds_share_the_limit(tmp_path: Path) -> None:
     assert found.more["mean"]["accuracy"] > 0
 
 
+def test_restarts_share_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "bertune.training.fine_tune.collapse_of", lambda state, *_: "alike" if (state.seed or 0) < 44 else None
+    )
+    began = time.monotonic()
+    bertune.train(**options(tmp_path, time_limit="6s", restarts=2))
+    assert time.monotonic() - began < 6 * 1.05
+    assert [one["seed"] for one in json.loads((tmp_path / "out/tries.json").read_text())["given_up"]] == [42, 43]
+    record = json.loads((tmp_path / "out/metrics.json").read_text())["record"]
+    assert record["steps"] > 12  # the last try had time
+
+
+def test_several_runs_share_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = options(tmp_path)
+    runs = [{"name": str(rate), "learning_rate": rate} for rate in (1e-2, 1e-3)]
+    shared = {name: str(value) for name, value in given.items() if name in ("task", "encoder", "train", "validation")}
+    (tmp_path / "runs.yaml").write_text(json.dumps({**shared, "epochs": 5000, "runs": runs}))
+    began = time.monotonic()
+    command = ["train", "--runs", tmp_path / "runs.yaml", "--output", tmp_path / "out", "--max-seq-length", "32"]
+    tiny.done(capsys, *command, "--time-limit", "7s", "--json")
+    assert time.monotonic() - began < 7 * 1.05
+    steps = [json.loads((tmp_path / f"out/{run['name']}/metrics.json").read_text())["record"]["steps"] for run in runs]
+    assert min(steps) > 12
+
+
+def test_the_message_names_the_preset_and_not_what_it_sets(tmp_path: Path) -> None:
+    few = tiny.write_rows(tmp_path / "few.jsonl", tiny.opinions(3))
+    with pytest.raises(InputError) as error:
+        bertune.train(**options(tmp_path, preset="best", validation=None, train=few))
+    assert "preset best (with patience 3, which it sets) needs" in str(error.value)
+
+
 def test_what_fits_is_not_shortened(tmp_path: Path) -> None:
     assert bertune.train(**options(tmp_path, time_limit="10m", epochs=1)).steps == 12
 
@@ -70,9 +102,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_measured_in_parts(
         ({"time_limit": "0.01s"}, "give at least"),
         ({"time_limit": "0.01s", "seeds": "1,2"}, "give at least"),
         ({"time_limit": "0.01s", "folds": 3, "validation": None}, "give at least"),
-        ({"time_limit": "soon"}, "--time-limit soon: expected a duration above zero"),
-        ({"time_limit": "-3m"}, "--time-limit -3m"),
-        ({"time_limit": "5m", "restarts": 2}, "--restarts 2: a restart would begin when the time"),
+        ({"time_limit": "soon"}, "time_limit soon: expected a duration above zero"),
+        ({"time_limit": "-3m"}, "time_limit -3m"),
+        ({"time_limit": "0.01s", "restarts": 2}, "give at least"),
     ],
 )
 def test_limits_that_cannot_be_are_refused_before_anything_is_written(

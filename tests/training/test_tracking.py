@@ -160,6 +160,60 @@ def test_a_run_ends_as_without_whatever_trackers_do(
     assert [file.name for file in kept.finished[1]][:2] == ["report.html", "report.json"]
 
 
+def fakes(monkeypatch: pytest.MonkeyPatch) -> list[Fake]:
+    """Trackers that `train` makes from here on."""
+    made: list[Fake] = []
+
+    def make(_: str) -> Fake:
+        made.append(Fake())
+        return made[-1]
+
+    monkeypatch.setattr("bertune.training.options.tracker_problems", lambda _: [])
+    monkeypatch.setattr(tracking, "new_tracker", make)
+    return made
+
+
+def test_folds_are_one_run_with_curves_of_every_fold(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fakes(monkeypatch)
+    del options["validation"]
+    result = train(**options | {"track": ["mlflow"], "folds": 2})
+    (kept,) = made
+    names = {name for values, _ in kept.points for name in values}
+    assert {"fold-1/train/loss", "fold-2/train/loss", "train/loss"} <= names
+    assert kept.finished is not None
+    assert kept.finished[0] == result.metrics
+    assert {file.name for file in kept.finished[1]} >= {"report.html", "folds.json"}
+
+
+def test_seeds_are_a_run_each_and_one_of_all_with_the_report(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fakes(monkeypatch)
+    train(**options | {"track": ["mlflow"], "seeds": "1,2"})
+    assert [one.run.name for one in made if one.run is not None] == ["seed-1", "seed-2", "out"]
+    whole = made[-1].finished
+    assert whole is not None
+    assert "mean/accuracy" in whole[0]
+    assert "report.html" in {file.name for file in whole[1]}
+
+
+class Printing(Fake):
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        print("a tracker's banner")
+        super().log(values, step)
+
+
+def test_what_trackers_print_is_no_part_of_the_json(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bertune.training.options.tracker_problems", lambda _: [])
+    monkeypatch.setattr(tracking, "new_tracker", lambda _: Printing())
+    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    found = tiny.done(capsys, "train", *flags, "--json", "--track", "mlflow")
+    assert json.loads(found.out)["steps"] == 20
+    assert "a tracker's banner" in found.err
+
+
 def test_unknown_and_missing_trackers_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="no such tracker; known: tensorboard, mlflow, wandb, trackio"):
         train(**options | {"track": ["neptune"]})

@@ -117,15 +117,15 @@ def test_resume_under_other_options_is_refused(run: Run, tmp_path: Path, capsys:
     with pytest.raises(InputError) as error:
         run("one", epochs=2, batch_size=4, resume=True)
     told = str(error.value)
-    assert "--epochs is 2.0, but the run to resume has 1.0" in told
-    assert "--batch-size is 4, but the run to resume has 8" in told
+    assert "epochs is 2.0, but the run to resume has 1.0" in told
+    assert "batch_size is 4, but the run to resume has 8" in told
     again = ["train", "--config", tmp_path / "one" / "run.yaml", "--resume"]
-    refused(capsys, tmp_path, [*again, "--epochs", "2"], "--epochs is 2.0, but the run to resume has 1")
+    refused(capsys, tmp_path, [*again, "--epochs", "2"], "epochs is 2.0, but the run to resume has 1")
     tiny.done(capsys, *again)
 
 
 def test_resume_without_a_run(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--resume"):
+    with pytest.raises(InputError, match="resume"):
         run("nothing", resume=True)
     assert not (tmp_path / "nothing").exists()
 
@@ -176,7 +176,7 @@ def test_patience(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_run_that_explodes_says_so(run: Run) -> None:
-    with pytest.raises(InputError, match="--learning-rate or --precision fp32"):
+    with pytest.raises(InputError, match="learning_rate or precision fp32"):
         run("one", learning_rate=1e30, max_grad_norm=0, epochs=20)
 
 

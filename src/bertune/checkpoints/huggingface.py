@@ -77,6 +77,10 @@ def config_file(folder: Path) -> Path | None:
     return next((folder / name for name in CONFIG_FILES if (folder / name).is_file()), None)
 
 
+_DECODERS = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+"""Families whose classes in transformers obey `is_decoder`."""
+
+
 def config_from_json(settings: Mapping[str, Any], where: str) -> EncoderConfig:
     """An encoder's numbers from config.json.
 
@@ -86,6 +90,11 @@ def config_from_json(settings: Mapping[str, Any], where: str) -> EncoderConfig:
     family = family_of(settings.get("model_type", "bert"), where)
     if settings.get("position_embedding_type") is not None and family.reads_position_type:
         must_be(settings, "position_embedding_type", "absolute", where)
+    if settings.get("is_decoder") and family.name in _DECODERS:
+        raise InputError(
+            f"{where}: is_decoder is {settings['is_decoder']!r}: each token of such a model sees those before it "
+            "alone, and an encoder's see all; where the weights were trained as an encoder, set it to false"
+        )
     if "vocab_size" not in settings:
         raise InputError(f"{where}: lacks vocab_size; is this the config of a {family.classes} encoder?")
     merged = {**family.defaults, **{key: value for key, value in settings.items() if value is not None}}

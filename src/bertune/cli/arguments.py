@@ -16,6 +16,43 @@ from bertune.option_values import illegal
 
 logger = logging.getLogger(__name__)
 
+OTHER_NAMES = {
+    "learning-rate": "lr rate step-size",
+    "batch-size": "bs batch per-device-train-batch-size train-batch-size per-gpu-train-batch-size",
+    "epochs": "epoch num-epochs n-epochs num-train-epochs train-epochs",
+    "max-steps": "steps num-train-steps num-steps max-train-steps",
+    "max-seq-length": "max-length max-len max-seq-len seq-length maxlen max-sequence-length",
+    "warmup-ratio": "warmup warmup-proportion",
+    "gradient-accumulation": "gradient-accumulation-steps accumulation-steps accumulate",
+    "activation-checkpointing": "gradient-checkpointing",
+    "lr-schedule": "lr-scheduler lr-scheduler-type scheduler schedule",
+    "patience": "early-stopping early-stopping-patience",
+    "train": "train-file train-data training-data train-path train-dataset data data-dir input",
+    "validation": "dev dev-file eval eval-data eval-file valid val validation-file test test-file",
+    "encoder": "model model-name model-name-or-path pretrained checkpoint base-model init-checkpoint source",
+    "output": "output-dir out out-dir save-dir output-file destination",
+    "model": "model-dir model-path checkpoint run encoder",
+    "data": "input test file test-file validation dev eval-data",
+    "input": "data file text-file test predict-file",
+    "delimiter": "sep separator",
+    "encoding": "charset codec",
+    "text-column": "text text-col text-field sentence-column input-column",
+    "pair-column": "text-pair-column text2-column second-column",
+    "label-column": "label label-col target-column target labels-column",
+    "precision": "dtype fp16 bf16 half amp",
+    "device": "gpu cuda cpu no-cuda",
+    "seed": "random-seed random-state",
+    "seeds": "num-seeds n-seeds",
+    "folds": "cv k-folds kfold cross-validation",
+    "time-limit": "budget max-time timeout time-budget",
+    "columns": "keep columns-kept",
+    "top-k": "topk n-best n-best-size",
+    "drop-unlabelled": "drop-unlabeled dropna skip-unlabelled drop-missing",
+    "validation-share": "test-size val-split validation-split dev-share test-share",
+    "all-scores": "return-all-scores",
+    "do-lower-case": "lowercase lower uncased",
+}
+"""What people from other tools type for an option; only where the command has that option and not what they typed."""
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -75,7 +112,9 @@ def parse(
     fields = {field.name: field for tree in trees for field in dataclasses.fields(tree)}
     owners = {field.name: tree for tree in trees for field in dataclasses.fields(tree)}
     hints = {name: hint for tree in trees for name, hint in typing.get_type_hints(tree).items()}
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False, add_help=not partial)
+    needed = "".join(f" {flag(name)} …" for name, field in fields.items() if _is_required(field))
+    usage = f"{prog}{needed} [options]"  # argparse's own lists every option once more
+    parser = _Parser(prog=prog, usage=usage, description=description, allow_abbrev=False, add_help=not partial)
     headings: dict[str, list[str]] = {heading: [] for heading in ORDER}
     for name, field in fields.items():
         headings[heading_of(name, required=_is_required(field))].append(name)
@@ -132,6 +171,7 @@ def _number_or_auto(text: str) -> int | str:
 
 
 _number_or_auto.__name__ = "number (or auto)"
+_METAVARS: dict[Any, str] = {str: "TEXT", int: "N", float: "X", _number_or_auto: "N|auto"}
 
 
 def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind: Any, default: object = None) -> None:
@@ -146,12 +186,11 @@ def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind
     elif typing.get_origin(kind) is list:
         of = typing.get_args(kind)[0]
         parser.add_argument(
-            flag(field.name), nargs="+", action="extend", type=of, default=None, help=text, metavar=of.__name__.upper()
+            flag(field.name), nargs="+", action="extend", type=of, default=None, help=text, metavar=_METAVARS[of]
         )
     else:
         choices = field.metadata.get("choices")
-        metavars = {int: "N", float: "X", _number_or_auto: "N|auto"}
-        metavar = "{" + ",".join(choices) + "}" if choices else metavars.get(kind, "TEXT")
+        metavar = "{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind, "TEXT")
         parser.add_argument(flag(field.name), action=_Once, type=kind, default=None, help=text, metavar=metavar)
 
 
@@ -214,9 +253,9 @@ def _unknown(prog: str, argument: str, names: Iterable[str], undecided: str | No
         return f"{prog}: does not know what to do with {argument!r}; options start with --"
     name = argument.partition("=")[0]
     plain = name.removeprefix("--")  # the dashes alone would make any two options alike
-    near = difflib.get_close_matches(
-        plain, [flag(known).removeprefix("--") for known in names], n=1, cutoff=0.8 if undecided else 0.7
-    )
+    options = [flag(known).removeprefix("--") for known in names]
+    near = [known for known in options if plain in OTHER_NAMES.get(known, "").split()][:1]
+    near = near or difflib.get_close_matches(plain, options, n=1, cutoff=0.8 if undecided else 0.7)
     if undecided and not near:
         return f"{prog}: {name} depends on {undecided}; say {undecided} too"
     return f"{prog}: no option {name}" + (f"; did you mean --{near[0]}?" if near else "; --help lists them")

@@ -53,14 +53,16 @@ def main(argv: Sequence[str]) -> None:
     own, options = EmbedOptions(**fields[EmbedOptions]), BulkOptions(**fields[BulkOptions])
     if own.model is not None and "encoder" in values:
         raise InputError(f"--model {own.model}, --encoder {own.encoder}: are the same option; give one of them")
+    from bertune.checkpoints.source import require_source
     from bertune.embedding import Embedder
     from bertune.prediction import bulk
     from bertune.prediction.answerers import EmbeddingAnswerer
     from bertune.prediction.inputs import input_files
     from bertune.tasks.options import TextColumns
 
-    bulk.check(options)
     source = own.model or own.encoder
+    require_source(source, "--encoder" if own.model is None else "--model")
+    bulk.check(options)
     form = {"pooling": own.pooling, "normalize": own.normalize, "max_seq_length": own.max_seq_length}
     with input_files(options.input) as files:
         embedder = Embedder(source, **form, device=own.device, precision=own.precision, do_lower_case=own.do_lower_case)  # type: ignore[arg-type]

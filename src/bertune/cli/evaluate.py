@@ -1,17 +1,24 @@
 """`bertune evaluate`."""
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertune.cli.using import UseOptions, load_for, parse_for_model
 from bertune.data.rows import check_file
-from bertune.errors import InputError, Problems
+from bertune.errors import InputError, Problems, counted
 from bertune.files.inputs import seekable
 from bertune.options import option
+
+if TYPE_CHECKING:
+    from bertune.model.use import Model
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
     required = _required(options.require)
     model = load_for(use, task_options)
     with seekable(options.data, "--data") as path:
+        _warn_of_training_rows(model, path)
         feature_cache = options.feature_cache and path == Path(options.data)
         found = model.evaluation(path, batch_size=use.batch_size, feature_cache=feature_cache)
     figures = {**found.metrics, **found.settings}
@@ -89,6 +97,22 @@ def _missed(required: Mapping[str, float], found: Mapping[str, float]) -> list[s
         if not (value <= bound if at_most else value >= bound):  # NaN misses too
             lines.append(f"--require {name}: {value:.4f} is {'more' if at_most else 'less'} than {bound:g}")
     return lines
+
+
+def _warn_of_training_rows(model: "Model", path: Path) -> None:
+    """Tell where the rows are those of the training: on them any model looks better than it is."""
+    from bertune.data.contents import content_sha256
+
+    recorded = (model.record.get("data") or {}).get("train") or {}
+    trained = {one.get("sha256"): one.get("rows") for one in recorded.get("files") or [recorded]}
+    rows = trained.get(content_sha256(path))
+    if rows:
+        held = recorded.get("held_out")
+        better = "metrics.json has the figures of the rows that were held out" if held else "evaluate other rows"
+        logger.warning(
+            "%s: the model was trained on %s of this file, so these figures are too good; %s",
+            path, counted(rows, "row"), better,
+        )  # fmt: skip
 
 
 def _check_exists(data: str) -> None:

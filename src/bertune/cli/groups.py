@@ -13,12 +13,13 @@ _DATA = (
 _MODEL = "task encoder model layers frozen_layers reinitialize_layers pooling trust_task_file teacher student"
 _OPTIMISATION = (
     "batch_size learning_rate epochs max_steps warmup_ratio lr_schedule weight_decay max_grad_norm layer_decay ema "
-    "r_drop fgm gradient_accumulation activation_checkpointing patience metric label_smoothing focal_gamma "
+    "average_last r_drop fgm freelb freelb_steps gradient_accumulation activation_checkpointing patience metric "
+    "label_smoothing focal_gamma "
     "class_weights adapt_epochs temperature alpha space calibration"
 )
 _RUN = (
     "seed seeds restarts max_skipped baselines baseline precision device resume checkpoint_every keep_checkpoints "
-    "runs config help preset time_limit trials final_seeds resamples"
+    "runs config help preset time_limit trials final_seeds resamples opinions"
 )
 _SERVICE = (
     "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds drain_seconds"

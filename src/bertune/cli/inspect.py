@@ -67,6 +67,10 @@ def _shown(value: object) -> str:
 
 
 def _in_short(value: object) -> str:
-    """A SHA-256 by its first digits; --json has all of them."""
+    """For people: a SHA-256 by its first digits, of several values those that are set; --json has all of them."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items() if part not in (None, [], {})) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     text = str(value)
     return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text

@@ -62,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         start_logging()
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             _join_ranks(verb)
-        status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
+        from bertune.argument_names import command_line
+
+        with command_line():
+            status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
         sys.stdout.flush()
     except InputError as error:
         _tell(f"error: {error}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from bertune.cli.arguments import parse
+from bertune.durations import Clock, seconds_of
 from bertune.errors import InputError
 from bertune.options import option
 from bertune.training.options import TrainOptions
@@ -48,8 +49,11 @@ def _submit(runs: "Sequence[Run]", output: Path) -> None:
             print(f"written: {output / name}", file=sys.stderr)
 
 
-def main(argv: Sequence[str], task: str | None) -> int:
-    """Make all runs. Returns the exit status: 1 where a kept model collapsed."""
+def main(argv: Sequence[str], task: str | None, began: float) -> int:
+    """Make all runs. Returns the exit status: 1 where a kept model collapsed.
+
+    began: of `time.monotonic`, when a time limit begins that is given for all of them.
+    """
     from bertune.training.study.plan import plan, shared_options
 
     own = shared_options((task or "").split(","))
@@ -63,7 +67,9 @@ def main(argv: Sequence[str], task: str | None) -> int:
     from bertune.training.study.run import run_study
 
     runs = plan(given, None if file is None else Path(file))
-    study = run_study(runs, Path(given["output"]), resume=resume)
+    limit = given.get("time_limit")
+    clock = None if limit is None else Clock(seconds_of(str(limit)), began)
+    study = run_study(runs, Path(given["output"]), resume=resume, clock=clock)
     console.print(study.table())
     console.print(
         f"written: {study.output}/table.txt, table.csv, table.tex, figures.csv", markup=False, highlight=False

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     if not {"-h", "--help"} & set(argv) and ("runs" in first or (name and "," in name)):
         from bertune.cli.study import main as several
 
-        return several(argv, name)
+        return several(argv, name, began)
     name = name.partition(",")[0] if name else None
     own = [options_of(name)] if name else []
     undecided, defaults = None if name else "--task", defaults_for_help(name, argv)
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     if adaptation.adapt:
         from bertune.adaptation import run as adapt
 
-        made = adapt(adaptation, TrainOptions(**values), own_values)
+        made = adapt(adaptation, TrainOptions(**values), own_values, began=began)
         result, more = made.result, {"adaptation": made.to_json()}
     else:
         result = run(TrainOptions(**values), own_values, began=began)

@@ -180,6 +180,11 @@ def is_customary(name: str) -> bool:
     return _plain(name) in _CUSTOMARY
 
 
+def is_customary_text(name: str) -> bool:
+    """Whether a name is among those that columns of texts and of pairs customarily have."""
+    return _plain(name) in _TEXT_NAMES or any(_plain(name) in pair for pair in _PAIRS)
+
+
 def _plain(name: str) -> str:
     return _SEPARATORS.sub("", unicodedata.normalize("NFKC", name).casefold())
 

@@ -16,6 +16,8 @@ SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bar
 """What may separate fields, and its name for people."""
 _SAMPLE_ROWS = 200
 _LONGEST_NAME = 60
+_FEWEST_BELOW_A_TITLE = 2
+"""Columns of which a table has more where its title stands alone on its line: else a text with a comma is one."""
 _MOST_WORDS = 2
 _MOST_IDEOGRAPHS = 8
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?%?$")
@@ -31,6 +33,7 @@ class Dialect:
 
     skipped: lines before the table (`sep=;`, which Excel reads and writes).
     spaced: whether spaces stand between a separator and a quote (`"a", "b"`).
+    titles: lines above the header, among those that are skipped, that are no part of the table.
     """
 
     separator: str
@@ -38,6 +41,7 @@ class Dialect:
     header: bool
     skipped: int = 0
     spaced: bool = False
+    titles: int = 0
 
 
 def recognise(
@@ -61,9 +65,35 @@ def recognise(
     if quoted is None:
         quoted = separator != "\t" or tabs_are_quoted(text)
     spaced = quoted and _is_spaced(text, separator)
+    records = sample_records(text, separator, quoted, spaced=spaced)
+    above = titles(records) if header is not False and _has_no_blank_line(text) else 0
     if header is None:
-        header = has_header(sample_records(text, separator, quoted, spaced=spaced))
-    return Dialect(separator, quoted, header, skipped, spaced)
+        header = has_header(records[above:])
+    return Dialect(separator, quoted, header, skipped + above, spaced, above)
+
+
+_MOST_TITLES = 5
+
+
+def titles(records: Sequence[Sequence[str]]) -> int:
+    """How many of the first records stand above a table, as reports have them: one cell alone, or none.
+
+    The next record must name columns, as rows of several cells below it show.
+    """
+    filled = [sum(bool(field.strip()) for field in fields) for fields in records[:40]]
+    if not filled or filled[0] != 1 or any(is_customary(field.strip()) for field in records[0]):
+        return 0
+    above = next((i for i, cells in enumerate(filled) if cells > 1), 0)
+    rows = filled[above + 1 :]
+    if not 0 < above <= _MOST_TITLES or not rows or filled[above] < max(2, len(records[above]) - 1):
+        return 0
+    full = sum(cells > 1 for cells in rows) > 0.7 * len(rows)
+    return above if full and has_header(records[above:]) else 0
+
+
+def _has_no_blank_line(text: str) -> bool:
+    """Whether records can be counted from the beginning of the file as readers count them."""
+    return all(line.strip() for line in text.rstrip().split("\n", _MOST_TITLES + 1)[: _MOST_TITLES + 1])
 
 
 def _is_spaced(text: str, separator: str) -> bool:
@@ -100,6 +130,8 @@ def _separator(text: str, own: str | None, quoted: bool | None) -> str:
     for candidate in SEPARATORS:
         in_quotes = quoted if quoted is not None else candidate != "\t" or tabs_are_quoted(text)
         records = sample_records(text, candidate, in_quotes)
+        above = titles(records)
+        records = records[above:] if above and len(records[above]) > _FEWEST_BELOW_A_TITLE else records
         widths = Counter(len(fields) for fields in records)
         width = len(records[0]) if records else 0
         if width > 1 and widths[width] >= 0.9 * len(records):

@@ -11,12 +11,13 @@ from bertune.errors import InputError
 logger = logging.getLogger(__name__)
 
 
-def records(path: Path, sheet: str | None) -> Iterator[tuple[int, list[str]]]:
+def records(path: Path, sheet: str | None, *, tell: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Row number, from 1, and cells as text of every row that is not empty; in constant memory.
 
     Args:
         path: The workbook.
-        sheet: Name of a sheet; None: the first, and a line in the log where there are more.
+        sheet: Name of a sheet; None: the first.
+        tell: Whether to log which one is read, where there are more.
 
     Raises:
         InputError: openpyxl is missing, the file is no workbook, there is no such sheet.
@@ -36,7 +37,7 @@ def records(path: Path, sheet: str | None) -> Iterator[tuple[int, list[str]]]:
     try:
         if sheet is not None and sheet not in book.sheetnames:
             raise InputError(f"--sheet {sheet}: {path} has no such sheet; it has: {', '.join(book.sheetnames)}")
-        if sheet is None and len(book.sheetnames) > 1:
+        if tell and sheet is None and len(book.sheetnames) > 1:
             logger.info("%s: sheet %r is read (others: --sheet)", path, book.sheetnames[0])
         for number, cells in enumerate(book[sheet or book.sheetnames[0]].iter_rows(values_only=True), 1):
             fields = [_text(cell) for cell in cells]

@@ -22,5 +22,4 @@ class TableOptions:
     sheet: str | None = option(None, help="sheet of an .xlsx file; left out: the first", of_file=True)
     drop_unlabelled: bool = option(
         False, help="leave out rows that lack a text or a label, and count them, instead of refusing the file",
-        of_file=True,
     )  # fmt: skip

@@ -178,6 +178,8 @@ def _looks_like_table(head: str) -> bool:
     widths = {len(fields) for fields in records}
     if len(widths) == 1 and widths != {1}:
         return True
+    if "\t" in head and dialects.tabs_are_quoted(head):
+        return True
     for separator in dialects.SEPARATORS:
         records = dialects.sample_records(head, separator, quoted=True)
         if len({len(fields) for fields in records}) == 1 and len(records[0]) > 1:
@@ -238,6 +240,9 @@ def _log_dialect(
     path: Path, dialect: dialects.Dialect, own: str | None, options: TableOptions, names: list[str]
 ) -> None:
     parts = []
+    if dialect.titles:
+        lines = "the first line is a title" if dialect.titles == 1 else f"the first {dialect.titles} lines are titles"
+        parts.append(f"{lines} above the table; left out")
     if dialect.separator != (own or "\t") and options.delimiter is None:
         known = dialects.SEPARATORS.get(dialect.separator, repr(dialect.separator))
         parts.append(f"fields are separated by {known} (--delimiter)")
@@ -249,6 +254,11 @@ def _log_dialect(
         parts.append(f"its first line, {names[0]!r}, is taken for the column's name (--no-header if it is a row)")
     if parts:
         logger.info("%s: %s", path, "; ".join(parts))
+
+
+def _log_titles(path: Path, titles: Sequence[Sequence[str]]) -> None:
+    rows = "the first row is a title" if len(titles) == 1 else f"the first {len(titles)} rows are titles"
+    logger.info("%s: %s above the table; left out", path, rows)
 
 
 def _lines_of_text(path: Path, gzipped: bool, encoding: str) -> Iterator[Row]:
@@ -296,11 +306,15 @@ def _refuse_loose_objects(path: Path, start: str) -> None:
 
 def _spreadsheet(path: Path, options: TableOptions) -> Table:
     def records() -> Iterator[tuple[int, list[str]]]:
-        return excel.records(path, options.sheet)
+        return itertools.islice(excel.records(path, options.sheet), above, None)
 
-    head = [fields for _, fields in itertools.islice(records(), 200)]
+    above = 0
+    head = [fields for _, fields in itertools.islice(excel.records(path, options.sheet, tell=True), 200)]
     if not head:
         raise InputError(f"{path} is empty: it holds no columns")
+    if options.header is not False and (above := dialects.titles(head)):
+        _log_titles(path, head[:above])
+        head = head[above:]
     header = dialects.has_header(head) if options.header is None else options.header
     names = [name.strip() for name in head[0]] if header else [str(i) for i in range(max(map(len, head)))]
     if not header and options.header is None:

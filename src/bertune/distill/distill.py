@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertune.argument_names import python_call
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.rows import file_sha256
 from bertune.distill.batches import DistillationBatches, distillation_loss
@@ -107,6 +108,7 @@ def _name(run: str, output: Path) -> str:
     return {str(output): "student", str(output / LABELS_ONLY): "labels only"}.get(run, "teacher")
 
 
+@python_call
 def distill(**options: Any) -> DistillResult:
     """Train a small model from a large one; the keywords are the options of `bertune distill`.
 

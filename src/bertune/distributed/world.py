@@ -64,6 +64,14 @@ class World:
         _told(lambda: torch.distributed.all_gather_object(found, value))
         return found
 
+    def gather_alike(self, tensor: Tensor) -> list[Tensor]:
+        """Every rank's tensor, in the order of ranks. Shape: any, the same on all."""
+        if self.size == 1:
+            return [tensor]
+        found = [torch.empty_like(tensor) for _ in range(self.size)]
+        _told(lambda: torch.distributed.all_gather(found, tensor))
+        return found
+
     def gather_tensors(self, tensor: Tensor) -> list[Tensor]:
         """Every rank's tensor. Shape: (n, …) each, where n may differ from rank to rank."""
         if self.size == 1:
@@ -73,9 +81,7 @@ class World:
         lengths = self.sum(counts).tolist()
         padded = tensor.new_zeros((max(lengths), *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
-        found = [torch.empty_like(padded) for _ in range(self.size)]
-        _told(lambda: torch.distributed.all_gather(found, padded))
-        return [one[:length] for one, length in zip(found, lengths, strict=True)]
+        return [one[:length] for one, length in zip(self.gather_alike(padded), lengths, strict=True)]
 
     def agree(self, value: ValueT) -> ValueT:
         """Rank 0's value, on all ranks."""
@@ -133,6 +139,11 @@ def apart() -> Iterator[None]:
 def is_launched() -> bool:
     """Whether torchrun started this process together with others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def is_one_machine() -> bool:
+    """Whether all ranks run on this machine."""
+    return is_launched() and os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
 
 
 def is_restart() -> bool:

@@ -119,7 +119,7 @@ def _data(names: Sequence[str], models: Sequence[Model], given: Path | None) -> 
             continue
         known.append(recorded)
         try:
-            found.append(read_recorded(model.task, recorded))
+            found.append(read_recorded(model.task, recorded, model.record.get("options")))
         except InputError as error:
             problems.extend(f"{name}: {message}; {remedy}" for message in str(error).splitlines())
             continue

@@ -27,6 +27,9 @@ NAMES = {
 """Names of the files, by task."""
 TESTS = {"mnli": (("test_matched.tsv", "MNLI-m"), ("test_mismatched.tsv", "MNLI-mm"))}
 """Test files and the names of their predictions, where a task has not just test.tsv."""
+DIAGNOSTIC = "AX"
+"""GLUE's diagnostic pairs, which a model of MNLI answers: its file, or its folder beside that of MNLI."""
+_DIAGNOSTIC_FILES = ("diagnostic.tsv", "../diagnostic/diagnostic.tsv", "../AX/diagnostic.tsv", "../AX/test.tsv")
 _HIGHEST = 5.0
 """Of STS-B's scores."""
 
@@ -68,6 +71,13 @@ def write_submission(model: Model, data: Path, output: Path) -> None:
 
 
 def tests_of(task: str, folder: Path) -> list[tuple[Path, str]]:
-    """The test files of a GLUE task that lie in a folder, and the names of their submission files."""
+    """The test files of a GLUE task that lie in a folder, and the names of their submission files.
+
+    With those of MNLI the diagnostic pairs (AX), which lie in a folder of their own.
+    """
     named = TESTS.get(task, (("test.tsv", NAMES.get(task, "")),))
-    return [(folder / test, f"{name}.tsv") for test, name in named if name and (folder / test).is_file()]
+    found = [(folder / test, f"{name}.tsv") for test, name in named if name and (folder / test).is_file()]
+    if task == "mnli":
+        diagnostic = [folder / one for one in _DIAGNOSTIC_FILES if (folder / one).is_file()][:1]
+        found += [(path, f"{DIAGNOSTIC}.tsv") for path in diagnostic]
+    return found

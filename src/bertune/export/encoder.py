@@ -8,9 +8,11 @@ import numpy as np
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.export.graph import Graph
-from bertune.export.layers import FloatArray, Products, Rows, activate, layer_norm, rms_norm
+from bertune.export.layers import Float32Products, FloatArray, Products, Rows, activate, layer_norm, rms_norm
 from bertune.export.relative import RelativeGraph
 
+WORDS = "embeddings.word"
+"""Name of the table of words' vectors."""
 FAMILIES = (
     *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert"),
     *("mpnet", "deberta-v2", "eurobert", "ultrabert", "nomic_bert", "gte"),
@@ -53,6 +55,7 @@ class EncoderGraph:
     weights: its `state_dict`, in float32.
     products: how products with weights are written.
     rows: where real tokens lie.
+    reuses_words: the head multiplies by the table of words, which is then in float32 and in the file once.
     """
 
     graph: Graph
@@ -60,6 +63,7 @@ class EncoderGraph:
     weights: Mapping[str, FloatArray]
     products: Products
     rows: Rows
+    reuses_words: bool = False
     _rotations: dict[float, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -145,8 +149,8 @@ class EncoderGraph:
 
     def _embeddings(self, input_ids: str, segment_ids: str | None) -> str:
         graph, rows, weights = self.graph, self.rows, self.weights
-        words = graph.weight("embeddings.word.weight", weights["embeddings.word.weight"])
-        x = graph.op("Gather", words, rows.real(input_ids), axis=0)
+        products = Float32Products() if self.reuses_words else self.products
+        x = products.words(graph, WORDS, weights[f"{WORDS}.weight"], rows.real(input_ids))
         if "embeddings.position.weight" in weights:
             table = weights["embeddings.position.weight"][self.config.position_offset :]
             position = graph.weight("embeddings.position.weight", table)

@@ -76,7 +76,6 @@ def export(options: ExportOptions, task_options: Mapping[str, Any] | None = None
         raise unwritable(
             error, f"--output {output}: cannot be written: {error.strerror or error}; nothing was written"
         ) from None
-    logger.info("exported to %s", output)
     return verification
 
 
@@ -154,7 +153,7 @@ def _recorded(model: Model) -> Rows:
     if not isinstance(recorded, Mapping):
         raise InputError("it was trained without validation data")
     try:
-        return read_recorded(model.task, recorded)
+        return read_recorded(model.task, recorded, model.record.get("options"))
     except InputError as error:
         raise InputError(str(error).replace("\n", "; ")) from None
 

@@ -18,6 +18,8 @@ class Graph:
     """A graph that grows by operators; every method returns the name of its result.
 
     Constants that occur again are stored once.
+
+    constants: `onnx.TensorProto` from elsewhere, beside what `weight` adds.
     """
 
     def __init__(self) -> None:
@@ -27,7 +29,7 @@ class Graph:
         self.outputs: list[Any] = []
         self.domains = {"": OPSET}
         self._names = itertools.count()
-        self._weights: set[str] = set()
+        self._weights: dict[str, npt.NDArray[Any]] = {}
         self._small: dict[tuple[str, bytes], str] = {}
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
@@ -49,11 +51,7 @@ class Graph:
 
     def weight(self, name: str, values: npt.NDArray[Any]) -> str:
         """A named constant: a weight. One whose name is there already (of layers that share theirs) is not added."""
-        from onnx import numpy_helper
-
-        if name not in self._weights:
-            self._weights.add(name)
-            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self._weights.setdefault(name, values)
         return name
 
     def ints(self, *values: int) -> str:
@@ -93,5 +91,11 @@ class Graph:
         model = helper.make_model(
             graph, opset_imports=opsets, producer_name=producer, producer_version=version, ir_version=8
         )
-        model.graph.initializer.extend(self.constants)  # last: both functions above copy what they are given
+        # Last, and in place: both functions above copy what they are given, and so does `extend`, several times.
+        for name, values in self._weights.items():
+            tensor = model.graph.initializer.add()
+            tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(values.dtype)
+            tensor.dims.extend(values.shape)
+            tensor.raw_data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+        model.graph.initializer.extend(self.constants)
         return model

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from bertune.export.encoder import Encoded, EncoderGraph
+from bertune.export.encoder import WORDS, Encoded, EncoderGraph
 from bertune.export.layers import FloatArray, activate, layer_norm
 from bertune.export.outputs import HeadOutput
 from bertune.export.user_heads import traced_head
@@ -89,7 +89,7 @@ def _(head: PretrainingHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutp
         active = activate(graph, _linear(writer, x, words.transform, "masked_lm.transform"), words.activation)
         norm = values(words.norm.weight), values(words.norm.bias)
         x = layer_norm(graph, active, "masked_lm.norm", *norm, words.norm.eps)
-    own = graph.weight("masked_lm.table", values(words.table)) if words.own_vectors else "embeddings.word.weight"
+    own = graph.weight("masked_lm.table", values(words.table)) if words.own_vectors else f"{WORDS}.weight"
     biases = [graph.weight("masked_lm.bias", values(words.output_bias))] if words.has_bias else []
     logits = graph.op("Gemm", x, own, *biases, transB=1)
     return HeadOutput(logits, "token", writer.config.vocab_size)

@@ -22,10 +22,14 @@ HIDDEN = -1e9
 
 
 class Products(Protocol):
-    """How products with weights are written: in float32, or in 8 bits."""
+    """How products with weights, and the table of words, are written: in float32, or in 8 bits."""
 
     def linear(self, graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatArray | None) -> str:
         """X Wᵀ + b. weight: Shape: (outputs, inputs); x: Shape: (rows, inputs) → (rows, outputs)."""
+        ...
+
+    def words(self, graph: Graph, name: str, table: FloatArray, ids: str) -> str:
+        """Rows of a table. table: Shape: (vocabulary, width); ids: Shape: (tokens,) → (tokens, width)."""
         ...
 
 
@@ -38,6 +42,10 @@ class Float32Products:
         if bias is not None:
             inputs.append(graph.weight(f"{name}.bias", bias))
         return graph.op("Gemm", *inputs, transB=1)
+
+    def words(self, graph: Graph, name: str, table: FloatArray, ids: str) -> str:
+        """See `Products`."""
+        return graph.op("Gather", graph.weight(f"{name}.weight", table), ids, axis=0)
 
 
 @dataclass(frozen=True)

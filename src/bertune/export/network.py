@@ -9,6 +9,7 @@ from bertune.export.heads import needs_of, values, write_head
 from bertune.export.layers import Float32Products, Products, Rows
 from bertune.export.outputs import HeadOutput
 from bertune.inference.network import Network
+from bertune.tasks.masking.head import PretrainingHead
 
 QUESTIONS, CHOICES = "ForQuestionAnswering", "ForMultipleChoice"
 """Kinds of heads whose inputs or outputs differ, as `task_kind` names them."""
@@ -41,7 +42,8 @@ def network_model(network: Network, kind: str, products: Products | None = None)
         inputs = {name: graph.op("Reshape", value, flat) for name, value in inputs.items()}
     rows = Rows(graph, inputs["attention_mask"])
     weights = {name: values(tensor) for name, tensor in network.encoder.state_dict().items()}
-    writer = EncoderGraph(graph, config, weights, products or Float32Products(), rows)
+    reuses_words = isinstance(network.head, PretrainingHead)
+    writer = EncoderGraph(graph, config, weights, products or Float32Products(), rows, reuses_words)
     needs = needs_of(network.head)
     encoded = writer.write(
         inputs["input_ids"],

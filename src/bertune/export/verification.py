@@ -17,8 +17,12 @@ from bertune.tasks.protocol import lower_is_better
 
 CANARIES = 12
 """Rows whose answers go with the graph, for whoever loads it to repeat. They are made up, none is anybody's data."""
+_CANARY_TOKENS = 48
 _CANARY_VALUES = 1 << 15
 """Numbers of a canary's answer above which it is made shorter: over a vocabulary of 30,000 words, one token."""
+
+_SHORT = 128
+"""Tokens up to which sequences of every length cost little."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +137,14 @@ def agreement_of(
 def made_up_features(model: Model, rows: int = 24, seed: int = 0) -> Features:
     """Sequences of random tokens, of lengths from short to the longest that the model takes, some as pairs.
 
-    Lengths grow by a constant factor: 24 of them up to 512 are 2,500 tokens, which BERT-base computes in seconds.
+    Lengths grow by a constant factor; where the longest is above 128, up to its quarter, and then come its half and all
+    of it. 24 of them up to 512 are 1,500 tokens, which BERT-base computes in seconds.
     """
     rng, special = np.random.default_rng(seed), model.tokenizer.special
     longest = model.max_seq_length
-    lengths = np.unique(np.geomspace(min(3, longest), longest, rows).round().astype(int))
+    long = [longest / 2, longest] if longest > _SHORT else []
+    short = np.geomspace(min(3, longest), longest / 4 if long else longest, rows - len(long))
+    lengths = np.unique(np.array([*short, *long]).round().astype(int))
     ids = [rng.integers(0, model.tokenizer.vocab_size, length) for length in lengths]
     segments = []
     for sequence in ids:
@@ -149,11 +156,12 @@ def made_up_features(model: Model, rows: int = 24, seed: int = 0) -> Features:
 
 
 def canary_features(model: Model) -> Features:
-    """Short made-up sequences whose answers, written out, take little room."""
+    """Made-up sequences of 3 to 48 tokens, shorter where an answer is over the vocabulary, to take little room."""
     features = made_up_features(model, rows=48, seed=1)
-    per_token = model.network.encoder.config.vocab_size
     lengths = features.input_ids.lengths
-    tokens = 3 if per_token > 1000 else _CANARY_VALUES // per_token
+    tokens = _CANARY_TOKENS
+    if isinstance(model.network.head, PretrainingHead):
+        tokens = min(tokens, _CANARY_VALUES // model.network.encoder.config.vocab_size)
     chosen = np.flatnonzero(lengths <= max(tokens, int(lengths.min())))
     chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, CANARIES).astype(int))]
     return Features(

@@ -1,9 +1,12 @@
 """`python -m bertune.google.extract_features`: google-research/bert's program for vectors of every token, as JSON."""
 
+import contextlib
+import itertools
 import json
 import logging
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from bertune.data.features import Features, join_pair
 from bertune.data.packing import Batch, pack
+from bertune.distributed.world import current
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.float32_route import fast_float32
 from bertune.encoder.layout import Layout
@@ -29,7 +33,7 @@ from bertune.google.initial_checkpoint import (
     load_initial_weights,
     open_initial_checkpoint,
 )
-from bertune.google.running import RunFlags, run_program, set_up
+from bertune.google.running import RunFlags, leave_to_first, run_program, set_up
 from bertune.inference.evaluation import run_batches
 from bertune.inference.network import Network
 from bertune.options import option
@@ -79,17 +83,47 @@ def program(argv: Sequence[str]) -> None:
     runtime.place(network)
     network.encoder.set_compute_dtype(runtime.dtype)
     network.eval()
-    count = 0
     output = Path(own.output_file)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(error, f"--output_file {output}: cannot be written ({error.strerror})") from error
-    with open_output(output, "--output_file") as file, fast_float32(runtime.device):
-        for line in _lines(own, network.encoder, start.words, layers):
-            file.write(line.encode())
-            count += 1
+    with fast_float32(runtime.device), contextlib.ExitStack() as stack:
+        lines = _lines(own, network.encoder, start.words, layers)
+        if current().size > 1:
+            lines = _of_all_ranks(lines, _folder_beside(output, stack), own.batch_size)
+            leave_to_first()
+        with open_output(output, "--output_file") as file:
+            count = sum(bool(file.write(line)) for line in lines)
     logger.info("%s: %d lines written", output, count)
+
+
+def _folder_beside(output: Path, stack: contextlib.ExitStack) -> Path:
+    """A folder that all ranks see, until the stack is closed on rank 0."""
+    folder, regular = "", output.is_file() or not output.exists()
+    if current().is_first:
+        beside = output.parent if regular else None
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".extract_features-", dir=beside))
+    return Path(current().agree(folder))
+
+
+def _of_all_ranks(lines: Iterator[bytes], folder: Path, batch_size: int) -> Iterator[bytes]:
+    """The lines of all ranks in order, which go through files, as they may be many. lines: of this rank."""
+    world = current()
+    with (folder / f"{world.rank}").open("wb") as file:
+        file.writelines(lines)
+    world.wait()
+
+    def merged() -> Iterator[bytes]:
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context((folder / f"{rank}").open("rb")) for rank in range(world.size)]
+            for one in itertools.cycle(files):
+                some = list(islice(one, batch_size))
+                yield from some
+                if not some:
+                    return
+
+    return merged()
 
 
 def layers_of(text: str, count: int) -> list[Layer]:
@@ -142,11 +176,12 @@ class _Layers(nn.Module):
         return torch.stack([output.layers[place] for place in self._places], dim=1)
 
 
-def _lines(flags: FeatureFlags, encoder: Encoder, words: Tokenizer, layers: Sequence[Layer]) -> Iterator[str]:
-    """The output's lines in order, computed a batch at a time."""
+def _lines(flags: FeatureFlags, encoder: Encoder, words: Tokenizer, layers: Sequence[Layer]) -> Iterator[bytes]:
+    """The output's lines in order, computed a batch at a time; of several ranks each has every so-manieth batch."""
     network = Network(encoder, _Layers([place for _, place in layers]))
     rest = enumerate(read_lines(Path(flags.input_file)))
-    chunks = iter(lambda: list(islice(rest, flags.batch_size)), [])
+    every = iter(lambda: list(islice(rest, flags.batch_size)), [])
+    chunks = islice(every, current().rank, None, current().size)
     for output in run_batches(network, (_batch(chunk, words, flags.max_seq_length) for chunk in chunks)):
         ids, layout = output.batch.input_ids.numpy(), output.batch.layout
         for number, start, length in zip(
@@ -156,7 +191,7 @@ def _lines(flags: FeatureFlags, encoder: Encoder, words: Tokenizer, layers: Sequ
             if number < _SHOWN:
                 logger.info("*** Example *** unique_id: %d  tokens: %s", number, " ".join(tokens))
             rows = output.logits[start : start + length].swapaxes(0, 1).tolist()
-            yield json.dumps({"linex_index": number, "features": _features(tokens, rows, layers)}) + "\n"
+            yield json.dumps({"linex_index": number, "features": _features(tokens, rows, layers)}).encode() + b"\n"
 
 
 def _batch(examples: Sequence[tuple[int, tuple[str, str | None]]], words: Tokenizer, limit: int) -> Batch:
@@ -184,7 +219,7 @@ def _features(tokens: Sequence[str], rows: list[list[list[float]]], layers: Sequ
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; the exit status."""
-    return run_program(program, argv, shared=False)
+    return run_program(program, argv)
 
 
 if __name__ == "__main__":

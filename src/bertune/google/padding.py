@@ -1,11 +1,14 @@
 """Sequences padded to one length: for record files, and where google-research/bert's padding takes part in a result."""
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from bertune.data.features import Features
 from bertune.data.packing import Batch
+from bertune.distributed.world import ALONE, World
 from bertune.encoder.layout import Layout
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
 from bertune.inference.network import Network
@@ -47,13 +50,20 @@ def padded(column: Ragged, width: int) -> npt.NDArray[np.int64]:
     return table
 
 
-def infer_padded(network: Network, features: Features, width: int) -> npt.NDArray[np.float32]:
-    """Logits of every position, padding included, in the features' order. Shape: (sequences, width, outputs)."""
+def infer_padded(
+    network: Network, features: Features, width: int, world: World = ALONE
+) -> list[npt.NDArray[np.float32]]:
+    """Logits of every position, padding included, in the features' order. Shape: (width, outputs) each.
+
+    world: ranks that share the batches; all of them get all results.
+    """
     size = max(1, MAX_TOKENS // width)
-    rows = (np.arange(start, min(start + size, len(features))) for start in range(0, len(features), size))
-    found = []
+    rows = [np.arange(start, min(start + size, len(features))) for start in range(0, len(features), size)]
+    mine = rows[world.rank :: world.size]
+    found: list[tuple[int, npt.NDArray[np.float32]]] = []
     with progress_bar("predicting", len(features)) as bar:
-        for output in run_batches(network, (pad(features, some, width) for some in rows)):
-            found.append(output.logits.reshape(len(output.batch.rows), width, -1))
+        for output in run_batches(network, (pad(features, some, width) for some in mine)):
+            logits = output.logits.reshape(len(output.batch.rows), width, -1)
+            found += zip(output.batch.rows.tolist(), logits, strict=True)
             bar.advance(len(output.batch.rows))
-    return np.concatenate(found)
+    return [logits for _, logits in sorted(itertools.chain(*world.gather(found)), key=lambda pair: pair[0])]

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from bertune.data.features import Features
 from bertune.data.packing import Batch, pack
+from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.checkpoints import write_text
@@ -35,6 +36,7 @@ from bertune.google.running import (
     Runtime,
     TrainFlags,
     build,
+    leave_to_first,
     make_folder,
     run_program,
     save_model_folder,
@@ -204,7 +206,7 @@ def _features(job: Job, part: Part, words: Tokenizer) -> Features:
         logger.info("input_ids: %s  label: %s", " ".join(map(str, ids)), examples[index].label)
     cut = int(features.cut.sum())
     logger.info("%s: %d examples, %d of them cut at %d", job.paths[part], len(features), cut, job.flags.max_seq_length)
-    if part not in job.recorded:
+    if part not in job.recorded or not current().is_first:
         return features
     file = {"train": "train.tf_record", "dev": "eval.tf_record", "test": "predict.tf_record"}[part]
     write_records(job.output / file, (record(features, i, job.flags.max_seq_length) for i in range(len(features))))
@@ -246,7 +248,7 @@ def _train(job: Job, network: Network, words: Tokenizer, source: str, runtime: R
 def _logits(network: Network, features: Features, label: str) -> npt.NDArray[np.float32]:
     """Shape: (examples, labels)."""
     with progress_bar(label, len(features)) as bar, fast_float32(network.device):
-        return np.stack(infer(network, features, advance=bar.advance).logits)
+        return np.stack(infer(network, features, advance=bar.advance, world=current()).logits)
 
 
 def _evaluate(job: Job, network: Network, words: Tokenizer, step: int) -> None:
@@ -255,6 +257,8 @@ def _evaluate(job: Job, network: Network, words: Tokenizer, step: int) -> None:
     truth = np.asarray(features.targets["label"], np.int64)
     results = evaluation(logits, truth, job.flags.eval_batch_size) | {"global_step": step}
     write_results(job.output / "eval_results.txt", results)
+    if not current().is_first:
+        return
     (job.output / "eval").mkdir(exist_ok=True)
     curves = Curves(job.output / "eval")
     curves.add({name: float(value) for name, value in results.items() if name != "global_step"}, step)
@@ -276,7 +280,9 @@ def evaluation(
 
 def _predict(job: Job, network: Network, words: Tokenizer) -> None:
     features = _features(job, "test", words)
-    probabilities = softmax(_logits(network, features, "predicting")).astype(np.float32)
+    logits = _logits(network, features, "predicting")
+    leave_to_first()
+    probabilities = softmax(logits).astype(np.float32)
     lines = ("\t".join(str(value) for value in row) + "\n" for row in probabilities)
     path = job.output / "test_results.tsv"
     write_text(path, "".join(lines))

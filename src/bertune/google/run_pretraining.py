@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bertune.data.documents import find_files
 from bertune.data.features import IGNORED
 from bertune.data.packing import Batch
+from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.flags import Flags, parse_flags
@@ -233,22 +235,25 @@ def evaluation(
     `loss` is the mean of the batches' losses, everything else a mean over masks or sequences.
     """
     steps, batch_size = size
-    masks: list[Tensor] = []
-    pairs: list[Tensor] = []
-    losses = []
-    rows = (np.arange(step * batch_size, (step + 1) * batch_size) % len(instances) for step in range(steps))
-    with fast_float32(runtime.device), progress_bar("evaluating", steps) as bar:
-        for output in run_batches(network, (batch_of(instances, some, 0) for some in rows)):
+    world = current()
+    mine = list(range(world.rank, steps, world.size))
+    by_step: dict[int, tuple[float, npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
+    rows = (np.arange(step * batch_size, (step + 1) * batch_size) % len(instances) for step in mine)
+    outputs = run_batches(network, (batch_of(instances, some, 0) for some in rows))
+    with fast_float32(runtime.device), progress_bar("evaluating", len(mine)) as bar:
+        for step, output in zip(mine, outputs, strict=True):
             logits, targets = torch.from_numpy(output.logits), output.batch.targets
             masked = logits[targets["labels"] != IGNORED]
             scores, truth = logits[output.batch.layout.starts, NEXT], targets["next_sentence"]
             pair_losses = torch.nn.functional.cross_entropy(scores, truth, reduction="none")
             mean = -masked[:, LOG_PROBABILITY].sum() / (len(masked) + 1e-5)
-            losses.append(float(mean + pair_losses.mean()))
-            masks.append(masked)
-            pairs.append(torch.stack([pair_losses, (scores.argmax(1) == truth).float()], 1))
+            pairs = torch.stack([pair_losses, (scores.argmax(1) == truth).float()], 1)
+            by_step[step] = float(mean + pair_losses.mean()), masked.numpy(), pairs.numpy()
             bar.advance()
-    words, following = torch.cat(masks).numpy(), torch.cat(pairs).numpy()
+    for theirs in world.gather(by_step):
+        by_step |= theirs
+    losses, masks, pairs_of_step = zip(*(by_step[step] for step in range(steps)), strict=True)
+    words, following = np.concatenate(masks), np.concatenate(pairs_of_step)
     return {  # a mean over masks or sequences, but for the first
         "loss": np.float32(np.mean(losses)),
         "masked_lm_loss": np.float32(-words[:, LOG_PROBABILITY].mean()),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bertune.data.features import Features
 from bertune.data.packing import Batch, pack
+from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.google.flags import parse_flags
@@ -33,6 +34,7 @@ from bertune.google.running import (
     Runtime,
     TrainFlags,
     build,
+    leave_to_first,
     make_folder,
     run_program,
     save_model_folder,
@@ -201,8 +203,9 @@ def _features(job: Job, examples: list[GoogleExample], words: Tokenizer, *, trai
         logger.info("*** Example *** unique_id: %d  tokens: %s", found.unique_id[index], tokens)
     share = 1 - len(found.input_ids.values) / max(1, len(found) * flags.max_seq_length)
     logger.info("%d questions, %d windows, %.0f %% padding", len(examples), len(found), 100 * share)
-    path = job.output / ("train.tf_record" if training else "eval.tf_record")
-    write_records(path, records(found, flags.max_seq_length, training=training))
+    if current().is_first:
+        path = job.output / ("train.tf_record" if training else "eval.tf_record")
+        write_records(path, records(found, flags.max_seq_length, training=training))
     return found
 
 
@@ -269,9 +272,10 @@ def _predict(job: Job, network: Network, words: Tokenizer, examples: list[Google
     found = _features(job, examples, words, training=False)
     with fast_float32(network.device):
         if flags.skip_padding:
-            rows: Sequence[npt.NDArray[np.float32]] = infer(network, _columns(found)).logits
+            rows: Sequence[npt.NDArray[np.float32]] = infer(network, _columns(found), world=current()).logits
         else:
-            rows = list(infer_padded(network, _columns(found), flags.max_seq_length)) if len(found) else []
+            rows = infer_padded(network, _columns(found), flags.max_seq_length, world=current())
+    leave_to_first()
     decoding = GoogleDecoding(
         flags.n_best_size,
         flags.max_answer_length,

@@ -154,7 +154,9 @@ def build(
 
 
 def write_results(path: Path, results: Mapping[str, object]) -> None:
-    """Write `key = value` lines, sorted by key, and show them."""
+    """Write `key = value` lines, sorted by key, and show them; rank 0 does."""
+    if not current().is_first:
+        return
     lines = [f"{key} = {results[key]!s}" for key in sorted(results)]
     logger.info("***** Eval results *****")
     for line in lines:
@@ -169,13 +171,15 @@ def save_model_folder(
     text: TextEncoding,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write the trained network as a model folder of bertune, for `bertune predict` and Hugging Face.
+    """Write the trained network as a model folder of bertune, for `bertune predict` and Hugging Face; rank 0 does.
 
     provenance: `encoder`, where it started; `train`, the file; `rows`; `flags`.
 
     Raises:
         FaultError: it cannot be written.
     """
+    if not current().is_first:
+        return
     path = Path(provenance["train"])
     data = {"train": {"file": str(path), "rows": provenance["rows"], "sha256": file_sha256(path)}}
     made_from = Provenance(str(provenance["encoder"]), data, dict(provenance["flags"]))
@@ -201,18 +205,18 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{beside}: is not a model folder of bertune, which this run would put there; move it away")
 
 
-class TrainedAlong(BaseException):
-    """Ends the program on ranks other than 0: they have done their share of the training, and rank 0 does the rest."""
+class DoneHere(BaseException):
+    """Ends the program on ranks other than 0: they have done their share, and rank 0 does the rest."""
 
 
 def leave_to_first() -> None:
     """Go on as rank 0 alone.
 
     Raises:
-        TrainedAlong: on the other ranks.
+        DoneHere: on the other ranks.
     """
     if not current().is_first:
-        raise TrainedAlong
+        raise DoneHere
 
 
 def _tell(message: str) -> None:
@@ -233,7 +237,7 @@ def run_program(
             start()
         elif is_launched():
             raise InputError("this program computes in one process; start it without torchrun")
-        with signals_handled(), contextlib.suppress(TrainedAlong):
+        with signals_handled(), contextlib.suppress(DoneHere):
             program(list(sys.argv[1:] if argv is None else argv))
         leave(wait=False)
     except InputError as error:
@@ -248,11 +252,11 @@ def run_program(
     except OSError as error:
         if not is_disk_fault(error):
             raise
-        print(f"error: {error.filename or 'files'}: cannot be written or read ({error.strerror})", file=sys.stderr)
+        _tell(f"error: {error.filename or 'files'}: cannot be written or read ({error.strerror})")
         return 1
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print(f"error: no memory left ({error}); take a smaller batch or --gradient_accumulation=2", file=sys.stderr)
+        _tell(f"error: no memory left ({error}); take a smaller batch or --gradient_accumulation=2")
         return 1
     return 0

@@ -12,7 +12,7 @@ from bertune.checkpoints.names import Rename
 from bertune.data.packing import Batch
 from bertune.errors import InputError, Interrupted
 from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
-from bertune.google.running import EpochFlags, Runtime, TrainFlags, leave_to_first
+from bertune.google.running import EpochFlags, Runtime, TrainFlags
 from bertune.google.stream import Buffered, Rows, Shuffled, Stream
 from bertune.inference.network import BatchLoss, Network
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
@@ -79,7 +79,6 @@ def train(runtime: Runtime, target: TrainingTarget, training: Training) -> int:
     prefix = newest(folder)
     step = load_weights(network, target.names, prefix) if prefix else 0
     if is_finished(folder, training.steps):
-        leave_to_first()
         return step
     logger.info("seed %d (the original has none, so its runs differ); --seed takes another", runtime.seed)
     output = OutputFolder(folder, network, target.names, keep=flags.keep_checkpoint_max, start=(prefix, step))
@@ -94,7 +93,6 @@ def train(runtime: Runtime, target: TrainingTarget, training: Training) -> int:
         raise InputError(error.explain(advice=advice)) from error
     finally:
         output.close()
-    leave_to_first()
     rate = state.examples / max(state.seconds, 1e-9)
     logger.info("trained to step %d, %.1f examples/s", state.step, rate)
     masters = {name: tensor.clone() for name, tensor in weights.items()}
@@ -175,7 +173,6 @@ def newest_or_start(network: Network, names: Sequence[Rename], folder: Path) -> 
 
     Returns: the global step.
     """
-    leave_to_first()
     prefix = newest(folder)
     if prefix is None:
         logger.warning("%s holds no checkpoint: using --init_checkpoint as it is, and new weights for the rest", folder)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from bertune.argument_names import python_call
 from bertune.data.features import Features, cut_pair
 from bertune.data.packing import pack
 from bertune.encoder.int8 import is_quantized
@@ -111,6 +112,7 @@ def coloured(texts: Mapping[str, str], words: Sequence[Mapping[str, Any]]) -> st
     return "".join(paragraphs)
 
 
+@python_call
 def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation:
     """Words that carry a model's answer to a text or a pair of texts.
 

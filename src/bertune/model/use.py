@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bertune.argument_names import python_call
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.names import to_ours
 from bertune.data import in_memory
@@ -67,6 +68,7 @@ class Model:
     checked: Agreement = field(default_factory=Agreement)
     """What the checks have found so far."""
 
+    @python_call
     def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
         """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
 
@@ -135,6 +137,7 @@ class Model:
             logger.info("int8: %s", self.checked)
             self.reference = None
 
+    @python_call
     def fill_mask(self, text: str, *, top_k: int = 5) -> list[Prediction]:
         """The best words for every [MASK] in a text, for a model of `bertune pretrain`.
 
@@ -150,6 +153,7 @@ class Model:
         task = self.task.with_options(replace(self.task.options, top_k=top_k))
         return self.task.candidates(text, replace(self, task=task).predict([text])[0])
 
+    @python_call
     def evaluate(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
         """Metrics on labelled data, its mean loss and `examples_per_second` among them; as `evaluation` finds them.
 
@@ -158,6 +162,7 @@ class Model:
         """
         return self.evaluation(path, batch_size=batch_size, feature_cache=feature_cache).metrics
 
+    @python_call
     def evaluation(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> "Evaluated":
         """Metrics on labelled data, and what they depend on.
 
@@ -234,6 +239,7 @@ def evaluate(
     return Evaluated(metrics, used, logits, used.metric_settings(examples), tempered)
 
 
+@python_call
 def load(
     folder: str | Path, *, device: str = "auto", precision: str = "auto", trust_task_file: str | Path | None = None
 ) -> Model:

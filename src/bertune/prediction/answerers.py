@@ -1,8 +1,9 @@
 """What answers examples: a fine-tuned model, or an encoder that gives vectors."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from bertune.encoder.float32_route import fast_float32
 from bertune.model.predicting import CHUNK
 from bertune.model.use import Model
 from bertune.tasks.options import TextColumns
+from bertune.tasks.protocol import Task
 from bertune.tasks.reading import find_columns, text_rows
 
 if TYPE_CHECKING:
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 
 _DECIMALS = 7
 """Of a vector's numbers, as float32 has them for vectors of length 1."""
+
+
+def _read_examples(task: Task[Any], path: Path) -> Iterator[Any]:
+    return task.read(path, labelled=False)
+
+
+def _read_texts(columns: TextColumns, path: Path) -> Iterator[str]:
+    file = open_table(path, columns)
+    text, _, _ = find_columns(file, columns, labelled=False)
+    return (row[0] for row in text_rows(file, (text, None, None), labelled=False))
 
 
 @dataclass(frozen=True)
@@ -34,9 +46,10 @@ class ModelAnswerer:
     batch_size: int = 256
     precision: str = "auto"
 
-    def read(self, path: Path) -> Iterator[Any]:
-        """Examples of a file, without labels."""
-        return self.model.task.read(path, labelled=False)
+    @property
+    def read(self) -> Callable[[Path], Iterator[Any]]:
+        """Reads examples of a file, without labels."""
+        return partial(_read_examples, self.model.task)
 
     def answers(self, examples: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
         """A prediction for every example."""
@@ -80,11 +93,10 @@ class EmbeddingAnswerer:
     batch_size: int = 256
     prompt_name: str | None = None
 
-    def read(self, path: Path) -> Iterator[str]:
-        """Texts of a table's text column."""
-        file = open_table(path, self.columns)
-        text, _, _ = find_columns(file, self.columns, labelled=False)
-        return (row[0] for row in text_rows(file, (text, None, None), labelled=False))
+    @property
+    def read(self) -> Callable[[Path], Iterator[str]]:
+        """Reads texts of a table's text column."""
+        return partial(_read_texts, self.columns)
 
     def answers(self, examples: Iterable[str]) -> Iterator[Mapping[str, Any]]:
         """`{"embedding": [numbers]}` for every text."""

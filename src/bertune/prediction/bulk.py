@@ -45,8 +45,9 @@ LOOKED_AT = 64
 class Answerer(Protocol):
     """What turns examples into answers."""
 
-    def read(self, path: Path) -> Iterator[Any]:
-        """Examples of a file."""
+    @property
+    def read(self) -> Callable[[Path], Iterator[Any]]:
+        """Reads examples of a file; without the model, as it is sent to processes that only read."""
         ...
 
     def answers(self, examples: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
@@ -109,7 +110,7 @@ def check(options: BulkOptions) -> None:
         return
     target = _target(options)
     if target.parts is None and options.resume:
-        raise InputError(f"--resume: {options.output} is a stream, which cannot be gone on with; name a file or folder")
+        raise InputError(f"--resume: {options.output} is a stream, which cannot be resumed; name a file or folder")
     if target.joined and options.output_format is not None:
         raise InputError("--output-format: is for a folder; a file's format is that of its name")
 
@@ -146,6 +147,8 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         began = not parts.folder.exists()
         if world.is_first:
             parts.start(what, resume=options.resume)
+            if options.resume and target.joined:
+                _log_kept(target, parts)
         world.wait()
         with interruptible(lambda: _kept(parts)):
             try:
@@ -159,6 +162,13 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
             result = _close(target, parts, everyone) if world.is_first else BulkResult(0, 0)
             world.wait()
         return result
+
+
+def _log_kept(target: _Target, parts: Parts) -> None:
+    """Tell what an earlier run has answered already."""
+    rows = sum(parts.rows(number) for number in parts.numbers() if parts.finished(number))
+    if rows:
+        logger.info("%s: %s of the stopped run are kept", target.path, counted(rows, "answer"))
 
 
 def _kept(parts: Parts) -> str:
@@ -212,7 +222,7 @@ def _target(options: BulkOptions) -> _Target:
         if form.kind == "parquet":
             raise InputError(f"--output {name}: Parquet cannot be written to a pipe; name a file")
         return _Target(path, form, None, joined=False)
-    return _Target(path, form, Parts(Path(f"{name}.parts"), form, header="first"), joined=True)
+    return _Target(path, form, Parts(Path(f"{name}.parts"), form, header="first", of=path), joined=True)
 
 
 def _named_format(name: str) -> tuple[str, str]:
@@ -304,7 +314,7 @@ def _to_parts(answerer: Answerer, stream: ExampleStream, share: Share, parts: Pa
     def wanted(part: int) -> bool:
         numbers.append(part)
         if parts.finished(part):
-            logger.info("%s: is finished", parts.path(part))
+            parts.log(part, "is finished")
             return False
         return True
 
@@ -314,7 +324,7 @@ def _to_parts(answerer: Answerer, stream: ExampleStream, share: Share, parts: Pa
         part.bad += [row for row in rest if share.part(row.after) == number]
         bad.extend(row for row in rest if (share.part(row.after) or 0) > number)
         rate = part.rows / max(time.perf_counter() - begin, 1e-9)
-        logger.info("%s: %s, %.1f a second", parts.path(number), counted(part.rows, "row"), rate)
+        parts.log(number, f"{counted(part.rows, 'row')}, {rate:.1f} a second")
 
     answers = _answered(answerer, _prepared(answerer, stream), share, wanted)
     begin = time.perf_counter()

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KINDS = ("jsonl", "csv", "tsv", "parquet")
+_NOT_WRITTEN = dict.fromkeys(("xlsx", "xlsm", "xls"), "Excel's workbooks") | {
+    "ods": "LibreOffice's spreadsheets", "zip": "archives", "arrow": "Arrow files",
+    "feather": "Feather files", "html": "web pages", "pdf": "documents", "docx": "documents",
+}  # fmt: skip
+"""Names of files that promise what is not written."""
 _ROWS = 16_384
 """Rows of a group in a Parquet file."""
 
@@ -39,6 +44,11 @@ class Format:
         kind = plain_suffix(path).removeprefix(".")
         if kind == "parquet" and compression:
             raise InputError(f"{path}: Parquet files are compressed inside; name it .parquet")
+        if kind in _NOT_WRITTEN:
+            raise InputError(
+                f"--output {path}: {_NOT_WRITTEN[kind]} are not written; name a .csv file, which spreadsheets open "
+                f"(or {', '.join(f'.{one}' for one in KINDS if one != 'csv')})"
+            )
         return cls(kind if kind in KINDS else "jsonl", compression)
 
     @property
@@ -163,7 +173,7 @@ class _ParquetWriter:
             table = pa.Table.from_pylist(self._rows, schema=self._schema)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise InputError(
-                f"--output: values of several types stand in one column, which Parquet cannot hold ({error}); "
+                f"--output: a column has values of several types, which Parquet cannot hold ({error}); "
                 "write .jsonl instead"
             ) from None
         if self._writer is None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bertune.argument_names import python_call
 from bertune.data import in_memory
 from bertune.errors import InputError
 from bertune.model.predicting import Predictor, predict
@@ -10,6 +11,7 @@ from bertune.model.predicting import Predictor, predict
 PREFIX = "predicted_"
 
 
+@python_call
 def predict_frame(model: Predictor, frame: Any, *, prefix: str = PREFIX, batch_size: int = 256) -> Any:
     """A copy of a data frame with a column for every key of the model's predictions.
 

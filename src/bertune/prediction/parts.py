@@ -11,6 +11,7 @@ without a record at most, which is made anew. Any number of processes may write 
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from bertune.files.json_files import read_json
 from bertune.prediction.examples import BadRow
 from bertune.prediction.formats import Format, Writer
 
+logger = logging.getLogger(__name__)
+
 RECORDS = "_parts"
 
 
@@ -36,11 +39,18 @@ class Parts:
     folder: where they lie.
     format: of their files.
     header: which CSV or TSV parts begin with the names of their columns: "all", the "first", or "none".
+    of: the file that they become, if they become one.
     """
 
     folder: Path
     format: Format
     header: str = "all"
+    of: Path | None = None
+
+    def log(self, number: int, what: str) -> None:
+        """Tell about a part, by its file; not where parts become one file, whose user never sees them."""
+        if self.of is None:
+            logger.info("%s: %s", self.path(number), what)
 
     @property
     def _records(self) -> Path:

@@ -86,7 +86,7 @@ def _write(parts: Parts, number: int, payloads: Sequence[bytes]) -> None:
             for row in rows:
                 part.write(row)
             part.bad += bad
-    logger.info("%s: %s", parts.path(number), counted(part.rows, "row"))
+    parts.log(number, counted(part.rows, "row"))
 
 
 @contextlib.contextmanager
@@ -201,6 +201,8 @@ def _source(stream: ExampleStream, share: Share, finished: set[int], lanes: int)
 @dataclass(frozen=True)
 class _Lane:
     """The reading of some of the parts."""
+
+    __name__ = "read_lane"  # Ray asks for it where it has something to warn of
 
     stream: ExampleStream
     share: Share

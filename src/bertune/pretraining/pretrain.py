@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from bertune.argument_names import python_call
 from bertune.data.in_memory import as_table, kept_file
 from bertune.data.packing import Batch, pack
 from bertune.distributed.world import current
@@ -29,6 +30,7 @@ from bertune.model.provenance import RECORD_KEY, Provenance, encoder_sha256, fil
 from bertune.option_values import checked_values
 from bertune.options import AdamWOptions, keyword_problems
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data
+from bertune.pretraining.estimate import size_of
 from bertune.pretraining.initial_model import InitialModel, open_initial_model
 from bertune.pretraining.options import PretrainOptions
 from bertune.progress import console, progress_bar
@@ -41,11 +43,14 @@ from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.config import check_run, resumes, train_config
 from bertune.training.fine_tune import TrainResult
 from bertune.training.launch import Hooks, HostBatches, TrainingJob, launch
+from bertune.training.loop.budget import TimeBudget
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation
+from bertune.training.prepare import source_problems
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import finished, metrics_of, record_of, write_metrics
+from bertune.training.time_limit import TimeLimit, probe, refuse_too_short
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +60,7 @@ _EVALUATIONS = 10
 METRIC = "masked_lm_loss"
 
 
+@python_call
 def pretrain(**options: Any) -> TrainResult:
     """Pre-train an encoder; the keywords are the options of `bertune pretrain`.
 
@@ -72,8 +78,10 @@ def pretrain(**options: Any) -> TrainResult:
     return run(PretrainOptions(**checked_values(PretrainOptions, values)))
 
 
-def run(options: PretrainOptions) -> TrainResult:
+def run(options: PretrainOptions, *, limit: TimeLimit | None = None) -> TrainResult:
     """One run, from options to the closing table.
+
+    limit: time of the run, for which fewer updates are made than were asked for.
 
     Raises:
         InputError: bad options or data; nothing but tokenized text in the cache has been written then.
@@ -83,8 +91,9 @@ def run(options: PretrainOptions) -> TrainResult:
     with run_errors(Path(options.output), "pretrain"):
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False))
         options = dataclasses.replace(options, resume=resumes(options))
-        inputs = check_run(options, tree, {"inputs": lambda: find_inputs(options)})["inputs"]
-        return _run(options, tree, inputs)
+        problems = source_problems(options.encoder)
+        inputs = check_run(options, tree, {"inputs": lambda: find_inputs(options)}, problems)["inputs"]
+        return _run(options, tree, inputs, limit)
 
 
 @dataclass(frozen=True)
@@ -98,12 +107,19 @@ class _Prepared:
     hashes: Mapping[str, str]
 
 
-def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> TrainResult:
+def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs, limit: TimeLimit | None) -> TrainResult:
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
     seed_all(options.seed)
     prepared, network = _prepare(options, inputs)
     job = _job(options, prepared, network, f"on {device} in {str(dtype)[6:]}")
+    again = options.activation_checkpointing
+    size = size_of(
+        job.config, network, prepared.data, (device, dtype), most=options.max_validation_sequences, again=again
+    )
+    job = dataclasses.replace(job, announcement=f"{job.announcement}: {size}")
+    if limit is not None:
+        job = dataclasses.replace(job, budget=TimeBudget(limit.clock))
     record = run_provenance(device, dtype, prepared.hashes)
     output = Path(options.output)
 
@@ -114,7 +130,16 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs) -> Trai
         save_model(output, model, prepared.task, text, provenance, evaluation.metrics)
 
     before: dict[str, float] = {}
-    hooks = Hooks(on_start=lambda: before.update(_before(output / "before.json", job)))
+
+    def measure() -> None:
+        if limit is not None and isinstance(job.budget, TimeBudget):
+            held = prepared.data.validation
+            rows = 0 if held is None else min(options.max_validation_sequences, len(held))
+            probe(job, job.budget, rows * prepared.data.length)
+            if not options.resume:
+                refuse_too_short(job.budget, limit.said, output)
+
+    hooks = Hooks(check=measure, on_start=lambda: before.update(_before(output / "before.json", job)))
     stated = tree | {RECORD_KEY: record}
     folder = RunFolder(output, save, stated, keep=options.keep_checkpoints, inputs=prepared.hashes)
     state = launch(job, device, dtype, folder, resume=options.resume, hooks=hooks).state

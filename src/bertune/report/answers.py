@@ -151,7 +151,8 @@ def out_of_fold(folder: Path, model: Model) -> Answered | None:
     if not file.is_file():
         return None
     try:
-        rows = read_recorded(model.task, (model.record.get("data") or {}).get("train") or {})
+        recorded = (model.record.get("data") or {}).get("train") or {}
+        rows = read_recorded(model.task, recorded, model.record.get("options"))
     except InputError as error:
         raise InputError(f"{folder}: {error}; name labelled rows with --data FILE") from None
     with file.open(encoding="utf-8") as lines:
@@ -186,6 +187,6 @@ def labelled_rows(folder: Path, task: Task[Any], record: Mapping[str, Any], opti
     if not isinstance(recorded, Mapping):
         raise InputError(f"{folder}: was trained without validation data; name labelled rows with --data FILE")
     try:
-        return read_recorded(task, recorded)
+        return read_recorded(task, recorded, record.get("options"))
     except InputError as error:
         raise InputError(f"{folder}: {error}; name labelled rows with --data FILE") from None

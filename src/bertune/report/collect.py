@@ -2,8 +2,6 @@
 
 import dataclasses
 import logging
-import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,11 @@ from bertune.evaluation.outcomes import Outcomes
 from bertune.evaluation.significance import bootstrap_all, interval
 from bertune.files.json_files import read_json
 from bertune.report import figures
+from bertune.report.alike import contrary_pairs
 from bertune.report.answers import Answered, text_of
 from bertune.report.calibrated import calibration_of
 from bertune.report.curves import curves
+from bertune.report.opinions import Judged, judged_together
 from bertune.report.options import ReportOptions
 from bertune.report.slices import slices_of
 from bertune.tasks.held_out import column_values
@@ -35,7 +35,6 @@ MOST_ERRORS = 200
 """Errors in the page; all of them are in the file beside it."""
 MOST_METRICS = 40
 """Metrics with an interval; of very many classes the rest have none."""
-_WORDS = re.compile(r"\w+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ def collect(folder: Path, answered: Answered, options: ReportOptions, train: Seq
     wrong = _errors(answered, outcomes)
     train = _training_examples(answered) if train is None else train
     known_texts = None if train is None else map(text_of, train)
-    by_answers, suspects = _by_answers(answered, outcomes)
+    by_answers, suspects = _by_answers(answered, outcomes, train, options)
     report: dict[str, Any] = {
         "task": answered.task.name,
         "metric": metric,
@@ -125,7 +124,7 @@ def _training_examples(answered: Answered) -> list[Any] | None:
     recorded = (answered.record.get("data") or {}).get("train")
     facts: Mapping[str, Any] = recorded if isinstance(recorded, Mapping) else {}
     try:
-        return read_recorded(answered.task, facts).examples
+        return read_recorded(answered.task, facts, answered.record.get("options")).examples
     except InputError:
         logger.info("simple methods and unseen words are left out: the training data are not there, or have changed")
         return None
@@ -162,7 +161,9 @@ def _lengths(answered: Answered) -> dict[str, Any]:
     return {"bars": bars, "cut": int(answered.cut().sum())}
 
 
-def _by_answers(answered: Answered, outcomes: Outcomes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _by_answers(
+    answered: Answered, outcomes: Outcomes, train: Sequence[Any] | None, options: ReportOptions
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What the form of the answers allows (classes, sets of labels, entities, numbers, texts), and suspect labels."""
     truth, answers = answered.truth, answered.answers
     found: dict[str, Any] = {}
@@ -191,18 +192,25 @@ def _by_answers(answered: Answered, outcomes: Outcomes) -> tuple[dict[str, Any],
         place = {label: index for index, label in enumerate(labels)}
         given = np.array([place[one] for one in truth], np.int64)
         found["reliability"] |= {"brier": figures.brier(probabilities, given)}
-        ranked = figures.doubtful_labels(probabilities, given)
-        suspects = [
-            {
-                **row_of(answered, int(row)),
-                "file": str(answered.path_of(int(row))),
-                "suggested": labels[int(probabilities[row].argmax())],
-                "self_confidence": float(probabilities[row, given[row]]),
-            }
-            for row in ranked
-        ]
+        judged = Judged(answered.examples, given, labels)
+        together = judged_together(judged, probabilities, answered.record, train) if options.opinions else probabilities
+        suspects = _suspects(answered, together, judged)
         found["suspects"] = suspects[:MOST_ERRORS]
+        found["suspects_expected"] = figures.expected_label_errors(probabilities, given)
     return found, suspects
+
+
+def _suspects(answered: Answered, probabilities: Floats, judged: Judged) -> list[dict[str, Any]]:
+    """Rows whose label may be wrong, the likeliest first. Shape: probabilities (rows, labels)."""
+    return [
+        {
+            **row_of(answered, int(row)),
+            "file": str(answered.path_of(int(row))),
+            "suggested": judged.labels[int(probabilities[row].argmax())],
+            "self_confidence": float(probabilities[row, judged.given[row]]),
+        }
+        for row in figures.doubtful_labels(probabilities, judged.given)
+    ]
 
 
 def _diagnostics(answered: Answered) -> Mapping[str, Any]:
@@ -284,14 +292,21 @@ def _kind(truth: Any, answer: Any) -> str:
 
 
 def _contrary(answered: Answered) -> list[dict[str, Any]]:
-    """Rows whose words are equal, whatever their case and punctuation, and whose true answers differ."""
-    alike: dict[str, list[int]] = defaultdict(list)
-    for row, text in enumerate(answered.texts()):
-        alike[" ".join(_WORDS.findall(text.casefold())) or text].append(row)
+    """Rows of nearly equal texts whose true answers differ, in pairs; where answers are no labels, of equal words.
+
+    Numbers differ where they are a fifth of their range apart.
+    """
+    texts = [parts_of(one).texts or {"text": text_of(one)} for one in answered.examples]
     truth = answered.truth
+    labels: Sequence[Any] = [_shown(one) for one in truth]
+    numbers = all(isinstance(one, int | float) for one in truth)
+    if numbers:
+        spread = (max(truth) - min(truth)) or 1.0
+        labels = [round(5 * (one - min(truth)) / spread) for one in truth]
+    named = all(isinstance(one, str | frozenset) for one in truth)
+    pairs = [one for one in contrary_pairs(texts, labels) if named or numbers or one.similarity == 1]
     return [
-        row_of(answered, row)
-        for rows in alike.values()
-        if len(rows) > 1 and len({_shown(truth[row]) for row in rows}) > 1
-        for row in rows
-    ][:MOST_ERRORS]
+        {**row_of(answered, row), "pair": number, "alike": round(pair.similarity, 3)}
+        for number, pair in enumerate(pairs[: MOST_ERRORS // 2], 1)
+        for row in (pair.first, pair.second)
+    ]

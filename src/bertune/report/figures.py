@@ -18,6 +18,8 @@ SMALLEST_SLICE = 30
 """Rows below which a slice says too little."""
 _NUMBERS_AT_ONCE = 1 << 20
 """Probabilities looked at together: of thousands of classes a row has thousands."""
+_ROUNDING = 1e-9
+"""Of a mean of equal probabilities, which is not less than each of them."""
 
 
 def reliability(confidence: Floats, correct: Flags) -> dict[str, Any]:
@@ -108,14 +110,25 @@ def confusion(truth: Sequence[str], answers: Sequence[str], labels: Sequence[str
 
 
 def doubtful_labels(probabilities: Floats, given: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Rows whose label is likely wrong, the likeliest first (confident learning; Northcutt et al., 2021).
+    """Rows for which some other class is more probable than their own, the least probable of those first.
 
-    A row counts where some other class has at least the mean probability that rows labelled with that class have for
-    it; rows are ordered by how far that class is ahead of the given one.
+    That order is cleanlab's "self-confidence"; it found more planted errors than margins and than the rows of the
+    confident joint alone (benchmarks/LOG.md).
 
     Args:
         probabilities: of a model that was not trained on these rows. Shape: (rows, classes).
         given: labels. Shape: (rows,).
+    """
+    own = probabilities[np.arange(len(given)), given]
+    at = np.flatnonzero(probabilities.max(1) > own)
+    return at[np.argsort(own[at], kind="stable")]
+
+
+def expected_label_errors(probabilities: Floats, given: npt.NDArray[np.integer]) -> int:
+    """How many labels are likely wrong: rows off the diagonal of the confident joint (Northcutt et al., 2021).
+
+    A row counts where some other class is more probable than its own, and has at least the mean probability that rows
+    labelled with that class have for it. Shape: probabilities (rows, classes), given (rows,).
     """
     rows, classes = probabilities.shape
     own = probabilities[np.arange(rows), given].astype(np.float64)
@@ -124,12 +137,17 @@ def doubtful_labels(probabilities: Floats, given: npt.NDArray[np.integer]) -> np
     best, at_once = np.empty(rows), max(1, _NUMBERS_AT_ONCE // max(1, classes))
     for start in range(0, rows, at_once):
         part = probabilities[start : start + at_once]
-        reached = np.where(part >= typical, part, -1.0)
+        reached = np.where(part >= typical - _ROUNDING, part, -1.0)
         reached[np.arange(len(part)), given[start : start + at_once]] = -1.0
         best[start : start + at_once] = reached.max(1)
-    margin = best - own
-    at = np.flatnonzero((best > 0) & (margin > 0))
-    return at[np.argsort(-margin[at], kind="stable")]
+    return int((best > own).sum())
+
+
+def combined(probabilities: Sequence[Floats]) -> Floats:
+    """Their geometric mean, which falls where any of them is low, scaled to a sum of 1. Shape: (rows, classes) each."""
+    mean = np.exp(np.mean([np.log(np.maximum(one, 1e-6)) for one in probabilities], 0))
+    result: Floats = mean / mean.sum(1, keepdims=True)
+    return result
 
 
 def slices(groups: Mapping[str, Flags], correct: Flags) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ class ReportOptions:
         None, help="columns of the data by whose values rows are compared (a source, a language)"
     )
     baselines: bool = option(True, help="also show what simple methods reach, where the training data are still there")
+    opinions: bool = option(True, help="look for wrong labels also with quick methods on words and on the pretrained "
+                                       "encoder's vectors; without, the report is made faster")  # fmt: skip
     resamples: int = option(1000, help="resamples of the bootstrap for intervals", minimum=100)
     batch_size: int = option(256, help="largest number of sequences in a batch", minimum=1)
     precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)

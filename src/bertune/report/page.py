@@ -144,14 +144,20 @@ def _errors(report: Mapping[str, Any], word: Mapping[str, str], texts: bool, err
     count = word["errors_count"].format(all=report["errors_in_all"], shown=len(report["errors"]), file=errors_file)
     parts = [section(word["errors"], note(count), listed(report["errors"]))]
     if report.get("suspects"):
-        parts.append(section(word["suspects"], note(word["suspects_note"]), listed(report["suspects"][:50])))
+        told = word["suspects_note"].format(expected=report["suspects_expected"])
+        parts.append(section(word["suspects"], note(told), listed(report["suspects"][:50])))
     explained = [
         f"<p>{escape(str(one['place']))}: {escape(one['truth'])} → <b>{escape(str(one['label']))}</b></p>"
         + coloured(one["texts"], one["words"])
         for one in report.get("explained", ())
     ]
     parts.append(section(word["explained"], *([note(word["explained_note"]), *explained] if explained else [])))
-    parts.append(section(word["contrary"], listed(report["contrary"])))
+    alike = [
+        (f"{one['alike']:.0%}", str(one["place"]), one["text"][:600], one["truth"], one["answer"])
+        for one in report["contrary"]
+    ]
+    heads = (word["alike"], word["place"], word["text"], word["true"], word["answer"])
+    parts.append(section(word["contrary"], table(heads, alike)))
     return "".join(parts)
 
 

@@ -26,8 +26,7 @@ def _reliability(report: Mapping[str, Any], word: Words) -> str:
         word["reliability"], (word["score"], word["accuracy"]), series, diagonal=True, up=(0.0, 1.0), marks=True
     )
     notes = [note(word["ece"].format(ece=f"{found['ece']:.3f}"))] if found else []
-    if calibration is not None:
-        notes += _calibration(calibration, word)
+    notes += [note(word["not_calibrated"])] if calibration is None else _calibration(calibration, word)
     return section(word["reliability"], *notes, side_by_side(diagram))
 
 

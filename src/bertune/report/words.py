@@ -46,6 +46,9 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "would_not_help": ("One would not lower the calibration error.", "温度缩放不会降低校准误差。"),
     "cross_fitted": ("Each row is judged by a temperature that was fitted to other rows.",
                      "每一行都用在其他行上拟合的温度来评估。"),
+    "not_calibrated": ("Answers of this task have no temperature: these are the scores as the model gives them, "
+                       "or there are fewer than 50 rows.",
+                       "此任务的答案没有温度缩放：这些是模型直接给出的分数，或者行数少于 50。"),
     "question_words": ("By question word", "按疑问词"),
     "question_words_head": ("question word", "疑问词"),
     "answer_lengths": ("By length of the answer", "按答案长度"),
@@ -90,13 +93,17 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "errors_count": ("{all} rows are wrong, {shown} are shown; all of them are in {file}.",
                      "共有 {all} 行错误，此处显示 {shown} 行；全部在 {file} 中。"),
     "suspects": ("Labels that may be wrong", "可能标错的标签"),
-    "suspects_note": ("Rows whose label disagrees with a class that the model is as sure of as it usually is "
-                      "(confident learning). Look at them before you trust the figures above.",
-                      "模型对另一类别的把握达到该类别的通常水平（置信学习）。在相信上面的数字之前请先检查。"),
+    "suspects_note": ("Rows for which another label is more probable than their own, the least probable labels first, "
+                      "by the model and by quick methods on words and on the pretrained encoder's vectors. By the "
+                      "model's probabilities about {expected} labels are wrong (confident learning). Look at them "
+                      "before you trust the figures above.",
+                      "其他标签比原标签更可能的行，原标签概率最低的在前（综合模型、基于词语和预训练向量的快速方法）。"
+                      "按模型概率估计约有 {expected} 个标签有误（置信学习）。在相信上面的数字之前请先检查。"),
     "explained": ("Words that carried wrong answers", "导致错误答案的词"),
     "explained_note": ("Green words speak for the answer, red ones against it (integrated gradients).",
                        "绿色的词支持该答案，红色的词反对（积分梯度）。"),
-    "contrary": ("Equal texts with other labels", "文本相同但标签不同"),
+    "contrary": ("Nearly equal texts with other labels", "文本几乎相同但标签不同"),
+    "alike": ("alike", "相似度"),
     "lengths": ("Lengths", "长度"),
     "tokens": ("tokens", "词元数"),
     "cut": ("{cut} of {rows} rows are longer than the model reads; their ends are not seen.",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 NAMES = (
     "learning_rate", "epochs", "batch_size", "warmup_ratio", "weight_decay", "max_grad_norm", "layer_decay",
-    "frozen_layers", "reinitialize_layers", "ema", "r_drop", "fgm", "seed", "encoder",
+    "frozen_layers", "reinitialize_layers", "ema", "average_last", "r_drop", "fgm", "freelb", "seed",
+    "encoder",
 )  # fmt: skip
 """Options of `bertune train` that a sweep may vary: none of them changes the tokenized data of an encoder."""
 
@@ -138,11 +139,11 @@ def _dimension(name: str, told: Any) -> Range | Choices:
 
 def passes(setting: Mapping[str, Any]) -> int:
     """How many passes over a batch an update makes with this setting."""
-    return passes_of_update(setting.get("r_drop"), setting.get("fgm"))
+    return passes_of_update(setting.get("r_drop"), setting.get("fgm"), setting.get("freelb"))
 
 
 def _whole(name: str) -> bool:
-    return name in ("batch_size", "frozen_layers", "reinitialize_layers", "seed")
+    return name in ("batch_size", "frozen_layers", "reinitialize_layers", "average_last", "seed")
 
 
 def _number(name: str, value: Any) -> Any:

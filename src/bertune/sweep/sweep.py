@@ -119,17 +119,19 @@ def run(options: SweepOptions, task_options: Mapping[str, Any]) -> SweepResult:
         space = _space(options, trials)
         with disk_errors(Path(options.output), 0):
             Path(options.output).mkdir(parents=True, exist_ok=True)
-        study = journal.open_study(Path(options.output), metric, options.seed)
-        sweep = Sweep(options, trials, study, metric, space, began - journal.elapsed_before(study))
-        new = not study.trials
-        _probe(sweep)
-        if new:
-            for setting in starting_points(space, task.defaults, trials.train_options({}, Path())):
-                study.enqueue_trial(setting)
-        with disk_errors(sweep.folder, 0):
-            write_yaml(sweep.folder / SWEEP, tree)
-        _search(sweep)
-        return _finish(sweep)
+        with journal.held(Path(options.output)):
+            study = journal.open_study(Path(options.output), metric, options.seed)
+            sweep = Sweep(options, trials, study, metric, space, began - journal.elapsed_before(study))
+            new = not study.trials
+            _keep_space(sweep, new=new)
+            _probe(sweep)
+            if new:
+                for setting in starting_points(space, task.defaults, trials.train_options({}, Path())):
+                    study.enqueue_trial(setting)
+            with disk_errors(sweep.folder, 0):
+                write_yaml(sweep.folder / SWEEP, tree)
+            _search(sweep)
+            return _finish(sweep)
 
 
 def _checked(options: SweepOptions, trials: Trials) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def _checked(options: SweepOptions, trials: Trials) -> dict[str, Any]:
     if not options.resume:
         problems.extend(output_problems(output, tree, resume=False))
         if (output / SWEEP).exists():
-            problems.add(f"--output {output}: holds another sweep; name a new folder, or go on by --resume")
+            problems.add(f"--output {output}: holds another sweep; name a new folder, or continue it with --resume")
     elif not (output / SWEEP).is_file():
         problems.add(f"--resume: {output} holds no sweep to go on with; leave --resume away to start one")
     else:
@@ -158,6 +160,32 @@ def _checked(options: SweepOptions, trials: Trials) -> dict[str, Any]:
         )
     problems.raise_if_any()
     return tree
+
+
+def _described(space: Space) -> dict[str, Any]:
+    """A space as the journal has it."""
+    return {
+        name: {key: list(value) if isinstance(value, tuple) else value for key, value in vars(dimension).items()}
+        for name, dimension in space.items()
+    }
+
+
+def _keep_space(sweep: Sweep, *, new: bool) -> None:
+    """Keep what is tried in the journal, for the file that --space names may change.
+
+    Raises:
+        InputError: the sweep is to go on with other values than it began with.
+    """
+    now, before = _described(sweep.space), journal.space_before(sweep.study)
+    if new or before is None:
+        journal.keep_space(sweep.study, now)
+        return
+    if other := sorted(name for name in set(before) | set(now) if before.get(name) != now.get(name)):
+        what = sweep.options.space or "(the default, which follows from data and encoder)"
+        raise InputError(
+            f"--space {what}: {', '.join(other)} differs from what the sweep to resume in {sweep.folder} tries; put it "
+            "back, or name a new --output"
+        )
 
 
 def _space(options: SweepOptions, trials: Trials) -> Space:

@@ -22,12 +22,14 @@ from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems, counted
 from bertune.tasks.base import BaseTask
+from bertune.tasks.column_contents import is_blank
 from bertune.tasks.hyperparameters import EMBEDDING
 from bertune.tasks.options import EmbeddingOptions, TextColumns
 from bertune.tasks.parts import ExampleParts
 from bertune.tasks.protocol import Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.reading import LeftOut, is_blank, log_columns
+from bertune.tasks.reading import LeftOut, log_columns
 from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.folder_pooling import SENTENCE_MODULES, pooling_of
 from bertune.tasks.shared.histograms import histogram
 from bertune.tasks.shared.huggingface import is_for, mix_names
 from bertune.tasks.shared.pair_labels import PairLoss, labelled_rows, loss_for, pair_label
@@ -182,8 +184,13 @@ class Embedding(BaseTask[Pair]):
         """From a string, or a pair of strings to compare."""
         return Pair(*text_item(item))
 
-    def fit(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """The loss that the labels ask for."""
+    def fit(self, examples: Sequence[Pair], *, path: Path, settings: Mapping[str, Any]) -> Self:
+        """The loss that the labels ask for, and the pooling that the encoder's folder names, unless an option does.
+
+        Raises:
+            InputError: labels that do not fit the loss; modules that training would drop.
+        """
+        pooling = pooling_of(settings.get(SENTENCE_MODULES) or [], self.options.pooling)
         try:
             loss, highest = loss_for([example.label for example in examples], self.options.pair_loss)
         except InputError as error:
@@ -196,7 +203,8 @@ class Embedding(BaseTask[Pair]):
             logger.info("%s: labels 0 and 1: pairs labelled 0 are pushed apart (--pair-loss contrastive)", path)
         elif loss == "cosine":
             logger.info("%s: scores up to %g: cosines learn them, divided by that (--pair-loss cosine)", path, highest)
-        return dataclasses.replace(self, pair_loss=loss, highest=highest)
+        options = dataclasses.replace(self.options, pooling=pooling)
+        return dataclasses.replace(self, pair_loss=loss, highest=highest, options=options)
 
     def problems(self, examples: Sequence[Pair], path: Path) -> list[str]:
         """Labels of another kind than the training data's."""
@@ -246,7 +254,8 @@ class Embedding(BaseTask[Pair]):
         from bertune.tasks.shared.layers import LayerMix
 
         layers = self.options.layers
-        return PoolingHead(self.options.pooling, mix=None if layers == "last" else LayerMix(config, layers))
+        pooling = "mean" if self.options.pooling == "auto" else self.options.pooling
+        return PoolingHead(pooling, mix=None if layers == "last" else LayerMix(config, layers))
 
     def loss(
         self,
@@ -369,7 +378,7 @@ class Embedding(BaseTask[Pair]):
         pooling = {f"pooling_mode_{name}": False for name in ("max_tokens", "mean_sqrt_len_tokens")}
         pooling |= {
             "pooling_mode_cls_token": self.options.pooling == "cls",
-            "pooling_mode_mean_tokens": self.options.pooling == "mean",
+            "pooling_mode_mean_tokens": self.options.pooling != "cls",
         }
         listed = [
             {"idx": i, "name": str(i), "path": path, "type": f"{kind}.{name}"} for i, (path, name) in enumerate(modules)

@@ -8,6 +8,7 @@ Python or NumPy writes it (`["a"]`, `['a']`, `[0 1 1]`), names joined by a delim
 import ast
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,10 @@ TRUE = frozenset({"1", "true", "yes", "1.0", "y", "t"})
 FALSE = frozenset({"0", "false", "no", "0.0", "n", "f"})
 INDICATORS = "0 and 1 for"
 _FLAGS = re.compile(r"[01](?:(?P<between>\s*[,;|\s]\s*)[01](?:(?P=between)[01])*|[01]+)")
+_MARKS = (";", ",", "/", "#", "\t")
+"""What joins labels, besides the delimiter that an option names."""
+_KEPT = 10_000
+"""Different cells that are looked at for these."""
 Read = Callable[[object], frozenset[str]]
 """A cell → the names of its labels. Raises InputError for a cell of another form."""
 
@@ -38,10 +43,11 @@ def reader_of(file: Rows, column: str, delimiter: str, names: Sequence[str] | No
     Raises:
         InputError: More labels than names.
     """
-    detector, flags = _LabelFormDetector(), _FlagTexts()
+    detector, flags, joined = _LabelFormDetector(), _FlagTexts(), _Joined(delimiter)
     for row in file:
         cell = row.values.get(column)
         flags.see(cell)
+        joined.see(cell)
         try:
             detector.see(parts_of(cell, delimiter))
         except InputError:
@@ -50,6 +56,11 @@ def reader_of(file: Rows, column: str, delimiter: str, names: Sequence[str] | No
         return _reader_of_flags(file, column, flags.width, names)
     form = detector.form(names)
     logger.info("%s, column %r: %s", file.path, column, form)
+    if (other := joined.other()) is not None:
+        logger.warning(
+            "%s, column %r: %r seems to hold several labels, joined by %r; it is read as one label. If so, give "
+            "--label-delimiter %r", file.path, column, *other, other[1],
+        )  # fmt: skip
     if form.startswith(INDICATORS):
         chosen = _names_of(file, detector.widths.pop(), names)
         return lambda cell: _indicated(parts_of(cell, delimiter), chosen)
@@ -98,6 +109,32 @@ class _FlagTexts:
         """Whether they are."""
         shape = next(iter(self.shapes)) if len(self.shapes) == 1 else (0, "")
         return shape[0] > 1 and (bool(shape[1]) or self.zero_first)
+
+
+@dataclass
+class _Joined:
+    """Whether texts join labels otherwise than by the delimiter: what a mark divides recurs in other cells."""
+
+    delimiter: str
+    cells: set[str] = field(default_factory=set)
+
+    def see(self, cell: object) -> None:
+        """One more cell."""
+        if isinstance(cell, str) and cell.strip() and len(self.cells) < _KEPT:
+            self.cells.add(cell.strip())
+
+    def other(self) -> tuple[str, str] | None:
+        """Such a cell and the mark; None where there is none, or the delimiter occurs."""
+        if any(self.delimiter in cell or cell[0] in "[{" for cell in self.cells):
+            return None
+        for mark in _MARKS:
+            parts = [[part.strip() for part in cell.split(mark)] for cell in sorted(self.cells)]
+            count = Counter(part for some in parts for part in set(some))
+            divided = [some for some in parts if len(some) > 1]
+            recurring = sum(count[part] > 1 for some in divided for part in some)
+            if divided and recurring * 2 > sum(map(len, divided)):
+                return next(cell for cell in sorted(self.cells) if mark in cell), mark
+        return None
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Labelled data of one role (training, validation): examples from one source or several, with hashes and places."""
 
 import bisect
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from bertune.data.contents import content_sha256, joined_sha256
 from bertune.data.sources import data_paths, shown
+from bertune.data.table_options import TableOptions
 from bertune.errors import InputError, Problems
 from bertune.files.inputs import refuse_pipe
 from bertune.tasks.feature_cache import Source
@@ -172,12 +174,19 @@ def column_of(task: Task[Any], rows: Labelled, column: str, flag: str) -> list[A
     return column_values([part.source.path for part in rows.parts], examples, column, task.options, flag)
 
 
-def read_recorded(task: Task[Any], recorded: Mapping[str, Any]) -> Labelled:
+def read_recorded(task: Task[Any], recorded: Mapping[str, Any], options: object = None) -> Labelled:
     """The rows that a run recorded (`Labelled.describe`), read again; of held-out rows the same ones.
+
+    Args:
+        task: of the run's model.
+        recorded: what it recorded of the rows.
+        options: of the run, as bertune.json has them: how its files are written is no part of the model's task.
 
     Raises:
         InputError: files that are not there, or changed since.
     """
+    if isinstance(options, Mapping):
+        task = _as_written(task, options)
     files = recorded.get("files") or [recorded]
     problems = Problems()
     for one in files:
@@ -195,6 +204,15 @@ def read_recorded(task: Task[Any], recorded: Mapping[str, Any]) -> Labelled:
     if split is None:
         raise InputError("its validation rows cannot be held out again")
     return split[1 if held.get("part") == "validation" else 0]
+
+
+def _as_written(task: Task[Any], options: Mapping[str, Any]) -> Task[Any]:
+    """The task with those options of a run that say how its files are written."""
+    known = {field.name for field in dataclasses.fields(task.options)} & {
+        one.name for one in dataclasses.fields(TableOptions)
+    }
+    stated = {name: options[name] for name in sorted(known) if options.get(name) is not None}
+    return task.with_options(dataclasses.replace(task.options, **stated)) if stated else task
 
 
 def read_labelled(task: Task[Any], path: Path, *, labelled: bool = True) -> list[Any]:

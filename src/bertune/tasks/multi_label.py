@@ -23,7 +23,7 @@ from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.label_forms import flag_of, reader_of
 from bertune.tasks.options import MultiLabelOptions, TextColumns
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
-from bertune.tasks.reading import LeftOut, by_name_or_number, find_columns, log_columns
+from bertune.tasks.reading import EmptyTexts, LeftOut, by_name_or_number, find_columns, log_columns
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression_each, most_common
 from bertune.tasks.shared.class_weights import class_weights
@@ -89,7 +89,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         text_column, pair_column, _ = find_columns(file, one_column, labelled=False)
         if labelled and flags:
             log_columns(file, {"text": text_column, "pair": pair_column} | {f"label {name}": name for name in flags})
-        left_out = LeftOut("without a text")
+        left_out, empty = LeftOut("without a text"), EmptyTexts(file, text_column)
         for row in file:
             text, pair = row.values.get(text_column), row.values.get(pair_column) if pair_column else None
             if labelled and options.drop_unlabelled and not (isinstance(text, str) and text.strip()):
@@ -104,9 +104,12 @@ class MultiLabelClassification(BaseTask[LabelledText]):
             except InputError as error:
                 problems.add(str(error))
             if not problems:
+                if labelled:
+                    empty.add(row.line, str(text), None if pair is None else str(pair))
                 yield LabelledText(str(text), None if pair is None else str(pair), found, row.line)
         problems.raise_if_any()
         left_out.log(path)
+        empty.tell()
 
     def _label_reader(self, file: Rows, flags: Sequence[str]) -> Callable[[Row], frozenset[str]]:
         """What finds the labels of a row: in a column each, or in one."""

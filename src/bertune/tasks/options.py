@@ -245,7 +245,12 @@ class EmbeddingOptions(TableOptions):
     )
     long_text: str = long_text_option()
     layers: str = layers_option()
-    pooling: str = option("mean", help="how tokens become one vector", choices=POOLINGS, fixed=True)
+    pooling: str = option(
+        "auto",
+        help="how tokens become one vector; auto: as the encoder's folder of sentence-transformers says, else mean",
+        choices=("auto", *POOLINGS),
+        fixed=True,
+    )
     scale: float = option(20.0, help="factor on cosines before the softmax over the batch", training=True)
 
 

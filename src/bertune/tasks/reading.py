@@ -1,15 +1,16 @@
 """Texts, pairs and labels of a table: which columns hold them, and the rows that have them all."""
 
+import difflib
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 
-from bertune.data.columns import guess_label_column, guess_text_columns, label_text, listed
+from bertune.data.columns import guess_label_column, guess_text_columns, is_customary_text, label_text, listed
 from bertune.data.rows import Row
 from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
+from bertune.tasks.column_contents import columns_of_few_values, indicator_columns, text_columns
 from bertune.tasks.options import TextColumns
 
 logger = logging.getLogger(__name__)
@@ -17,12 +18,8 @@ logger = logging.getLogger(__name__)
 _UNDECIDED = "-"
 """SNLI's, MultiNLI's and OCNLI's label of a pair on which annotators did not agree."""
 _INFERENCE = {"entailment", "neutral", "contradiction", "not_entailment", "entailed", "contradictory"}
-_LOOKED_AT = 1000
-_FEW_VALUES = 50
-"""Values of a column up to which they may be labels."""
 _KEPT = 100_000
 """Labels that are kept with their canonical names: most of them recur."""
-_FLAGS = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"0.0", "1.0"})
 
 Found = tuple[str, str | None, str | None]
 """Names of the columns of text, pair and label."""
@@ -46,7 +43,12 @@ def find_columns(file: Rows, options: TextColumns, *, labelled: bool) -> Found:
     try:
         text, pair, label = _guessed(file.columns, (text, pair, label), labelled=labelled)
     except InputError as error:
-        raise InputError(f"{file.path}: {error}{_without_header(file)}") from None
+        texts = text_columns(file, [name for name in file.columns if name not in (text, pair, label)])
+        if text is not None or len(texts) != 1 or any(is_customary_text(name) for name in file.columns):
+            advice = _by_contents(file, texts, label, labelled=labelled)
+            raise InputError(f"{file.path}: {error}{advice}{_without_header(file)}") from None
+        logger.info("%s: %r is the only column of longer texts (--text-column)", file.path, texts[0])
+        text, pair, label = _guessed(file.columns, (texts[0], pair, label), labelled=labelled)
     if labelled and label is None:
         advice = _candidates(file, (text, pair)) + _indicators_advice(file, (text, pair)) + _without_header(file)
         raise InputError(
@@ -63,7 +65,8 @@ def log_columns(file: Rows, taken: Mapping[str, str | None]) -> None:
     """One line: which columns were taken as what, and which are not read."""
     named = ", ".join(f"{what} from {column!r}" for what, column in taken.items() if column is not None)
     rest = [column for column in file.columns if column not in taken.values()]
-    logger.info("%s: %s%s", file.path, named, f"; not read: {listed(rest)}" if rest else "")
+    unread = f"; not read: {listed(rest)}" if rest else ""
+    logger.info("%s: %s%s", file.path, named, unread, extra={"once": True})
 
 
 def by_name_or_number(file: Rows, column: str | None, flag: str, problems: Problems) -> str | None:
@@ -72,7 +75,10 @@ def by_name_or_number(file: Rows, column: str | None, flag: str, problems: Probl
         return column
     if column.isdecimal() and int(column) < len(file.columns):
         return file.columns[int(column)]
-    problems.add(f"{file.path}: no column {column!r} ({flag}); it has: {', '.join(file.columns)}")
+    near = [name for name in file.columns if name.casefold() == column.casefold()]
+    near = near or difflib.get_close_matches(column, file.columns, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    problems.add(f"{file.path}: no column {column!r} ({flag}); it has: {', '.join(file.columns)}{hint}")
     return column
 
 
@@ -95,14 +101,26 @@ def _without_header(file: Rows) -> str:
     return f". Its first line is no header; its first row is {shown}. For example --text-column 1 --label-column 0"
 
 
+def _by_contents(file: Rows, texts: Sequence[str], label: str | None, *, labelled: bool) -> str:
+    """What the columns look like, and the options to try: for a table whose columns have other names."""
+    if not texts:
+        return ""
+    advice, tried = f". Longer texts are in {listed(texts)}", f"--text-column {_as_typed(texts[0])}"
+    labels = columns_of_few_values(file, [name for name in file.columns if name not in texts])
+    if labelled and label is None and labels:
+        advice += f", a few values that recur in {' or '.join(f'{name!r} ({count})' for name, count in labels[:5])}"
+        tried += f" --label-column {_as_typed(labels[0][0])}"
+    return f"{advice}; for example {tried}"
+
+
+def _as_typed(name: str) -> str:
+    return f"'{name}'" if re.search(r"[^\w.-]", name) else name
+
+
 def _candidates(file: Rows, texts: tuple[str | None, str | None]) -> str:
     """The columns in which few values recur, as labels do, with the number of values."""
-    rows = [row.values for row in islice(iter(file), _LOOKED_AT)]
-    found = []
-    for name in file.columns:
-        values = {str(row.get(name)) for row in rows if not is_blank(row.get(name))}
-        if name not in texts and 1 < len(values) <= min(_FEW_VALUES, len(rows) / 2):
-            found.append(f"{name!r} ({len(values)} values)")
+    others = [name for name in file.columns if name not in texts]
+    found = [f"{name!r} ({count} values)" for name, count in columns_of_few_values(file, others)]
     return f". Labels may be in {' or '.join(found[:5])}" if found else ""
 
 
@@ -114,17 +132,6 @@ def _indicators_advice(file: Rows, texts: tuple[str | None, str | None]) -> str:
         f". The columns {listed(found)} hold only 0 and 1, so every text may have several labels: "
         f"--task multi-label-classification --label-columns {' '.join(repr(n) if ' ' in n else n for n in found)}"
     )
-
-
-def indicator_columns(file: Rows, columns: Sequence[str]) -> list[str]:
-    """Those columns whose values are 0 and 1 (true and false, yes and no) in the first thousand rows."""
-    rows = [row.values for row in islice(iter(file), _LOOKED_AT)]
-    found = []
-    for name in columns:
-        values = {str(row.get(name)).strip().lower() for row in rows}
-        if any(values <= flags for flags in _FLAGS):
-            found.append(name)
-    return found
 
 
 def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bool = False) -> Iterator[TextRow]:
@@ -144,6 +151,7 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
     text_column, pair_column, label_column = columns
     problems = Problems()
     dropped, undecided = LeftOut("without a text or a label"), LeftOut("labelled '-': annotators did not agree")
+    empty = EmptyTexts(file, columns[0])
     known: dict[str, str] = {}
     inference: bool | None = None if labelled and pair_column is not None else False
     single = pair_column is None
@@ -171,6 +179,8 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
                     known[raw] = label
         whole = type(text) is str and (single or type(pair) is str) and (label is not None or not labelled)
         if whole and (not drop_unlabelled or str(text).strip()):
+            if labelled:
+                empty.add(row.line, text, pair)  # type: ignore[arg-type]
             if not problems:
                 yield text, pair, label, row.line  # type: ignore[misc]
             continue
@@ -181,6 +191,7 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
     problems.raise_if_any()
     for left_out in (dropped, undecided):
         left_out.log(file.path)
+    empty.tell()
 
 
 _LIST_OF_FLAGS = re.compile(r"\[\s*[01](\.0*)?(\s*[,\s]\s*[01](\.0*)?)+\s*\]")
@@ -222,6 +233,38 @@ def _is_inference(file: Rows, label_column: str) -> bool:
 def is_blank(value: object) -> bool:
     """Whether a cell holds nothing: null, text of white space alone, an empty list."""
     return value is None or (isinstance(value, str) and not value.strip()) or value == []
+
+
+class EmptyTexts:
+    """Rows that are used though their text is empty: counted and told; refused where it is so in all of them."""
+
+    def __init__(self, file: Rows, column: str) -> None:
+        self._file, self._column, self._rows, self._lines = file, column, 0, list[int]()
+
+    def add(self, line: int, *texts: str | None) -> None:
+        """A row's texts, by its line."""
+        self._rows += 1
+        if not any(texts) or all(text is None or not text or text.isspace() for text in texts):
+            self._lines.append(line)
+
+    def tell(self) -> None:
+        """Say how many rows have no text.
+
+        Raises:
+            InputError: none of several has one.
+        """
+        if len(self._lines) == self._rows > 1:
+            raise InputError(
+                f"{self._file.path}: the column {self._column!r} is empty in all {self._rows} rows; name the column of "
+                f"the texts with --text-column (it has: {listed(self._file.columns)})"
+            )
+        if self._lines:
+            shown = ", ".join(map(str, self._lines[:3])) + (", …" if len(self._lines) > 3 else "")
+            logger.warning(
+                "%s: %d of %d rows have an empty text in column %r (line%s %s), and are used as they are; "
+                "--drop-unlabelled leaves them out",
+                self._file.path, len(self._lines), self._rows, self._column, "s" * (len(self._lines) > 1), shown,
+            )  # fmt: skip
 
 
 class LeftOut:

@@ -77,7 +77,7 @@ class Regression(BaseTask[NumberExample]):
         file = open_any(path, self.options, "labels", labelled=labelled)
         columns = find_columns(file, TextColumns(**given), labelled=labelled)
         problems = Problems()
-        drop = self.options.drop_unlabelled
+        drop = labelled and self.options.drop_unlabelled
         for example in examples_of(file, columns, labelled=labelled, drop_unlabelled=drop):
             value = None
             if labelled:

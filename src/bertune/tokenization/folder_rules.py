@@ -18,6 +18,7 @@ from bertune.tokenization.casing import casing_of
 from bertune.tokenization.japanese import character_rules, japanese_kind
 from bertune.tokenization.sentencepiece import FILES as SENTENCEPIECE
 from bertune.tokenization.sentencepiece import sentencepiece_file, sentencepiece_rules
+from bertune.tokenization.special_tokens import structural_tokens
 
 logger = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -71,6 +72,17 @@ def vocabulary_rules(
         f"{folder}: holds neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt, nor SentencePiece's "
         f"{', '.join(SENTENCEPIECE)}, one of which a tokenizer needs"
     )
+
+
+def as_settings_say(tree: Json, config: Mapping[str, Any]) -> Json:
+    """BERT's rules with what tokenizer_config.json says of case, accents and Chinese characters, as in transformers."""
+    names = {"strip_accents": "strip_accents", "tokenize_chinese_chars": "handle_chinese_chars"}
+    names |= {"do_lower_case": "lowercase"}
+    rules = tree.get("normalizer")
+    if not isinstance(rules, dict) or rules.get("type") != "BertNormalizer":
+        return tree
+    said = {ours: config[theirs] for theirs, ours in names.items() if isinstance(config.get(theirs), bool)}
+    return {**tree, "normalizer": {**rules, **said}}
 
 
 def _refuse_other_classes(folder: Path, config: Mapping[str, Any]) -> None:
@@ -173,9 +185,14 @@ def add_tokens(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str,
                 name: bool(entry[name]) for name in ("single_word", "lstrip", "rstrip", "normalized") if name in entry
             }
             wanted[int(index)] = AddedToken(entry["content"], special=bool(entry.get("special")), **flags)
+    for content in _named_specials(config):
+        known = backend.token_to_id(content)
+        if known is not None:  # one that the vocabulary lacks would have no vector
+            wanted.setdefault(known, AddedToken(content, special=True, normalized=False))
+    structural = structural_tokens(config)
     for index, added in sorted(wanted.items()):
         known = backend.token_to_id(added.content)
-        if known is None:
+        if known is None or added.content not in structural:  # those of the vocabulary too, to be found as they stand
             backend.add_tokens([added])
             known = backend.token_to_id(added.content)
         if known != index:
@@ -183,6 +200,16 @@ def add_tokens(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str,
                 f"{folder}: its settings give the added token {added.content!r} the id {index}, but after the "
                 f"vocabulary it is {known}; load the tokenizer with transformers and save it again"
             )
+
+
+def _named_specials(config: Mapping[str, Any]) -> list[str]:
+    """Tokens that the settings name as special without a role."""
+    found: list[object] = []
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        value = config.get(key)
+        found += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    contents = (one.get("content") if isinstance(one, dict) else one for one in found)
+    return [content for content in contents if isinstance(content, str) and content]
 
 
 def readable_in_texts(tree: Json, structural: set[str]) -> Json:

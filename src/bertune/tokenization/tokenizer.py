@@ -24,7 +24,13 @@ from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.files.text_files import small_file
 from bertune.ragged import IntArray, Ragged
-from bertune.tokenization.folder_rules import add_tokens, readable_in_texts, vocabulary_rules, with_template
+from bertune.tokenization.folder_rules import (
+    add_tokens,
+    as_settings_say,
+    readable_in_texts,
+    vocabulary_rules,
+    with_template,
+)
 from bertune.tokenization.google_words import SURROGATE, GoogleWords, text_of
 from bertune.tokenization.japanese import JapaneseWords, is_japanese, mecab_words
 from bertune.tokenization.saved_rules import with_google_rules, without_google_rules
@@ -105,7 +111,7 @@ class Tokenizer:
         if not isinstance(casing, bool | None):
             raise InputError(f"{folder / 'tokenizer_config.json'}: do_lower_case is {casing!r}; known: true, false")
         file, tree = _read_rules(folder, config | {"do_lower_case": casing})
-        tree = without_google_rules(tree)
+        tree = as_settings_say(without_google_rules(tree), config | {"do_lower_case": casing})
         with _library_errors(f"{file}: not a tokenizer that the tokenizers library reads"):
             backend = tokenizers.Tokenizer.from_str(json.dumps(tree))
         _check_ids(backend, file)  # before anything makes a list as long as the largest id

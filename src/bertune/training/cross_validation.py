@@ -1,5 +1,7 @@
 """`--folds K`: every row is judged once by a model that has not seen it, and the final model learns from all rows.
 
+Ranks that torchrun started train whole folds side by side, and the final model together.
+
 The models of the folds are trained exactly as the final one is, with its options and its last weights: nothing is
 selected by the rows that judge, so their figure is one of the final model. Only their answers stay. `folds.json` holds
 the folds that are finished, so that a resumed run goes on with the one that was cut.
@@ -10,7 +12,7 @@ import json
 import logging
 import shutil
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import numpy.typing as npt
 
 from bertune.data.features import Features
 from bertune.data.subsets import of_examples
+from bertune.distributed.world import apart, current
 from bertune.durations import Clock
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
@@ -82,7 +85,7 @@ class _Run:
     judged: Features
     folds: Folds
     clock: Clock | None
-    begin: Callable[[], None]
+    events: FolderEvents
 
     @property
     def folder(self) -> Path:
@@ -90,7 +93,7 @@ class _Run:
 
 
 def cross_validate(
-    options: TrainOptions, data: PreparedData, folds: Folds, clock: Clock | None, begin: Callable[[], None]
+    options: TrainOptions, data: PreparedData, folds: Folds, clock: Clock | None, events: FolderEvents
 ) -> TrainResult:
     """Train and judge every fold, then train on all rows.
 
@@ -99,38 +102,78 @@ def cross_validate(
         data: all rows, prepared as training data.
         folds: which rows are held out where.
         clock: of the time limit, which folds and final run share evenly.
-        begin: done before the first file is written.
+        events: what is done before the first file is written, and with the points of all curves; those of a fold are
+            named after it (`fold-1/train/loss`).
 
     Raises:
         InputError, FaultError, Interrupted: as `fine_tune`.
     """
-    examples = data.train.examples
+    examples, world = data.train.examples, current()
     judged = data.task.featurize(examples, data.tokenizer, data.max_seq_length, purpose="evaluate")
-    run = _Run(options, data, judged, folds, clock, begin)
-    done = _read(run.folder / FILE) if options.resume else []
-    for fold in range(len(done), folds.count):
-        done.append(_fold(run, fold))
-        with disk_errors(run.folder, 0):
-            write_text(run.folder / FILE, json.dumps({"folds": done}, indent=2) + "\n")
-    predictions = _collected(run)
-    summary = _summary(done, _pooled(data.task, examples, predictions))
+    run = _Run(options, data, judged, folds, clock, events)
+    done = _folds_done(run)
+    summary = world.agree(_summary(done, _pooled(data.task, examples, _collected(run))) if world.is_first else {})
+    goes_on = world.agree(options.resume and (run.folder / "checkpoints").is_dir())
     final = fine_tune(
         FineTuning(
             data,
-            dataclasses.replace(options, resume=options.resume and (run.folder / "checkpoints").is_dir()),
+            dataclasses.replace(options, resume=goes_on),
+            events=events,
             clock=None if clock is None else clock.part(1),
         )
     )
-    stored = finished(run.folder)
     metrics = {**final.metrics, **summary["mean"]}
-    with disk_errors(run.folder, 0):
-        write_text(run.folder / FILE, json.dumps({"folds": done, **summary}, indent=2) + "\n")
-        for fold in range(folds.count):
-            shutil.rmtree(_folder_of(run.folder, fold), ignore_errors=True)
     more = {"standard_deviation": summary["standard_deviation"], "pooled": summary["pooled"], "folds": done}
-    write_metrics(run.folder, metrics, {} if stored is None else stored[1], more)
-    _tell(run, done, summary)
+    if world.is_first:
+        stored = finished(run.folder)
+        _write_done(run, done, summary)
+        with disk_errors(run.folder, 0):
+            for fold in range(folds.count):
+                shutil.rmtree(_folder_of(run.folder, fold), ignore_errors=True)
+        write_metrics(run.folder, metrics, {} if stored is None else stored[1], more)
+        _tell(run, done, summary)
     return TrainResult(run.folder, metrics, final.steps, more, final.collapse)
+
+
+def _folds_done(run: _Run) -> list[dict[str, Any]]:
+    """Train and judge the folds that are not finished; of several ranks each some. Returns: for folds.json, all."""
+    world, count = current(), run.folds.count
+    done = world.agree(_read(run) if run.options.resume else {})
+    left = [fold for fold in range(count) if fold not in done]
+    if world.size > 1 and left:
+        logger.info("folds %s, side by side on %d ranks", ", ".join(str(fold + 1) for fold in left), world.size)
+    for fold in left[world.rank :: world.size]:
+        with apart():
+            done[fold] = _fold(run, fold)
+        if world.is_first:
+            _write_done(run, [done[one] for one in sorted(done)])
+        else:  # in a file of its own, as rank 0 may be writing the other
+            with disk_errors(run.folder, 0):
+                write_text(_record_of(run.folder, fold), json.dumps(done[fold]) + "\n")
+    for theirs in world.gather(done):
+        done |= theirs
+    return [done[fold] for fold in range(count)]
+
+
+def _write_done(run: _Run, done: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None = None) -> None:
+    """Keep the folds that are finished, and whose records of their own are no longer needed."""
+    with disk_errors(run.folder, 0):
+        write_text(run.folder / FILE, json.dumps({"folds": done, **(summary or {})}, indent=2) + "\n")
+        for one in done if summary is not None else ():
+            _record_of(run.folder, one["fold"] - 1).unlink(missing_ok=True)
+
+
+def _record_of(folder: Path, fold: int) -> Path:
+    return folder / f"fold-{fold + 1}.done.json"
+
+
+def _events_of(events: FolderEvents, fold: int) -> FolderEvents:
+    """What is done as a fold goes on; its curves are named after it."""
+
+    def follow(values: Mapping[str, float], step: int) -> None:
+        events.follow({f"fold-{fold + 1}/{name}": value for name, value in values.items()}, step)
+
+    return FolderEvents(events.begin, follow)
 
 
 def _folder_of(folder: Path, fold: int) -> Path:
@@ -159,7 +202,7 @@ def _fold(run: _Run, fold: int) -> dict[str, Any]:
             dataclasses.replace(run.data, splits={"train": split}),
             dataclasses.replace(run.options, **changes),
             further=0,
-            events=FolderEvents(run.begin),
+            events=_events_of(run.events, fold),
             clock=None if run.clock is None else run.clock.part(left),
         )
     )
@@ -228,10 +271,11 @@ def _tell(run: _Run, done: Sequence[Mapping[str, Any]], summary: Mapping[str, Ma
     console.print(plain_table(title, ("", *heads, "mean", "deviation", "pooled"), rows))
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    done = read_json(path).get("folds")
-    if not isinstance(done, list) or not all(isinstance(one, dict) for one in done):
+def _read(run: _Run) -> dict[int, dict[str, Any]]:
+    """The records of the folds that are finished, by fold from 0."""
+    path = run.folder / FILE
+    records: Any = read_json(path).get("folds") if path.is_file() else []
+    if not isinstance(records, list) or not all(isinstance(one, dict) and "fold" in one for one in records):
         raise InputError(f"{path}: not as bertune wrote it; remove the folder and train again")
-    return done
+    own = (_record_of(run.folder, fold) for fold in range(run.folds.count))
+    return {one["fold"] - 1: one for one in [*records, *(read_json(file) for file in own if file.is_file())]}

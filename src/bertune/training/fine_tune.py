@@ -135,7 +135,10 @@ def fine_tune(run: FineTuning) -> TrainResult:
 
     def attempt(seed: int, resume: bool) -> RestartResult:
         seed_all(seed)
-        job = _job(run, seed, device, dtype)
+        clock = run.clock
+        if clock is not None and options.restarts:  # tries share the limit, for one may collapse at its very end
+            clock = clock.part(max(1, options.restarts + 1 - (seed - options.seed)))
+        job = _job(dataclasses.replace(run, clock=clock), seed, device, dtype)
         folder = RunFolder(
             output,
             functools.partial(_save, run, job.network),
@@ -197,8 +200,11 @@ def _job(run: FineTuning, seed: int, device: torch.device, dtype: torch.dtype) -
         name_rows=train.name_rows,
         lengths=train.features.unit_lengths,
         divisible=not task.compares_rows,
-        gradients=gradients_by(options.r_drop, getattr(task, "logit_kind", None), options.fgm),
+        gradients=gradients_by(
+            options.r_drop, getattr(task, "logit_kind", None), options.fgm, (options.freelb, options.freelb_steps)
+        ),
         weight_average=options.ema or None,
+        last_weights=options.average_last,
         budget=None if run.clock is None else TimeBudget(run.clock),
         announcement=_announcement(run, network, config, device, dtype),
     )
@@ -213,7 +219,8 @@ def _announcement(
     passes, evaluations = config.steps / epoch, -(-config.steps // (config.check_every or epoch))
     validated = 0 if validation is None else int(validation.features.unit_lengths.sum()) * evaluations
     again = run.options.activation_checkpointing
-    computed = passes * passes_of_update(run.options.r_drop, run.options.fgm)
+    own = run.options
+    computed = passes * passes_of_update(own.r_drop, own.fgm, own.freelb, own.freelb_steps)
     work = training_operations(
         network.encoder, train.features.unit_lengths, passes=computed, validated=validated, again=again
     )
@@ -270,7 +277,7 @@ def _check(run: FineTuning, job: TrainingJob, *, resume: bool) -> None:
     """
     validation = run.data.validation
     if isinstance(job.budget, TimeBudget):
-        probe(job, job.budget, None if validation is None else validation.features)
+        probe(job, job.budget, 0 if validation is None else len(validation.features.input_ids.values))
         if not resume:
             refuse_too_short(job.budget, str(run.options.time_limit), Path(run.options.output))
     metric = run.options.metric

@@ -118,6 +118,7 @@ class TrainingJob:
     recordable: whether an update does the same every time, so that a recording may replace it.
     name_rows, order, lengths, divisible, gradients, budget: as `TrainingSetup` takes them.
     weight_average: decay of a moving average of the weights that is evaluated and kept; None: the last weights are.
+    last_weights: evaluations whose weights' mean is evaluated and kept; None: no such mean.
     announcement: logged before the first update.
     """
 
@@ -139,6 +140,7 @@ class TrainingJob:
     divisible: bool = True
     gradients: Gradients | None = None
     weight_average: float | None = None
+    last_weights: int | None = None
     budget: Budget | None = None
     announcement: str = ""
 
@@ -196,6 +198,8 @@ def launch(
     optimizer = AdamW(network.named_parameters(), job.adamw, job.rates)  # its masters are the float32 weights of now
     if job.weight_average is not None:
         optimizer.keep_average(job.weight_average)
+    elif job.last_weights is not None:
+        optimizer.keep_last(job.last_weights)
     network.encoder.set_compute_dtype(dtype)
     hooks.check()
     state = world.agree(output.start(optimizer, resume=resume) if world.is_first else TrainState())

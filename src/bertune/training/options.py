@@ -68,6 +68,9 @@ class TrainOptions:
     ema: float | None = option(
         None, help="decay of a moving average of the weights, which is evaluated and kept, like 0.99; 0: none"
     )
+    average_last: int | None = option(
+        None, help="the mean of the weights at the last N evaluations is evaluated and kept, like 3", minimum=1
+    )
     r_drop: float | None = option(
         None,
         help="R-Drop: weight of how far two passes with different dropout are apart, like 1 (twice the time); 0: off",
@@ -78,6 +81,13 @@ class TrainOptions:
         help="FGM: length of an adversarial step of the word vectors, like 0.2 (twice the time); 0: off",
         minimum=0,
     )
+    freelb: float | None = option(
+        None,
+        help="FreeLB: how far several adversarial steps may move the word vectors, like 0.2 (--freelb-steps times the "
+        "time); 0: off",
+        minimum=0,
+    )
+    freelb_steps: int = option(3, help="steps of FreeLB, a pass each", minimum=1)
     gradient_accumulation: int = run_option("gradient_accumulation")
     activation_checkpointing: bool = run_option("activation_checkpointing")
     patience: int | None = run_option("patience")
@@ -129,6 +139,10 @@ class TrainOptions:
             found.append(f"--layer-decay {self.layer_decay}: must lie above 0 and up to 1")
         if self.ema is not None and not 0 <= self.ema < 1:
             found.append(f"--ema {self.ema}: must be at least 0 and below 1, like 0.99")
+        if self.ema and self.average_last:
+            found.append(f"--ema {self.ema}, --average-last {self.average_last}: one average is kept; leave one out")
+        if self.fgm and self.freelb:
+            found.append(f"--fgm {self.fgm}, --freelb {self.freelb}: both move the word vectors; leave one out")
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3 or 1-5")
         found += tracker_problems(self.track or ())
@@ -141,17 +155,11 @@ class TrainOptions:
     def _time_problems(self) -> list[str]:
         if self.time_limit is None:
             return []
-        found = []
         try:
             seconds_of(self.time_limit)
         except InputError as error:
-            found.append(str(error))
-        if self.restarts:
-            found.append(
-                f"--restarts {self.restarts}: a restart would begin when the time of --time-limit {self.time_limit} is "
-                "over; leave one out"
-            )
-        return found
+            return [str(error)]
+        return []
 
     @property
     def validates(self) -> bool:
@@ -207,9 +215,12 @@ class TrainOptions:
         return tuple(seeds) if len(set(seeds)) == len(seeds) > 1 else ()
 
 
-def passes_of_update(r_drop: float | None, fgm: float | None) -> int:
-    """How many forward and backward passes an update makes over its batch with R-Drop and FGM."""
-    return (2 if r_drop else 1) * (2 if fgm else 1)
+def passes_of_update(
+    r_drop: float | None, fgm: float | None, freelb: float | None = None, freelb_steps: int | None = None
+) -> int:
+    """How many forward and backward passes an update makes over its batch with R-Drop, FGM or FreeLB."""
+    steps = (freelb_steps or TrainOptions.freelb_steps) if freelb else 1
+    return (2 if r_drop else 1) * (2 if fgm else 1) * steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checking.doctor import log_findings
-from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint
+from bertune.checkpoints.sentence_transformers import read_sentence_folder
+from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint, require_source
 from bertune.data.features import Features
 from bertune.errors import InputError, Problems, counted
 from bertune.model.pairs import all_pairs, check_pairs
@@ -19,6 +20,7 @@ from bertune.model.provenance import encoder_sha256
 from bertune.tasks.feature_cache import featurized
 from bertune.tasks.labelled import Labelled as Labelled  # noqa: PLC0414 (its home before)
 from bertune.tasks.protocol import Purpose, Task
+from bertune.tasks.shared.folder_pooling import SENTENCE_MODULES
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.unknown import unknown_share, warn_of_unknown
@@ -119,6 +121,16 @@ def prepare(task: Task[Any], read: Mapping[str, Labelled], options: TrainOptions
         return _prepared(task, read, checkpoint, options)
 
 
+def source_problems(encoder: str | None) -> list[str]:
+    """Why there is no such encoder, to be told together with what is wrong with options and data."""
+    try:
+        if encoder is not None:
+            require_source(encoder)
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
 def source_options(options: TrainOptions) -> SourceOptions:
     """What the options say of the encoder that its files do not."""
     return SourceOptions(do_lower_case=options.do_lower_case)
@@ -137,7 +149,7 @@ def _prepared(
     own = dataclasses.asdict(task.options)
     paths = {role: one.path for role, one in read.items()}
     try:
-        task = task.fit(read["train"].examples, path=paths["train"], settings=checkpoint.settings)
+        task = task.fit(read["train"].examples, path=paths["train"], settings=_settings(task, checkpoint))
         for one in read.values():
             problems.extend(one.problems(task))
         if "validation" in read:
@@ -165,6 +177,18 @@ def _prepared(
         splits[role] = Split(paths[role], one.examples, features, one.source.sha256, one)
     encoder = encoder_sha256(checkpoint.config, checkpoint.tensors, checkpoint.tokenizer)
     return PreparedData(task, own, checkpoint.tokenizer, length, splits, encoder)
+
+
+def _settings(task: Task[Any], checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The checkpoint's own configuration, for a task whose answers are vectors with its sentence modules.
+
+    Raises:
+        InputError: a module that is not supported.
+    """
+    if getattr(task, "logit_kind", None) != "vector":
+        return checkpoint.settings
+    modules = read_sentence_folder(checkpoint.folder, checkpoint.path).modules or ()
+    return {**checkpoint.settings, SENTENCE_MODULES: [{"kind": one.kind, **one.config} for one in modules]}
 
 
 def _log_features(data: str, rows: int, text: tuple[Tokenizer, int], features: Features) -> None:

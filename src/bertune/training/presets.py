@@ -20,6 +20,8 @@ _FULL_WIDTH = 768
 """Hidden size of the encoders that the tasks' learning rates are for; narrower ones want higher rates."""
 _MOST = 2.0
 """Times the task's learning rate, at most."""
+PATIENCE = 3
+"""Evaluations without improvement that `best` waits for."""
 _DEEP = 6
 """Layers from which on the highest may begin anew."""
 
@@ -43,9 +45,16 @@ def preset_options(name: str, defaults: Defaults, config: EncoderConfig, *, vali
     return {
         "epochs": 3 * defaults.epochs,
         **rate,
-        **({"patience": 3} if validates else {}),
+        **({"patience": PATIENCE} if validates else {}),
         **({"reinitialize_layers": 1} if deep else {}),
     }
+
+
+def said_patience(preset: str | None, patience: int) -> str:
+    """`--patience` as messages name it: by the preset that sets it, where one does."""
+    if preset == "best" and patience == PATIENCE:
+        return f"--preset best (with --patience {PATIENCE}, which it sets)"
+    return "--patience"
 
 
 def with_preset(values: Mapping[str, Any], task_options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from bertune.data.features import Features
 from bertune.data.packing import Batch
-from bertune.durations import duration
+from bertune.distributed.world import current
+from bertune.durations import Clock, duration
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError
 from bertune.training.launch import TrainingJob
@@ -24,7 +25,15 @@ _COPIES = 4
 """Of the weights, in float32: the model, and in a checkpoint weights and two moments."""
 
 
-def probe(job: TrainingJob, budget: TimeBudget, validation: Features | None) -> None:
+@dataclass(frozen=True)
+class TimeLimit:
+    """A limit of a run that has no option for it. said: as `--time-limit` was given."""
+
+    said: str
+    clock: Clock
+
+
+def probe(job: TrainingJob, budget: TimeBudget, evaluated: int) -> None:
     """Measure a batch forward and backward, and forward alone, and put what follows into the budget.
 
     The network and the random generators are left as they were. The optimizer's step is not measured, but the first
@@ -33,7 +42,7 @@ def probe(job: TrainingJob, budget: TimeBudget, validation: Features | None) -> 
     Args:
         job: whose network lies on its device.
         budget: gets the estimates.
-        validation: what every evaluation computes; None: nothing.
+        evaluated: tokens that every evaluation computes.
     """
     device, rewind = job.network.device, save_generators()
     batches, whole = job.batches(device), min(job.config.batch_size, job.sequences)
@@ -51,10 +60,12 @@ def probe(job: TrainingJob, budget: TimeBudget, validation: Features | None) -> 
                 weight.grad = None
             rows = max(1, rows // 2)  # as an update does, which is then computed in parts
     rewind()
-    budget.update = update * whole / rows
-    tokens = 0 if validation is None else len(validation.input_ids.values)
+    world = current()
+    budget.update = update * whole / rows / world.size  # ranks share the batch
     size = 4 * sum(weight.numel() for weight in job.network.parameters())
-    budget.evaluation = forward * tokens / max(1, len(batch.input_ids)) + _COPIES * size / _BYTES_PER_SECOND
+    each = forward / max(1, len(batch.input_ids)) / world.size
+    budget.evaluation = each * evaluated + _COPIES * size / _BYTES_PER_SECOND
+    budget.update, budget.evaluation = world.agree((budget.update, budget.evaluation))
 
 
 def _timed(job: TrainingJob, batch: Batch) -> tuple[float, float]:
@@ -84,11 +95,11 @@ def refuse_too_short(budget: TimeBudget, limit: str, output: Path) -> None:
         InputError: with the estimate.
     """
     needed = budget.update + budget.evaluation
-    if needed <= budget.left - (1 - TARGET) * budget.clock.seconds:
+    if current().agree(needed <= budget.left - (1 - TARGET) * budget.clock.seconds):
         return
     enough = math.ceil(budget.clock.enough(needed) / TARGET + 1)
     raise InputError(
-        f"--time-limit {limit}: {duration(budget.clock.spent + budget.clock.elapsed)} are over, an update takes "
+        f"--time-limit {limit}: {duration(budget.clock.over)} are over, an update takes "
         f"about {budget.update:.2f} s here, evaluating and writing the model to {output} about "
         f"{duration(budget.evaluation)}; give at least {enough}s"
     )

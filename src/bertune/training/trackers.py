@@ -109,12 +109,18 @@ class WandbTracker:
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT), name=run.name, dir=str(run.folder),
             config=run.parameters(), id=run.known, resume="allow" if run.known else None,
+            settings=wandb.Settings(console="off"),
         )  # fmt: skip
+        self._run.define_metric("update")
+        self._run.define_metric("*", step_metric="update")
         return str(self._run.id)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """A point on every named curve."""
-        self._run.log(dict(values), step=step)
+        """A point on every named curve.
+
+        W&B refuses a `step` below an earlier one, as folds and resumed runs have them: updates are an axis of ours.
+        """
+        self._run.log({**values, "update": step})
 
     def finish(self, metrics: Mapping[str, float], files: Sequence[Path], *, failed: bool) -> None:
         """Metrics in the summary, files as an artefact."""
@@ -128,24 +134,33 @@ class WandbTracker:
 
 
 class TrackioTracker:
-    """trackio, which keeps runs on this machine; it takes no files, so that the report stays in the run's folder."""
+    """trackio, which keeps runs on this machine; the project by TRACKIO_PROJECT."""
 
     def start(self, run: RunStart) -> str | None:
-        """Begin a run."""
+        """Begin a run, or go on with a known one."""
+        import os
+
         import trackio
 
-        self._trackio = trackio
-        trackio.init(project=PROJECT, name=run.name, config=run.parameters())
-        return run.name
+        project = os.environ.get("TRACKIO_PROJECT", PROJECT)
+        resume = "allow" if run.known else "never"
+        self._run = trackio.init(
+            project=project, name=run.known or run.name, config=run.parameters(), resume=resume, embed=False
+        )
+        return str(self._run.name)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """A point on every named curve."""
-        self._trackio.log(dict(values), step=step)
+        self._run.log(dict(values), step=step)
 
-    def finish(self, metrics: Mapping[str, float], files: Sequence[Path], *, failed: bool) -> None:  # noqa: ARG002
-        """Metrics as a last point."""
-        self._trackio.log({f"final/{name}": value for name, value in metrics.items()})
-        self._trackio.finish()
+    def finish(self, metrics: Mapping[str, float], files: Sequence[Path], *, failed: bool) -> None:
+        """Metrics as a last point, files as artefacts where this version keeps them."""
+        ended = {f"final/{name}": value for name, value in metrics.items()}
+        self._run.log({**ended, "failed": int(failed)})
+        if hasattr(self._run, "log_artifact"):
+            for file in files:
+                self._run.log_artifact(str(file), type="report")
+        self._run.finish()
 
 
 TENSORBOARD = "tensorboard"

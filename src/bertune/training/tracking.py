@@ -3,6 +3,7 @@
 import json
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,25 @@ ABORT_SECONDS = 5.0
 IDS_FILE = "trackers.json"
 """In the run's folder: what each tracker called the run, to go on with it."""
 
+_THREADS = "tracker "
+"""What the names of their threads begin with."""
+
 _Job = Callable[[Tracker], None]
+
+
+class _Stdout:
+    """stdout, but what a tracker prints goes to stderr: with `--json`, stdout is one JSON object."""
+
+    def __init__(self, stdout: Any) -> None:
+        self._stdout = stdout
+
+    def write(self, text: str) -> int:
+        """Of any thread."""
+        of_tracker = threading.current_thread().name.startswith(_THREADS)
+        return int((sys.stderr if of_tracker else self._stdout).write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stdout, name)
 
 
 class TrackerThread:
@@ -39,7 +58,7 @@ class TrackerThread:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING)
         self._failed = False
         self._dropped = 0
-        self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"{_THREADS}{name}", daemon=True)
 
     def start(self, run: RunStart, note: Callable[[str, str], None]) -> None:
         """Begin a run. note: is told the tracker's name and what it calls the run."""
@@ -109,6 +128,8 @@ class Tracking:
         """Begin the run, or go on with the one that an earlier process began."""
         if self._threads or not current().is_first:
             return
+        if self.names and not isinstance(sys.stdout, _Stdout):
+            sys.stdout = _Stdout(sys.stdout)  # stays: a tracker that hangs may print at any time
         known = self._known()
         run = RunStart(self.folder.name, self.folder, self.options)
         for name in dict.fromkeys(name for name in self.names if name != TENSORBOARD):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bertune.argument_names import python_call
 from bertune.data.in_memory import data_path
-from bertune.distributed.world import current
 from bertune.durations import Clock, seconds_of
 from bertune.errors import InputError, counted
 from bertune.files.yaml_files import read_yaml, write_yaml
@@ -23,13 +23,14 @@ from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
 from bertune.training.closing_report import SavedModel, report_files, write_closing_report
 from bertune.training.config import check_run, resumes
+from bertune.training.cross_validation import FILE as FOLDS_FILE
 from bertune.training.cross_validation import Folds, cross_validate
 from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
 from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
-from bertune.training.prepare import PreparedData, prepare
-from bertune.training.presets import with_preset
+from bertune.training.prepare import PreparedData, prepare, source_problems
+from bertune.training.presets import said_patience, with_preset
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import write_all
@@ -40,6 +41,7 @@ from bertune.training.tracking import tracked
 logger = logging.getLogger(__name__)
 
 
+@python_call
 def train(**options: Any) -> TrainResult:
     """Fine-tune an encoder; the keywords are the options of `bertune train`, the task's own among them.
 
@@ -84,20 +86,27 @@ def _as_text(path: Any) -> str | list[str]:
     return str(path)
 
 
-def run(options: TrainOptions, task_options: Mapping[str, Any], *, began: float | None = None) -> TrainResult:
+def run(
+    options: TrainOptions,
+    task_options: Mapping[str, Any],
+    *,
+    began: float | None = None,
+    clock: Clock | None = None,
+) -> TrainResult:
     """One training run, from options to the closing table.
 
     Args:
         options: of the run.
         task_options: the task's own.
         began: of `time.monotonic`, when a time limit begins; None: now.
+        clock: of the limit that several runs share; None: of the options'.
 
     Raises:
         InputError: bad options or data; nothing has been written then.
         FaultError: disk or memory gave out; the last checkpoint, if there is one, is kept.
         Interrupted: by SIGINT or SIGTERM; a checkpoint is kept.
     """
-    clock = time_limit(options, began)
+    clock = clock or time_limit(options, began)
     with run_errors(Path(options.output), "train"):
         task = new_task(options.task, task_options)
         options = with_defaults(options, task)
@@ -107,10 +116,7 @@ def run(options: TrainOptions, task_options: Mapping[str, Any], *, began: float 
         data = functools.cache(lambda: prepare(task, read, options))
         if options.folds is not None:
             folds = Folds.of(task, read["train"], options.folds, options.group_column)
-            result = cross_validate(options, data(), folds, clock, lambda: _begin(Path(options.output), tree))
-            if options.report:
-                write_closing_report(options, data(), None)
-            return result
+            return _train_folds(options, tree, data, folds, clock)
         if options.seeds is not None:
             return _train_seeds(options, tree, data, clock)
         return _train_once(options, data(), clock)
@@ -148,6 +154,27 @@ def time_limit(options: TrainOptions, began: float | None = None) -> Clock | Non
     if options.time_limit is None or options.problems():
         return None
     return Clock(seconds_of(options.time_limit), time.monotonic() if began is None else began)
+
+
+def _train_folds(
+    options: TrainOptions,
+    tree: Mapping[str, Any],
+    data: Callable[[], PreparedData],
+    folds: Folds,
+    clock: Clock | None,
+) -> TrainResult:
+    folder = Path(options.output)
+    with tracked(options.track or (), folder, dataclasses.asdict(options)) as tracking:
+
+        def begin() -> None:
+            _begin(folder, tree)
+            tracking.start()
+
+        result = cross_validate(options, data(), folds, clock, FolderEvents(begin, tracking.log))
+        if options.report:
+            write_closing_report(options, data(), None)
+        tracking.finish(result.metrics, [*report_files(folder), folder / FOLDS_FILE])
+    return result
 
 
 def _train_seeds(
@@ -192,7 +219,16 @@ def _train_seeds(
     collapse = found.record.get("collapse") if found.steps >= FEW_UPDATES else None
     if options.report:
         write_closing_report(options, data(), saved.get(found.best))
+    with tracked(options.track or (), folder, dataclasses.asdict(options)) as tracking:  # one run more, of them all
+        tracking.start()
+        tracking.finish({**metrics, **_spread(found.mean, found.deviation)}, report_files(folder))
     return TrainResult(folder, metrics, found.steps, more, collapse)
+
+
+def _spread(mean: Mapping[str, float], deviation: Mapping[str, float]) -> dict[str, float]:
+    """Mean and deviation over the seeds, by names of their own."""
+    groups = {"mean": mean, "standard_deviation": deviation}
+    return {f"{group}/{name}": value for group, found in groups.items() for name, value in found.items()}
 
 
 def _begin(folder: Path, tree: Mapping[str, Any]) -> None:
@@ -234,11 +270,7 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
     Raises:
         InputError: all problems at once.
     """
-    problems = technique_problems(options, task)
-    if options.time_limit is not None and current().size > 1:
-        problems.append(f"--time-limit {options.time_limit}: runs under torchrun cannot be limited; leave it out")
-    if options.folds is not None and current().size > 1:
-        problems.append(f"--folds {options.folds}: is not made for torchrun; leave one out")
+    problems = [*source_problems(options.encoder), *technique_problems(options, task)]
     if options.metric != task.metric and not options.validates:
         problems.append(
             f"--metric {options.metric}: picks the best model on validation data; name some with --validation"
@@ -263,9 +295,15 @@ def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[st
     share = options.validation_share
     held = None if not share else hold_out(task, rows, share, options.group_column)
     if held is not None:
+        logger.info(
+            "%s: %d of %d rows are held out to measure the model (--validation-share %g)",
+            rows.path, len(held[1].examples), len(rows.examples), share,
+        )  # fmt: skip
         return {"train": held[0], "validation": held[1]}
     few = f"{rows.path}: {counted(len(rows.examples), 'row')}, too few or too much alike to hold {share} of them out"
-    needy = [f"--{name}" for name in ("seeds", "baselines", "patience") if getattr(options, name)]
+    needy = [f"--{name}" for name in ("seeds", "baselines") if getattr(options, name)]
+    if options.patience:
+        needy.append(said_patience(options.preset, options.patience))
     if share and needy:
         raise InputError(f"{few}, which {', '.join(needy)} needs; name validation data with --validation")
     logger.warning(

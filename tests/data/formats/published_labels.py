@@ -201,6 +201,14 @@ TAGGED = {
         },
         rows=2,
     ),
+    "Kaggle's entity corpus, a word a row": Published(
+        TAGS,
+        {
+            "ner_dataset.csv": 'Sentence #,Word,POS,Tag\nSentence: 1,"""",``,O\n,London,NNP,B-geo\n,\u201cso\u201d,NN,O\n'
+            "Sentence: 2,Iran,NNP,B-geo\n,left,VBD,O\n"
+        },
+        rows=2,
+    ),
     "CoNLL-U with entities in MISC": Published(
         TAGS,
         {

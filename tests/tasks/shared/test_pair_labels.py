@@ -144,9 +144,9 @@ def test_a_loss_that_cannot_move_is_refused(tmp_path: Path, caplog: pytest.LogCa
     plain: list[Row] = [{"sentence1": f"{w} ?", "sentence2": f"is {w} !"} for w in ("good", "bad", "a", "film", "is")]
     data = write_rows(tmp_path / "train.csv", plain)
     usual: dict[str, Any] = {"task": "embedding", "encoder": encoder, "train": data, "output": tmp_path / "out"} | USUAL
-    with pytest.raises(InputError, match="--batch-size 2 or more"):
+    with pytest.raises(InputError, match="batch_size 2 or more"):
         bertune.train(**usual | {"batch_size": 1})
-    with pytest.raises(InputError, match="--batch-size 4 in --gradient-accumulation 4 parts"):
+    with pytest.raises(InputError, match="batch_size 4 in gradient_accumulation 4 parts"):
         bertune.train(**usual | {"batch_size": 4, "gradient_accumulation": 4})
     assert not (tmp_path / "out").exists()
     logging.getLogger("bertune").propagate = True

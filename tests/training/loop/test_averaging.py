@@ -12,7 +12,7 @@ from torch import Tensor
 
 import bertune
 from bertune.errors import InputError
-from bertune.training.loop.averaging import WeightAverage
+from bertune.training.loop.averaging import LastWeights, WeightAverage
 from bertune.training.loop.loop import fit
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.loop.state import Evaluation, TrainState
@@ -34,6 +34,24 @@ def test_the_formula() -> None:
     assert weight.item() == pytest.approx(expected, rel=1e-6)
     average.exchange()
     assert weight.item() == 512
+
+
+def test_the_mean_of_the_last_evaluations() -> None:
+    weight = torch.tensor([1.0])
+    average = LastWeights({"w": weight}, 2)
+    average.exchange()
+    assert weight.item() == 1  # nothing is kept yet
+    average.exchange()
+    for step, value in ((10, 2.0), (20, 4.0), (20, 100.0), (30, 8.0)):  # the third: an evaluation begun again
+        weight.fill_(value)
+        average.before_evaluation(step)
+    other = LastWeights({"w": weight}, 2)
+    other.restore(average.state())
+    for one in (average, other):
+        one.exchange()
+        assert weight.item() == 6
+        one.exchange()
+        assert weight.item() == 8
 
 
 class Keeps(small_run.NoCheckpointer):
@@ -66,7 +84,7 @@ def test_the_average_is_evaluated_and_kept_and_training_goes_on_from_the_weights
     setup = dataclasses.replace(setup, checkpointer=keeper, evaluate=evaluate)
     fit(setup, small_run.plan(4, 32), TrainState())
     average, last = setup.optimizer.average, setup.optimizer.masters()[name]
-    assert average is not None
+    assert isinstance(average, WeightAverage)
     assert average.updates == 4
     assert torch.equal(keeper.best[name], average.values[name])
     assert torch.equal(seen[-1], average.values[name].to(dtype).float())
@@ -75,13 +93,14 @@ def test_the_average_is_evaluated_and_kept_and_training_goes_on_from_the_weights
     assert torch.equal(net.get_parameter(name).detach().float(), last.to(dtype).float())
 
 
-def test_a_resumed_run_has_the_same_average(tmp_path: Path) -> None:
+@pytest.mark.parametrize("technique", [{"ema": 0.8}, {"average_last": 2}])
+def test_a_resumed_run_has_the_same_average(technique: dict[str, object], tmp_path: Path) -> None:
     tiny.write_encoder(tmp_path / "encoder")
     rows = tiny.write_rows(tmp_path / "train.csv", tiny.opinions(32))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = {
         "task": "text-classification", "encoder": tmp_path / "encoder", "train": rows, "max_seq_length": 32,
-        "batch_size": 8, "learning_rate": 1e-2, "epochs": 2, "precision": "fp32", "ema": 0.8, "validation_share": 0,
+        "batch_size": 8, "learning_rate": 1e-2, "epochs": 2, "precision": "fp32", "validation_share": 0, **technique,
     }  # fmt: skip
     bertune.train(**options, output=whole)
     shutil.copytree(whole, cut)
@@ -95,11 +114,15 @@ def test_a_resumed_run_has_the_same_average(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"ema": 1.0}, "--ema 1.0: must be at least 0 and below 1"),
-        ({"ema": -0.1}, "--ema -0.1"),
-        ({"r_drop": -1.0}, "--r-drop -1.0"),
-        ({"fgm": -1.0}, "--fgm -1.0"),
-        ({"task": "embedding", "r_drop": 1.0}, "--r-drop 1.0: compares the outputs of two passes"),
+        ({"ema": 1.0}, "ema 1.0: must be at least 0 and below 1"),
+        ({"ema": -0.1}, "ema -0.1"),
+        ({"r_drop": -1.0}, "r_drop -1.0"),
+        ({"fgm": -1.0}, "fgm -1.0"),
+        ({"fgm": 0.1, "freelb": 0.1}, "fgm 0.1, freelb 0.1: both move the word vectors"),
+        ({"freelb": 0.1, "freelb_steps": 0}, "freelb_steps 0"),
+        ({"ema": 0.9, "average_last": 3}, "ema 0.9, average_last 3: one average is kept"),
+        ({"average_last": 0}, "average_last 0"),
+        ({"task": "embedding", "r_drop": 1.0}, "r_drop 1.0: compares the outputs of two passes"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(options: dict[str, object], told: str, tmp_path: Path) -> None:
@@ -120,3 +143,6 @@ def test_techniques_train_a_model_of_every_kind(tmp_path: Path) -> None:
         found = bertune.train(**{**options, "output": tmp_path / task / "out", "max_steps": 2, "r_drop": 1.0,
                                  "fgm": 0.5, "ema": 0.9})  # fmt: skip
         assert np.isfinite(found.metrics["loss"])
+    found = bertune.train(**{**options, "output": tmp_path / "other", "max_steps": 4, "freelb": 0.5, "r_drop": 1.0,
+                             "average_last": 2})  # fmt: skip
+    assert np.isfinite(found.metrics["loss"])

@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 from bertune.data.packing import Batch, pack
+from bertune.inference.network import Network
 from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
 from bertune.training.loop.regularization import (
     APART,
     AdversarialEmbeddings,
     BackwardOf,
+    FreeLB,
     RDrop,
     gradients_by,
     one_pass,
+    start_in_ball,
+    within_ball,
     worst_step,
 )
 from bertune.training.loop.state import TrainState
@@ -135,3 +139,47 @@ def test_both_together_learn_eight_sequences_by_heart(frozen: bool) -> None:
         losses.append(update(setup, small_run.plan(80), rows, state).read()[0])
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     assert gradients_by(None, "classes", None) is None
+
+
+def test_steps_stay_within_their_ball_in_every_sequence() -> None:
+    positions = torch.tensor([0, 1, 2, 0])
+    drawn = start_in_ball(torch.zeros(4, 100), positions, 0.5)
+    for part in (drawn[:3], drawn[3:]):
+        assert 0.2 < part.norm() < 0.5  # of numbers between -1 and 1 about 1 / sqrt(3)
+    far = torch.tensor([[3.0, 0], [0, 4], [0, 0], [0.1, 0]])
+    assert torch.allclose(within_ball(far, positions, 1.0), torch.tensor([[0.6, 0], [0, 0.8], [0, 0], [0.1, 0]]))
+
+
+def weight_gradients(gradients: BackwardOf | FreeLB, net: Network, batch: Batch) -> tuple[float, dict[str, Tensor]]:
+    torch.manual_seed(4)
+    net.zero_grad()
+    value, _ = gradients(net, small_run.loss, batch)
+    return value.item(), {name: w.grad.clone().to_dense() for name, w in net.named_parameters() if w.grad is not None}
+
+
+def test_freelb_without_a_radius_is_the_plain_update_with_the_same_dropout_in_every_pass() -> None:
+    net, batch = small_run.network(dropout=0.3), pack(small_run.features(8), np.arange(8))
+    net.train()
+    plain, expected = weight_gradients(BackwardOf(one_pass), net, batch)
+    value, found = weight_gradients(FreeLB(1e-12, 3), net, batch)
+    assert value == pytest.approx(plain, rel=1e-5)
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-6), name
+
+
+def test_freelb_makes_the_loss_worse_step_by_step_and_learns() -> None:
+    net, batch = small_run.network(dropout=0.0), pack(small_run.features(8), np.arange(8))
+    net.train()
+    plain, _ = weight_gradients(BackwardOf(one_pass), net, batch)
+    one, three, ten = (weight_gradients(FreeLB(0.05, steps), net, batch)[0] for steps in (1, 3, 10))
+    assert plain + 0.01 < three < ten
+    assert abs(one - plain) < three - plain  # one random step alone goes nowhere
+    assert not net.encoder.embeddings.word._forward_hooks
+    setup = dataclasses.replace(
+        small_run.parts(net, small_run.features(8)), gradients=gradients_by(0.5, "classes", None, (0.1, 2))
+    )
+    state, losses = TrainState(), []
+    for step in range(60):
+        state.step = step
+        losses.append(update(setup, small_run.plan(80), np.arange(8), state).read()[0])
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])

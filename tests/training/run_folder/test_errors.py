@@ -125,7 +125,7 @@ def test_no_memory_in_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     start(tmp_path / "whole", options)
     with monkeypatch.context() as patch:
         _stopped_by(patch, loop, "check", 1, ask)
-        with pytest.raises(FaultError, match=r"no memory left: .* --batch-size.*go on with: bertune train") as error:
+        with pytest.raises(FaultError, match=r"no memory left: .* batch_size.*go on with: bertune train") as error:
             start(tmp_path / "run", options)
     assert "\n" not in str(error.value)
     start(tmp_path / "run", options | {"resume": True})

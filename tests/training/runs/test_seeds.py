@@ -165,7 +165,7 @@ def test_figures_need_validation_data(tmp_path: Path, capsys: Capture, said: str
 
 def test_resume_under_other_seeds_is_refused(run: Run) -> None:
     run("all", seeds="1,2")
-    with pytest.raises(bertune.InputError, match="--seeds is '1,3', but the run to resume has '1,2'"):
+    with pytest.raises(bertune.InputError, match="seeds is '1,3', but the run to resume has '1,2'"):
         run("all", seeds="1,3", resume=True)
 
 

@@ -25,6 +25,7 @@ MODULES: dict[Kind, tuple[str, ...]] = {
     "tags": (
         "brat",
         "webanno",
+        "word_rows",
         "conllu",
         "germeval",
         "wikiann",

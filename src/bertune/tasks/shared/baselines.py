@@ -37,7 +37,7 @@ def logistic_regression(
     """
     from sklearn.linear_model import LogisticRegression
 
-    seen, unseen = _tfidf(train, rows)
+    seen, unseen = word_features(train, rows)
     model = LogisticRegression(C=10.0, max_iter=1000, class_weight=class_weight)
     return list(model.fit(seen, list(labels)).predict(unseen))
 
@@ -55,7 +55,7 @@ def logistic_regression_each(
     """
     from sklearn.linear_model import LogisticRegression
 
-    seen, unseen = _tfidf(train, rows)
+    seen, unseen = word_features(train, rows)
     given = np.zeros((len(rows), len(names)), np.bool_)
     for i, name in enumerate(names):
         truth = np.array([name in some for some in labels])
@@ -70,12 +70,12 @@ def ridge_regression(train: Sequence[Texts], values: Sequence[float], rows: Sequ
     """A number for each of `rows`, by ridge regression on words and pairs of neighbouring words."""
     from sklearn.linear_model import Ridge
 
-    seen, unseen = _tfidf(train, rows)
+    seen, unseen = word_features(train, rows)
     return [float(value) for value in Ridge(alpha=1.0).fit(seen, list(values)).predict(unseen)]
 
 
-def _tfidf(train: Sequence[Texts], rows: Sequence[Texts]) -> tuple[Any, Any]:
-    """Words weighted by TF-IDF; of pairs those of either text, and of what both share, side by side."""
+def word_features(train: Sequence[Texts], rows: Sequence[Texts]) -> tuple[Any, Any]:
+    """Words as sparse columns, weighted by TF-IDF; of pairs those of either text, and of both, side by side."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -12,8 +12,9 @@ from bertune.data.json_rows import items
 from bertune.data.tables import Rows
 from bertune.errors import InputError, Problems
 from bertune.files.text_files import plain_suffix
+from bertune.tasks.column_contents import is_blank
 from bertune.tasks.options import READ_AS, ReadingOptions
-from bertune.tasks.reading import LeftOut, is_blank, log_columns
+from bertune.tasks.reading import LeftOut, log_columns
 from bertune.tasks.tagging.annotations import KEYS, from_record, lacks_text_or_entities
 from bertune.tasks.tagging.conll import Sentence, read_conll
 from bertune.tasks.tagging.examples import TaggedExample, from_tokens

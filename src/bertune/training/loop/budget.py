@@ -58,7 +58,7 @@ class TimeBudget:
         """
         self._asked, self.earlier = config, state.wall_seconds
         if state.planned_steps:
-            return self._with_steps(state.planned_steps)
+            return self.with_steps(state.planned_steps)
         return self._planned(state, per_evaluation)
 
     def after_update(self, config: TrainConfig, state: TrainState, seconds: float, per_evaluation: int) -> TrainConfig:
@@ -104,9 +104,9 @@ class TimeBudget:
                 steps, self._asked.steps, duration(max(0.0, self.left)), self.update, self.evaluation,
             )  # fmt: skip
         state.planned_steps = steps
-        return self._with_steps(steps)
+        return self.with_steps(steps)
 
-    def _with_steps(self, steps: int) -> TrainConfig:
+    def with_steps(self, steps: int) -> TrainConfig:
         """The run that was asked for, with its schedule over so many updates."""
         assert self._asked is not None
         schedule = self._asked.schedule

@@ -127,6 +127,9 @@ class _Pace:
         return self.config
 
     def _follow(self, config: TrainConfig) -> None:
+        world, budget = self._setup.world, self._setup.budget
+        if world.size > 1 and budget is not None:  # every rank has its own clock: the first one's plan holds
+            config = budget.with_steps(int(world.copy_from_first(torch.tensor(config.steps)).item()))
         if config.steps != self.config.steps:
             self._bar.resize(config.steps)
         self.config = config
@@ -173,6 +176,8 @@ def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
     """
     rewind = save_generators()
     try:
+        if setup.optimizer.average is not None:
+            setup.optimizer.average.before_evaluation(state.step)
         with signals_immediate(), setup.optimizer.averaged():
             found = setup.evaluate() if setup.evaluate is not None else Evaluation()
     except Interrupted as error:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from bertune.cuda.fused_adamw import FusedAdamW, Weights, in_float32, works
-from bertune.distributed.gradients import sum_gradients
+from bertune.distributed.gradients import GradientSums
 from bertune.distributed.world import World
 from bertune.encoder.kernels import calls
 from bertune.options import AdamWOptions
-from bertune.training.loop.averaging import WeightAverage
+from bertune.training.loop.averaging import Average, LastWeights, WeightAverage
 
 GOOGLE_ADAMW = AdamWOptions(eps=1e-6, bias_correction=False)
 """google-research/bert's optimization.py."""
@@ -117,12 +117,17 @@ class AdamW:
         device = self._slots[0].master.device if self._slots else torch.device("cpu")
         fused = device.type == "cuda" and works(device, options) if on_device is None else on_device
         self._fused = FusedAdamW(options, device) if fused else None
-        self.average: WeightAverage | None = None
-        """Of the weights that are trained, where one is kept (`keep_average`)."""
+        self._sums: GradientSums | None = None
+        self.average: Average | None = None
+        """Of the weights that are trained, where one is kept (`keep_average`, `keep_last`)."""
 
     def keep_average(self, decay: float) -> None:
         """Keep a moving average of the weights from now on; the loop updates it, `averaged` uses it."""
         self.average = WeightAverage({slot.name: slot.master for slot in self._slots}, decay)
+
+    def keep_last(self, count: int) -> None:
+        """Keep the mean of the weights at the last evaluations; the loop tells of them, `averaged` uses it."""
+        self.average = LastWeights({slot.name: slot.master for slot in self._slots}, count)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -136,7 +141,7 @@ class AdamW:
         finally:
             self._exchange(self.average)
 
-    def _exchange(self, average: WeightAverage) -> None:
+    def _exchange(self, average: Average) -> None:
         average.exchange()
         for slot in self._slots:
             if slot.parameter.data is not slot.master:
@@ -163,12 +168,19 @@ class AdamW:
             slot.grad_accum.add_(dense)
             slot.parameter.grad = None
 
-    def sum_over(self, world: World) -> None:
-        """Replace the gradients of this rank's share of a batch by the whole batch's; all ranks call this together."""
-        own = [self._take_gradient(slot) for slot in self._slots]
-        sums = sum_gradients(world, own, [slot.master for slot in self._slots])
+    def sum_over(self, world: World, totals: Tensor) -> Tensor:
+        """Replace the gradients of this rank's share of a batch by the whole batch's; all ranks call this together.
+
+        totals: numbers to sum along with them. Shape: (n,)
+
+        Returns: their sums. Shape: (n,)
+        """
+        if self._sums is None:
+            self._sums = GradientSums(world, [slot.master for slot in self._slots])
+        sums, totals = self._sums([self._take_gradient(slot) for slot in self._slots], totals)
         for slot, total in zip(self._slots, sums, strict=True):
             slot.summed = total
+        return totals
 
     def clear(self) -> None:
         """Forget the gradients of an update that is not to be made."""

@@ -1,6 +1,6 @@
-"""Gradients of a batch by more than one pass: R-Drop and adversarial embeddings (FGM).
+"""Gradients of a batch by more than one pass: R-Drop and adversarial embeddings (FGM, FreeLB).
 
-Both cost a second forward and backward pass an update. A plain update computes its loss and gradients itself
+Each pass costs the time of a plain update. A plain update computes its loss and gradients itself
 (`training.loop.update`); these replace that part where they are asked for.
 """
 
@@ -152,6 +152,98 @@ class AdversarialEmbeddings:
         return (value + worse).detach() / 2, count
 
 
+@dataclass(frozen=True)
+class FreeLB:
+    """The mean of a batch's losses at several steps of its word vectors, each of which makes it worse.
+
+    The first step is drawn at random, each further one follows from the gradient of the one before: it grows by
+    1.5 · radius / steps in its direction, and is scaled back where it is longer than `radius`; all of a sequence
+    jointly. The weights' gradients are those of the mean, so that no pass is lost. Dropout is the same in all passes.
+
+    radius: greatest length of a step.  steps: passes.
+    passes: what the loss is; R-Drop's, or one pass.
+
+    Source: Zhu et al., 2020, "FreeLB: enhanced adversarial training for natural language understanding", algorithm 1
+    and section 3.3, on vectors before their normalisation. There the length of a step is tuned task by task.
+    """
+
+    radius: float
+    steps: int
+    passes: Passes = one_pass
+
+    def __call__(self, network: Network, loss: BatchLoss, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum of losses and the number to divide it by. Shape: () each."""
+        words, device = network.encoder.embeddings.word, network.device
+        seen: list[Tensor] = []
+        moved: Tensor | None = None
+        before = _generator(device)
+
+        def move(_: nn.Module, __: object, vectors: Tensor) -> Tensor:
+            nonlocal moved
+            if moved is None:
+                moved = start_in_ball(vectors, batch.positions, self.radius)
+                _restore_generator(device, before)  # dropout draws what it would have drawn without the step
+            vectors = vectors + moved.to(vectors.dtype)
+            vectors = vectors if vectors.requires_grad else vectors.requires_grad_()  # a frozen table's have none
+            vectors.retain_grad()
+            seen.append(vectors)
+            return vectors
+
+        total = torch.zeros((), device=device)
+        for step in range(self.steps):
+            _restore_generator(device, before)
+            seen.clear()
+            with words.register_forward_hook(move):
+                value, count = self.passes(network, loss, batch)
+            (value / self.steps).backward()  # type: ignore[no-untyped-call]
+            total = total + value.detach() / self.steps
+            if step + 1 < self.steps:
+                assert moved is not None
+                length = 1.5 * self.radius / self.steps
+                moved = moved + worst_step(sum_of_gradients(seen).float(), batch.positions, length)
+                moved = within_ball(moved, batch.positions, self.radius)
+        return total, count
+
+
+def _generator(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _restore_generator(device: torch.device, state: Tensor) -> None:
+    torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)
+
+
+def start_in_ball(vectors: Tensor, positions: Tensor, radius: float) -> Tensor:
+    """A random step, uniform in every number, at most `radius` long in every sequence.
+
+    Shape: vectors (tokens, width); positions (tokens,), 0 where a sequence begins → (tokens, width).
+    """
+    owner = _owners(positions)
+    lengths = torch.bincount(owner)[owner].float()
+    drawn = torch.empty(vectors.shape, device=vectors.device).uniform_(-1, 1)
+    return radius * drawn / (lengths * vectors.shape[1]).sqrt()[:, None]
+
+
+def within_ball(step: Tensor, positions: Tensor, radius: float) -> Tensor:
+    """A step, scaled to length `radius` in the sequences where it is longer.
+
+    Shape: step (tokens, width); positions (tokens,), 0 where a sequence begins → (tokens, width).
+    """
+    norms = _norms(step, positions).clamp(min=torch.finfo(step.dtype).tiny)
+    return step * (radius / norms).clamp(max=1)[:, None]
+
+
+def _owners(positions: Tensor) -> Tensor:
+    """The number of every token's sequence."""
+    return (positions == 0).long().cumsum(0) - 1
+
+
+def _norms(values: Tensor, positions: Tensor) -> Tensor:
+    """Of every token, the norm of all its sequence's values. Shape: (tokens, width) → (tokens,)."""
+    owner, squares = _owners(positions), values.square().sum(1)
+    return squares.new_zeros(len(positions)).index_add(0, owner, squares).sqrt()[owner]
+
+
 def sum_of_gradients(tensors: list[Tensor]) -> Tensor:
     """Gradients of tensors of one shape, added up. Shape: (…,) each → (…,)."""
     return torch.stack([tensor.grad for tensor in tensors if tensor.grad is not None]).sum(0)
@@ -162,21 +254,25 @@ def worst_step(gradients: Tensor, positions: Tensor, epsilon: float) -> Tensor:
 
     Shape: gradients (tokens, width); positions (tokens,), 0 where a sequence begins → (tokens, width).
     """
-    owner = (positions == 0).long().cumsum(0) - 1  # tokens behind the last sequence have no gradient
-    squares = gradients.square().sum(1)
-    norms = squares.new_zeros(len(positions)).index_add(0, owner, squares).sqrt()
-    return epsilon * gradients / norms[owner].clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
+    norms = _norms(gradients, positions)  # tokens behind the last sequence have no gradient
+    return epsilon * gradients / norms.clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
 
 
-def gradients_by(alpha: float | None, kind: str | None, epsilon: float | None) -> Gradients | None:
-    """What computes a batch's gradients with R-Drop and FGM as asked for; None: the plain update does.
+def gradients_by(
+    alpha: float | None, kind: str | None, epsilon: float | None, freelb: tuple[float | None, int] = (None, 1)
+) -> Gradients | None:
+    """What computes a batch's gradients with R-Drop, FGM and FreeLB as asked for; None: the plain update does.
 
     Args:
         alpha: of R-Drop; None or 0: without.
         kind: what the task's logits stand for.
         epsilon: of FGM; None or 0: without.
+        freelb: radius and steps of FreeLB; no radius or 0: without.
     """
     passes: Passes = RDrop(alpha, str(kind)) if alpha else one_pass
+    radius, steps = freelb
+    if radius:
+        return FreeLB(radius, steps, passes)
     if epsilon:
         return AdversarialEmbeddings(epsilon, passes)
     return BackwardOf(passes) if alpha else None

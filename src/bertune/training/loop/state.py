@@ -125,6 +125,10 @@ class Budget(Protocol):
         """The plan after an evaluation."""
         ...
 
+    def with_steps(self, steps: int) -> TrainConfig:
+        """The run that was asked for, shortened to so many updates."""
+        ...
+
 
 class Checkpointer(Protocol):
     """Where a run is kept: its checkpoints, its best model, its curves."""

@@ -171,13 +171,24 @@ class _Update:
             if accumulate:
                 setup.optimizer.accumulate()
             total, count = total + loss.detach(), count + weight
-        if setup.world.size > 1:
-            total, count = setup.world.sum(torch.stack([total, count]))
-            setup.optimizer.sum_over(setup.world)
+        totals = torch.stack([total, count])
+        if setup.world.size == 1:
+            return self._apply(totals, rate)
+        try:
+            return self._apply(setup.optimizer.sum_over(setup.world, totals), rate)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # To begin anew, as `run_eager` would, needs all ranks, and the others are further.
+            raise FaultError(f"rank {setup.world.rank}: no memory left to add gradients in ({error})") from None
+
+    def _apply(self, totals: Tensor, rate: float | Tensor) -> Tensor:
+        """The optimizer's step. totals: sum and number of the losses. Shape: (2,) → (2,)"""
+        total, count = totals
         count = count.clamp(min=1.0)
         scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
-        norm = setup.optimizer.step(rate, scale=scale)
-        return torch.stack([total / count, torch.as_tensor(norm, dtype=total.dtype, device=device)])
+        norm = self.setup.optimizer.step(rate, scale=scale)
+        return torch.stack([total / count, torch.as_tensor(norm, dtype=total.dtype, device=self.device)])
 
     def snapshot(self) -> Callable[[], None]:
         """Remember the random generators. Returns: what restores them and clears all gradients."""

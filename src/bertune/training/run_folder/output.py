@@ -45,7 +45,7 @@ def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> l
     if broken := link_to_nothing(output):
         return [broken]
     if not resume:
-        message = f"--output {output}: holds another run; name a new folder, remove it, or go on by --resume"
+        message = f"--output {output}: holds another run; name a new folder, remove it, or continue it with --resume"
         return [message] if _holds_run(output) else []
     if not (output / "run.yaml").is_file():
         return [f"--resume: {output} holds no run to go on with; leave --resume away to start one"]

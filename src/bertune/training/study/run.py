@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bertune.durations import Clock
 from bertune.errors import InputError, counted
 from bertune.files.json_files import read_json
 from bertune.tables import PlainTable
@@ -52,13 +53,14 @@ class Study:
         return {"output": str(self.output), "table": rows, "collapsed": self.collapsed}
 
 
-def run_study(runs: Sequence[Run], output: Path, *, resume: bool = False) -> Study:
+def run_study(runs: Sequence[Run], output: Path, *, resume: bool = False, clock: Clock | None = None) -> Study:
     """Make all runs, each in a folder of its own, and write the tables after each.
 
     Args:
         runs: to make; each has its own output folder.
         output: of all: table.txt, table.csv, table.tex, figures.csv.
         resume: go on with the runs that lie there; finished ones stay as they are.
+        clock: of a limit that those which are still to be made share evenly; None: each has its own options'.
 
     Raises:
         InputError: bad options or data of a run; what earlier runs came to is kept.
@@ -74,7 +76,8 @@ def run_study(runs: Sequence[Run], output: Path, *, resume: bool = False) -> Stu
         logger.info("run %d of %d: %s", number, len(runs), run.name)
         folder = Path(run.options.output)
         goes_on = resume and (folder / "run.yaml").is_file()
-        result = train(dataclasses.replace(run.options, resume=goes_on), run.task_options)
+        part = None if clock is None else clock.part(len(runs) + 1 - number)
+        result = train(dataclasses.replace(run.options, resume=goes_on), run.task_options, clock=part)
         if result.collapse is not None:
             study.collapsed.append(run.name)
         study.figures.extend(_figures(run.name, run.options, folder))

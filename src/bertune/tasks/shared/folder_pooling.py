@@ -1,0 +1,44 @@
+"""How a model of embeddings pools that is trained from a folder of sentence-transformers."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bertune.errors import InputError
+from bertune.tasks.options import POOLINGS
+
+logger = logging.getLogger(__name__)
+
+SENTENCE_MODULES = "sentence_modules"
+"""Key, among a checkpoint's settings, of the modules that its folder puts behind the encoder."""
+WEIGHTED_MODULES = ("Dense", "LayerNorm", "WeightedLayerPooling")
+"""Modules of sentence-transformers with weights of their own."""
+
+
+def pooling_of(modules: Sequence[Mapping[str, Any]], asked: str) -> str:
+    """How a model pools that is trained from a folder with these modules.
+
+    Args:
+        modules: those behind the encoder, `kind` and, of Pooling, `modes`.
+        asked: `auto`, or what the options say.
+
+    Raises:
+        InputError: modules with weights, which training would drop; a pooling that is not trained.
+    """
+    weighted = [str(one["kind"]) for one in modules if one["kind"] in WEIGHTED_MODULES]
+    if weighted:
+        raise InputError(
+            f"--encoder: modules.json of its folder names {' and '.join(weighted)}, whose weights --task embedding "
+            "does not train and would drop. Way out: sentence-transformers trains such a folder, bertune embed runs "
+            "it as it is; or train the encoder alone: copy the folder without modules.json, and name that"
+        )
+    modes = next((list(one["modes"]) for one in modules if one["kind"] == "Pooling"), None)
+    if asked != "auto" or modes is None:
+        return "mean" if asked == "auto" else asked
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise InputError(
+            f"--encoder: its folder pools by {' and '.join(modes)}, which --task embedding does not train; choose "
+            f"--pooling {' or '.join(POOLINGS)}, and the model is trained so"
+        )
+    logger.info("tokens become one vector by %s, as the encoder's folder says (--pooling)", modes[0])
+    return str(modes[0])
