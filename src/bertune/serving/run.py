@@ -18,6 +18,9 @@ from bertune.serving.service import Service
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
+_KEEP_ALIVE_SECONDS = 75
+"""For which a connection may rest between two requests, as in nginx; with uvicorn's 5 a client that reuses one after a
+short rest, or after a moment in which the machine stood still, finds it reset."""
 
 
 class Server(uvicorn.Server):
@@ -70,6 +73,7 @@ def serve(app: Starlette, host: str, port: int) -> None:
         port=port,
         log_config=None,
         access_log=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         proxy_headers=False,  # nothing here asks who the client is
         server_header=False,
         timeout_graceful_shutdown=max(1, int(service.limits.drain_seconds)),
