@@ -35,6 +35,11 @@ GUARDED = {
     ("training/loop/memory.py", "os.sysconf"): "hasattr",
     ("processor.py", "os.sched_getaffinity"): "hasattr",
     ("serving/run.py", "signal.SIGHUP"): "hasattr",
+    ("sweep/journal.py", "fcntl"): "an ImportError goes on without a lock",
+    ("distributed/shared_memory.py", "os.memfd_create"): "hasattr; without it ranks send their gradients",
+    ("distributed/shared_memory.py", "os.O_CLOEXEC"): "reached with memfd_create alone",
+    ("distributed/shared_memory.py", "os.pwrite"): "reached with memfd_create alone",
+    ("distributed/shared_memory.py", "os.pread"): "reached with memfd_create alone",
     ("sweep/trials.py", "signal.SIGKILL"): "on Linux alone",
     ("pretraining/shard_writers.py", "signal.SIGKILL"): "on Linux alone",
 }

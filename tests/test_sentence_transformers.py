@@ -212,7 +212,7 @@ def trained(tmp_path: Path, folder: Path, **options: Any) -> Path:
 @pytest.mark.parametrize("module", [theirs.Dense(16, 6), theirs.LayerNorm(16)])
 def test_training_refuses_modules_whose_weights_it_would_drop(tmp_path: Path, module: Any) -> None:
     folder = written(tmp_path, theirs.Pooling(16), module)
-    with pytest.raises(InputError, match=f"{type(module).__name__}, whose weights --task embedding does not train"):
+    with pytest.raises(InputError, match=f"{type(module).__name__}, whose weights task embedding does not train"):
         trained(tmp_path, folder)
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
@@ -226,7 +226,7 @@ def test_training_pools_as_the_folder_says(tmp_path: Path) -> None:
 
 def test_training_refuses_a_pooling_that_it_has_not_unless_one_is_chosen(tmp_path: Path) -> None:
     folder = written(tmp_path, theirs.Pooling(16, pooling_mode=("max", "mean")))
-    with pytest.raises(InputError, match="pools by max and mean, which --task embedding does not train; choose"):
+    with pytest.raises(InputError, match="pools by max and mean, which task embedding does not train; choose"):
         trained(tmp_path, folder)
     out = trained(tmp_path, folder, pooling="mean")
     assert json.loads((out / "1_Pooling" / "config.json").read_text())["pooling_mode_mean_tokens"] is True

@@ -177,8 +177,8 @@ def test_a_google_checkpoint_without_its_vocabulary(shared: Path, tmp_path: Path
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    told(tmp_path / "nowhere", "--encoder", tmp_path / "nowhere", "no such", "config.json", "bert_model.ckpt", "minilm")
-    told(tmp_path, "--encoder", tmp_path, "this folder", "minilm")
+    told(tmp_path / "nowhere", "encoder", tmp_path / "nowhere", "no such", "config.json", "bert_model.ckpt", "minilm")
+    told(tmp_path, "encoder", tmp_path, "this folder", "minilm")
     (tmp_path / "file.txt").write_text("no archive")
     told(tmp_path / "file.txt", tmp_path / "file.txt")
     (tmp_path / "bad.zip").write_bytes(b"PK no archive")

@@ -132,8 +132,8 @@ def test_too_many_in_a_row_stop_the_run(run: Run, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError) as error:
         run("one", max_skipped=most)
     told = str(error.value)
-    assert f"(--max-skipped {most})" in told
-    assert "try a lower --learning-rate" in told
+    assert f"(max_skipped {most})" in told
+    assert "try a lower learning_rate" in told
     assert "the weights are at fault, not the data" in told
     assert sum("in a row)" in message for message in caplog.messages) == most
 

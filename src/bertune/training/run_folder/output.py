@@ -61,6 +61,8 @@ def _is_new(name: str, tree: Mapping[str, Any], before: Mapping[str, Any]) -> bo
     """Whether an older bertune, which wrote run.yaml, lacked the option, and it leaves everything as it was then."""
     if name == "do_lower_case":  # pretrain had True for "as the start says"
         return tree.get(name) is None and before.get(name) in (None, True)
+    if name == "freelb_steps":  # counts with --freelb alone
+        return name not in before and tree.get("freelb") in _AS_BEFORE
     return name not in before and tree[name] in _AS_BEFORE
 
 
