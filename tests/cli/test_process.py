@@ -176,3 +176,17 @@ def test_the_names_that_the_package_promises() -> None:
             "train",
         ),
     ]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])
+def test_help_to_a_reader_who_has_enough(arguments: list[str]) -> None:
+    """`bertune --help | head -1`: no traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "bertune", *arguments], stdout=writing, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writing)
+    assert ended.stderr == b""

@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["help"] and len(arguments) > 1:
         arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        _print(_help())
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
-        print(f"bertune {bertune.__version__}")
+        _print(f"bertune {bertune.__version__}")
         return 0
     verb, *rest = arguments
     try:
@@ -96,6 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         leave()
     return status or 0
+
+
+def _print(text: str) -> None:
+    """Print, to `head` too, which stops reading when it has enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _drop_output()
 
 
 def _join_ranks(verb: str) -> None:
