@@ -214,7 +214,7 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear):
                 module.weight.data = module.weight.data.to(dtype)
-                module.packed = None  # it holds the former type
+                module.packed = module.tiles = None  # they hold the former type
 
     def pack(self) -> None:
         """Prepare the matrices for prediction on a CPU; they must not change any more. See `Linear.pack`."""
@@ -287,7 +287,7 @@ class Encoder(nn.Module):
         """One vector a sequence. Shape: (tokens, hidden) → (sequences, hidden)."""
         if self.config.pooling == "first":
             return layout.first_tokens(x)
-        return (layout.to_padded(x.float()).sum(1) / layout.lengths[:, None]).to(x.dtype)
+        return layout.means(x.float()).to(x.dtype)
 
     def _transform(self, x: Tensor) -> Tensor:
         """The pooler. Shape: (…, hidden) → (…, hidden)."""

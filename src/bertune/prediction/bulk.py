@@ -150,9 +150,9 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
             if options.resume and target.joined:
                 _log_kept(target, parts)
         world.wait()
-        with interruptible(lambda: _kept(parts)):
+        with interruptible(lambda: _kept(parts)) as raise_if_stopped:
             try:
-                numbers = _make(answerer, stream, share, parts, options, bad)
+                numbers = _make(answerer, stream, share, parts, options, bad, raise_if_stopped)
             except BaseException as error:
                 ours = began and world.is_first and (target.joined or options.shard is None)
                 if ours and (isinstance(error, InputError) or not parts.numbers()):
@@ -181,11 +181,17 @@ def _kept(parts: Parts) -> str:
 
 
 def _make(
-    answerer: Answerer, stream: ExampleStream, share: Share, parts: Parts, options: BulkOptions, bad: deque[BadRow]
+    answerer: Answerer,
+    stream: ExampleStream,
+    share: Share,
+    parts: Parts,
+    options: BulkOptions,
+    bad: deque[BadRow],
+    raise_if_stopped: Callable[[], None],
 ) -> list[int]:
     """Make the parts of a share, by the engine that was asked for."""
     if options.engine != "ray":
-        return _to_parts(answerer, stream, share, parts, bad)
+        return _to_parts(answerer, stream, share, parts, bad, raise_if_stopped)
     from bertune.prediction.ray_engine import RayOptions, to_parts
 
     if answerer.looks_first:
@@ -307,7 +313,14 @@ def _prepared(answerer: Answerer, stream: ExampleStream) -> Iterator[Item]:
     yield from items
 
 
-def _to_parts(answerer: Answerer, stream: ExampleStream, share: Share, parts: Parts, bad: deque[BadRow]) -> list[int]:
+def _to_parts(
+    answerer: Answerer,
+    stream: ExampleStream,
+    share: Share,
+    parts: Parts,
+    bad: deque[BadRow],
+    raise_if_stopped: Callable[[], None],
+) -> list[int]:
     """Make the parts of a share that are not finished. Returns: the numbers of all of them."""
     numbers: list[int] = []
 
@@ -333,6 +346,7 @@ def _to_parts(answerer: Answerer, stream: ExampleStream, share: Share, parts: Pa
             with parts.writing(number) as part:
                 for answered in group:
                     part.write(answered.row)
+                    raise_if_stopped()
                 finish(number, part, begin)
             begin = time.perf_counter()
     return numbers
@@ -368,13 +382,14 @@ def _to_stream(
         return f"{counted(rows, 'answer')} had been written"
 
     with (
-        interruptible(written),
+        interruptible(written) as raise_if_stopped,
         open_output(target.path) as out,
         target.format.writer(out, header=header) as writer,
     ):
         for answered in _answered(answerer, _prepared(answerer, stream), share, lambda _: True):
             writer.write(answered.row)
             rows += 1
+            raise_if_stopped()
             left_out += _log_bad(bad)
     left_out += _log_bad(bad)
     if left_out:

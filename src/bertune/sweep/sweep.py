@@ -25,6 +25,7 @@ from bertune.sweep.space import Space, default_space, passes, read_space, starti
 from bertune.sweep.trials import TrialResult, Trials, worked
 from bertune.tasks.protocol import lower_is_better
 from bertune.tasks.registry import new_task
+from bertune.training.loop.signals import raise_if_requested
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.output import output_problems
 from bertune.training.run_folder.report import finished
@@ -256,6 +257,7 @@ def _search(sweep: Sweep) -> None:
     """Try settings while the time lasts."""
     in_vain, options = 0, sweep.options
     while in_vain < _ASKED_IN_VAIN:
+        raise_if_requested()
         if options.trials is not None and len(_made(sweep.study)) >= options.trials:
             return
         trial, setting = journal.ask(sweep.study, sweep.space)
@@ -348,6 +350,7 @@ def _finish(sweep: Sweep) -> SweepResult:
     first = sweep.options.seed + 1_000  # no trial's own, unless the space varies seeds that far
     done: dict[int, _Repeated] = {}
     for seed in range(first, first + sweep.options.final_seeds):
+        raise_if_requested()
         left = sweep.options.seconds * _LATE - sweep.elapsed
         folder = sweep.folder / f"seed-{seed}"
         if sweep.options.resume and (before := finished(folder)) is not None:

@@ -27,6 +27,7 @@ from bertune.files.json_files import read_json
 from bertune.sweep.options import SweepOptions
 from bertune.tasks.registry import new_task
 from bertune.training.fine_tune import FineTuning, fine_tune
+from bertune.training.loop.signals import raise_if_requested
 from bertune.training.loop.state import Evaluation
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import Labelled, PreparedData, prepare
@@ -123,6 +124,7 @@ class Trials:
         try:
             while process.is_alive():
                 process.join(_POLL)
+                raise_if_requested()
                 if time.monotonic() > deadline:
                     ended = "time"
                 elif stop(_rungs(beside)):
