@@ -25,17 +25,19 @@ from bertune.training.closing_report import SavedModel, report_files, write_clos
 from bertune.training.config import check_run, resumes
 from bertune.training.cross_validation import FILE as FOLDS_FILE
 from bertune.training.cross_validation import Folds, cross_validate
-from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
+from bertune.training.fine_tune import FineTuning, baselines_of, fine_tune, technique_problems
 from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare, source_problems
 from bertune.training.presets import said_patience, with_preset
+from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import write_all
 from bertune.training.runs.collapse import FEW_UPDATES
 from bertune.training.runs.seeds import run_seeds
+from bertune.training.soup import Plan, is_begun, make_soup, planned
 from bertune.training.tracking import tracked
 
 logger = logging.getLogger(__name__)
@@ -119,7 +121,9 @@ def run(
             return _train_folds(options, tree, data, folds, clock)
         if options.seeds is not None:
             return _train_seeds(options, tree, data, clock)
-        return _train_once(options, data(), clock)
+        if options.soup is not None and (plan := _soup_plan(options, data(), clock)) is not None:
+            return _train_soup(options, tree, data(), clock, plan)
+        return _train_once(dataclasses.replace(options, soup=None), data(), clock)
 
 
 def _train_once(options: TrainOptions, data: PreparedData, clock: Clock | None) -> TrainResult:
@@ -144,6 +148,34 @@ def _train_once(options: TrainOptions, data: PreparedData, clock: Clock | None) 
 def _keep(saved: list[SavedModel], found: SavedModel) -> None:
     """Keep the last model alone: logits of many rows take memory."""
     saved[:] = [found]
+
+
+def _soup_plan(options: TrainOptions, data: PreparedData, clock: Clock | None) -> Plan | None:
+    """How the soup is made; None where a single run is made, or was begun."""
+    folder = Path(options.output)
+    begun = options.resume and is_begun(folder)
+    if options.resume and not begun:
+        return None
+    plan = planned(options, data, clock)
+    return plan if begun or plan.count > 1 else None
+
+
+def _train_soup(
+    options: TrainOptions, tree: Mapping[str, Any], data: PreparedData, clock: Clock | None, plan: Plan
+) -> TrainResult:
+    folder, saved = Path(options.output), list[SavedModel]()
+    with tracked(options.track or (), folder, dataclasses.asdict(options)) as tracking:
+
+        def begin() -> None:
+            _begin(folder, tree)
+            tracking.start()
+
+        events = FolderEvents(begin, tracking.log)
+        result = make_soup(options, data, clock, events, lambda *found: _keep(saved, SavedModel(*found)), plan)
+        if options.report:
+            write_closing_report(options, data, saved[-1] if saved else None)
+        tracking.finish(result.metrics, report_files(folder))
+    return result
 
 
 def time_limit(options: TrainOptions, began: float | None = None) -> Clock | None:
