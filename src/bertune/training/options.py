@@ -158,7 +158,7 @@ class TrainOptions:
         if self.label_margins and (self.seeds is not None or self.folds is not None):
             found.append("--label-margins: is for a single run; leave --seeds and --folds out")
         found += self._fold_problems() if self.folds is not None else self._validation_problems()
-        found += self._time_problems()
+        found += self.time_problems()
         return found
 
     def _soup_problems(self) -> list[str]:
@@ -181,7 +181,8 @@ class TrainOptions:
         ]
         return found
 
-    def _time_problems(self) -> list[str]:
+    def time_problems(self) -> list[str]:
+        """Why the time limit is none."""
         if self.time_limit is None:
             return []
         try:

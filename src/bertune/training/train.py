@@ -179,11 +179,11 @@ def _train_soup(
 
 
 def time_limit(options: TrainOptions, began: float | None = None) -> Clock | None:
-    """A clock of the options' time limit; None without one, or where the options are refused anyway.
+    """A clock of the options' time limit; None without one, or where it is no duration and will be refused.
 
     began: of `time.monotonic`; None: now.
     """
-    if options.time_limit is None or options.problems():
+    if options.time_limit is None or options.time_problems():
         return None
     return Clock(seconds_of(options.time_limit), time.monotonic() if began is None else began)
 
