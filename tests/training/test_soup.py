@@ -192,7 +192,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         ({"seeds": "1,2"}, "seeds 1,2: does not go with soup"),
         ({"restarts": 2}, "restarts 2: does not go with soup"),
         ({"folds": 3, "validation": None}, "folds 3: does not go with soup"),
-        ({"label_margins": True}, "label_margins True: does not go with soup"),
+        ({"label_margins": True}, ": does not go with soup, whose runs are all averaged"),
         ({"validation": None, "validation_share": 0}, "soup 3: validation data must show"),
         ({"time_limit": "0.01s"}, "give at least"),
     ],

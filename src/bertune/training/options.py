@@ -173,12 +173,10 @@ class TrainOptions:
                 f"--soup {self.soup}: validation data must show that the runs go together; name some with "
                 "--validation, or hold some out with --validation-share"
             )
-        found += [
-            f"--{name.replace('_', '-')} {getattr(self, name)}: does not go with --soup, whose runs are all averaged; "
-            "leave one out"
-            for name in NOT_WITH_SOUP
-            if getattr(self, name)
-        ]
+        for name in NOT_WITH_SOUP:
+            if value := getattr(self, name):
+                flag = f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+                found.append(f"{flag}: does not go with --soup, whose runs are all averaged; leave one out")
         return found
 
     def time_problems(self) -> list[str]:
