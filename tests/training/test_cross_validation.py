@@ -140,7 +140,8 @@ def test_what_does_not_go_together(changes: dict[str, object], told: str, tmp_pa
 
 def test_a_label_rarer_than_the_folds_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     given = options(tmp_path)
-    rows = [*tiny.opinions(30), *({"text": f"the film is {word}", "label": "so so"} for word in ("a", "b"))]
+    rare: list[dict[str, object]] = [{"text": f"the film is {word}", "label": "so so"} for word in ("a", "b")]
+    rows = [*tiny.opinions(30), *rare]
     tiny.write_rows(tmp_path / "train.csv", [{**row, "who": row["label"]} for row in rows])
     bertune.train(**{**given, "max_steps": 1})
     assert "1 label with fewer different texts than the 3 folds, which some folds are judged without" in caplog.text

@@ -35,7 +35,8 @@ def kept_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the folders of the single runs where they are."""
     real = shutil.rmtree
     monkeypatch.setattr(
-        soup.shutil, "rmtree", lambda path, **how: None if Path(path).name == soup.RUNS else real(path, **how)
+        "bertune.training.soup.shutil.rmtree",
+        lambda path, **how: None if Path(path).name == soup.RUNS else real(path, **how),
     )
 
 

@@ -242,16 +242,22 @@ def _mean_of_runs(soup: _Soup, saved: Callable[..., None]) -> TrainResult:
     usable = [number for number, one in enumerate(made) if one["collapse"] is None]
     chosen = usable or list(range(len(made)))
     kept, evaluation = _written(soup, FineTuning(data, options, saved=saved), chosen)
-    stored = finished(soup.folder_of(chosen[0]))
+    records = [found[1] for number in range(len(made)) if (found := finished(soup.folder_of(number))) is not None]
+    wall = sum(float(one.get("wall_seconds", 0.0)) for one in records)
     steps, seconds, examples = sum(one["steps"] for one in made), 0.0, 0.0
     for metrics in (one["metrics"] for one in made):
         seconds += metrics["train_seconds"]
         examples += metrics["train_seconds"] * metrics["train_examples_per_second"]
-    record = {**({} if stored is None else stored[1]), "seed": options.seed, "steps": steps, "best_step": steps}
+    collapse = None if usable else made[0]["collapse"]
+    record = {
+        **(records or [{}])[0], "seed": options.seed, "steps": steps, "best_step": steps, "collapse": collapse,
+        "wall_seconds": round(wall, 3),
+    }  # fmt: skip
     metrics = metrics_of_evaluation(evaluation.metrics, examples, seconds)
     values = [one["metrics"][options.metric] for one in made]
     told = {"kept": kept, "runs": values, "averaged": [number + 1 for number in chosen]}
-    more = {"soup": told, **({} if data.validation is None else data.task.metric_settings(data.validation.examples))}
+    more: dict[str, Any] = {"soup": told}
+    more |= {} if data.validation is None else data.task.metric_settings(data.validation.examples)
     more = write_all(soup.folder, metrics, record, more, lambda: baselines_of(data) if options.baselines else {})
     title = f"{soup.folder}: {f'the mean of {len(chosen)} runs' if kept == 'mean' else kept}; {options.metric} of the "
     title += f"runs {', '.join(f'{value:.4f}' for value in values)}"
@@ -259,7 +265,7 @@ def _mean_of_runs(soup: _Soup, saved: Callable[..., None]) -> TrainResult:
     soup.progress.write(soup.folder, told)
     if current().is_first:
         shutil.rmtree(soup.folder / RUNS, ignore_errors=True)
-    return TrainResult(soup.folder, metrics, steps, more, None if usable else made[0]["collapse"])
+    return TrainResult(soup.folder, metrics, steps, more, collapse)
 
 
 def _written(soup: _Soup, run: FineTuning, chosen: Sequence[int]) -> tuple[str, Evaluation]:
@@ -316,7 +322,16 @@ def _read(folder: Path) -> _Progress | None:
         return None
     found = read_json(path)
     count, seconds, runs = found.get("count"), found.get("seconds"), found.get("runs_made")
-    sound = isinstance(count, int) and isinstance(seconds, int | float) and isinstance(runs, list)
-    if not sound or not all(isinstance(one, dict) and {"metrics", "steps", "collapse"} <= set(one) for one in runs):
-        raise InputError(f"{path}: not as bertune wrote it; remove the folder and train again")
-    return _Progress(int(count), float(seconds), [dict(one) for one in runs])  # type: ignore[arg-type]
+    if (
+        isinstance(count, int)
+        and isinstance(seconds, int | float)
+        and isinstance(runs, list)
+        and all(map(_is_run, runs))
+    ):
+        return _Progress(int(count), float(seconds), [dict(one) for one in runs])
+    raise InputError(f"{path}: not as bertune wrote it; remove the folder and train again")
+
+
+def _is_run(one: object) -> bool:
+    told = one if isinstance(one, dict) else {}
+    return {"steps", "collapse"} <= set(told) and isinstance(told.get("metrics"), dict)
