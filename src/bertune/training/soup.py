@@ -35,6 +35,7 @@ from bertune.inference.network import Network
 from bertune.model.use import load
 from bertune.progress import console
 from bertune.tasks.protocol import lower_is_better
+from bertune.training.closing_report import seconds_of_report
 from bertune.training.fine_tune import (
     FineTuning,
     baselines_of,
@@ -93,7 +94,7 @@ class Plan:
 
     count: runs to make.
     between: updates from one checkpoint of a run to the next; None: none before its end.
-    kept: seconds for the mean of the weights, its evaluation and its writing.
+    kept: seconds for the mean of the weights, its evaluation and its writing, and the report.
     """
 
     count: int
@@ -131,13 +132,15 @@ def planned(options: TrainOptions, data: PreparedData, clock: Clock | None) -> P
     wanted = options.soup
     if clock is None:
         return Plan(wanted if isinstance(wanted, int) else 1)
+    began = clock.elapsed
     budget, config = measured(FineTuning(data, dataclasses.replace(options, calibration=False), clock=clock))
+    fixed = clock.elapsed - began  # every run loads the encoder and is measured
     update = max(budget.update, 1e-9)
     between = max(steps_per_epoch(data.train.units, config.batch_size), math.ceil(_KEPT_EVERY / update))
-    kept = 1.5 * budget.evaluation
+    kept = 2 * budget.evaluation + (seconds_of_report(data) if options.report else 0.0)
     if isinstance(wanted, int):
         return Plan(wanted, between, kept)
-    whole = config.steps * update + budget.evaluation
+    whole = fixed + config.steps * update + budget.evaluation
     left = budget.left - (1 - TARGET) * clock.seconds - kept
     count = current().agree(max(1, min(MOST, math.floor(left / (SHORTEST * whole)))))
     logger.info(

@@ -21,7 +21,7 @@ from bertune.tasks.held_out import SHARE
 from bertune.tasks.labelled import Labelled, hold_out
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
-from bertune.training.closing_report import SavedModel, report_files, write_closing_report
+from bertune.training.closing_report import SavedModel, report_files, seconds_of_report, write_closing_report
 from bertune.training.config import check_run, resumes
 from bertune.training.cross_validation import FILE as FOLDS_FILE
 from bertune.training.cross_validation import Folds, cross_validate
@@ -133,16 +133,21 @@ def _train_once(options: TrainOptions, data: PreparedData, clock: Clock | None) 
         result = fine_tune(
             FineTuning(
                 data, options, loss=margins, events=FolderEvents(tracking.start, tracking.log),
-                saved=lambda *found: _keep(saved, SavedModel(*found)), clock=clock,
+                saved=lambda *found: _keep(saved, SavedModel(*found)), clock=_before_report(options, data, clock),
             )
         )  # fmt: skip
         if margins is not None:
             with disk_errors(result.output / MARGINS_FILE, 0):
                 margins.write(result.output)
         if options.report:
-            write_closing_report(options, data, saved[-1] if saved else None)
+            write_closing_report(options, data, saved[-1] if saved else None, clock)
         tracking.finish(result.metrics, report_files(result.output))
     return result
+
+
+def _before_report(options: TrainOptions, data: PreparedData, clock: Clock | None) -> Clock | None:
+    """A clock that leaves time for the closing report."""
+    return clock if clock is None or not options.report else clock.part(1, kept=seconds_of_report(data))
 
 
 def _keep(saved: list[SavedModel], found: SavedModel) -> None:
@@ -173,7 +178,7 @@ def _train_soup(
         events = FolderEvents(begin, tracking.log)
         result = make_soup(options, data, clock, events, lambda *found: _keep(saved, SavedModel(*found)), plan)
         if options.report:
-            write_closing_report(options, data, saved[-1] if saved else None)
+            write_closing_report(options, data, saved[-1] if saved else None, clock)
         tracking.finish(result.metrics, report_files(folder))
     return result
 
@@ -202,9 +207,10 @@ def _train_folds(
             _begin(folder, tree)
             tracking.start()
 
-        result = cross_validate(options, data(), folds, clock, FolderEvents(begin, tracking.log))
+        left = _before_report(options, data(), clock)
+        result = cross_validate(options, data(), folds, left, FolderEvents(begin, tracking.log))
         if options.report:
-            write_closing_report(options, data(), None)
+            write_closing_report(options, data(), None, clock)
         tracking.finish(result.metrics, [*report_files(folder), folder / FOLDS_FILE])
     return result
 
@@ -224,7 +230,8 @@ def _train_seeds(
         changes: dict[str, Any] = {"seed": seed, "seeds": None, "baselines": False, "output": str(own)}
         changes["resume"] = resume
         further = len(seeds) - 1 - seeds.index(seed)
-        part = None if clock is None else clock.part(further + 1)
+        left = _before_report(options, data(), clock)
+        part = None if left is None else left.part(further + 1)
         own_options = dataclasses.replace(options, **changes)
         with tracked(options.track or (), own, dataclasses.asdict(own_options)) as tracking:
 
@@ -250,7 +257,7 @@ def _train_seeds(
     console.print(found.table(title, more.get("baselines", {})))
     collapse = found.record.get("collapse") if found.steps >= FEW_UPDATES else None
     if options.report:
-        write_closing_report(options, data(), saved.get(found.best))
+        write_closing_report(options, data(), saved.get(found.best), clock)
     with tracked(options.track or (), folder, dataclasses.asdict(options)) as tracking:  # one run more, of them all
         tracking.start()
         tracking.finish({**metrics, **_spread(found.mean, found.deviation)}, report_files(folder))
