@@ -21,7 +21,7 @@ from bertune.training.prepare import PreparedData
 
 logger = logging.getLogger(__name__)
 
-_AT_LEAST, _A_ROW, _LOADING = 1.0, 6e-4, 2.0
+_AT_LEAST, _A_ROW, _LOADING = 1.5, 6e-4, 2.0
 """Seconds of a report, of each of its rows more, and of loading an encoder for opinions."""
 
 

@@ -24,15 +24,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from bertune.checkpoints.huggingface import read_huggingface
+from bertune.checkpoints.names import to_ours
 from bertune.distributed.world import current
 from bertune.durations import Clock, duration
+from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, counted
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.inference.network import Network
-from bertune.model.use import load
+from bertune.model.folder import network_names
 from bertune.progress import console
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.closing_report import seconds_of_report
@@ -296,15 +300,17 @@ def _written(soup: _Soup, run: FineTuning, chosen: Sequence[int]) -> tuple[str, 
 
 def _mean(soup: _Soup, numbers: Sequence[int]) -> tuple[Network, dict[str, Tensor]]:
     """A network with the mean of the weights of some runs, and that mean in full precision."""
-    trust = soup.options.task.rpartition(":")[0] or None
-    total: dict[str, Tensor] = {}
+    task, mean = soup.data.task, dict[str, Tensor]()
     for number in numbers:
-        model = load(soup.folder_of(number), device="cpu", precision="fp32", trust_task_file=trust)
-        state = {name: tensor.double() for name, tensor in model.network.state_dict().items()}
-        total = {name: total[name] + tensor for name, tensor in state.items()} if total else state
-    mean = {name: (tensor / len(numbers)).float() for name, tensor in total.items()}
-    model.network.load_state_dict(mean)
-    return model.network, mean
+        stored = read_huggingface(soup.folder_of(number))
+        state, _, _ = to_ours(network_names(task, stored.config, stored=False), stored.tensors)
+        for name, tensor in state.items():
+            share = tensor.float() / len(numbers)
+            mean[name] = mean[name] + share if name in mean else share
+    with torch.device("meta"):
+        network = Network(Encoder(stored.config), task.new_head(stored.config))
+    network.load_state_dict({name: tensor.clone() for name, tensor in mean.items()}, assign=True)
+    return network.eval(), mean
 
 
 def _done(folder: Path) -> TrainResult | None:
