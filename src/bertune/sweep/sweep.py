@@ -253,6 +253,8 @@ def _search(sweep: Sweep) -> None:
     while in_vain < _ASKED_IN_VAIN:
         if options.trials is not None and len(_made(sweep.study)) >= options.trials:
             return
+        if journal.is_hopeless(sweep.study):
+            return
         trial, setting = journal.ask(sweep.study, sweep.space)
         if _known(sweep.study, setting) or not sweep.fits(setting):
             journal.give_up(sweep.study, trial, "tried before" if sweep.fits(setting) else "too long for the time left")
