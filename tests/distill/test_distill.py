@@ -111,6 +111,20 @@ def test_what_cannot_be_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_student_that_is_too_small_for_its_texts_is_refused(teacher: Path, tmp_path: Path) -> None:
+    given = {
+        "teacher": teacher / "model", "unlabelled": teacher / "unlabelled.jsonl", "output": tmp_path / "out",
+        "validation": teacher / "dev.jsonl", "max_steps": 2, "precision": "fp32",
+    }  # fmt: skip
+    few = tiny.write_encoder(tmp_path / "few", vocab_size=tiny.SIZES["vocab_size"] - 3)  # type: ignore[operator]
+    with pytest.raises(InputError, match=r"few: the vocabulary has .* entries, the encoder only"):
+        distill(**given, student=few)
+    short = tiny.write_encoder(tmp_path / "short", max_position_embeddings=16)
+    with pytest.raises(InputError, match=r"max_seq_length 32: student .*short has only 16 positions"):
+        distill(**given, student=short, max_seq_length=32)
+    assert not (tmp_path / "out").exists()
+
+
 def test_teachers_of_other_labels_are_refused(teacher: Path, tmp_path: Path) -> None:
     rows = tiny.write_rows(tmp_path / "train.jsonl", tiny.opinions(16, labels=("no", "yes")))
     bertune.train(

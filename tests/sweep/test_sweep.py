@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 import bertune
+from bertune.errors import InputError
 from bertune.sweep.journal import held, open_study
+from bertune.sweep.options import SweepOptions
+from bertune.sweep.sweep import run as sweep
+from bertune.sweep.trials import TrialResult, Trials
 from tests import tiny
 
 SPACE = "learning_rate: [1e-2, 3e-3]\nepochs: [2, 3]\nbatch_size: [8]\n"
@@ -127,6 +131,30 @@ def test_another_sweep_in_the_folder_is_refused(swept: Path, capsys: pytest.Capt
 def test_a_limit_too_short_is_refused_with_an_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = tiny.refused(capsys, tmp_path, arguments(tmp_path, "0.5s"), "--time-limit 0.5s", "give at least")
     assert "shortest trial" in told
+
+
+def test_a_sweep_whose_trials_all_fail_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, run = list[str](), Trials.run
+
+    def fails(self: Trials, setting: object, folder: Path, *rest: object, probe: bool = False) -> TrialResult:
+        if probe:
+            return run(self, setting, folder, *rest, probe=True)  # type: ignore[arg-type]
+        real.append(folder.name)
+        return TrialResult("failed", 0.1, [], error="the disk is made of cheese")
+
+    monkeypatch.setattr(Trials, "run", fails)
+    arguments(tmp_path, "10m")
+    (tmp_path / "space.yaml").write_text("learning_rate: {low: 1e-4, high: 1e-2}\nepochs: [2]\n")
+    with pytest.raises(InputError, match="no trial of 5 brought a value; the last: the disk is made of cheese"):
+        sweep(
+            SweepOptions(
+                task="text-classification", encoder=f"{tmp_path / 'encoder'},{tmp_path / 'encoder'}",
+                train=str(tmp_path / "train.jsonl"), validation=str(tmp_path / "dev.jsonl"), max_seq_length=32,
+                output=str(tmp_path / "out"), time_limit="10m", space=str(tmp_path / "space.yaml"), device="cpu",
+            ),
+            {},
+        )  # fmt: skip
+    assert len(real) == 5
 
 
 def test_an_unknown_metric_and_resuming_nothing_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

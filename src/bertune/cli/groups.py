@@ -13,7 +13,7 @@ _DATA = (
 _MODEL = "task encoder model layers frozen_layers reinitialize_layers pooling trust_task_file teacher student"
 _OPTIMISATION = (
     "batch_size learning_rate epochs max_steps warmup_ratio lr_schedule weight_decay max_grad_norm layer_decay ema "
-    "average_last r_drop fgm freelb freelb_steps gradient_accumulation activation_checkpointing patience metric "
+    "average_last soup r_drop fgm freelb freelb_steps gradient_accumulation activation_checkpointing patience metric "
     "label_smoothing focal_gamma "
     "class_weights adapt_epochs temperature alpha space calibration"
 )

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 FILE = "journal.log"
 _ELAPSED, _SPACE, _NAME = "elapsed", "space", "sweep"
+_HOPELESS = 5
+"""Failed trials without a finished one after which no more are begun."""
 _WAIT = 2.0
 """Seconds in which the trial of a sweep that was just killed ends, and its hold on the folder with it."""
 
@@ -165,6 +167,15 @@ def give_up(study: "Study", trial: "Trial", reason: str, facts: Mapping[str, Any
     for name, fact in {**(facts or {}), "reason": reason}.items():
         trial.set_user_attr(name, fact)
     study.tell(trial, state=TrialState.FAIL)
+
+
+def is_hopeless(study: "Study") -> bool:
+    """Whether trial after trial fails, and none has brought a value: what is wrong is not their settings."""
+    from optuna.trial import TrialState
+
+    made = [trial for trial in study.get_trials(deepcopy=False) if "seconds" in trial.user_attrs]
+    failed = [trial for trial in made if trial.user_attrs.get("ended") == "failed"]
+    return len(failed) >= _HOPELESS and not any(trial.state == TrialState.COMPLETE for trial in made)
 
 
 def finished_trials(study: "Study") -> list["FrozenTrial"]:

@@ -34,7 +34,7 @@ class SweepOptions:
     @property
     def encoders(self) -> tuple[str, ...]:
         """The encoders to compare."""
-        return tuple(part.strip() for part in self.encoder.split(",") if part.strip())
+        return tuple(dict.fromkeys(part.strip() for part in self.encoder.split(",") if part.strip()))
 
     @property
     def seconds(self) -> float:

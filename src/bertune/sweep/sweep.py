@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 SWEEP, TRIALS = "sweep.yaml", "trials"
 _MAY_CHANGE = frozenset({"output", "time_limit", "trials", "feature_cache"})
 """Options that a sweep may go on with as others: more time, more trials."""
-_PROBE_UPDATES = 6
 _ASKED_IN_VAIN = 20
 """Suggestions in a row that do not fit into the time, after which no more are asked for."""
 _LATE = 1.03
@@ -209,7 +208,7 @@ def _space(options: SweepOptions, trials: Trials) -> Space:
 
 
 def _probe(sweep: Sweep) -> None:
-    """Measure each encoder's speed by a few updates, and check that the time is enough for the shortest trial.
+    """Measure each encoder's speed by a batch, and check that the time is enough for the shortest trial.
 
     Raises:
         InputError: the time is too short, with an estimate; or the probe failed.
@@ -220,16 +219,12 @@ def _probe(sweep: Sweep) -> None:
         data = sweep.trials.data(encoder)
         assert data.validation is not None
         clock = sweep.clocks[encoder] = TimeModel(data.train.units, data.validation.units)
-        setting = {"encoder": encoder, "max_steps": _PROBE_UPDATES}
-        found = sweep.trials.run(setting, sweep.folder / TRIALS / "probe", math.inf)
+        found = sweep.trials.run({"encoder": encoder}, sweep.folder / TRIALS / "probe", math.inf, probe=True)
         shutil.rmtree(sweep.folder / TRIALS / "probe", ignore_errors=True)
         if found.ended != "done":
             _clear_new(sweep)
-            raise InputError(f"--encoder {encoder}: a first short run failed: {found.error}")
-        if sweep.metric not in found.metrics:
-            _clear_new(sweep)
-            raise InputError(f"--metric {sweep.metric}: this task gives {', '.join(found.metrics)}")
-        clock.observe(found.metrics, found.seconds, 1)
+            raise InputError(f"--encoder {encoder}: its speed could not be measured: {found.error}")
+        clock.observe(found.metrics, found.seconds, 0)
     least = dict.fromkeys(("epochs",), min(sweep.space["epochs"].ends)) if "epochs" in sweep.space else {}
     shortest = min(sweep.predicted({**least, "encoder": str(encoder)}) for encoder in encoders)
     needed = sweep.elapsed + SPARE * shortest * (1 + options.final_seeds)
@@ -259,6 +254,8 @@ def _search(sweep: Sweep) -> None:
     while in_vain < _ASKED_IN_VAIN:
         raise_if_requested()
         if options.trials is not None and len(_made(sweep.study)) >= options.trials:
+            return
+        if journal.is_hopeless(sweep.study):
             return
         trial, setting = journal.ask(sweep.study, sweep.space)
         if _known(sweep.study, setting) or not sweep.fits(setting):

@@ -12,6 +12,8 @@ from bertune.training.trackers import tracker_problems
 
 _MOST_SEEDS = 1000
 """Of a range."""
+NOT_WITH_SOUP = ("seeds", "folds", "restarts", "label_margins")
+"""Options that do not go with `soup`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,12 @@ class TrainOptions:
     )
     average_last: int | None = option(
         None, help="the mean of the weights at the last N evaluations is evaluated and kept, like 3", minimum=1
+    )
+    soup: int | Literal["auto"] | None = option(
+        None,
+        help="make so many runs from the same start and keep the mean of their weights (a model soup), like 3; auto: "
+        "as many as --time-limit has room for",
+        minimum=1,
     )
     r_drop: float | None = option(
         None,
@@ -145,14 +153,34 @@ class TrainOptions:
             found.append(f"--fgm {self.fgm}, --freelb {self.freelb}: both move the word vectors; leave one out")
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3 or 1-5")
+        found += self._soup_problems()
         found += tracker_problems(self.track or ())
         if self.label_margins and (self.seeds is not None or self.folds is not None):
             found.append("--label-margins: is for a single run; leave --seeds and --folds out")
         found += self._fold_problems() if self.folds is not None else self._validation_problems()
-        found += self._time_problems()
+        found += self.time_problems()
         return found
 
-    def _time_problems(self) -> list[str]:
+    def _soup_problems(self) -> list[str]:
+        """What does not go with several runs whose weights are averaged."""
+        if self.soup is None:
+            return []
+        found = []
+        if self.soup == "auto" and self.time_limit is None:
+            found.append("--soup auto: makes as many runs as --time-limit has room for; name one, or a number of runs")
+        if not self.validates and self.folds is None:
+            found.append(
+                f"--soup {self.soup}: validation data must show that the runs go together; name some with "
+                "--validation, or hold some out with --validation-share"
+            )
+        for name in NOT_WITH_SOUP:
+            if value := getattr(self, name):
+                flag = f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+                found.append(f"{flag}: does not go with --soup, whose runs are all averaged; leave one out")
+        return found
+
+    def time_problems(self) -> list[str]:
+        """Why the time limit is none."""
         if self.time_limit is None:
             return []
         try:

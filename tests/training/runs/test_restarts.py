@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from bertune.training.fine_tune import TrainResult
 from bertune.training.loop import loop
 from bertune.training.loop.update import update as real_update
+from bertune.training.result import TrainResult
 from bertune.training.runs import restarts as tries
 from bertune.training.train import train
 from tests.tiny import opinions, same_weights, write_encoder, write_rows
