@@ -94,7 +94,7 @@ def test_several_teachers_and_the_command_line(
         ({"temperature": 0.0}, "temperature 0.0: must be above 0"),
         ({"alpha": 2.0}, "alpha 2.0"),
         ({"unlabelled": "nosuch.jsonl"}, "nosuch.jsonl"),
-        ({"teacher": "nosuch"}, "nosuch: there is no such folder"),
+        ({"teacher": "nosuch"}, "teacher nosuch: there is no such folder"),
         ({"metric": "beauty"}, "metric beauty"),
     ],
 )

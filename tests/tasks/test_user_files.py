@@ -215,7 +215,7 @@ def test_another_file_is_refused_unrun(trained: Path, ratings: Path, tmp_path: P
     other.write_text(ratings.read_text() + "\nraise SystemExit('this ran')\n")
     with pytest.raises(InputError, match=f"its SHA-256 is {bertune_sha256(other)}, but the model was trained with"):
         bertune.load(trained, trust_task_file=other)
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="no such file"):
         bertune.load(trained, trust_task_file=tmp_path / "absent.py")
     with pytest.raises(InputError, match="expected the Python file"):
         bertune.load(trained, trust_task_file=tmp_path)
@@ -299,7 +299,7 @@ def test_no_such_task_or_file(tmp_path: Path) -> None:
         match=r"no such task; did you mean text-classification\? Known: text-classification.*path/to/file\.py:Class",
     ):
         new_task("text-classificatoin")
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="no such file"):
         new_task(f"{tmp_path}/absent.py:Mine")
 
 

@@ -17,6 +17,7 @@ from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.inference.evaluation import infer
 from bertune.model.pairs import check_pairs, trained_on_pairs
+from bertune.model.presence import require_model
 from bertune.model.use import Model, load
 from bertune.progress import progress_bar
 from bertune.tasks.labelled import Labelled, column_of
@@ -89,6 +90,8 @@ class Models:
             InputError: they are not, or one cannot be loaded.
         """
         folders = tuple(options.teacher or ())
+        for folder in folders:
+            require_model(Path(folder), "--teacher")
         models = tuple(
             load(folder, device=options.device, precision=options.precision, trust_task_file=options.trust_task_file)
             for folder in folders

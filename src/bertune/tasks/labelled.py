@@ -56,8 +56,7 @@ class Labelled:
             try:
                 source, found = read_hashed(task, path, labelled=labelled)
             except InputError as error:
-                absent = str(error).startswith("there is no file")  # which says nothing of the option that named it
-                problems.add(f"{flag}: {error}" if absent else str(error))
+                problems.add(str(error))
                 continue
             parts.append(Part(source, len(found)))
             examples += found

@@ -191,7 +191,7 @@ def test_annotations_are_named_by_their_line(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="no such file"):
         read(tmp_path / "a.conll")
     with pytest.raises(InputError, match="is a folder"):
         read(tmp_path)
