@@ -190,7 +190,7 @@ def test_a_start_from_a_finished_run_tells_one_thing_of_its_head(tmp_path: Path,
     data = write_rows(tmp_path / "more.csv", opinions(16, seed=5))
     command = ["train", "--task", "text-classification", "--encoder", model, "--train", data]
     told = done(capsys, *command, "--output", tmp_path / "again", *FAST).err
-    assert "head: taken over from" in told
+    assert "head: reused from" in told
     assert "not used" not in told
 
 

@@ -368,6 +368,6 @@ def _json_problem(error: ValueError | RecursionError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f", column {error.colno}: not valid JSON ({error.msg}); one object is expected on every line"
     if isinstance(error, UnicodeEncodeError):
-        return f": half of a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character"
+        return f": half of a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is not a character"
     text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
     return ": " + text.partition("; use sys.")[0]  # Python's advice on numbers of more than 4300 digits

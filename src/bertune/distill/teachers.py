@@ -226,17 +226,17 @@ def logits_of(task: Task[Any], cell: object) -> npt.NDArray[np.float64]:
     kind = getattr(task, "logit_kind", None)
     if kind == "number":
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{shown} is no number")
+            raise ValueError(f"{shown} is not a number")
         origin, step = task.unit  # type: ignore[attr-defined]
         return np.array([(value - origin) / step])
     labels = list(task.labels)  # type: ignore[attr-defined]
     if not isinstance(value, Mapping):
-        raise ValueError(f"{shown} is no object of labels and probabilities, like {{{json.dumps(labels[0])}: 0.9}}")
+        raise ValueError(f"{shown} is not an object of labels and probabilities, like {{{json.dumps(labels[0])}: 0.9}}")
     if strange := sorted(set(value) - set(labels)):
         raise ValueError(f"unknown label {strange[0]!r}; known: {', '.join(map(str, labels))}")
     numbers = [one for one in value.values() if isinstance(one, int | float) and 0 <= one <= 1]
     if len(numbers) < len(value):
-        raise ValueError(f"{shown} holds what is no probability")
+        raise ValueError(f"{shown} holds what is not a probability")
     if kind == "labels":
         chances = np.clip([value.get(label, 0.0) for label in labels], _LEAST, 1 - _LEAST)
         odds: npt.NDArray[np.float64] = np.log(chances) - np.log1p(-chances)

@@ -153,7 +153,7 @@ def _number(name: str, value: Any) -> Any:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{value!r} is no number") from None
+        raise InputError(f"{value!r} is not a number") from None
     if not math.isfinite(number) or (_whole(name) and number != int(number)):
         raise InputError(f"{value!r}: expected a {'whole' if _whole(name) else 'finite'} number")
     return int(number) if _whole(name) else number

@@ -98,7 +98,7 @@ def _without_header(file: Rows) -> str:
         return ""
     first = next(iter(file)).values
     shown = ", ".join(f"{name}: {str(value)[:30]!r}" for name, value in first.items())
-    return f". Its first line is no header; its first row is {shown}. For example --text-column 1 --label-column 0"
+    return f". Its first line is not a header; its first row is {shown}. For example --text-column 1 --label-column 0"
 
 
 def _by_contents(file: Rows, texts: Sequence[str], label: str | None, *, labelled: bool) -> str:

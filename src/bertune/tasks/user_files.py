@@ -116,7 +116,7 @@ def unfit(kind: type[Any]) -> list[str]:
     """Every piece of the Task protocol that a class lacks or has in another form."""
     found: list[str] = []
     if not dataclasses.is_dataclass(kind):
-        return ["is no dataclass; write @dataclass(frozen=True) above it"]
+        return ["is not a dataclass; write @dataclass(frozen=True) above it"]
     fields = {field.name for field in dataclasses.fields(kind)}
     if [field.name for field in dataclasses.fields(kind)][:2] != ["name", "options"]:
         found.append("its first two fields must be `name: str` and `options: Options`; it is made with these")
