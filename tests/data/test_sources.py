@@ -49,7 +49,9 @@ def test_what_is_refused_names_every_problem(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_left_to_reading(tmp_path: Path) -> None:
-    assert data_paths([str(tmp_path / "absent.csv"), "a\0b"], "--train") == [tmp_path / "absent.csv", Path("a\0b")]
+    with pytest.raises(InputError, match=r"^--train .*absent\.csv: no such file$"):
+        data_paths([str(tmp_path / "absent.csv")], "--train")
+    assert data_paths("a\0b", "--train") == [Path("a\0b")]
 
 
 def test_a_hash_covers_side_files_and_folders(tmp_path: Path) -> None:
