@@ -140,14 +140,8 @@ def parse(
     hints = {name: hint for tree in trees for name, hint in typing.get_type_hints(tree).items()}
     parser = _Parser(prog=prog, usage=None if partial else _usage(prog, fields, hints, leading),
                      description=description, formatter_class=_Help, allow_abbrev=False, add_help=False)  # fmt: skip
-    _add_all(parser, fields, hints, defaults or {}, leading)
-    if partial:
-        parser.add_argument("--config")
-    else:
-        general = parser.add_argument_group(GENERAL)
-        general.add_argument(
-            "--config", metavar="FILE", help="YAML file with any of these options; the command line wins"
-        )
+    general = _add_all(parser, fields, hints, defaults or {}, leading)
+    if not partial:
         general.add_argument("-h", "--help", action="help", help="show this help and exit")
     parsed, rest = parser.parse_known_args(_normal(argv, fields, hints))
     values = {name: _single(value, hints.get(name)) for name, value in vars(parsed).items() if value is not None}
@@ -190,8 +184,8 @@ def _add_all(
     hints: Mapping[str, Any],
     defaults: Mapping[str, object],
     leading: tuple[str, str] | None,
-) -> None:
-    """The options, under their headings."""
+) -> argparse._ArgumentGroup:
+    """Add the options, under their headings. Returns: the last heading's, of every command."""
     training = parser.prog.split()[-1] in TRAINING
     headings: dict[str, list[tuple[int, str]]] = {heading: [] for heading in ORDER}
     for name, field in fields.items():
@@ -202,6 +196,10 @@ def _add_all(
         group = parser.add_argument_group(heading, about) if names or about else parser
         for _, name in sorted(names, key=lambda one: one[0]):
             _add(group, fields[name], _kind(hints[name]), defaults.get(name))
+    general = parser.add_argument_group(GENERAL)
+    about_file = "YAML file with any of these options; the command line takes precedence"
+    general.add_argument("--config", metavar="FILE", help=about_file)
+    return general
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
