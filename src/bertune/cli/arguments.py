@@ -281,13 +281,10 @@ def _normal(argv: Sequence[str], fields: Mapping[str, dataclasses.Field[Any]], h
 def _from_file(
     path: Path, fields: Mapping[str, dataclasses.Field[Any]], hints: Mapping[str, Any], problems: Problems
 ) -> dict[str, Any]:
-    from bertune.files.inputs import no_such_file
     from bertune.files.yaml_files import read_yaml
 
-    if not path.exists():
-        raise InputError(f"--config {path}: {no_such_file(path)}")
     values = {}
-    for key, value in read_yaml(path).items():
+    for key, value in read_yaml(path, "--config").items():
         name = key.replace("-", "_")
         if name == "record":  # what run.yaml tells of the run beside its options
             continue

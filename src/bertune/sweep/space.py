@@ -98,7 +98,7 @@ def read_space(path: Path, encoders: Sequence[str]) -> Space:
         InputError: unknown names, impossible values; all at once.
     """
     problems, space = Problems(), dict[str, Range | Choices]()
-    for key, told in read_yaml(path).items():
+    for key, told in read_yaml(path, "--space").items():
         name = str(key).replace("-", "_")
         if name not in NAMES:
             near = difflib.get_close_matches(name, NAMES, n=1)
