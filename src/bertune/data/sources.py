@@ -74,7 +74,7 @@ def _behind(name: str, flag: str) -> Iterator[Path]:
         if not matches:
             raise InputError(f"{flag} {name}: no file matches this pattern")
         yield from matches
-    elif exists:
+    elif exists or "\0" in name:  # a NUL: reading reports it
         yield path
     else:
         raise InputError(f"{flag} {name}: {no_such_file(path)}")
