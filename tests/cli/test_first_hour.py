@@ -145,7 +145,7 @@ def test_help_shows_the_task_s_own_defaults(capsys: Capture) -> None:
     assert "longest sequence in tokens, special tokens included (default: 384)" in told(
         "train", "--task", "question-answering"
     )
-    assert "metric that picks the best model (default: matthews_correlation)" in told("train", "--task", "cola")
+    assert "metric by which the best model is picked (default: matthews_correlation)" in told("train", "--task", "cola")
     assert "highest learning rate (default" not in told("train")
 
 

@@ -56,14 +56,15 @@ OTHER_NAMES = {
     "do-lower-case": "lowercase lower uncased",
 }
 """What people from other tools type for an option; only where the command has that option and not what they typed."""
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+"""Types of values in words, by their names."""
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if found := re.fullmatch(r"argument (--\S+): invalid (.+) value: '(.*)'", message):
-            kind = {"int": "a whole number", "float": "a number"}.get(found[2], f"a {found[2]}")
-            raise InputError(f"{found[1]} {found[3]}: expected {kind}")
+            raise InputError(f"{found[1]} {found[3]}: expected {_KINDS.get(found[2], found[2])}")
         if found := re.fullmatch(r"argument (--\S+): expected (?:one|at least one) argument", message):
             raise InputError(f"{found[1]}: a value is missing")
         if found := re.fullmatch(r"argument (--\S+)/(--no-\S+): ignored explicit argument '(.*)'", message):
@@ -228,7 +229,7 @@ def _number_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-_number_or_auto.__name__ = "number (or auto)"
+_number_or_auto.__name__ = "a number (or auto)"
 _METAVARS: dict[Any, str] = {int: "N", float: "X", _number_or_auto: "N|auto"}
 
 
@@ -296,7 +297,8 @@ def _from_file(
         try:
             values[name] = _single(_converted(value, _kind(hints[name])), hints[name])
         except (TypeError, ValueError):
-            problems.add(f"{path}: {key} is {value!r}; expected {getattr(_kind(hints[name]), '__name__', 'a list')}")
+            kind = getattr(_kind(hints[name]), "__name__", "a list")
+            problems.add(f"{path}: {key} is {value!r}; expected {_KINDS.get(kind, kind)}")
     return values
 
 
