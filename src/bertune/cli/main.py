@@ -45,7 +45,8 @@ VERBS = {verb: about for group in GROUPS.values() for verb, about in group.items
 _FIRST = """To begin:
   bertune samples samples
   bertune train --task text-classification --encoder minilm \\
-      --train samples/intents/train.csv --output out/intents
+      --train samples/intents/train.csv --output out/intents \\
+      --epochs 12 --learning-rate 1e-4 --batch-size 16
   bertune predict --model out/intents --input samples/intents/to_predict.csv"""
 
 _COLLECT_AFTER = 50_000
