@@ -94,7 +94,7 @@ def test_several_teachers_and_the_command_line(
         ({"temperature": 0.0}, "temperature 0.0: must be above 0"),
         ({"alpha": 2.0}, "alpha 2.0"),
         ({"unlabelled": "nosuch.jsonl"}, "nosuch.jsonl"),
-        ({"teacher": "nosuch"}, "nosuch: there is no such folder"),
+        ({"teacher": "nosuch"}, "teacher nosuch: there is no such folder"),
         ({"metric": "beauty"}, "metric beauty"),
     ],
 )
@@ -201,10 +201,10 @@ def test_scores_beside_labels_from_the_command_line(tmp_path: Path, capsys: pyte
         ("regression", "2.5", 2.5),
         ("text-classification", '{"c": 1}', "unknown label 'c'; known: a, b"),
         ("text-classification", '{"a": 0.8, "b": 0.8}', "add up to 1.6, not 1"),
-        ("text-classification", '{"a": -1, "b": 2}', "what is no probability"),
-        ("text-classification", "0.9", "is no object of labels and probabilities"),
+        ("text-classification", '{"a": -1, "b": 2}', "what is not a probability"),
+        ("text-classification", "0.9", "is not an object of labels and probabilities"),
         ("text-classification", "", "is neither a number nor an object"),
-        ("regression", '{"a": 1}', "is no number"),
+        ("regression", '{"a": 1}', "is not a number"),
     ],
 )
 def test_scores_become_logits(task: str, cell: str, expected: object) -> None:

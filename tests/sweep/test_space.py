@@ -51,7 +51,7 @@ def test_yaml_names_values_and_ranges(tmp_path: Path) -> None:
         ("learning_rate: {low: 0, high: 1e-5, log: true}", "above 0 with log"),
         ("learning_rate: {min: 0, max: 1}", "a range has low, high"),
         ("learning_rate: []", "expected values"),
-        ("learning_rate: [fast]", "'fast' is no number"),
+        ("learning_rate: [fast]", "'fast' is not a number"),
         ("epochs: [nan]", "finite number"),
         ("warmup_ratio: [0.1, 2]", "between 0 and 1"),
         ("{}", "names nothing to vary"),

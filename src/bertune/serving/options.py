@@ -16,11 +16,15 @@ PREFIX = "BERTUNE_SERVE_"
 class ServeLimits:
     """How much a service takes at a time."""
 
-    max_batch_tokens: int = option(4096, help="most tokens computed at a time, padding not counted")
-    max_queue_tokens: int = option(262144, help="tokens that may wait for one model; more are refused (status 429)")
-    max_body_bytes: int = option(2_000_000, help="largest request in bytes (status 413 above)")
-    request_seconds: float = option(60.0, help="longest that a request waits for its answer (status 504 after)")
-    drain_seconds: float = option(30.0, help="after SIGTERM: longest that unfinished requests are waited for")
+    max_batch_tokens: int = option(4096, help="largest number of tokens in a batch, padding not counted")
+    max_queue_tokens: int = option(
+        262144, help="largest number of tokens waiting for one model; more are refused (status 429)"
+    )
+    max_body_bytes: int = option(2_000_000, help="largest request body in bytes; larger ones are refused (status 413)")
+    request_seconds: float = option(
+        60.0, help="longest time that a request may take, in seconds (status 504 after that)"
+    )
+    drain_seconds: float = option(30.0, help="after SIGTERM: longest wait for unfinished requests, in seconds")
 
     def problems(self) -> list[str]:
         """Illegal values, a message each."""
@@ -36,27 +40,28 @@ class ServeOptions(ServeLimits):
     """What to serve, where, and how."""
 
     model: list[str] = option(  # noqa: RUF009
-        help="folders that bertune train wrote, each as DIR or NAME=DIR; several are served side by side"
+        help="folders that bertune train wrote, each as DIR or NAME=DIR; several are served side by side",
+        value="[NAME=]DIR",
     )
-    host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0: from everywhere")
+    host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0: all interfaces")
     port: int = option(8000, help="port to listen on; 0: a free one, printed at the start")
     precision: str = option("auto", help="floating-point format of the computation", choices=(*PRECISIONS, "int8"))
     device: str = option("auto", help="device to compute on", choices=DEVICES)
     api_key_file: str | None = option(
-        None, help="file with accepted API keys, one a line; left out: no key is asked for"
+        None, help="file with accepted API keys, one per line (default: no key is required)"
     )
     trust_task_file: str | None = option(
-        None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
+        None, help="Python file of the model's task, if it was trained with --task FILE.py:Class; its code is run"
     )
     threshold: list[str] | None = option(  # noqa: RUF009
         None,
-        help="score below which an answer is left to a person (label null, review true), as in predict: NUMBER or "
+        help="leave answers with a lower score to a person (label null, review true), as in predict: NUMBER or "
         "LABEL=NUMBER …, for one of several models MODEL:NUMBER or MODEL:LABEL=NUMBER",
     )
     automate_at: list[str] | None = option(  # noqa: RUF009
         None,
-        help="leave answers to a person below the score from which on this share of the validation rows was answered "
-        "right, as in predict: NUMBER, or MODEL:NUMBER …",
+        help="pick the threshold above which this share of the validation rows was right, and leave answers "
+        "below it to a person, as in predict: NUMBER, or MODEL:NUMBER …",
     )
     access_log: bool = option(True, help="log every request to stderr")
 

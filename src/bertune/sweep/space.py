@@ -98,7 +98,7 @@ def read_space(path: Path, encoders: Sequence[str]) -> Space:
         InputError: unknown names, impossible values; all at once.
     """
     problems, space = Problems(), dict[str, Range | Choices]()
-    for key, told in read_yaml(path).items():
+    for key, told in read_yaml(path, "--space").items():
         name = str(key).replace("-", "_")
         if name not in NAMES:
             near = difflib.get_close_matches(name, NAMES, n=1)
@@ -159,7 +159,7 @@ def _number(name: str, value: Any) -> Any:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{value!r} is no number") from None
+        raise InputError(f"{value!r} is not a number") from None
     if not math.isfinite(number) or (_whole(name) and number != int(number)):
         raise InputError(f"{value!r}: expected a {'whole' if _whole(name) else 'finite'} number")
     return int(number) if _whole(name) else number

@@ -300,7 +300,7 @@ def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialRe
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in setting.items()
     )
     if found.ended != "done" or not math.isfinite(value):
-        reasons = {"behind": "fell behind", "time": "the time was over", "done": f"{sweep.metric} is no number"}
+        reasons = {"behind": "fell behind", "time": "the time was over", "done": f"{sweep.metric} is not a number"}
         reason = reasons.get(found.ended, found.error)
         logger.info("trial %d: %s (%s)", trial.number, reason, shown)
         journal.give_up(sweep.study, trial, reason, facts)
