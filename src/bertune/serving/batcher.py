@@ -23,6 +23,7 @@ from bertune.errors import InputError
 from bertune.serving.compute_turns import TURNS
 from bertune.serving.engine import Engine, Logits
 from bertune.serving.errors import ItemsError, RequestError
+from bertune.serving.memory import HEAP
 from bertune.serving.pauses import LoopPause
 from bertune.serving.tickets import Group, Piece, Ticket
 
@@ -188,6 +189,7 @@ class Batcher:
             self._finish([ticket for group, logits in results for ticket in self._decode(group, logits)])
         if not self._host_is_free and not self._closing:
             self._take_pause()
+            HEAP.between_batches(idle=not (self._tokenized or self._waiting))
         return True
 
     def _take_pause(self) -> None:
