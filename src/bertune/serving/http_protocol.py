@@ -49,6 +49,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 break
         if self._head_bytes is None or self.transport.is_closing():
             return
+        if self._clock is None:  # most heads come in one piece and need none
+            self._clock = self.loop.call_later(HEAD_SECONDS, self._too_slow)
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES:
             message = f"address and headers are longer than {HEAD_BYTES} bytes"
@@ -58,8 +60,6 @@ class GuardedProtocol(HttpToolsProtocol):
         """A request begins, perhaps behind another one."""
         self._head_bytes = 0
         self._connection.came = False
-        if self._clock is None:
-            self._clock = self.loop.call_later(HEAD_SECONDS, self._too_slow)
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: {"connection": self._connection}}
 
