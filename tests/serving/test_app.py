@@ -217,7 +217,7 @@ def test_a_stuck_model_is_asked_once_however_often_readiness_is(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bertune.serving.service.CANARY_EVERY", -1.0)
-    asked, held = [], threading.Event()
+    asked, held = list[str](), threading.Event()
 
     def stuck(self: Any) -> str:
         asked.append(self.name)

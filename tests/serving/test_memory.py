@@ -106,7 +106,7 @@ def test_caches_by_shape_are_limited_unless_the_environment_says_otherwise() -> 
 
 
 def test_heaps_are_trimmed_seldom_and_sooner_when_nothing_waits() -> None:
-    now, trimmed = [100.0], []
+    now, trimmed = [100.0], list[float]()
     heap = Heap(lambda: trimmed.append(now[0]), lambda: now[0])
     for time_, idle in ((109, True), (111, False), (112, True), (121, True), (123, True), (152, False), (154, False)):
         now[0] = time_

@@ -26,7 +26,8 @@ def _release_function() -> Callable[[int], int] | None:
     process = _process()
     if process is None or not hasattr(process, "GOMP_parallel"):  # Windows, or another OpenMP
         return None
-    return getattr(process, "omp_pause_resource_all", None)  # None: one older than 5.0
+    release: Callable[[int], int] | None = getattr(process, "omp_pause_resource_all", None)  # None: older than 5.0
+    return release
 
 
 @cache

@@ -45,5 +45,6 @@ class Connection:
 
 def connection_of(request: Request) -> Connection | None:
     """The connection of a request; None under a server that does not tell of it."""
-    extension = request.scope.get("extensions", {}).get(EXTENSION)
-    return None if extension is None else extension["connection"]
+    extension = (request.scope.get("extensions") or {}).get(EXTENSION) or {}
+    connection: Connection | None = extension.get("connection")
+    return connection
