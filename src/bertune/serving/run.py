@@ -34,6 +34,7 @@ class Server(uvicorn.Server):
         """The first signal drains, a second one stops at once. Either way the process ends with status 0."""
         if self._service.draining:
             self.should_exit = self.force_exit = True
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would log each task that this cancels
             return
         self._service.draining = True
         logger.info("stopping; still in work: %s", counted(self._service.in_flight, "request"))
