@@ -1,6 +1,8 @@
 """Options of `bertune serve`; each can also come from the environment, as BERTUNE_SERVE_ and its name in capitals."""
 
+import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,6 +10,8 @@ from typing import Any
 
 from bertune.errors import Problems
 from bertune.options import DEVICES, PRECISIONS, option
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "BERTUNE_SERVE_"
 
@@ -71,20 +75,39 @@ def _is_number(value: object) -> bool:
 
 
 def environment_arguments(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Options named in the environment, as command line arguments; lists, such as `BERTUNE_SERVE_MODEL`, by spaces."""
+    """Options named in the environment, as command line arguments; lists, such as `BERTUNE_SERVE_MODEL`, by spaces.
+
+    Names of no option are logged and passed over, as are the addresses that Kubernetes gives the containers beside a
+    service called bertune-serve (`BERTUNE_SERVE_PORT=tcp://…`).
+    """
+    given = {
+        name: value
+        for name, value in (os.environ if environment is None else environment).items()
+        if name.startswith(PREFIX) and not _is_of_kubernetes(name, value)
+    }
     found: list[str] = []
     for field in fields(ServeOptions):
-        value = (os.environ if environment is None else environment).get(PREFIX + field.name.upper())
+        value = given.pop(PREFIX + field.name.upper(), None)
         if value is None:
             continue
         name = "--" + field.name.replace("_", "-")
+        logger.info("%s in the environment: %s %s", PREFIX + field.name.upper(), name, value)
         if field.name in ("model", "threshold", "automate_at"):
             found += [name, *value.split()]
         elif isinstance(field.default, bool):
             found.append(f"{name}={value}")
         else:
             found += [name, value]
+    for name in given:
+        logger.warning("%s in the environment is no option of serve; `bertune serve --help` lists them", name)
     return found
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Whether a variable is one of those that Kubernetes sets for every service of a namespace."""
+    return bool(re.fullmatch(r"SERVICE_(HOST|PORT.*)|PORT_\d+_.*", name.removeprefix(PREFIX))) or (
+        name == PREFIX + "PORT" and re.match(r"(tcp|udp|sctp)://", value) is not None
+    )
 
 
 def named_folders(models: list[str]) -> dict[str, str]:
