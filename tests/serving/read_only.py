@@ -32,7 +32,7 @@ def _mounted(folder: str) -> bool:
     system = ctypes.CDLL(None, use_errno=True)
     kinds = _NEW_MOUNTS if os.geteuid() == 0 else _NEW_MOUNTS | _NEW_USERS
     path = os.fsencode(folder)
-    return (
+    return bool(
         system.unshare(kinds) == 0
         and system.mount(None, b"/", None, _ALL_BELOW | _PRIVATE, None) == 0
         and system.mount(path, path, None, _BIND, None) == 0

@@ -10,7 +10,7 @@ import pytest
 from bertune.durations import Clock
 from bertune.errors import InputError
 from bertune.report.options import ReportOptions
-from bertune.report.write import write_report
+from bertune.report.write import write_answered, write_report
 from bertune.training import closing_report
 from bertune.training.train import train
 from tests import runs, tiny
@@ -61,7 +61,7 @@ def test_other_methods_are_not_asked_where_the_time_is_over(
     left: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = list[bool]()
-    real = closing_report.write_answered
+    real = write_answered
 
     def look(folder: Path, answered: Any, how: ReportOptions, train: Any) -> Any:
         asked.append(how.opinions)
