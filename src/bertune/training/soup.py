@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 FILE, RUNS = "soup.json", "runs"
 MOST = 8
 """Runs that `auto` makes at most."""
-SHORTEST = 0.5
+SHORTEST = 2 / 3
 """Share of the updates that are asked for, which a run of `auto` has at least where there are several."""
 _KEPT_EVERY = 60.0
 """Seconds between two checkpoints of a run: it is evaluated at its end alone."""
