@@ -144,12 +144,12 @@ def planned(options: TrainOptions, data: PreparedData, clock: Clock | None) -> P
     kept = 2 * budget.evaluation + (seconds_of_report(data) if options.report else 0.0)
     if isinstance(wanted, int):
         return Plan(wanted, between, kept)
-    whole = fixed + config.steps * update + budget.evaluation
+    apart, training = fixed + budget.evaluation, config.steps * update
     left = budget.left - (1 - TARGET) * clock.seconds - kept
-    count = current().agree(max(1, min(MOST, math.floor(left / (SHORTEST * whole)))))
+    count = current().agree(max(1, min(MOST, math.floor(left / (apart + SHORTEST * training)))))
     logger.info(
         "--soup auto: a run of %s takes about %s, %s are left: %s",
-        counted(config.steps, "update"), duration(whole), duration(max(0.0, left)), counted(count, "run"),
+        counted(config.steps, "update"), duration(apart + training), duration(max(0.0, left)), counted(count, "run"),
     )  # fmt: skip
     return Plan(count, between, kept)
 
