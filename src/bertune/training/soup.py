@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 FILE, RUNS = "soup.json", "runs"
 MOST = 8
 """Runs that `auto` makes at most."""
-SHORTEST = 0.5
+SHORTEST = 2 / 3
 """Share of the updates that are asked for, which a run of `auto` has at least where there are several."""
 _KEPT_EVERY = 60.0
 """Seconds between two checkpoints of a run: it is evaluated at its end alone."""
@@ -144,12 +144,12 @@ def planned(options: TrainOptions, data: PreparedData, clock: Clock | None) -> P
     kept = 2 * budget.evaluation + (seconds_of_report(data) if options.report else 0.0)
     if isinstance(wanted, int):
         return Plan(wanted, between, kept)
-    whole = fixed + config.steps * update + budget.evaluation
+    apart, training = fixed + budget.evaluation, config.steps * update
     left = budget.left - (1 - TARGET) * clock.seconds - kept
-    count = current().agree(max(1, min(MOST, math.floor(left / (SHORTEST * whole)))))
+    count = current().agree(max(1, min(MOST, math.floor(left / (apart + SHORTEST * training)))))
     logger.info(
         "--soup auto: a run of %s takes about %s, %s are left: %s",
-        counted(config.steps, "update"), duration(whole), duration(max(0.0, left)), counted(count, "run"),
+        counted(config.steps, "update"), duration(apart + training), duration(max(0.0, left)), counted(count, "run"),
     )  # fmt: skip
     return Plan(count, between, kept)
 
