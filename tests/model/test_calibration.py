@@ -77,8 +77,9 @@ def test_recorded_figures_are_the_saved_models(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("task", "sample"),
-    [("multi-label-classification", "topics"), ("multiple-choice", "choices"), ("token-classification", "entities")],
-)
+    [("multi-label-classification", "topics"), ("multiple-choice", "choices"), ("token-classification", "entities"),
+     ("question-answering", "handbook")],
+)  # fmt: skip
 def test_other_heads_answer_as_without(task: str, sample: str, tmp_path: Path) -> None:
     samples = Path(bertune.__file__).parent / "samples" / sample
     data = next(samples.glob("train.*"))
@@ -87,7 +88,7 @@ def test_other_heads_answer_as_without(task: str, sample: str, tmp_path: Path) -
     for name, calibration in (("with", True), ("without", False)):
         trained(
             tmp_path, name, task=task, train=data, validation=data, calibration=calibration, epochs=4,
-            learning_rate=3e-3, report=False,
+            learning_rate=3e-3, report=False, **({"max_seq_length": 64} if sample == "handbook" else {}),
         )  # fmt: skip
         model = bertune.load(tmp_path / name, precision="fp32")
         found[name] = model, list(model.task.read(data, labelled=True))
@@ -136,6 +137,35 @@ def test_automation_follows_the_validation_rows(folder: Path, capsys: pytest.Cap
     assert any(one["review"] for one in answers)
 
 
+def test_evaluate_says_how_much_is_answered_and_how_well(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "--model", folder / "with", "--data", folder / "dev.jsonl", "--precision", "fp32", "--json"]
+    plain = json.loads(tiny.done(capsys, *command).out)
+    assert "answered" not in plain
+    model = bertune.load(folder / "with", precision="fp32")
+    rows = [json.loads(line) for line in (folder / "dev.jsonl").read_text().splitlines()]
+    answers = model.predict([row["text"] for row in rows])
+    cut = sorted(one["score"] for one in answers)[30]
+    found = json.loads(tiny.done(capsys, *command, "--threshold", cut).out)
+    stand = [(one, row) for one, row in zip(answers, rows, strict=True) if one["score"] >= cut]
+    assert found["answered"] == len(stand) / 80
+    right = sum(one["label"] == row["label"] for one, row in stand)
+    assert found["answered_accuracy"] == pytest.approx(right / len(stand))
+    assert found["accuracy"] == plain["accuracy"]
+    none = json.loads(tiny.done(capsys, *command, "--threshold", "good=1", "bad=1").out)
+    assert (none["answered"], none["answered_accuracy"]) == (0, 0)
+    model.task = model.task.with_options(type(model.task.options)(automate_at=0.8))
+    assert model.evaluate(folder / "dev.jsonl")["answered"] == 1
+
+
+def test_a_run_with_few_validation_rows_may_ask_for_automation(tmp_path: Path) -> None:
+    """Its coverage is not known, so that predictions will ask for a threshold; the run itself is none the worse."""
+    tiny.write_encoder(tmp_path / "encoder")
+    tiny.write_rows(tmp_path / "train.jsonl", tiny.opinions(24))
+    tiny.write_rows(tmp_path / "dev.jsonl", tiny.opinions(12, seed=1))
+    run = trained(tmp_path, "few", automate_at=0.9, epochs=1)
+    assert (run / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -162,3 +192,112 @@ def test_a_model_without_coverage_cannot_automate(tmp_path: Path) -> None:
     model = bertune.load(trained(tmp_path, "few", epochs=1))
     with pytest.raises(InputError, match="keeps no coverage"):
         model.task.with_options(type(model.task.options)(automate_at=0.9))
+
+
+OWN = '''
+"""Opinions, by a head of the user's own."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import CalibrationRows
+from bertune.tasks.options import TextColumns
+from bertune.tasks.shared.texts import by_example, text_features
+from bertune.tasks.text_classification import TextExample, read_table
+
+
+class Deep(nn.Module):
+    def __init__(self, config, labels):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.score = nn.Linear(config.hidden_size, labels)
+
+    def forward(self, output, layout):
+        return self.score(torch.tanh(self.dense(output.pooled_output.float())))
+
+
+class Shifted(nn.Module):
+    def __init__(self, config, labels):
+        super().__init__()
+        self.score = nn.Linear(config.hidden_size, labels, bias=False)
+        self.shift = nn.Parameter(torch.ones(labels))
+
+    def forward(self, output, layout):
+        return self.score(output.pooled_output.float()) - self.shift
+
+
+class Squashed(Deep):
+    def forward(self, output, layout):
+        return 9 * torch.tanh(super().forward(output, layout))
+
+
+@dataclass(frozen=True)
+class Opinion(BaseTask):
+    name: str
+    options: TextColumns
+    labels: tuple = ()
+    metric: str = "accuracy"
+    Options = TextColumns
+
+    def read(self, path, *, labelled):
+        return read_table(path, self.options, labelled)
+
+    def example(self, item):
+        return TextExample(item)
+
+    def fit(self, examples, *, path, settings):
+        return replace(self, labels=tuple(sorted({one.label for one in examples})))
+
+    def featurize(self, examples, tokenizer, max_seq_length, *, purpose):
+        targets = {} if purpose == "predict" else {"label": self._truth(examples)}
+        return text_features(examples, tokenizer, max_seq_length, targets)
+
+    def _truth(self, examples):
+        return np.array([self.labels.index(one.label) for one in examples])
+
+    def new_head(self, config):
+        return HEAD(config, len(self.labels))
+
+    def loss(self, logits, targets, layout):
+        return F.cross_entropy(logits, targets["label"], reduction="sum"), torch.tensor(len(logits))
+
+    def decode(self, logits, features, examples):
+        return [{"label": self.labels[int(row.argmax())]} for row in by_example(logits, features, len(examples))]
+
+    def metrics(self, logits, features, examples):
+        found = by_example(logits, features, len(examples)).argmax(1)
+        return {"accuracy": float((found == self._truth(examples)).mean())}
+
+    def calibration_rows(self, logits, features, examples):
+        return CalibrationRows(by_example(logits, features, len(examples)), self._truth(examples))
+'''
+
+
+@pytest.mark.parametrize(("head", "scaled"), [("Deep", True), ("Shifted", True), ("Squashed", False)])
+def test_a_head_of_a_users_own_has_a_temperature_where_one_divides_its_logits(
+    head: str, scaled: bool, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN.replace("HEAD(", f"{head}("))
+    found = {}
+    for name, calibration in (("with", True), ("without", False)):
+        trained(
+            tmp_path, name, task=f"{file}:Opinion", encoder=folder / "encoder", train=folder / "train.jsonl",
+            validation=folder / "dev.jsonl", calibration=calibration, epochs=4, report=False,
+        )  # fmt: skip
+        found[name] = bertune.load(tmp_path / name, precision="fp32", trust_task_file=file)
+    recorded = json.loads((tmp_path / "with" / "bertune.json").read_text()).get("calibration")
+    assert (recorded is not None) == scaled
+    examples = list(found["with"].task.read(folder / "dev.jsonl", labelled=True))
+    logits = {}
+    for name, model in found.items():
+        features = model.task.featurize(examples, model.tokenizer, model.max_seq_length, purpose="predict")
+        logits[name] = np.stack(list(model.compute_logits(features)))
+    temperature = recorded["temperatures"][0] if recorded else 1.0
+    assert (abs(temperature - 1) > 0.05) == scaled
+    assert logits["with"] * temperature == pytest.approx(logits["without"], abs=1e-4)

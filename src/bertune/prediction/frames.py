@@ -28,6 +28,8 @@ def predict_frame(model: Predictor, frame: Any, *, prefix: str = PREFIX, batch_s
     library = type(frame).__module__.partition(".")[0]
     if library not in ("pandas", "polars") or type(frame).__name__ != "DataFrame":
         raise InputError(f"predict_frame takes a DataFrame of pandas or polars, not a {type(frame).__name__}")
+    if not isinstance(prefix, str):
+        raise InputError(f"predict_frame: prefix is {prefix!r}; expected a text, which may be empty")
     taken = [str(name) for name in frame.columns]
     if in_memory.as_table(frame) is None or not len(frame):
         return frame.copy() if library == "pandas" else frame.clone()

@@ -58,6 +58,7 @@ def _written(folder: Path, options: TrainOptions, data: PreparedData, saved: Sav
     split = data.validation
     how = ReportOptions(
         baselines=False,
+        opinions=options.opinions,
         device=options.device,
         precision=options.precision,
         trust_task_file=options.task.rpartition(":")[0] if task_file_of(data.task) is not None else None,
