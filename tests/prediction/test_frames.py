@@ -104,6 +104,16 @@ def test_what_cannot_be_answered_is_refused(model: Any, frame: Any, told: str) -
     assert "drop_unlabelled" not in str(raised.value)  # an option of training
 
 
+def test_polars_keeps_labels_that_first_rows_do_not_show() -> None:
+    """Of many labels a prediction shows the best ones alone."""
+    from bertune.prediction.frames import _polars_column
+
+    found = _polars_column("scores", [{"x": 0.5}] * 300 + [{"y": 1, "x": 0.25}, None])
+    assert found[0] == {"x": 0.5, "y": None}
+    assert found[300] == {"x": 0.25, "y": 1.0}
+    assert found[301] is None or found[301] == {"x": None, "y": None}
+
+
 def test_a_prefix_is_a_text(model: Any) -> None:
     with pytest.raises(InputError, match="prefix is None; expected a text"):
         bertune.predict_frame(model, pd.DataFrame({"text": ["a"]}), prefix=None)  # type: ignore[arg-type]

@@ -24,8 +24,8 @@ LAST_LAYER = ("head.weight", "head.bias")
 """Names, in a network, of the linear layer that bertune's own heads end in."""
 TRIED = 8
 """Sequences on which a user's head is tried."""
-LARGEST_MISS = 0.02
-"""Of logits from those that were wanted, as a share of the largest: half-precision heads round to some 0.004."""
+LARGEST_MISS = 1e-3
+"""Of logits from those that were wanted, as a share of the largest: heads compute in float32, on the same batch."""
 _AT_ONCE = 1 << 20
 """Logits whose loss is computed together."""
 
@@ -45,9 +45,7 @@ def temperatures_of(
     return None if rows is None else fit_temperatures(rows)
 
 
-def scaled_tensors(
-    task: Task[Any], network: Network, features: Features, logits: Logits, temperatures: Floats
-) -> tuple[str, ...]:
+def scaled_tensors(task: Task[Any], network: Network, features: Features, temperatures: Floats) -> tuple[str, ...]:
     """Names of the network's tensors that, divided by the temperatures, divide its logits; none where none are found.
 
     Nothing says what a head of a user's task ends in, so it is tried on a few sequences: all of the head divided (a
@@ -56,8 +54,7 @@ def scaled_tensors(
     Args:
         task: of the network.
         network: whose head is changed and changed back.
-        features: as they were run.
-        logits: what came of them. Shape: (outputs,) or (tokens, outputs) each.
+        features: some of which are run.
         temperatures: Shape: (1,) or (outputs,).
     """
     if task_file_of(task) is None:
@@ -66,7 +63,7 @@ def scaled_tensors(
     layers = {name.rpartition(".")[0]: None for name in tensors}
     by_layer = [[name for name in tensors if name.rpartition(".")[0] == layer] for layer in reversed(layers)]
     some = features.first(TRIED)
-    wanted = at_temperatures(logits[: len(some)], temperatures)
+    wanted = at_temperatures(infer(network, some).logits, temperatures)
     for names in [list(tensors), *by_layer]:
         if names and _gives(network, {name: tensors[name] for name in names}, some, wanted, temperatures):
             return tuple(f"head.{name}" for name in names)

@@ -231,7 +231,7 @@ def evaluate(
     temperatures = temperatures_of(task, logits, features, examples, tune=tune) if calibrate else None
     scaled: tuple[str, ...] = ()
     if temperatures is not None:
-        scaled = scaled_tensors(task, network, features, logits, temperatures)
+        scaled = scaled_tensors(task, network, features, temperatures)
         if not scaled:
             logger.info("no temperature: no layer of the head was found whose division divides its logits")
             temperatures = None

@@ -42,6 +42,15 @@ def predict_frame(model: Predictor, frame: Any, *, prefix: str = PREFIX, batch_s
         import pandas as pd
 
         return frame.assign(**{name: pd.Series(values, index=frame.index) for name, values in columns.items()})
+    return frame.with_columns([_polars_column(name, values) for name, values in columns.items()])
+
+
+def _polars_column(name: str, values: list[Any]) -> Any:
+    """A series of polars, which would take the fields of all structs from the first ones and drop those of others."""
     import polars as pl
 
-    return frame.with_columns([pl.Series(name, values) for name, values in columns.items()])
+    fields = dict.fromkeys(key for one in values if isinstance(one, Mapping) for key in one)
+    numbers = all(isinstance(x, int | float) for one in values if isinstance(one, Mapping) for x in one.values())
+    if fields and numbers:
+        return pl.Series(name, values, dtype=pl.Struct(dict.fromkeys(fields, pl.Float64)), strict=False)
+    return pl.Series(name, values, strict=False)

@@ -79,9 +79,9 @@ class TrackerThread:
         self._jobs.put((begin, False))
         try:
             self._thread.start()
+            self._started = True
         except RuntimeError as error:  # the system gives no further thread
             self._off(error)
-        self._started = not self._failed
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """A point on every named curve; left out where too many wait already."""
