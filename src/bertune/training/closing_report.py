@@ -9,9 +9,10 @@ from bertune.encoder.config import EncoderConfig
 from bertune.files.json_files import read_json
 from bertune.model.record import MODEL_FILE
 from bertune.progress import console
-from bertune.report.answers import Answered, with_every_answer
+from bertune.report.answers import Answered
 from bertune.report.options import ReportOptions
 from bertune.report.write import Report, write_answered, write_report
+from bertune.tasks.shared.review import with_every_answer
 from bertune.tasks.user_files import task_file_of
 from bertune.training.loop.state import Evaluation
 from bertune.training.options import TrainOptions
