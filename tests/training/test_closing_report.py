@@ -45,7 +45,12 @@ def test_the_pretrained_encoder_reads_nothing_where_opinions_are_not_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("bertune.report.collect.judged_together", lambda *given: asked.append(given) or given[1])
+
+    def judged(*given: Any) -> Any:
+        asked.append(given)
+        return given[1]
+
+    monkeypatch.setattr("bertune.report.collect.judged_together", judged)
     options = runs.prepare(tmp_path / "data", "text-classification")
     runs.start(tmp_path / "without", options | {"opinions": False})
     assert not asked

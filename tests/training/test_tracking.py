@@ -208,7 +208,13 @@ def test_whatever_is_raised_and_wherever_is_one_warning(
 
     if at != "made":
         setattr(Bad, at, fail)
-    made = tracking.Tracking(["mlflow"], tmp_path, {}, lambda _: fail() if at == "made" else Bad())
+
+    def make(_: str) -> Fake:
+        if at == "made":
+            raise error
+        return Bad()
+
+    made = tracking.Tracking(["mlflow"], tmp_path, {}, make)
     made.start()
     made.log({"train/loss": 1.0}, 1)
     made.finish({"accuracy": 1.0})
