@@ -1,7 +1,5 @@
 """The page in a real browser: no request, no script error, hostile texts and labels inert, in both languages."""
 
-import base64
-import re
 from pathlib import Path
 from typing import Any
 
@@ -91,38 +89,6 @@ def test_light_and_dark_and_narrow(chromium: Browser, hostile: Path) -> None:
         chromium.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         papers.append(chromium.run("getComputedStyle(document.body).backgroundColor"))
     assert papers == ["rgb(255, 255, 255)", "rgb(25, 25, 25)"]
-
-
-PRINTED_WIDTH = 680
-"""CSS pixels between the margins of A4."""
-CUT = """[...document.querySelectorAll('body *')].filter(one => !one.closest('svg') || one.tagName === 'svg')
-  .filter(one => one.getBoundingClientRect().right > innerWidth + 1)
-  .map(one => one.tagName + ': ' + one.textContent.slice(0, 40))"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_printed_it_is_dark_on_white_and_nothing_is_cut(
-    chromium: Browser, hostile: Path, tmp_path: Path, scheme: str
-) -> None:
-    page = tmp_path / "printed.html"
-    write_report(hostile, ReportOptions(output=str(page), explain=3, device="cpu", resamples=100, opinions=False))
-    page.write_text(page.read_text().replace("&lt;img", "&lt;img" + "w" * 400, 1))  # a word wider than the paper
-    opened(chromium, page)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    try:
-        chromium.send("Emulation.setEmulatedMedia", media="print", features=features)
-        size = {"width": PRINTED_WIDTH, "height": 960, "deviceScaleFactor": 1, "mobile": False}
-        chromium.send("Emulation.setDeviceMetricsOverride", **size)
-        assert chromium.run(CUT) == []
-        assert chromium.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        assert chromium.run("getComputedStyle(document.querySelector('tbody tr')).breakInside") == "avoid"
-        assert chromium.run("getComputedStyle(document.querySelector('table')).breakInside") == "auto"
-        pdf = base64.b64decode(chromium.send("Page.printToPDF", preferCSSPageSize=True)["data"])
-    finally:
-        chromium.send("Emulation.setEmulatedMedia", media="", features=[])
-        chromium.send("Emulation.clearDeviceMetricsOverride")
-    assert pdf.startswith(b"%PDF")
-    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 2
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from bertune.data.features import Column, Features
 from bertune.encoder.layout import Layout
-from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
 from bertune.ragged import Ragged
 from bertune.tasks.calibration import fit_temperatures
 from bertune.tasks.protocol import Logits, Task
@@ -21,11 +19,7 @@ from bertune.tasks.row_metrics import Floats
 from bertune.tasks.user_files import task_file_of
 
 LAST_LAYER = ("head.weight", "head.bias")
-"""Names, in a network, of the linear layer that bertune's own heads end in."""
-TRIED = 8
-"""Sequences on which a user's head is tried."""
-LARGEST_MISS = 1e-3
-"""Of logits from those that were wanted, as a share of the largest: heads compute in float32, on the same batch."""
+"""Names, in a network, of the linear layer that a head ends in."""
 _AT_ONCE = 1 << 20
 """Logits whose loss is computed together."""
 
@@ -35,57 +29,18 @@ def temperatures_of(
 ) -> Floats | None:
     """The temperatures that fit these examples; None where the task has none, or the examples are too few.
 
+    The heads of users' tasks are none of ours: nothing says that they end in a linear layer.
+
     tune: the task is yet to be tuned on these examples; where that decides which answers are given, it is done first.
 
     Returns: Shape: (1,) or (outputs,).
     """
+    if task_file_of(task) is not None:
+        return None
     rows = task.calibration_rows(logits, features, examples)
     if rows is not None and rows.chosen is not None and tune:
         rows = task.tuned(logits, features, examples).calibration_rows(logits, features, examples)
     return None if rows is None else fit_temperatures(rows)
-
-
-def scaled_tensors(task: Task[Any], network: Network, features: Features, temperatures: Floats) -> tuple[str, ...]:
-    """Names of the network's tensors that, divided by the temperatures, divide its logits; none where none are found.
-
-    Nothing says what a head of a user's task ends in, so it is tried on a few sequences: all of the head divided (a
-    linear layer; a score less thresholds), then each of its layers, the last first.
-
-    Args:
-        task: of the network.
-        network: whose head is changed and changed back.
-        features: some of which are run.
-        temperatures: Shape: (1,) or (outputs,).
-    """
-    if task_file_of(task) is None:
-        return LAST_LAYER
-    tensors = dict(network.head.named_parameters())
-    layers = {name.rpartition(".")[0]: None for name in tensors}
-    by_layer = [[name for name in tensors if name.rpartition(".")[0] == layer] for layer in reversed(layers)]
-    some = features.first(TRIED)
-    wanted = at_temperatures(infer(network, some).logits, temperatures)
-    for names in [list(tensors), *by_layer]:
-        if names and _gives(network, {name: tensors[name] for name in names}, some, wanted, temperatures):
-            return tuple(f"head.{name}" for name in names)
-    return ()
-
-
-def _gives(
-    network: Network, tensors: Mapping[str, Tensor], features: Features, wanted: Logits, temperatures: Floats
-) -> bool:
-    """Whether the network gives the wanted logits with these tensors of its head divided."""
-    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    try:
-        for name, changed in folded(before, temperatures.tolist(), tuple(before)).items():
-            tensors[name].data.copy_(changed)
-        found = infer(network, features).logits
-    except RuntimeError:  # a tensor that has no row for every temperature
-        return False
-    finally:
-        for name, tensor in before.items():
-            tensors[name].data.copy_(tensor)
-    size = max(float(np.abs(row).max(initial=0)) for row in wanted)
-    return all(np.abs(a - b).max(initial=0) <= LARGEST_MISS * size for a, b in zip(found, wanted, strict=True))
 
 
 def at_temperatures(logits: Logits, temperatures: Floats) -> Logits:
@@ -96,23 +51,19 @@ def at_temperatures(logits: Logits, temperatures: Floats) -> Logits:
     return [row / divisor for row in logits]
 
 
-def folded(
-    weights: Mapping[str, Tensor], temperatures: Sequence[float], names: Sequence[str] = LAST_LAYER
-) -> dict[str, Tensor]:
-    """A network's weights with some tensors divided by the temperatures: those that `scaled_tensors` names.
+def folded(weights: Mapping[str, Tensor], temperatures: Sequence[float]) -> dict[str, Tensor]:
+    """A network's weights with its head's last layer divided by the temperatures.
 
     Shape: those of the network; temperatures (1,) or (outputs,).
 
     Raises:
-        KeyError: no tensor of that name.
-        RuntimeError: one that has no row for every temperature.
+        KeyError: the head does not end in a linear layer of that name.
     """
     divisor = torch.tensor(temperatures, dtype=torch.float64)
     changed = dict(weights)
-    for name in names:
+    for name in LAST_LAYER:
         tensor = weights[name]
-        by_row = divisor.reshape(-1, *(1 for _ in tensor.shape[1:])) if tensor.ndim else divisor.reshape(())
-        changed[name] = (tensor.double().cpu() / by_row).to(tensor)
+        changed[name] = (tensor.double().cpu() / (divisor[:, None] if tensor.ndim == 2 else divisor)).to(tensor)
     return changed
 
 

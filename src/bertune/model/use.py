@@ -27,7 +27,7 @@ from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prep
 from bertune.inference.evaluation import infer
 from bertune.inference.network import Network, batch_loss
 from bertune.model.agreement import Agreement
-from bertune.model.calibration import at_temperatures, loss_of, scaled_tensors, temperatures_of
+from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
 from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.predicting import label_names, predict, predict_examples
@@ -196,7 +196,6 @@ class Evaluated(NamedTuple):
     task: as these examples tuned it, where that was asked for.
     settings: what the metrics depend on besides the answers, by name (`Task.metric_settings`).
     logits: divided by `temperatures`, where there are any, and so are the metrics'.
-    scaled: names of the network's tensors that are to be divided for that.
     """
 
     metrics: dict[str, float]
@@ -204,7 +203,6 @@ class Evaluated(NamedTuple):
     logits: Logits
     settings: Mapping[str, str]
     temperatures: tuple[float, ...] = ()
-    scaled: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -229,12 +227,6 @@ def evaluate(
     logits: Logits = result.logits
     loss = result.loss
     temperatures = temperatures_of(task, logits, features, examples, tune=tune) if calibrate else None
-    scaled: tuple[str, ...] = ()
-    if temperatures is not None:
-        scaled = scaled_tensors(task, network, features, temperatures)
-        if not scaled:
-            logger.info("no temperature: no layer of the head was found whose division divides its logits")
-            temperatures = None
     if temperatures is not None and (temperatures != 1).any():
         logits = at_temperatures(logits, temperatures)
         loss = loss_of(task, logits, features)
@@ -244,7 +236,7 @@ def evaluate(
         metrics["loss"] = loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
     tempered = () if temperatures is None else tuple(temperatures.tolist())
-    return Evaluated(metrics, used, logits, used.metric_settings(examples), tempered, scaled)
+    return Evaluated(metrics, used, logits, used.metric_settings(examples), tempered)
 
 
 @python_call

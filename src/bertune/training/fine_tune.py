@@ -240,7 +240,7 @@ def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], eval
     temperatures = evaluation.temperatures
     calibration = None
     if temperatures and data.validation is not None:
-        weights = folded(weights, temperatures, evaluation.scaled)
+        weights = folded(weights, temperatures)
         calibration = {"temperatures": list(temperatures), "rows": len(data.validation.examples)}
     provenance = Provenance(
         run.options.encoder, {role: split.describe() for role, split in data.splits.items()}, run.tree, calibration
@@ -354,7 +354,6 @@ def _validate(network: Network, run: FineTuning) -> Evaluation:
         found.metrics.get("matthews_correlation"),
         found.task,
         found.temperatures,
-        found.scaled,
         found.logits,
     )
     if run.evaluated is not None:

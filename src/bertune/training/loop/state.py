@@ -97,7 +97,6 @@ class Evaluation:
     correlation: of predictions and truth, where it is known.
     task: the task with what validation data tuned (thresholds), for the saved model.
     temperatures: by which the saved model's logits are divided; none: they stay as they are.
-    scaled: names of the tensors that are divided for that.
     logits: of the validation data, so divided, in the order of its features.
     """
 
@@ -106,7 +105,6 @@ class Evaluation:
     correlation: float | None = None
     task: Any = None
     temperatures: tuple[float, ...] = ()
-    scaled: tuple[str, ...] = ()
     logits: Any = None
 
 
