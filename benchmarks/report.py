@@ -2,7 +2,7 @@
 
 python -m benchmarks.report suspects     5 % of labels flipped in the sample intents and in SST-2: how many of the 5 %
                                          most suspect rows are flipped ones, by the model out of fold and with opinions
-python -m benchmarks.report calibration  ECE and Brier on MRPC and SST-2, cross-fitted, three seeds
+python -m benchmarks.report calibration  ECE and Brier on MRPC and SST-2 (SQuAD if named), cross-fitted, three seeds
 python -m benchmarks.report cost         seconds and bytes of a report on 10,000 rows, after its predictions
 
 All but `cost` fine-tune minilm; SST-2 and MRPC need the data that BERTUNE_SHARED points to.
@@ -31,6 +31,8 @@ from bertune.tasks.labelled import Labelled
 from bertune.tasks.text_classification import TextExample
 
 SHARE = 0.05
+TASKS = {"sst2": "text-classification", "squad": "question-answering"}
+SQUAD = {"train": "train", "validation": "dev"}
 SAMPLES = Path(bertune.__file__).parent / "samples"
 Row = dict[str, str]
 
@@ -107,8 +109,8 @@ def calibration(options: argparse.Namespace) -> dict[str, Any]:
                 data = _files(name, glue, Path(folder), options.rows)
                 output = Path(folder) / "run"
                 bertune.train(
-                    task=name if name == "mrpc" else "text-classification", encoder="minilm", **data, output=output,
-                    epochs=options.epochs, learning_rate=1e-4, seed=seed,
+                    task=TASKS.get(name, name), encoder="minilm", **data, output=output,
+                    epochs=options.epochs, learning_rate=1e-4, seed=seed, opinions=False,
                 )  # fmt: skip
                 found = json.loads((output / "report.json").read_text())["calibration"]
             errors = {when: {key: found[when][key] for key in ("ece", "brier")} for when in ("before", "after")}
@@ -126,9 +128,22 @@ def calibration(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def _questions(file: Path, folder: Path, rows: int) -> Path:
+    """The first questions of a file, by whole paragraphs."""
+    whole = json.loads(file.read_text(encoding="utf-8"))
+    paragraphs = [paragraph for article in whole["data"] for paragraph in article["paragraphs"]]
+    counts = np.cumsum([len(paragraph["qas"]) for paragraph in paragraphs])
+    kept = paragraphs[: int(np.searchsorted(counts, rows)) + 1]
+    target = folder / file.name
+    target.write_text(json.dumps({"version": "v2.0", "data": [{"title": "", "paragraphs": kept}]}), encoding="utf-8")
+    return target
+
+
 def _files(name: str, glue: Path, folder: Path, rows: int) -> dict[str, Path]:
     if name == "mrpc":
         return {"train": glue / "MRPC/train.tsv", "validation": glue / "MRPC/dev.tsv"}
+    if name == "squad":
+        return {role: _questions(glue.parent / f"squad/{file}-v2.0.json", folder, rows) for role, file in SQUAD.items()}
     train = write(folder / "train.jsonl", rows_of(glue / "SST-2/train.tsv")[:rows])
     return {"train": train, "validation": write(folder / "dev.jsonl", rows_of(glue / "SST-2/dev.tsv"))}
 
@@ -163,9 +178,11 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("suspects", "calibration", "cost"))
-    parser.add_argument("--rows", type=int, default=4000, help="of SST-2's training data")
+    parser.add_argument("--rows", type=int, default=4000, help="of SST-2's training data, of SQuAD's questions")
     parser.add_argument(
-        "--sets", nargs="+", help="of suspects: intents sst2; of calibration: mrpc sst2 (default: both)"
+        "--sets",
+        nargs="+",
+        help="of suspects: intents sst2 (default: both); of calibration: mrpc sst2 (default: both) squad",
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the planted errors")

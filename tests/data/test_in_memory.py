@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "columns of two levels": (lambda: pd.DataFrame([["x"]], columns=pd.MultiIndex.from_tuples([("a", "b")])), "levels"),
     "numbers": (lambda: np.arange(3), "numbers"),
     "tensor of tokens": (lambda: torch.tensor([[101, 102]]), "neither a text"),
-    "a missing text": (lambda: pd.DataFrame({"text": ["a", None]}), "line 2, column 'text'"),
+    "a missing text": (lambda: pd.DataFrame({"text": ["a", None]}), "the DataFrame, row 2, column 'text'"),
     "a missing text in a column": (lambda: pd.Series(["a", None]), "neither a text"),
     "columns of two lengths": (lambda: {"text": ["a", "b"], "label": ["x"]}, "different lengths"),
     "nothing": (lambda: None, "NoneType"),

@@ -77,8 +77,9 @@ def test_recorded_figures_are_the_saved_models(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("task", "sample"),
-    [("multi-label-classification", "topics"), ("multiple-choice", "choices"), ("token-classification", "entities")],
-)
+    [("multi-label-classification", "topics"), ("multiple-choice", "choices"), ("token-classification", "entities"),
+     ("question-answering", "handbook")],
+)  # fmt: skip
 def test_other_heads_answer_as_without(task: str, sample: str, tmp_path: Path) -> None:
     samples = Path(bertune.__file__).parent / "samples" / sample
     data = next(samples.glob("train.*"))
@@ -87,7 +88,7 @@ def test_other_heads_answer_as_without(task: str, sample: str, tmp_path: Path) -
     for name, calibration in (("with", True), ("without", False)):
         trained(
             tmp_path, name, task=task, train=data, validation=data, calibration=calibration, epochs=4,
-            learning_rate=3e-3, report=False,
+            learning_rate=3e-3, report=False, **({"max_seq_length": 64} if sample == "handbook" else {}),
         )  # fmt: skip
         model = bertune.load(tmp_path / name, precision="fp32")
         found[name] = model, list(model.task.read(data, labelled=True))
@@ -134,6 +135,35 @@ def test_automation_follows_the_validation_rows(folder: Path, capsys: pytest.Cap
     answers = [json.loads(line) for line in output.read_text().splitlines()]
     assert [one["review"] for one in answers] == [one["score"] < least for one in answers]
     assert any(one["review"] for one in answers)
+
+
+def test_evaluate_says_how_much_is_answered_and_how_well(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "--model", folder / "with", "--data", folder / "dev.jsonl", "--precision", "fp32", "--json"]
+    plain = json.loads(tiny.done(capsys, *command).out)
+    assert "answered" not in plain
+    model = bertune.load(folder / "with", precision="fp32")
+    rows = [json.loads(line) for line in (folder / "dev.jsonl").read_text().splitlines()]
+    answers = model.predict([row["text"] for row in rows])
+    cut = sorted(one["score"] for one in answers)[30]
+    found = json.loads(tiny.done(capsys, *command, "--threshold", cut).out)
+    stand = [(one, row) for one, row in zip(answers, rows, strict=True) if one["score"] >= cut]
+    assert found["answered"] == len(stand) / 80
+    right = sum(one["label"] == row["label"] for one, row in stand)
+    assert found["answered_accuracy"] == pytest.approx(right / len(stand))
+    assert found["accuracy"] == plain["accuracy"]
+    none = json.loads(tiny.done(capsys, *command, "--threshold", "good=1", "bad=1").out)
+    assert (none["answered"], none["answered_accuracy"]) == (0, 0)
+    model.task = model.task.with_options(type(model.task.options)(automate_at=0.8))
+    assert model.evaluate(folder / "dev.jsonl")["answered"] == 1
+
+
+def test_a_run_with_few_validation_rows_may_ask_for_automation(tmp_path: Path) -> None:
+    """Its coverage is not known, so that predictions will ask for a threshold; the run itself is none the worse."""
+    tiny.write_encoder(tmp_path / "encoder")
+    tiny.write_rows(tmp_path / "train.jsonl", tiny.opinions(24))
+    tiny.write_rows(tmp_path / "dev.jsonl", tiny.opinions(12, seed=1))
+    run = trained(tmp_path, "few", automate_at=0.9, epochs=1)
+    assert (run / "report.html").is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Words that carry a decision: they add up to it, they are the right ones, and what cannot be explained is refused."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -146,12 +147,65 @@ def test_what_cannot_be_explained_is_refused(
         explain(models(task), item, label=label)
 
 
-def test_windows_are_refused_unless_the_text_fits(learned: Path) -> None:
+@pytest.mark.parametrize("task", ["text-classification", "multi-label-classification", "mrpc"])
+@pytest.mark.parametrize("long_text", ["window", "head-tail"])
+def test_windows_and_texts_without_their_middle(models: Models, task: str, long_text: str) -> None:
+    """Evidence is that of the answer, over all windows; words add up to it, each once though two windows show it."""
+    plain = models(task)
+    model = dataclasses.replace(
+        plain, task=plain.task.with_options(dataclasses.replace(plain.task.options, long_text=long_text))
+    )
+    text = "good " * 10 + "the film " * 30 + "bad film"
+    item: Any = (text, "a good film") if task == "mrpc" else text
+    found = explain(model, item)
+    assert attributed(found) == pytest.approx(found.evidence - found.masked_evidence, abs=2 * TOLERANCE)
+    assert found.completeness_error <= TOLERANCE * max(1e-3, abs(found.evidence - found.masked_evidence))
+    (prediction,) = model.predict([item])
+    scores = prediction["scores"]
+    assert found.score == pytest.approx(scores[found.label])
+    if task != "multi-label-classification":
+        assert found.evidence == pytest.approx(math.log(found.score / (1 - found.score)), abs=1e-3)
+    words = [word.word for word in found.words if word.field == "text"]
+    if long_text == "window":
+        assert words == text.split()
+        assert not found.truncated
+    else:
+        assert len(words) < len(text.split())
+        assert words[0] == "good"
+        assert words[-2:] == ["bad", "film"]
+        assert found.truncated
+    assert [word.word for word in found.words if word.field == "pair"] == (
+        ["a", "good", "film"] if task == "mrpc" else []
+    )
+
+
+def test_a_word_of_a_window_carries_the_answer(learned: Path) -> None:
     model = bertune.load(learned, device="cpu")
     model.task = model.task.with_options(type(model.task.options)(long_text="window"))
-    assert explain(model, "the film is good").words
-    with pytest.raises(InputError, match="longer than 32 tokens"):
-        explain(model, "good " * 60)
+    text = "the film is " * 7 + "awful " + "the film is " * 7  # in the middle, which both windows show
+    found = explain(model, text)
+    assert max(found.words, key=lambda word: abs(word.weight)).word == "awful"
+
+
+class OwnPieces:
+    """A task that adds a word of its own to every text."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def featurize(self, examples: Any, tokenizer: Any, length: int, **how: Any) -> Any:
+        changed = [dataclasses.replace(one, text=f"own {one.text}") for one in examples]
+        return self._task.featurize(changed, tokenizer, length, **how)
+
+
+def test_a_task_that_reads_other_pieces_is_refused(learned: Path) -> None:
+    model = bertune.load(learned, device="cpu")
+    model.task = OwnPieces(model.task)  # type: ignore[assignment]
+    with pytest.raises(InputError, match="reads other pieces than those of the text's words"):
+        explain(model, "the film is good")
 
 
 def test_notebooks_show_texts_inert(models: Models) -> None:

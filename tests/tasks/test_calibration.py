@@ -30,6 +30,49 @@ def test_the_temperature_is_the_factor_that_made_scores_too_sure(factor: float) 
     assert found == pytest.approx([factor], rel=0.05)
 
 
+def candidates(rows: int, factor: float) -> CalibrationRows:
+    """Answers that are right as often as their probability says, among candidates; the second best is given at times.
+
+    A row in three has one candidate less, as questions of short contexts have.
+    """
+    rng = np.random.default_rng(rows)
+    logits = rng.normal(0, 2.0, (rows, 5))
+    logits[::3, 4] = -np.inf
+    chosen = np.where(rng.random(rows) < 0.2, np.argsort(-logits, 1)[:, 1], logits.argmax(1))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    right = rng.random(rows) < p[np.arange(rows), chosen]
+    return CalibrationRows(logits * factor, right, chosen)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.5])
+def test_answers_among_candidates_are_right_as_often_as_scores_say(factor: float) -> None:
+    rows = candidates(20_000, factor)
+    found = fit_temperatures(rows)
+    assert found is not None
+    assert found == pytest.approx([factor], rel=0.07)
+    after = calibration_errors(rows, rows.probabilities(found))
+    assert after.ece < 0.02
+    if factor != 1:
+        before = calibration_errors(rows, rows.probabilities())
+        assert after.ece < before.ece
+        assert after.brier < before.brier
+
+
+def test_candidates_that_are_no_answer_still_share_the_probability() -> None:
+    rows = CalibrationRows(np.array([[2.0, 0.0, -np.inf]]), np.array([True]), np.array([1]))
+    confidence, right = rows.confidence(rows.probabilities())
+    assert confidence == pytest.approx([1 / (1 + np.exp(2))])
+    assert right.tolist() == [True]
+
+
+def test_answers_without_a_rival_do_not_hinder() -> None:
+    """A question with one candidate has probability 1 at every temperature."""
+    rows = CalibrationRows(np.zeros((60, 1)), np.arange(60) % 2 == 0, np.zeros(60, np.int64))
+    found = fit_temperatures(rows)
+    assert found is not None
+    assert np.isfinite(found).all()
+
+
 def test_it_is_where_the_cross_entropy_is_least() -> None:
     rows = overconfident(300, 2.0)
     target = np.full(rows.logits.shape, 1 / 302 / 2)

@@ -1,5 +1,6 @@
 """Regression: correlations, units, STS-B's files, the folder in transformers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bertune.errors import InputError
 from bertune.tasks.registry import new_task
 from bertune.tasks.shared.metrics import pearson, spearman
 from bertune.training.train import train
+from tests import tiny
 from tests.conformance import SAMPLES
 from tests.tiny import write_encoder, write_rows
 
@@ -65,6 +67,35 @@ def test_without_units_of_its_own_training_begins_at_the_mean(folder: Path, capl
         model = bertune.load(run(folder, max_steps=1), precision="fp32")
     assert "--standardize" in caplog.text
     assert model.predict(["film"])[0]["score"] == pytest.approx(1075, abs=5)
+
+
+def test_intervals_follow_from_the_errors_of_validation_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run(folder, standardize=True, epochs=2)
+    model = bertune.load(path, precision="fp32")
+    truth = [1000 + 50 * (i % 4) for i in range(48)]
+    texts = [f"{'good ' * (i % 4)}film" for i in range(48)]
+    asked = ["predict", "--model", path, "--input", folder, "--precision", "fp32", "--output"]
+    tiny.done(capsys, *asked, path / "a.jsonl", "--interval", "0.9")
+    found = [json.loads(line) for line in (path / "a.jsonl").read_text().splitlines()]
+    held = [one["low"] <= number <= one["high"] for one, number in zip(found, truth, strict=True)]
+    assert sum(held) >= 0.9 * 48
+    assert [one["score"] for one in found] == [one["score"] for one in model.predict(texts)]
+    figures = json.loads((path / "report.json").read_text())["intervals"]
+    assert [one["share"] for one in figures] == [0.5, 0.8, 0.9, 0.95]  # 48 rows are too few for 0.99
+    assert figures[2]["half_width"] == pytest.approx((found[0]["high"] - found[0]["low"]) / 2, abs=0.05)
+    refused = tiny.bertune(capsys, *asked, path / "b.jsonl", "--interval", "0.99")
+    assert refused.status == 2
+    assert "validated on 48 rows" in refused.err
+    assert tiny.bertune(capsys, *asked, path / "b.jsonl", "--interval", "90").status == 2
+
+
+def test_an_interval_that_rows_are_too_few_for_has_no_ends(folder: Path) -> None:
+    path = run(folder, standardize=True, max_steps=2, interval=0.99)
+    (found,) = bertune.load(path).predict(["film"])
+    assert (found["low"], found["high"]) == (None, None)
+    path = run(folder, "wide", standardize=True, max_steps=2, interval=0.9)
+    (found,) = bertune.load(path).predict(["film"])
+    assert found["low"] < found["score"] < found["high"]
 
 
 def test_transformers_gives_the_same_number(folder: Path) -> None:

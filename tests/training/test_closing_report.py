@@ -42,6 +42,24 @@ def test_it_is_left_out_on_request_and_without_validation(tmp_path: Path) -> Non
         assert not any((tmp_path / name / file).exists() for file in FILES)
 
 
+def test_the_pretrained_encoder_reads_nothing_where_opinions_are_not_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def judged(*given: Any) -> Any:
+        asked.append(given)
+        return given[1]
+
+    monkeypatch.setattr("bertune.report.collect.judged_together", judged)
+    options = runs.prepare(tmp_path / "data", "text-classification")
+    runs.start(tmp_path / "without", options | {"opinions": False})
+    assert not asked
+    assert (tmp_path / "without" / "report.html").is_file()
+    runs.start(tmp_path / "with", options)
+    assert len(asked) == 1
+
+
 def test_a_report_that_fails_is_told_and_the_run_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,10 +3,13 @@
 import importlib.util
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,16 +46,27 @@ class Raising(Fake):
 
 
 class Hanging(Fake):
-    released = threading.Event()
+    """Answers nothing until the test is over."""
+
+    def __init__(self, at: str = "log") -> None:
+        super().__init__()
+        self._at, self.released = at, threading.Event()
+
+    def _hang(self, at: str) -> None:
+        if at == self._at:
+            assert self.released.wait(300)
+
+    def start(self, run: RunStart) -> str | None:
+        self._hang("start")
+        return super().start(run)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        self.released.wait(60)
-
-
-class Slow(Fake):
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        time.sleep(0.01)
+        self._hang("log")
         super().log(values, step)
+
+    def finish(self, metrics: Mapping[str, float], files: Sequence[Path], *, failed: bool) -> None:
+        self._hang("finish")
+        super().finish(metrics, files, failed=failed)
 
 
 def tracking_with(tracker: Fake, folder: Path) -> tracking.Tracking:
@@ -96,36 +110,185 @@ def test_one_that_raises_is_off_with_one_warning(tmp_path: Path, caplog: pytest.
     assert tracker.finished is None
 
 
+@pytest.mark.parametrize("at", ["start", "log", "finish"])
 def test_one_that_hangs_costs_nothing_and_is_left(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    at: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Every call returns though the tracker does not: a call that waited for it would wait for ever."""
     monkeypatch.setattr(tracking, "FINISH_SECONDS", 0.2)
-    made = tracking_with(Hanging(), tmp_path)
-    begin = time.perf_counter()
+    tracker = Hanging(at)
+    made = tracking_with(tracker, tmp_path)
     for step in range(5000):
         made.log({"train/loss": 1.0}, step)
-    assert time.perf_counter() - begin < 1
     made.finish({"accuracy": 1.0})
-    Hanging.released.set()
+    assert tracking.left_to_themselves()
+    tracker.released.set()
     (message,) = warnings_of(caplog)
-    assert "has not finished after 0 s" in message
+    assert message == "--track mlflow: has not finished in time; left to itself"
 
 
-def test_a_slow_one_loses_points_but_holds_nobody_up(
+def test_those_that_hang_take_the_time_of_one_and_not_that_of_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time passes here only where one waits for a thread, and a thread that is done takes none."""
+    waited: list[float] = []
+    real = threading.Thread.join
+
+    def join(self: threading.Thread, timeout: float | None = None) -> None:
+        if self.name.startswith("tracker wandb"):
+            real(self, 300)
+        else:
+            waited.append(timeout or 0.0)
+
+    hanging = [Hanging(), Hanging("finish")]
+    good = Fake()
+    fakes = {"mlflow": hanging[0], "trackio": hanging[1], "wandb": good}
+    made = tracking.Tracking(list(fakes), tmp_path, {}, fakes.__getitem__)
+    made.start()
+    made.log({"train/loss": 1.0}, 1)
+    monkeypatch.setattr(threading.Thread, "join", join)
+    monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    made.finish({"accuracy": 1.0})
+    assert waited == [tracking.FINISH_SECONDS] * 2  # of the same 30 seconds: the clock stands still
+    assert good.finished == ({"accuracy": 1.0}, [], False)
+    assert good.points == [({"train/loss": 1.0}, 1)]
+    assert len(warnings_of(caplog)) == 2
+    for one in hanging:
+        one.released.set()
+
+
+def test_points_that_wait_for_a_slow_one_are_bounded(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "WAITING", 5)
-    tracker = Slow()
+    tracker = Hanging("start")
     made = tracking_with(tracker, tmp_path)
-    begin = time.perf_counter()
     for step in range(200):
         made.log({"train/loss": 1.0}, step)
-    assert time.perf_counter() - begin < 0.5
+    tracker.released.set()
     made.finish({"accuracy": 1.0})
-    assert tracker.finished is not None
-    assert 0 < len(tracker.points) < 200
+    assert tracker.finished == ({"accuracy": 1.0}, [], False)
+    assert 4 <= len(tracker.points) <= 5  # the start may have left the queue already
     (message,) = warnings_of(caplog)
     assert f"{200 - len(tracker.points)} points were left out" in message
+
+
+def test_a_slow_one_gets_the_metrics_though_points_still_wait(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "CURVES_SHARE", -1.0)  # at the end there is no time for points any more
+    tracker = Hanging("start")
+    made = tracking_with(tracker, tmp_path)
+    for step in range(50):
+        made.log({"train/loss": 1.0}, step)
+    (thread,) = made._threads
+    thread.end({"accuracy": 1.0}, [], failed=False, seconds=30.0)
+    tracker.released.set()
+    assert thread.wait(300)
+    assert tracker.finished == ({"accuracy": 1.0}, [], False)
+    assert tracker.points == []
+    assert ["50 points were left out" in message for message in warnings_of(caplog)] == [True]
+
+
+class WordlessError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError(), WordlessError(), ValueError("")])
+@pytest.mark.parametrize("at", ["made", "start", "log", "finish"])
+def test_whatever_is_raised_and_wherever_is_one_warning(
+    error: BaseException, at: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Bad(Fake):
+        pass
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    if at != "made":
+        setattr(Bad, at, fail)
+
+    def make(_: str) -> Fake:
+        if at == "made":
+            raise error
+        return Bad()
+
+    made = tracking.Tracking(["mlflow"], tmp_path, {}, make)
+    made.start()
+    made.log({"train/loss": 1.0}, 1)
+    made.finish({"accuracy": 1.0})
+    (message,) = warnings_of(caplog)
+    assert type(error).__name__ in message
+    assert message.endswith("the run goes on")
+
+
+def test_a_system_without_a_further_thread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    made = tracking_with(Fake(), tmp_path)
+    made.log({"train/loss": 1.0}, 1)
+    made.finish({"accuracy": 1.0})
+    (message,) = warnings_of(caplog)
+    assert "can't start new thread" in message
+
+
+PACKAGES = {
+    "an import that raises": ("raise ImportError('libcuda.so is missing')\n", "ImportError: libcuda.so is missing"),
+    "an import that ends the process": ("import sys\nsys.exit('no licence')\n", "SystemExit: no licence"),
+    "a package of another kind": ("", "AttributeError: module 'wandb' has no attribute 'init'"),
+    "a syntax error": ("def init(:\n", "SyntaxError"),
+}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_that_cannot_be_imported(
+    name: str, options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    content, told = PACKAGES[name]
+    (tmp_path / "packages" / "wandb").mkdir(parents=True)
+    (tmp_path / "packages" / "wandb" / "__init__.py").write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    try:
+        result = train(**options | {"track": ["wandb"], "max_steps": 2})
+    finally:
+        sys.modules.pop("wandb", None)
+    assert result.steps == 2
+    (message,) = [text for text in warnings_of(caplog) if "--track" in text]
+    assert told in message
+
+
+HANGS = """
+import atexit, threading
+atexit.register(threading.Event().wait)
+threading.Thread(target=threading.Event().wait).start()
+threading.Event().wait()
+"""
+
+
+def test_one_that_hangs_does_not_keep_the_process_from_ending(options: dict[str, Any], tmp_path: Path) -> None:
+    """Its import hangs, and what it registered for the end of the process would hang too."""
+    (tmp_path / "packages" / "wandb").mkdir(parents=True)
+    (tmp_path / "packages" / "wandb" / "__init__.py").write_text(HANGS)
+    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    program = (
+        "import sys, bertune.training.tracking as t; t.FINISH_SECONDS = 0.2; from bertune.cli.main import main; "
+        "sys.exit(main())"
+    )
+    path = os.pathsep.join([str(tmp_path / "packages"), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", program, "train", *flags, "--track", "wandb", "--json"], check=False, timeout=300,
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 20
+    assert done.stderr.count("--track wandb") == 1
 
 
 @pytest.fixture
@@ -144,17 +307,13 @@ def test_a_run_ends_as_without_whatever_trackers_do(
     monkeypatch.setattr(tracking, "FINISH_SECONDS", 0.2)
     monkeypatch.setattr("bertune.training.options.tracker_problems", lambda _: [])
     plain = train(**options)
-    fakes = iter([Raising(), Hanging(), Fake()])
-    made: list[Fake] = []
-
-    def make(_: str) -> Fake:
-        made.append(next(fakes))
-        return made[-1]
-
-    monkeypatch.setattr(tracking, "new_tracker", make)
+    hanging = Hanging()
+    fakes = {"mlflow": Raising(), "wandb": hanging, "trackio": Fake()}
+    monkeypatch.setattr(tracking, "new_tracker", fakes.__getitem__)
     result = train(**options | {"output": tmp_path / "tracked", "track": ["mlflow", "wandb", "trackio"]})
+    hanging.released.set()
     assert tiny.same_weights(plain.output, result.output)
-    kept = made[-1]
+    kept = fakes["trackio"]
     assert {name for values, _ in kept.points for name in values} >= {"train/loss", "validation/accuracy"}
     assert kept.finished is not None
     assert [file.name for file in kept.finished[1]][:2] == ["report.html", "report.json"]

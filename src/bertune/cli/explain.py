@@ -70,4 +70,4 @@ def _show(found: "Explanation") -> None:
             markup=False,
         )
     if found.truncated:
-        console.print("The end of the text is beyond the model's longest sequence and was not read.", markup=False)
+        console.print("A part of the text is beyond the model's longest sequence and was not read.", markup=False)

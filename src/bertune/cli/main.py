@@ -57,7 +57,26 @@ SHARED = ("train", "pretrain", "evaluate", "predict", "embed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit status: 0 done, 2 bad input or usage, 1 anything else."""
+    """Run a command. Returns the exit status: 0 done, 2 bad input or usage, 1 anything else.
+
+    argv: None: those of the process, which is then a process of ours.
+    """
+    status = _run(argv)
+    if argv is None:
+        _end_despite_trackers(status)
+    return status
+
+
+def _end_despite_trackers(status: int) -> None:
+    """End at once where a tracker hangs: what it does when a process ends may hang too."""
+    tracking = sys.modules.get("bertune.training.tracking")
+    if tracking is not None and tracking.left_to_themselves():
+        _drop_output()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a console's encoding lacks is shown as an escape
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)

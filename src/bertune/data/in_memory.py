@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -124,7 +125,7 @@ def guess_or_refuse(table: MemoryTable, function: str) -> tuple[str, str | None]
 
 @contextmanager
 def as_file(table: MemoryTable) -> Iterator[Path]:
-    """The table as a file for as long as the block lasts. A row's line is its number, from 1.
+    """The table as a file for as long as the block lasts. Errors name the table and its rows, from 1, not the file.
 
     Raises:
         InputError: a table without rows.
@@ -132,7 +133,15 @@ def as_file(table: MemoryTable) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bertune-") as folder:
         path = Path(folder) / f"{table.kind.replace(' ', '_')}.jsonl"
         _write(table, path)
-        yield path
+        try:
+            yield path
+        except InputError as error:
+            told = re.sub(rf"{re.escape(str(path))}(, line )?", lambda at: _place(table, at[1]), str(error))
+            raise InputError(told) from None
+
+
+def _place(table: MemoryTable, line: str | None) -> str:
+    return f"the {table.kind}" + (", row " if line else "")
 
 
 def kept_file(table: MemoryTable, role: str) -> Path:

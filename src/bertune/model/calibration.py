@@ -4,13 +4,14 @@ Folded in, they need no place of their own: PyTorch, transformers, ONNX Runtime 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bertune.data.features import Column, Features
+from bertune.encoder.layout import Layout
 from bertune.ragged import Ragged
 from bertune.tasks.calibration import fit_temperatures
 from bertune.tasks.protocol import Logits, Task
@@ -21,19 +22,24 @@ LAST_LAYER = ("head.weight", "head.bias")
 """Names, in a network, of the linear layer that a head ends in."""
 _AT_ONCE = 1 << 20
 """Logits whose loss is computed together."""
-_NO_LAYOUT = cast(Any, None)
 
 
-def temperatures_of(task: Task[Any], logits: Logits, features: Features, examples: Sequence[Any]) -> Floats | None:
+def temperatures_of(
+    task: Task[Any], logits: Logits, features: Features, examples: Sequence[Any], *, tune: bool = False
+) -> Floats | None:
     """The temperatures that fit these examples; None where the task has none, or the examples are too few.
 
     The heads of users' tasks are none of ours: nothing says that they end in a linear layer.
+
+    tune: the task is yet to be tuned on these examples; where that decides which answers are given, it is done first.
 
     Returns: Shape: (1,) or (outputs,).
     """
     if task_file_of(task) is not None:
         return None
     rows = task.calibration_rows(logits, features, examples)
+    if rows is not None and rows.chosen is not None and tune:
+        rows = task.tuned(logits, features, examples).calibration_rows(logits, features, examples)
     return None if rows is None else fit_temperatures(rows)
 
 
@@ -62,7 +68,7 @@ def folded(weights: Mapping[str, Tensor], temperatures: Sequence[float]) -> dict
 
 
 def loss_of(task: Task[Any], logits: Logits, features: Features) -> float:
-    """The task's mean loss of logits that are there already; the layout is none of a calibrated task's loss.
+    """The task's mean loss of logits that are there already.
 
     logits: Shape: (outputs,) or (tokens, outputs) each.
     """
@@ -73,7 +79,8 @@ def loss_of(task: Task[Any], logits: Logits, features: Features) -> float:
     for start in range(0, len(logits), step):
         rows = slice(start, start + step)
         part = np.concatenate([row if row.ndim == 2 else row[None] for row in logits[rows]])
-        terms = task.loss(torch.from_numpy(part), {n: t if whole else t[rows] for n, t in targets.items()}, _NO_LAYOUT)
+        layout = Layout.packed(features.input_ids.lengths[rows].tolist())
+        terms = task.loss(torch.from_numpy(part), {n: t if whole else t[rows] for n, t in targets.items()}, layout)
         total, count = total + float(terms[0]), count + float(terms[1])
     return total / max(count, 1e-9)
 

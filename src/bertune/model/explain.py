@@ -10,7 +10,7 @@ import html
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from bertune.argument_names import python_call
-from bertune.data.features import Features, cut_pair
+from bertune.data.features import Features
 from bertune.data.packing import pack
 from bertune.encoder.int8 import is_quantized
 from bertune.errors import InputError
 from bertune.inference.network import Network
 from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model
+from bertune.ragged import Ragged
 from bertune.tasks.protocol import Task
 from bertune.tasks.shared.words import words_of
+from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class Explanation:
     words: in the order of the text; their weights and `special_weight` (of parts of no word) add up to
         `evidence - masked_evidence`, but for `completeness_error`.
     steps: points of the numerical integral.
-    truncated: whether the end of the text was cut off, and is not explained.
+    truncated: whether a part of the text is not read, and so not explained.
 
     Where the masked text gets the label too (`masked_evidence` above 0), words have little to add to it: the word that
     decides then has the weight that is largest either way, and need not have the largest one.
@@ -122,7 +124,7 @@ def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation
         label: to explain; None: the most probable one.
 
     Raises:
-        InputError: another task, an unknown label, no text, a text that is read in windows or without its middle, a
+        InputError: another task, an unknown label, no text, a task that reads other pieces than those of its texts, a
             model loaded with int8.
     """
     if is_quantized(model.network.encoder):
@@ -136,14 +138,14 @@ def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation
         label = str(max(scores, key=lambda name: scores[name]))
     # On zeros first, so that a task or a label that cannot be explained is refused before the network is copied.
     model.task.evidence(torch.zeros(1, max(1, len(getattr(model.task, "labels", ())))), label)
-    features, places, offsets, truncated = _aligned(model, example, list(texts.values()))
-    network = _in_float32(model.network)
-    weights, ends, error, steps = _integrated(network, model.task, features, places, label, _neutral(model))
-    words, special = _by_word(texts, offsets, weights)
+    read = _read(model, example, list(texts.values()))
+    work = _Work(_in_float32(model.network), model.task, read, label, _neutral(model))
+    weights, ends, error, steps = _integrated(work)
+    words, special = _by_word(texts, read, weights)
     score = scores[label] if label is not None and isinstance(scores, Mapping) else prediction["score"]
     if error > TOLERANCE * max(SMALLEST, abs(ends[1] - ends[0])):
         logger.warning("explain: weights of words miss their sum by %.4f after %d steps", error, steps)
-    return Explanation(texts, label, float(score), ends[1], ends[0], words, special, error, steps, truncated)
+    return Explanation(texts, label, float(score), ends[1], ends[0], words, special, error, steps, read.truncated)
 
 
 def _in_float32(network: Network) -> Network:
@@ -160,44 +162,81 @@ def _neutral(model: Model) -> int:
     return special.pad if special.mask is None else special.mask
 
 
-def _aligned(
-    model: Model, example: Any, texts: list[str]
-) -> tuple[Features, npt.NDArray[np.int64], list[npt.NDArray[np.int64]], bool]:
-    """The one sequence of an example; where the texts' pieces stand in it; where each piece begins in its text."""
+@dataclass(frozen=True)
+class _Read:
+    """What a model reads of an item: one sequence, or one a window.
+
+    features: of the sequences.
+    places: where pieces of texts stand in their tokens, laid end to end. Shape: (places,).
+    pieces: which ones, of the texts' pieces end to end; in two windows a piece stands twice. Shape: (places,).
+    starts: where every piece begins in its text; by text. Shape: (pieces of the text,) each.
+    truncated: whether some pieces are not read.
+    """
+
+    features: Features
+    places: npt.NDArray[np.int64]
+    pieces: npt.NDArray[np.int64]
+    starts: list[npt.NDArray[np.int64]]
+    truncated: bool
+
+
+class _PieceNumbers:
+    """A tokenizer that gives numbers of pieces, from FIRST on, in place of their ids: so features tell what went where.
+
+    Truncation, windows and texts without their middle then need not be known here.
+    """
+
+    FIRST = 1 << 28
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer, self._next = tokenizer, self.FIRST
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def encode(self, texts: Sequence[str]) -> Ragged:
+        """Numbers of the pieces of every text, in order over all calls."""
+        ids = self._tokenizer.encode(texts)
+        begin, self._next = self._next, self._next + len(ids.values)
+        return Ragged.from_lengths(np.arange(begin, self._next, dtype=ids.values.dtype), ids.lengths)
+
+
+def _read(model: Model, example: Any, texts: list[str]) -> _Read:
     check_pairs(trained_on_pairs(model.record), [example])
-    features = model.task.featurize([example], model.tokenizer, model.max_seq_length, purpose="predict")
+    numbers = cast(Tokenizer, _PieceNumbers(model.tokenizer))
+    features, numbered = (
+        model.task.featurize([example], tokenizer, model.max_seq_length, purpose="predict")
+        for tokenizer in (model.tokenizer, numbers)
+    )
     ids, starts, _ = model.tokenizer.encode_with_offsets(texts)
-    special, lengths = model.tokenizer.special, [int(length) for length in ids.lengths] + [0]
-    paired = np.array([lengths[1] > 0])
-    room = np.maximum(0, model.max_seq_length - special.around(paired))
-    first, second = (int(side[0]) for side in cut_pair(np.array(lengths[:1]), np.array(lengths[1:2]), room))
-    places = np.concatenate([1 + np.arange(first), 1 + first + special.separators + np.arange(second)])
-    counts = [first, second][: len(texts)]
-    expected = np.concatenate([ids[i][:count] for i, count in enumerate(counts)]) if texts else np.zeros(0, np.int32)
-    found = features.input_ids[0]
-    if len(features) != 1 or places.max(initial=0) >= len(found) or not np.array_equal(found[places], expected):
-        raise InputError(
-            f"explain: the text is longer than {model.max_seq_length} tokens, and the model reads it in windows or "
-            "without its middle; explain a shorter part of it"
-        )
-    begin = [starts[i][:count].astype(np.int64) for i, count in enumerate(counts)]
-    return features, places, begin, bool(np.any(features.cut))
+    values, found = features.input_ids.values, numbered.input_ids.values
+    places = np.flatnonzero(found >= _PieceNumbers.FIRST)
+    pieces = found[places].astype(np.int64) - _PieceNumbers.FIRST
+    known = len(found) == len(values) and (not len(pieces) or pieces.max() < len(ids.values))
+    if not known or not np.array_equal(values[places], ids.values[pieces]):
+        raise InputError(f"explain: {model.task.name} reads other pieces than those of the text's words")
+    truncated = bool(np.any(features.cut)) or len(np.unique(pieces)) < len(ids.values)
+    return _Read(features, places, pieces, [starts[i].astype(np.int64) for i in range(len(texts))], truncated)
 
 
-def _integrated(
-    network: Network,
-    task: Task[Any],
-    features: Features,
-    places: npt.NDArray[np.int64],
-    label: str | None,
-    neutral: int,
-) -> tuple[Floats, tuple[float, float], float, int]:
-    """Weights of the pieces, evidence of the masked and of the whole text, the completeness error, points taken."""
-    ends = tuple(_run(network, task, features, places, label, neutral, np.array([0.0, 1.0]))[0])
-    weights, error, steps = np.zeros(len(places)), float("inf"), STEPS[0]
+@dataclass(frozen=True)
+class _Work:
+    """What is integrated. neutral: the token that a masked piece becomes."""
+
+    network: Network
+    task: Task[Any]
+    read: _Read
+    label: str | None
+    neutral: int
+
+
+def _integrated(work: _Work) -> tuple[Floats, tuple[float, float], float, int]:
+    """Weights at the places, evidence of the masked and of the whole text, the completeness error, points taken."""
+    ends = tuple(_run(work, np.array([0.0, 1.0]))[0])
+    weights, error, steps = np.zeros(len(work.read.places)), float("inf"), STEPS[0]
     for steps in STEPS:
         nodes, shares = np.polynomial.legendre.leggauss(steps)
-        _, products = _run(network, task, features, places, label, neutral, (nodes + 1) / 2)
+        _, products = _run(work, (nodes + 1) / 2)
         weights = (shares / 2) @ products
         error = abs(float(weights.sum()) - (ends[1] - ends[0]))
         if error <= TOLERANCE * max(SMALLEST, abs(ends[1] - ends[0])):
@@ -205,30 +244,24 @@ def _integrated(
     return weights, (ends[0], ends[1]), error, steps
 
 
-def _run(
-    network: Network,
-    task: Task[Any],
-    features: Features,
-    places: npt.NDArray[np.int64],
-    label: str | None,
-    neutral: int,
-    alphas: Floats,
-) -> tuple[list[float], Floats]:
-    """Evidence, and gradient times difference of every piece, for texts between masked (0) and whole (1).
+def _run(work: _Work, alphas: Floats) -> tuple[list[float], Floats]:
+    """Evidence, and gradient times difference at every place, for texts between masked (0) and whole (1).
 
-    Shape: alphas (points,) → points numbers, (points, pieces).
+    Shape: alphas (points,) → points numbers, (points, places).
     """
     evidence: list[float] = []
     products: list[Floats] = []
-    length = len(features.input_ids[0])
+    read, network = work.read, work.network
+    length, windows = len(read.features.input_ids.values), len(read.features)
     at_once = max(1, MAX_TOKENS // length)
     for begin in range(0, len(alphas), at_once):
         some = alphas[begin : begin + at_once]
-        copies = _copies(features, len(some))
-        batch = pack(copies, np.arange(len(some))).to(network.device)
-        embedder = _Interpolated(network.encoder.embeddings.word, places, length, some, neutral)
+        copies = _copies(read.features, len(some))
+        batch = pack(copies, np.arange(len(copies))).to(network.device)
+        embedder = _Interpolated(network.encoder.embeddings.word, read.places, length, some, work.neutral)
         with torch.enable_grad(), embedder:
-            value = task.evidence(network(batch).float(), label)
+            logits = network(batch).float().unflatten(0, (len(some), windows)).mean(1)  # as `by_example` has windows
+            value = work.task.evidence(logits, work.label)
             assert embedder.vectors is not None
             gradient = torch.autograd.grad(value.sum(), embedder.vectors)[0]
         evidence += value.detach().cpu().double().tolist()
@@ -237,9 +270,9 @@ def _run(
 
 
 def _copies(features: Features, count: int) -> Features:
-    rows = np.zeros(count, np.int64)
+    rows = np.tile(np.arange(len(features)), count)
     ids, segments = features.input_ids.take(rows), features.segment_ids.take(rows)
-    return Features(ids, segments, np.arange(count, dtype=np.int32))
+    return Features(ids, segments, np.repeat(np.arange(count, dtype=np.int32), len(features)))
 
 
 class _Interpolated:
@@ -278,20 +311,21 @@ class _Interpolated:
         return output.index_put(((begins + places).flatten(),), self.vectors.flatten(0, 1))
 
 
-def _by_word(
-    texts: Mapping[str, str], starts: list[npt.NDArray[np.int64]], weights: Floats
-) -> tuple[tuple[WordWeight, ...], float]:
-    """The pieces' weights added up by word, and those of pieces in no word. Words that were cut off are left out."""
+def _by_word(texts: Mapping[str, str], read: _Read, weights: Floats) -> tuple[tuple[WordWeight, ...], float]:
+    """The places' weights added up by word, and those of pieces in no word. Words that are not read are left out."""
+    count = sum(map(len, read.starts))
+    by_piece = np.bincount(read.pieces, weights=weights, minlength=count)
+    is_read = np.bincount(read.pieces, minlength=count) > 0
     found: list[WordWeight] = []
     at, special = 0, 0.0
-    for (field, text), begins in zip(texts.items(), starts, strict=True):
-        spans = words_of(text)
+    for (field, text), begins in zip(texts.items(), read.starts, strict=True):
+        spans, own = words_of(text), slice(at, at + len(begins))
         owner = np.searchsorted([start for start, _ in spans], begins, side="right") - 1
-        inside = np.array([own >= 0 and at_ < spans[own][1] for own, at_ in zip(owner, begins, strict=True)], np.bool_)
-        own_weights = weights[at : at + len(begins)]
-        sums = np.bincount(owner[inside], weights=own_weights[inside], minlength=len(spans))
-        seen = np.bincount(owner[inside], minlength=len(spans)) > 0
-        special += float(own_weights[~inside].sum())
+        last = np.array([end for _, end in spans] or [0])
+        inside = (owner >= 0) & (begins < last[owner])
+        sums = np.bincount(owner[inside], weights=by_piece[own][inside], minlength=len(spans))
+        seen = np.bincount(owner[inside & is_read[own]], minlength=len(spans)) > 0
+        special += float(by_piece[own][~inside].sum())
         found += [
             WordWeight(field, text[start:end], start, end, round(float(sums[i]), 6))
             for i, (start, end) in enumerate(spans)

@@ -226,7 +226,7 @@ def evaluate(
         )
     logits: Logits = result.logits
     loss = result.loss
-    temperatures = temperatures_of(task, logits, features, examples) if calibrate else None
+    temperatures = temperatures_of(task, logits, features, examples, tune=tune) if calibrate else None
     if temperatures is not None and (temperatures != 1).any():
         logits = at_temperatures(logits, temperatures)
         loss = loss_of(task, logits, features)

@@ -28,6 +28,8 @@ def predict_frame(model: Predictor, frame: Any, *, prefix: str = PREFIX, batch_s
     library = type(frame).__module__.partition(".")[0]
     if library not in ("pandas", "polars") or type(frame).__name__ != "DataFrame":
         raise InputError(f"predict_frame takes a DataFrame of pandas or polars, not a {type(frame).__name__}")
+    if not isinstance(prefix, str):
+        raise InputError(f"predict_frame: prefix is {prefix!r}; expected a text, which may be empty")
     taken = [str(name) for name in frame.columns]
     if in_memory.as_table(frame) is None or not len(frame):
         return frame.copy() if library == "pandas" else frame.clone()
@@ -40,6 +42,15 @@ def predict_frame(model: Predictor, frame: Any, *, prefix: str = PREFIX, batch_s
         import pandas as pd
 
         return frame.assign(**{name: pd.Series(values, index=frame.index) for name, values in columns.items()})
+    return frame.with_columns([_polars_column(name, values) for name, values in columns.items()])
+
+
+def _polars_column(name: str, values: list[Any]) -> Any:
+    """A series of polars, which would take the fields of all structs from the first ones and drop those of others."""
     import polars as pl
 
-    return frame.with_columns([pl.Series(name, values) for name, values in columns.items()])
+    fields = dict.fromkeys(key for one in values if isinstance(one, Mapping) for key in one)
+    numbers = all(isinstance(x, int | float) for one in values if isinstance(one, Mapping) for x in one.values())
+    if fields and numbers:
+        return pl.Series(name, values, dtype=pl.Struct(dict.fromkeys(fields, pl.Float64)), strict=False)
+    return pl.Series(name, values, strict=False)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from bertune.model.use import Model
 from bertune.report.options import ReportOptions
 from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.labelled import Labelled, read_recorded
-from bertune.tasks.options import ReviewOptions
 from bertune.tasks.parts import parts_of
 from bertune.tasks.protocol import Logits, Prediction, Task
+from bertune.tasks.shared.review import with_every_answer
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,6 @@ def text_of(example: Any) -> str:
     """An example's texts in one line."""
     parts = parts_of(example)
     return " ¦ ".join(parts.texts.values()) if parts.texts else str(getattr(example, "text", example))
-
-
-def with_every_answer(task: Task[Any]) -> Task[Any]:
-    """The task without options that leave answers to a person: a report judges what the model would have answered."""
-    if not isinstance(task.options, ReviewOptions):
-        return task
-    return task.with_options(replace(task.options, threshold=None, automate_at=None))
 
 
 def answer(model: Model, rows: Labelled, options: ReportOptions) -> Answered:

@@ -25,7 +25,7 @@ def calibration_of(answered: Answered) -> dict[str, Any] | None:
     rows = rows.thinned()
     recorded = (answered.record.get("calibration") or {}).get("temperatures") or []
     applied = bool(recorded)
-    raw = CalibrationRows(rows.logits * np.array(recorded or [1.0]), rows.truth)
+    raw = rows.at(np.array(recorded or [1.0]))
     fresh = applied and not answered.recorded
     after = rows.probabilities() if fresh else cross_fitted(raw)
     if after is None:
@@ -42,11 +42,8 @@ def calibration_of(answered: Answered) -> dict[str, Any] | None:
 
 def _described(rows: CalibrationRows, probabilities: Floats) -> dict[str, Any]:
     errors = calibration_errors(rows, probabilities)
-    if rows.independent:
-        confidence, correct = probabilities.ravel(), rows.truth.astype(np.bool_).ravel()
-    else:
-        confidence, correct = probabilities.max(1), probabilities.argmax(1) == rows.truth
     bins = [
-        {"confidence": mean, "accuracy": right, "rows": count} for mean, right, count in bins_of(confidence, correct)
+        {"confidence": mean, "accuracy": right, "rows": count}
+        for mean, right, count in bins_of(*rows.confidence(probabilities))
     ]
     return {"ece": errors.ece, "brier": errors.brier, "bins": bins}

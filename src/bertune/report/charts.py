@@ -17,6 +17,8 @@ STYLE = """
 --three:#2e8b57;--four:#8a4fa3}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--soft:#aaa;--paper:#191919;--line:#444;--one:#7fb0e8;--two:#eda35f;
 --three:#7cc79b;--four:#c79be0}}
+@media print{:root{color-scheme:light;--ink:#1c1c1c;--soft:#555;--paper:#fff;--line:#ccc;--one:#2f6db5;--two:#c4630b;
+--three:#2e8b57;--four:#8a4fa3}}
 svg{font:11px system-ui,sans-serif}.paper{fill:var(--paper)}
 svg text{fill:var(--ink)}svg .axis{fill:none;stroke:var(--soft)}
 svg .guide{fill:none;stroke:var(--soft);stroke-dasharray:4 3}svg .line{fill:none;stroke-width:2}

@@ -36,6 +36,9 @@ MOST_ERRORS = 200
 MOST_METRICS = 40
 """Metrics with an interval; of very many classes the rest have none."""
 
+_NUMBER = {"score", "low", "high", "embeddings"}
+"""Keys of a prediction that is a number."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Collected:
@@ -235,7 +238,7 @@ def confidence_of(predictions: Sequence[Prediction]) -> npt.NDArray[np.float64] 
     scores = [one.get("score") for one in predictions]
     if not all(isinstance(score, float | int) and 0 <= score <= 1 for score in scores):
         return None
-    if all(one.keys() <= {"score", "embeddings"} for one in predictions):  # the answer itself, not how sure it is
+    if all(one.keys() <= _NUMBER for one in predictions):  # the score is the answer itself, not how sure it is
         return None
     return np.array(scores, np.float64)
 

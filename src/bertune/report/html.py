@@ -13,9 +13,12 @@ h1{{font-size:1.5rem;overflow-wrap:anywhere}}h2{{font-size:1.15rem;margin-top:2r
 table{{border-collapse:collapse;width:100%;margin:.5rem 0}}th,td{{text-align:left;padding:.2rem .6rem;
 border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}}
 td.n,th.n{{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}}
-.verdict{{font-size:1.2rem}}.note{{color:var(--soft)}}.charts{{display:flex;flex-wrap:wrap;gap:1rem}}
+p{{overflow-wrap:anywhere}}.verdict{{font-size:1.2rem}}.note{{color:var(--soft)}}.charts{{display:flex;flex-wrap:wrap;gap:1rem}}
 .charts>*{{flex:1 1 20rem;max-width:30rem}}svg{{width:100%;height:auto}}
-@media print{{body{{max-width:none;margin:0}}h2{{break-after:avoid}}table,svg{{break-inside:avoid}}}}
+@media print{{@page{{margin:14mm}}body{{max-width:none;margin:0;padding:0;font-size:10pt;print-color-adjust:exact;
+-webkit-print-color-adjust:exact}}h2,h3{{break-after:avoid}}p{{orphans:3;widows:3}}tr,svg{{break-inside:avoid}}
+thead{{display:table-header-group}}.note,.verdict{{break-inside:avoid;break-after:avoid}}
+section>.charts:last-child{{break-before:avoid}}}}
 """
 
 

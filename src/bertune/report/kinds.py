@@ -33,7 +33,10 @@ def _entities(report: Mapping[str, Any], word: Words) -> str:
 def _numbers(report: Mapping[str, Any], word: Words) -> str:
     points = [(a, b) for a, b in report.get("numbers", ())[:2000]]
     drawn = charts.scatter(word["numbers"], (word["true"], word["predicted"]), points)
-    return section(word["numbers"], side_by_side(drawn))
+    rows = [(f"{one['share']:.0%}", one["half_width"], f"{one['held']:.1%}") for one in report.get("intervals", ())]
+    heads = (word["interval_share"], word["interval_half"], word["interval_held"])
+    intervals = note(word["interval_note"]) + table(heads, rows) if rows else ""
+    return section(word["numbers"], side_by_side(drawn)) + section(word["intervals"], intervals)
 
 
 def _questions(report: Mapping[str, Any], word: Words) -> str:

@@ -32,6 +32,13 @@ _WORDS: Mapping[str, tuple[str, str]] = {
               "right：标签和位置都对；boundary：位置不同；type：标签不同；both：有重叠但标签不同；missed：漏掉；spurious：多余"),
     "numbers": ("Predicted and true values", "预测值与真实值"),
     "predicted": ("predicted", "预测值"),
+    "intervals": ("How far from the truth?", "离真实值有多远？"),
+    "interval_share": ("share of the true numbers", "真实值的比例"),
+    "interval_half": ("predicted number ±", "预测值 ±"),
+    "interval_held": ("held on these rows", "在这些行上的实际比例"),
+    "interval_note": ("By the errors on the validation rows (split conformal prediction); predict --interval 0.9 gives "
+                      "such an interval with every number.",
+                      "由验证集上的误差得出（分割共形预测）；predict --interval 0.9 会为每个数给出这样的区间。"),
     "reliability": ("Can the scores be trusted?", "分数可信吗？"),
     "ece": ("Expected calibration error {ece}: the mean distance between a score and how often answers of that score "
             "are right (0 is best).", "期望校准误差 {ece}：分数与实际正确率之间的平均差距（0 最好）。"),
@@ -46,9 +53,9 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "would_not_help": ("One would not lower the calibration error.", "温度缩放不会降低校准误差。"),
     "cross_fitted": ("Each row is judged by a temperature that was fitted to other rows.",
                      "每一行都用在其他行上拟合的温度来评估。"),
-    "not_calibrated": ("Answers of this task have no temperature: these are the scores as the model gives them, "
-                       "or there are fewer than 50 rows.",
-                       "此任务的答案没有温度缩放：这些是模型直接给出的分数，或者行数少于 50。"),
+    "not_calibrated": ("These are the scores as the model gives them: the task says nothing that a temperature could "
+                       "be fitted to, or there are fewer than 50 rows.",
+                       "这些是模型直接给出的分数：该任务没有可用于拟合温度的信息，或者行数少于 50。"),
     "question_words": ("By question word", "按疑问词"),
     "question_words_head": ("question word", "疑问词"),
     "answer_lengths": ("By length of the answer", "按答案长度"),

@@ -26,6 +26,9 @@ MOST_NUMBERS = 1 << 23
 _AT_ONCE = 1 << 20
 """Logits whose probabilities are computed together."""
 _HALVINGS = 40
+_GRID = 41
+_LEAST_SHARE = 1e-9
+"""Of a probability whose logarithm is taken."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,14 @@ class CalibrationRows:
 
     logits: minus infinity where a row has fewer outputs than others. Shape: (rows, outputs).
     truth: the true output of every row, of which one holds. Shape: (rows,); or, for independent outputs, whether each
-        holds. Shape: (rows, outputs).
+        holds. Shape: (rows, outputs); or, with `chosen`, whether that output is right. Shape: (rows,).
+    chosen: the output that was answered, where outputs are candidates of which none need be right, and a rule of its
+        own may have preferred another than the first (answers to questions, with their null threshold). Shape: (rows,).
     """
 
     logits: npt.NDArray[np.floating]
     truth: npt.NDArray[np.integer] | npt.NDArray[np.bool_]
+    chosen: npt.NDArray[np.integer] | None = None
 
     @property
     def independent(self) -> bool:
@@ -77,8 +83,23 @@ class CalibrationRows:
         return self if step <= 1 else self.take(slice(None, None, step))
 
     def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_] | slice) -> "CalibrationRows":
-        """Some of the rows. Shape: rows (chosen,), or flags (rows,)."""
-        return CalibrationRows(self.logits[rows], self.truth[rows])
+        """Some of the rows. Shape: rows (taken,), or flags (rows,)."""
+        return CalibrationRows(self.logits[rows], self.truth[rows], None if self.chosen is None else self.chosen[rows])
+
+    def confidence(self, probabilities: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """The probability of every answer, and whether it is right: each independent output is an answer of its own.
+
+        Shape: probabilities (rows, outputs) → (rows,) or (rows * outputs,) each.
+        """
+        if self.independent:
+            return probabilities.ravel(), self.truth.astype(np.bool_).ravel()
+        if self.chosen is not None:
+            return probabilities[np.arange(len(probabilities)), self.chosen], self.truth.astype(np.bool_)
+        return probabilities.max(1), probabilities.argmax(1) == self.truth
+
+    def at(self, factors: Floats) -> "CalibrationRows":
+        """The same rows, their logits multiplied. Shape: factors (outputs,) or (1,)."""
+        return CalibrationRows(self.logits * factors, self.truth, self.chosen)
 
 
 @dataclass(frozen=True)
@@ -86,7 +107,8 @@ class CalibrationErrors:
     """How far probabilities are from how often answers are right.
 
     ece: expected calibration error, of the surest output, or of every independent one.
-    brier: mean squared distance of probabilities from the truth, summed over a row's outputs.
+    brier: mean squared distance of probabilities from the truth, summed over a row's outputs; of candidates that of the
+        answer's alone.
     """
 
     ece: float
@@ -109,7 +131,9 @@ def fit_temperatures(rows: CalibrationRows) -> Floats | None:
     """
     if len(rows.logits) < LEAST_ROWS:
         return None
-    return _independent(rows) if rows.independent else _joint(rows.thinned())
+    if rows.independent:
+        return _independent(rows)
+    return _joint(rows.thinned()) if rows.chosen is None else _of_answers(rows.thinned())
 
 
 def _joint(rows: CalibrationRows) -> Floats:
@@ -127,6 +151,29 @@ def _joint(rows: CalibrationRows) -> Floats:
         return np.array([((weights * logits).sum(1) / weights.sum(1)).sum() - wanted])
 
     return _temperatures(slope, 1)
+
+
+def _of_answers(rows: CalibrationRows) -> Floats:
+    """The temperature at which the answers' probabilities say best which of them are right.
+
+    The cross-entropy of a softmax's one output need not have a single valley, so that a grid finds the valley first.
+    """
+    right = rows.truth.astype(np.bool_)
+    count = int(right.sum())
+    target = np.where(right, (count + 1) / (count + 2), 1 / (len(right) - count + 2))
+
+    def loss(log: float) -> float:
+        p, _ = rows.confidence(rows.probabilities(np.array([np.exp(log)])))
+        p = np.clip(p, _LEAST_SHARE, 1 - _LEAST_SHARE)
+        return float(-(target * np.log(p) + (1 - target) * np.log1p(-p)).mean())
+
+    grid = np.linspace(np.log(COLDEST), np.log(HOTTEST), _GRID)
+    at = int(np.argmin([loss(log) for log in grid]))
+    low, high = grid[max(at - 1, 0)], grid[min(at + 1, _GRID - 1)]
+    for _ in range(_HALVINGS):  # golden sections would save half of these; each takes milliseconds
+        third = (high - low) / 3
+        low, high = (low, high - third) if loss(low + third) <= loss(high - third) else (low + third, high)
+    return np.array([np.exp((low + high) / 2)])
 
 
 def _independent(rows: CalibrationRows) -> Floats:
@@ -168,15 +215,13 @@ def _temperatures(slope: Callable[[Floats], Floats], outputs: int) -> Floats:
 
 def calibration_errors(rows: CalibrationRows, probabilities: Floats) -> CalibrationErrors:
     """How well these probabilities fit the rows. Shape: probabilities (rows, outputs)."""
+    confidence, correct = rows.confidence(probabilities)
+    ece = expected_calibration_error(confidence, correct)
     if rows.independent:
-        truth = rows.truth.astype(np.bool_)
-        return CalibrationErrors(
-            expected_calibration_error(probabilities.ravel(), truth.ravel()), brier_each(probabilities, truth)
-        )
-    correct = probabilities.argmax(1) == rows.truth
-    return CalibrationErrors(
-        expected_calibration_error(probabilities.max(1), correct), brier(probabilities, rows.truth.astype(np.int64))
-    )
+        return CalibrationErrors(ece, brier_each(probabilities, rows.truth.astype(np.bool_)))
+    if rows.chosen is not None:
+        return CalibrationErrors(ece, float(((confidence - correct) ** 2).mean()))
+    return CalibrationErrors(ece, brier(probabilities, rows.truth.astype(np.int64)))
 
 
 def cross_fitted(rows: CalibrationRows) -> Floats | None:

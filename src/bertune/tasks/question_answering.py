@@ -15,6 +15,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
 from bertune.ragged import Ragged
 from bertune.tasks.base import BaseTask
+from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.hyperparameters import QUESTION_ANSWERING
 from bertune.tasks.options import QuestionOptions
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
@@ -260,6 +261,23 @@ class QuestionAnswering(BaseTask[QuestionExample]):
         spans = {example.id: one.span.text if one.span else "" for example, one in pairs}
         threshold, _ = threshold_to_apply(examples, odds, spans, self._answer_metric(examples))
         return dataclasses.replace(self, tuned_threshold=threshold)
+
+    def calibration_rows(
+        self, logits: Logits, features: Features, examples: Sequence[QuestionExample]
+    ) -> CalibrationRows | None:
+        """Every question's candidates, which of them is the answer, and whether that matches a true answer exactly.
+
+        None with `--null-threshold`: it is a difference of logits as they are, which a temperature would change.
+        """
+        if not examples or self.options.null_threshold is not None:
+            return None
+        decoded = self._decoded(logits, features, examples)
+        table = np.full((len(decoded), max(len(one.candidates) for one in decoded)), -np.inf)
+        for row, one in enumerate(decoded):
+            table[row, : len(one.candidates)] = [candidate.logit for candidate in one.candidates]
+        chosen = np.array([one.candidates.index(one.best) for one in decoded], np.int64)
+        scores = answer_scores(examples, [one.best.text for one in decoded], self._answer_metric(examples))
+        return CalibrationRows(table, scores[:, 0] > 0, chosen)
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for question answering."""

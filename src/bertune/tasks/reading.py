@@ -214,13 +214,20 @@ def _wrong(
 ) -> Iterable[str]:
     for column, value in zip(columns[:2], values[:2], strict=True):
         if column is not None and not isinstance(value, str):
-            hint = " (such rows are left out with --drop-unlabelled)" if value is None else ""
-            yield f"{file.where(row, column)}: expected text, found {value!r}{hint}"
+            yield f"{file.where(row, column)}: expected text, found {value!r}{_hint(value, labelled=labelled)}"
     if labelled and values[2] is None:
         yield (
             f"{file.where(row, columns[2])}: the label is missing; fill it in, or leave such rows out with "
             "--drop-unlabelled"
         )
+
+
+def _hint(value: object, *, labelled: bool) -> str:
+    if value is None:
+        return " (such rows are left out with --drop-unlabelled)" if labelled else ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return " (a number: write it in quotation marks; in a data frame .astype(str) makes a column's numbers texts)"
+    return ""
 
 
 def _is_inference(file: Rows, label_column: str) -> bool:

@@ -22,6 +22,7 @@ from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, 
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import ridge_regression
 from bertune.tasks.shared.huggingface import label_settings, linear_in_folder
+from bertune.tasks.shared.intervals import Curve, error_curve, half_width, too_few
 from bertune.tasks.shared.metrics import number_rows
 from bertune.tasks.shared.texts import by_example, shown, text_features, text_item
 from bertune.tasks.text_classification import examples_of, find_columns
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULTS = USUAL
+SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""Of true numbers, for which a report shows intervals."""
 STSB = {"text_column": "sentence1", "pair_column": "sentence2", "label_column": "score"}
 """Columns of GLUE's STS-B files, which have a header."""
 
@@ -51,7 +54,7 @@ class NumberExample:
 
 @dataclass(frozen=True)
 class Regression(BaseTask[NumberExample]):
-    """A number, learnt by squared error. Predictions: `{"score": number}`."""
+    """A number, learnt by squared error. Predictions: `{"score": number}`, with `--interval` also `low` and `high`."""
 
     Options: ClassVar[type[Any]] = RegressionOptions
     logit_kind: ClassVar[str] = "number"
@@ -62,6 +65,8 @@ class Regression(BaseTask[NumberExample]):
     """Mean of the training data's numbers."""
     deviation: float = 1.0
     """Their standard deviation."""
+    errors: Curve = ()
+    """How far validation rows' numbers lie from the predicted ones; none where there were no such rows."""
     defaults: Defaults = DEFAULTS
 
     @property
@@ -150,14 +155,32 @@ class Regression(BaseTask[NumberExample]):
         return by_example(logits, features, examples)[:, 0].astype(np.float64) * step + origin
 
     def decode(self, logits: Logits, features: Features, examples: Sequence[NumberExample]) -> list[Prediction]:
-        """`{"score": number}` for every text."""
+        """`{"score": number}` for every text; with `interval` also `low` and `high`.
+
+        These are None where validation rows were too few for such an interval, which then has no ends.
+        """
         if not examples:
             return []
-        return [{"score": round(float(value), 6)} for value in self._values(logits, features, len(examples))]
+        values = self._values(logits, features, len(examples)).tolist()
+        share = self.options.interval
+        if share is None:
+            return [{"score": round(value, 6)} for value in values]
+        if too_few(self.errors, share):
+            return [{"score": round(value, 6), "low": None, "high": None} for value in values]
+        half = half_width(self.errors, share)
+        return [
+            {"score": round(value, 6), "low": round(value - half, 6), "high": round(value + half, 6)}
+            for value in values
+        ]
+
+    def predicted_answer(self, prediction: Prediction) -> float:
+        """The number."""
+        return float(prediction["score"])
 
     def summary(self, example: NumberExample, prediction: Prediction) -> tuple[str, str, str]:
-        """Text, number."""
-        return shown(example), f"{prediction['score']:.3f}", ""
+        """Text, number, and the interval where there is one."""
+        around = f"{prediction['low']:.3f} to {prediction['high']:.3f}" if prediction.get("low") is not None else ""
+        return shown(example), f"{prediction['score']:.3f}", around
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[NumberExample]) -> dict[str, float]:
         """Pearson's and Spearman's correlation, root mean squared and mean absolute error."""
@@ -169,6 +192,31 @@ class Regression(BaseTask[NumberExample]):
         """The same metrics, row by row."""
         truth = np.array([example.value for example in examples], np.float64)
         return number_rows(truth, np.array([prediction["score"] for prediction in predictions], np.float64))
+
+    def tuned(self, logits: Logits, features: Features, examples: Sequence[NumberExample]) -> Self:
+        """With these texts' errors, from which intervals follow."""
+        truth = np.array([example.value for example in examples], np.float64)
+        return dataclasses.replace(self, errors=error_curve(truth, self._values(logits, features, len(examples))))
+
+    def diagnostics(self, logits: Logits, features: Features, examples: Sequence[NumberExample]) -> Mapping[str, Any]:
+        """Intervals of some shares by the errors on the validation rows, and the share that they hold of these rows."""
+        truth = np.array([example.value for example in examples], np.float64)
+        missed = np.abs(truth - self._values(logits, features, len(examples)))
+        return {
+            "intervals": [
+                {"share": share, "half_width": half, "held": float((missed <= half).mean())}
+                for share in SHARES
+                if not too_few(self.errors, share)
+                for half in [half_width(self.errors, share)]
+            ]
+        }
+
+    def with_options(self, options: Any) -> Self:
+        """The same task under other options. Raises InputError for one that decides its form, an interval."""
+        changed = super().with_options(options)
+        if changed.options.interval not in (None, self.options.interval):
+            half_width(self.errors, changed.options.interval)
+        return changed
 
     def baselines(self) -> Mapping[str, Baseline]:
         """The mean of the training data, and ridge regression on words."""
@@ -190,8 +238,8 @@ class Regression(BaseTask[NumberExample]):
         return logits[:, 0] * step + origin
 
     def feature_key(self) -> Mapping[str, Any]:
-        """All but the head."""
-        return self._described_without("layers")
+        """All but the head and the intervals."""
+        return self._described_without("layers", "errors", "interval")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for regression."""

@@ -79,6 +79,8 @@ def examples_of(
 
 
 DEFAULTS = USUAL
+_DIGITS = 6
+"""Of a score that is shown, and compared with thresholds."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class TextClassification(BaseTask[TextExample]):
             best = probabilities.argmax(1)
             every = shown_scores(self.labels, probabilities, options.top_k, all_scores=options.all_scores)
             found += [
-                {"label": self.labels[index], "score": round(float(row[index]), 6), "scores": scores}
+                {"label": self.labels[index], "score": round(float(row[index]), _DIGITS), "scores": scores}
                 for index, row, scores in zip(best, probabilities, every, strict=True)
             ]
         least = least_scores(options, self.labels, self.coverage)
@@ -198,10 +200,25 @@ class TextClassification(BaseTask[TextExample]):
         return text, prediction["label"] or "(review)", f"{prediction['score']:.3f}"
 
     def metrics(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> dict[str, float]:
-        """Accuracy, Matthews correlation, and f1, precision, recall of the second class (two) or their means (more)."""
-        index = {label: i for i, label in enumerate(self.labels)}
-        truth = np.array([index[str(example.label)] for example in examples])
-        return classification_metrics(truth, by_example(logits, features, len(examples)).argmax(1), len(self.labels))
+        """Accuracy, Matthews correlation, and f1, precision, recall of the second class (two) or their means (more).
+
+        All of the answers that the model would give. With `threshold` or `automate_at` also `answered`, the share of
+        rows that are not left to a person, and `answered_accuracy`, that of these; 0 where there are none.
+        """
+        rows = self.calibration_rows(logits, features, examples)
+        truth, predicted = rows.truth.astype(np.int64), rows.logits.argmax(1)
+        found = classification_metrics(truth, predicted, len(self.labels))
+        options = self.options
+        if options.threshold is None and (options.automate_at is None or not self.coverage):
+            return found
+        if not self.coverage:
+            options = dataclasses.replace(options, automate_at=None)
+        least = least_scores(options, self.labels, self.coverage)
+        assert least is not None
+        stands = np.round(rows.surest()[0], _DIGITS) >= least[predicted]
+        right = (truth == predicted)[stands]
+        answered_accuracy = float(right.mean()) if len(right) else 0.0
+        return {**found, "answered": float(stands.mean()), "answered_accuracy": answered_accuracy}
 
     def row_metrics(self, examples: Sequence[TextExample], predictions: Sequence[Prediction]) -> RowMetrics:
         """The same metrics, row by row."""

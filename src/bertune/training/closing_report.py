@@ -10,10 +10,11 @@ from bertune.encoder.config import EncoderConfig
 from bertune.files.json_files import read_json
 from bertune.model.record import MODEL_FILE
 from bertune.progress import console
-from bertune.report.answers import Answered, with_every_answer
+from bertune.report.answers import Answered
 from bertune.report.opinions import MOST_JUDGED, MOST_LEARNT
 from bertune.report.options import ReportOptions
 from bertune.report.write import Report, write_answered, write_report
+from bertune.tasks.shared.review import with_every_answer
 from bertune.tasks.user_files import task_file_of
 from bertune.training.loop.state import Evaluation
 from bertune.training.options import TrainOptions
@@ -55,7 +56,7 @@ def write_closing_report(
     if saved is None and (folder / "report.html").is_file():
         return
     try:
-        report = _written(folder, options, data, saved, opinions=_has_time(data, saved, clock))
+        report = _written(folder, options, data, saved, opinions=options.opinions and _has_time(data, saved, clock))
     except Exception as error:
         logger.warning("no report (%s: %s); bertune report %s tries again", type(error).__name__, error, folder)
         return

@@ -5,6 +5,7 @@ They are imported when a run begins, in a thread of their own (`training.trackin
 
 import dataclasses
 import importlib.util
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,15 +86,21 @@ class MlflowTracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+        points = [Metric(_legal(name), value, now, step) for name, value in values.items()]
+        self._client.log_batch(self._run, metrics=points)
 
     def finish(self, metrics: Mapping[str, float], files: Sequence[Path], *, failed: bool) -> None:
         """Metrics, files as artefacts, and the status."""
         for name, value in metrics.items():
-            self._client.log_metric(self._run, f"final/{name}", value)
+            self._client.log_metric(self._run, _legal(f"final/{name}"), value)
         for file in files:
             self._client.log_artifact(self._run, str(file))
         self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
+
+
+def _legal(name: str) -> str:
+    """A metric's name as MLflow takes it, which refuses brackets and the like; names may hold labels."""
+    return re.sub(r"[^/\w.\- :]", "_", name)
 
 
 class WandbTracker:

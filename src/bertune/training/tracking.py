@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import queue
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ FINISH_SECONDS = 30.0
 """That a tracker may take for what is left when the run is done."""
 ABORT_SECONDS = 5.0
 """The same when the run was stopped or failed."""
+CURVES_SHARE = 0.5
+"""Of that time: points that wait longer are left out, for the metrics and the report to arrive."""
 IDS_FILE = "trackers.json"
 """In the run's folder: what each tracker called the run, to go on with it."""
 
@@ -51,13 +55,17 @@ class _Stdout:
 
 
 class TrackerThread:
-    """A tracker in a thread of its own. Whatever it does, no call here raises, or waits but for `close`."""
+    """A tracker in a thread of its own. Whatever it does, no call here raises, or waits but for `wait`.
 
-    def __init__(self, name: str, tracker: Tracker) -> None:
-        self._name, self._tracker = name, tracker
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING)
-        self._failed = False
+    make: the tracker; called in the thread.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Tracker]) -> None:
+        self._name, self._make = name, make
+        self._jobs: queue.SimpleQueue[tuple[_Job, bool] | None] = queue.SimpleQueue()
+        self._failed = self._started = False
         self._dropped = 0
+        self._curves_until = math.inf
         self._thread = threading.Thread(target=self._work, name=f"{_THREADS}{name}", daemon=True)
 
     def start(self, run: RunStart, note: Callable[[str, str], None]) -> None:
@@ -68,47 +76,64 @@ class TrackerThread:
             if found is not None:
                 note(self._name, found)
 
-        self._thread.start()
-        self._add(begin)
+        self._jobs.put((begin, False))
+        try:
+            self._thread.start()
+            self._started = True
+        except RuntimeError as error:  # the system gives no further thread
+            self._off(error)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """A point on every named curve."""
-        self._add(lambda tracker: tracker.log(values, step))
-
-    def close(self, metrics: Mapping[str, float], files: Sequence[Path], *, failed: bool, seconds: float) -> None:
-        """End the run, and wait for that at most so many seconds."""
-        if not self._thread.is_alive():
-            return
-        until = time.monotonic() + seconds
-        self._add(lambda tracker: tracker.finish(metrics, files, failed=failed), wait=seconds)
-        self._add(None, wait=max(0.0, until - time.monotonic()))
-        self._thread.join(max(0.0, until - time.monotonic()))
-        if self._thread.is_alive() and not self._failed:
-            self._failed = True
-            logger.warning("--track %s: has not finished after %.0f s; left to itself", self._name, seconds)
-        elif self._dropped and not self._failed:
-            logger.warning("--track %s: was slow, so %d points were left out", self._name, self._dropped)
-
-    def _add(self, job: _Job | None, wait: float = 0.0) -> None:
+        """A point on every named curve; left out where too many wait already."""
         if self._failed:
             return
-        try:
-            self._jobs.put(job, block=wait > 0, timeout=wait or None)
-        except queue.Full:
+        if self._jobs.qsize() >= WAITING:
             self._dropped += 1
+            return
+        self._jobs.put((lambda tracker: tracker.log(values, step), True))
+
+    def end(self, metrics: Mapping[str, float], files: Sequence[Path], *, failed: bool, seconds: float) -> None:
+        """End the run once its points are told, of which those that wait longer than CURVES_SHARE of this are left out.
+
+        So a slow tracker still gets the metrics and the report.
+        """
+        self._curves_until = time.monotonic() + CURVES_SHARE * seconds
+        self._jobs.put((lambda tracker: tracker.finish(metrics, files, failed=failed), False))
+        self._jobs.put(None)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the run has ended, at most so long. Returns: whether the thread is done."""
+        if self._started:
+            self._thread.join(max(0.0, seconds))
+        alive = self._started and self._thread.is_alive()
+        if alive and not self._failed:
+            self._failed = True
+            logger.warning("--track %s: has not finished in time; left to itself", self._name)
+        elif self._dropped and not self._failed:
+            logger.warning("--track %s: was slow, so %d points were left out", self._name, self._dropped)
+        return not alive
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if self._failed:
-                return
-            try:
-                job(self._tracker)
-            except Exception as error:
-                if not self._failed:
-                    self._failed = True
-                    reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-                    logger.warning("--track %s: off from here on (%s); the run goes on", self._name, reason)
-                return
+        try:
+            tracker = self._make()
+            while (waiting := self._jobs.get()) is not None and not self._failed:
+                job, is_point = waiting
+                if is_point and time.monotonic() > self._curves_until:
+                    self._dropped += 1
+                else:
+                    job(tracker)
+        except BaseException as error:  # a SystemExit too, with which a thread would end without a word
+            self._off(error)
+
+    def _off(self, error: BaseException) -> None:
+        if self._failed:
+            return
+        self._failed = True
+        try:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        except Exception:  # an error that cannot say what it is
+            reason = type(error).__name__
+        logger.warning("--track %s: off from here on (%s); the run goes on", self._name, reason)
 
 
 @dataclass
@@ -133,7 +158,7 @@ class Tracking:
         known = self._known()
         run = RunStart(self.folder.name, self.folder, self.options)
         for name in dict.fromkeys(name for name in self.names if name != TENSORBOARD):
-            thread = TrackerThread(name, (self.make or new_tracker)(name))
+            thread = TrackerThread(name, partial(self.make or new_tracker, name))
             thread.start(named(run, known.get(name)), self._note)
             self._threads.append(thread)
 
@@ -151,9 +176,14 @@ class Tracking:
         self._close({}, [], failed=True, seconds=ABORT_SECONDS)
 
     def _close(self, metrics: Mapping[str, float], files: Sequence[Path], *, failed: bool, seconds: float) -> None:
+        """End all at once: trackers that hang take the time of one together."""
         threads, self._threads = self._threads, []
+        until = time.monotonic() + seconds
         for thread in threads:
-            thread.close(metrics, files, failed=failed, seconds=seconds)
+            thread.end(metrics, files, failed=failed, seconds=seconds)
+        for thread in threads:
+            if not thread.wait(until - time.monotonic()):
+                _left.append(thread)
 
     def _known(self) -> dict[str, str]:
         try:
@@ -169,6 +199,12 @@ class Tracking:
 
 
 _NOTING = threading.Lock()
+_left: list[TrackerThread] = []
+
+
+def left_to_themselves() -> bool:
+    """Whether trackers of this process hang: what they do when it ends, such as waiting for their service, may too."""
+    return bool(_left)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +11,9 @@ from bertune.errors import InputError, Problems
 from bertune.tasks.options import ReviewOptions
 from bertune.tasks.reliability import Coverage, automatic_from
 from bertune.tasks.row_metrics import Floats
+
+if TYPE_CHECKING:
+    from bertune.tasks.protocol import Task
 
 
 def least_scores(options: ReviewOptions, labels: Sequence[str], coverage: Coverage) -> Floats | None:
@@ -38,6 +43,13 @@ def least_scores(options: ReviewOptions, labels: Sequence[str], coverage: Covera
         least = automatic_from(coverage, options.automate_at)
         found = np.maximum(found, math.inf if least is None else least)
     return found
+
+
+def with_every_answer(task: "Task[Any]") -> "Task[Any]":
+    """The task without options that leave answers to a person: judged is what the model would have answered."""
+    if not isinstance(task.options, ReviewOptions):
+        return task
+    return task.with_options(replace(task.options, threshold=None, automate_at=None))
 
 
 def per_label(spec: Sequence[str], labels: Sequence[str], default: Floats) -> Floats:

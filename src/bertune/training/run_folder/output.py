@@ -18,6 +18,7 @@ MAY_DIFFER = frozenset(
         "keep_checkpoints",
         "workers",
         "report",
+        "opinions",
         "track",
         RECORD_KEY,
     }

@@ -16,6 +16,7 @@ from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
 from bertune.errors import counted
 from bertune.tasks.protocol import Logits, Task
+from bertune.tasks.shared.review import with_every_answer
 from bertune.tasks.user_files import task_file_of
 from bertune.training.loop.state import TrainConfig, TrainState
 
@@ -42,6 +43,7 @@ def constant_answer(task: Task[Any], logits: Logits, features: Features, example
     """
     if len(examples) < 2 or not _vary([task.true_answer(example) for example in examples]):
         return None
+    task = with_every_answer(task)
     for count in (LOOKED_AT, len(examples)):
         some = examples[:count]
         part, rows = of_examples(features, np.arange(len(some)))
