@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -92,8 +93,9 @@ def test_a_million_mixed_items_leave_nothing_behind(folders: Folders, nursery: N
     child.send(signal.SIGTERM)
     assert child.wait() == 0
     print("most MiB in each round:", " ".join(f"{value:.0f}" for value in curve))
-    early, later = curve[: ROUNDS // 4 + 1], curve[ROUNDS // 4 + 1 :]
-    assert max(later) - max(early) < 8, curve
+    # Trimmed at one moment or another, a round's peak differs by 30 MiB from the next one's: what counts is the trend.
+    early, later = curve[6:13], curve[13:]
+    assert fmean(later) - fmean(early) < 8, curve
 
 
 def test_caches_by_shape_are_limited_unless_the_environment_says_otherwise() -> None:
