@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
+from bertune.encoder.modules import Dropout
 from bertune.errors import InputError
 
 
@@ -56,7 +57,7 @@ class LayersHead(nn.Module):
     def __init__(self, config: EncoderConfig, kind: str, outputs: int, *, tokens: bool) -> None:
         super().__init__()
         self.mix = LayerMix(config, kind)
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = Dropout(0.1)
         self.weight = nn.Parameter(torch.empty(outputs, self.mix.width))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.tokens = tokens
@@ -66,4 +67,4 @@ class LayersHead(nn.Module):
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
         """Shape: (tokens, outputs), or (sequences, outputs)."""
         mixed = self.mix(output)
-        return F.linear(self.dropout(mixed if self.tokens else mixed[layout.starts]), self.weight, self.bias)
+        return F.linear(self.dropout(mixed if self.tokens else mixed[layout.starts], layout), self.weight, self.bias)
