@@ -35,7 +35,7 @@ VERBS = {
 _COLLECT_AFTER = 50_000
 """Objects made between two searches for garbage: with Python's 700, searches are a tenth of PyTorch's import time."""
 
-SHARED = ("train", "pretrain", "evaluate", "predict", "embed")
+SHARED = ("train", "pretrain", "sweep", "evaluate", "predict", "embed")
 """Verbs whose work the processes share that torchrun started."""
 
 

@@ -6,6 +6,7 @@ that is read; there is no option.
 """
 
 import datetime
+import itertools
 import logging
 import os
 import sys
@@ -101,6 +102,17 @@ class World:
     def any(self, flag: bool) -> bool:
         """Whether a flag is set on any rank."""
         return flag if self.size == 1 else bool(self.most(torch.tensor([int(flag)])).item())
+
+    def count(self, name: str) -> Iterator[int]:
+        """Numbers from 0 of a counter that all ranks draw from: every number goes to one of them.
+
+        name: of the counter, which a process uses once.
+        """
+        if self.size == 1:
+            yield from itertools.count()
+        while True:
+            store = torch.distributed.distributed_c10d._get_default_store()
+            yield store.add(f"bertune/counter/{name}/{_attempt()}", 1) - 1
 
     def wait(self) -> None:
         """Wait until every rank is here."""
@@ -214,6 +226,10 @@ def leave(*, wait: bool = True) -> None:
             _current.wait()
         torch.distributed.destroy_process_group()
         _current = ALONE
+
+
+def _attempt() -> str:
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 def _told(operation: Callable[[], object]) -> None:

@@ -8,6 +8,7 @@ the data again.
 import ctypes
 import dataclasses
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -21,6 +22,7 @@ from typing import Any, Literal
 
 import torch
 
+from bertune.distributed.world import apart
 from bertune.errors import FaultError, InputError, Interrupted
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
@@ -150,13 +152,15 @@ class Trials:
             os.dup2(log, stream)
         _end_with_parent()
         torch.set_num_threads(self.threads)
+        logging.getLogger("bertune").setLevel(logging.INFO)  # ranks other than 0 say nothing, but this is a file
 
         def note(found: Evaluation) -> None:
             with (beside / RUNGS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found.metrics.get(str(options.metric))) + "\n")
 
         try:
-            result = fine_tune(FineTuning(self.data(options.encoder), options, evaluated=note))
+            with apart():
+                result = fine_tune(FineTuning(self.data(options.encoder), options, evaluated=note))
             told: dict[str, Any] = {"metrics": result.metrics, "steps": result.steps, "worked": worked(result.output)}
         except (InputError, FaultError) as error:
             told = {"error": str(error)}
