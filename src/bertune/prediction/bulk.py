@@ -186,7 +186,8 @@ def _make(
     """Make the parts of a share, by the engine that was asked for."""
     if options.engine != "ray":
         return _to_parts(answerer, stream, share, parts, bad)
-    from bertune.prediction.ray_engine import RayOptions, to_parts
+    from bertune.distributed.ray_map import RayOptions
+    from bertune.prediction.ray_engine import to_parts
 
     if answerer.looks_first:
         answerer.prepare([item.example for item in islice(replace(stream, report=None), LOOKED_AT)])
