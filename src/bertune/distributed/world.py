@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from bertune.errors import FaultError
 from bertune.processor import usable_cores
@@ -187,7 +188,8 @@ def start() -> World:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         if not torch.distributed.is_initialized():  # as it is under Ray Train
-            torch.distributed.init_process_group(backend, timeout=TIMEOUT)
+            store = _store_of_attempt(size)
+            torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise FaultError(f"rank {rank} of {size}: cannot reach the others ({_short(error)})") from None
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
@@ -226,6 +228,17 @@ def leave(*, wait: bool = True) -> None:
             _current.wait()
         torch.distributed.destroy_process_group()
         _current = ALONE
+
+
+def _store_of_attempt(size: int) -> Any:
+    """What the ranks meet in, of this attempt's own.
+
+    After a restart torchrun hands out the store of the attempt before, in which the ranks would find addresses of
+    processes that are gone, and wait for them (PyTorch 2.13, `DynamicRendezvousHandler.next_rendezvous`).
+    """
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    store.set_timeout(TIMEOUT)
+    return torch.distributed.PrefixStore(f"bertune/{_attempt()}/{size}", store)
 
 
 def _attempt() -> str:
