@@ -13,7 +13,8 @@ The Trainer runs with every rate, with the first at the same time as bertune, wi
 its settings, best or last weights among them, the one counts whose mean on the development set is highest: it is chosen
 by the very figures that it is judged by, in its favour.
 
-What is done is kept in benchmarks/results/budget.jsonl, and not done again; nothing is begun after --within.
+What is done is kept in benchmarks/results/budget.jsonl, and not done again on the same processor: name another --ledger
+for another version. Nothing is begun after --within.
 """
 
 import argparse
@@ -71,10 +72,15 @@ class Budget:
         return {name: getattr(self, name) for name in ("task", "seconds", "rows", "threads", "batch_size")}
 
     def done(self) -> dict[Run, dict[str, Any]]:
-        """What the ledger has of this budget."""
+        """What the ledger has of this budget, from this kind of processor."""
         text = self.ledger.read_text(encoding="utf-8") if self.ledger.exists() else ""
         lines = [json.loads(line) for line in text.splitlines()]
-        same = [line for line in lines if all(line.get(name) == value for name, value in self.key.items())]
+        here = machine()["cpu"]
+        same = [
+            line
+            for line in lines
+            if line["machine"]["cpu"] == here and all(line.get(name) == value for name, value in self.key.items())
+        ]
         return {Run(line["side"], line["seed"], line["rate"]): line["found"] for line in same}
 
 
@@ -246,6 +252,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rates", help="of the Trainer")
     parser.add_argument("--batch-size", type=int, default=32, help="of the Trainer")
     parser.add_argument("--within", type=float, default=86400, help="begin nothing after so many seconds")
+    parser.add_argument("--ledger", type=Path, default=LEDGER)
     parser.add_argument("--look", action="store_true", help="keep nothing")
     return parser.parse_args(argv)
 
@@ -261,7 +268,7 @@ def main(argv: Sequence[str]) -> None:
     seeds = [int(seed) for seed in said.seeds.split(",")]
     rates = [float(rate) for rate in (said.rates or RATES[said.task]).split(",")]
     with tempfile.TemporaryDirectory() as name:
-        ledger = Path(name, "ledger") if said.look else LEDGER
+        ledger = Path(name, "ledger") if said.look else said.ledger
         data = files(said.task, said.rows, Path(name))
         budget = Budget(said.task, said.seconds, said.rows, each, said.batch_size, data, ledger)
         sets = [cores[:each], cores[each : 2 * each]]

@@ -44,5 +44,5 @@ def test_parts_of_parts_say_what_the_outermost_limit_must_be(monkeypatch: pytest
     assert inner.left == 10
     now[0] = 15
     assert inner.over == 15
-    assert inner.enough(20) == 10 + 3 * (2 + 2 * (3 + 20))
+    assert inner.enough(20) == 10 + 3 * (2 + 2 * (3 + 20) + 8)
     assert whole.enough(5) == 20

@@ -26,9 +26,9 @@ from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import run as pretrain
 from bertune.tasks.protocol import lower_is_better
 from bertune.tasks.registry import new_task, options_of
-from bertune.training.fine_tune import TrainResult
 from bertune.training.options import AdaptOptions, TrainOptions
 from bertune.training.presets import with_preset
+from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.report import finished
 from bertune.training.time_limit import TimeLimit

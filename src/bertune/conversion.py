@@ -102,7 +102,8 @@ def _log_losses(encoder: Encoder) -> None:
             one.eval()(ids, torch.zeros_like(ids), positions, layout).sequence_output for one in (encoder, other)
         )
     logger.warning(
-        "bert_config.json cannot say all: %s. On %d sequences of %d random word pieces the last layer's outputs differ "
+        "bert_config.json cannot express this encoder exactly: %s. On %d sequences of %d random word pieces the last "
+        "layer's outputs differ "
         "by up to %.1e, on average by %.1e; they are %.1e on average. --format huggingface keeps everything",
         " and ".join(lost),
         _COMPARED[0],

@@ -42,14 +42,15 @@ class Clock:
     """A time limit that runs from the moment it is made.
 
     seconds: the limit.  began: of `time.monotonic`.
-    whole: the limit that this is a part of.  spent, shares: the seconds of that one until the part began, and how many
-        parts of this size it is to hold from then on.
+    whole: the limit that this is a part of.  spent, shares, kept: the seconds of that one until the part began, how
+        many parts of this size it is to hold from then on, and the seconds that it keeps for something else.
     """
 
     seconds: float
     began: float = field(default_factory=time.monotonic)
     spent: float = 0.0
     shares: int = 1
+    kept: float = 0.0
     whole: "Clock | None" = None
 
     @property
@@ -75,11 +76,11 @@ class Clock:
     def part(self, count: int, *, kept: float = 0.0) -> "Clock":
         """A clock that begins now with one of `count` equal parts of what is left, less `kept` seconds."""
         seconds = max(0.0, self.left - kept) / count
-        return Clock(seconds, time.monotonic(), spent=self.elapsed, shares=count, whole=self)
+        return Clock(seconds, time.monotonic(), spent=self.elapsed, shares=count, kept=kept, whole=self)
 
     def enough(self, more: float) -> float:
         """The outermost limit in which every part could take so many seconds from now on."""
         return self._enough(self.elapsed + more)
 
     def _enough(self, own: float) -> float:
-        return own if self.whole is None else self.whole._enough(self.spent + self.shares * own)
+        return own if self.whole is None else self.whole._enough(self.spent + self.shares * own + self.kept)

@@ -19,7 +19,7 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) ->
     metadata: `choices`, the legal values; `minimum`, the least legal one, `maximum`, the largest (with `minimum`), or
     `above`, what it must be above; `fixed`, True where a model's form depends on
     it, so that it stays as it was in training; `training`, True where it matters in training alone; `hidden`, True
-    where `--help` leaves it out.
+    where `--help` leaves it out; `value`, what stands for its value there.
     """
     extra = {"help": help, **metadata}
     if isinstance(default, list):
@@ -31,29 +31,32 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) ->
 
 _OF_RUNS: dict[str, dict[str, Any]] = {
     "output": {"help": "folder for the model and the run; must not contain another run"},
-    "max_steps": {"default": None, "help": "stop after this many updates instead", "minimum": 1},
+    "max_steps": {"default": None, "help": "stop after this many updates, whatever --epochs says", "minimum": 1},
     "warmup_ratio": {
         "default": 0.1,
-        "help": "share of the updates over which the learning rate rises",
+        "help": "share of the updates over which the learning rate rises from 0",
         "minimum": 0,
         "maximum": 1,
     },
     "weight_decay": {
         "default": 0.01,
-        "help": "weight decay of matrices, multiplied by the learning rate; not applied to biases and norms",
+        "help": "weight decay (AdamW); biases and normalisation weights are not decayed",
         "minimum": 0,
     },
     "max_grad_norm": {"default": 1.0, "help": "clip gradients to this norm; 0: no clipping", "minimum": 0},
     "gradient_accumulation": {
         "default": 1,
-        "help": "number of parts in which a batch is computed, to save memory",
+        "help": "compute each batch in this many parts, to save memory",
         "minimum": 1,
     },
-    "activation_checkpointing": {"default": False, "help": "compute activations twice, to save memory"},
+    "activation_checkpointing": {
+        "default": False,
+        "help": "recompute activations in the backward pass, to save memory",
+    },
     "patience": {"default": None, "help": "stop after this many evaluations without improvement", "minimum": 1},
     "max_skipped": {
         "default": 10,
-        "help": "updates in a row without finite numbers before the run stops",
+        "help": "stop after this many updates in a row whose loss or gradient is not finite",
         "minimum": 1,
     },
     "precision": {"default": "auto", "help": "floating-point format of the computation", "choices": PRECISIONS},
@@ -66,7 +69,7 @@ _OF_RUNS: dict[str, dict[str, Any]] = {
     },
     "keep_checkpoints": {
         "default": 2,
-        "help": "number of newest checkpoints to keep; the last but one is used if the last is damaged",
+        "help": "number of checkpoints to keep, newest first; an older one is used if the newest is damaged",
         "minimum": 1,
     },
 }

@@ -104,6 +104,12 @@ class _Lines:
         return f"{self._label}: {self._done} of {self._total} ({self._done / self._total:.0%}){note}, about {left} left"
 
 
+def load_curves() -> None:
+    """Load what writes curves, which takes a while, before processes are forked that will need it."""
+    import tensorboard.compat.proto.event_pb2
+    import tensorboard.compat.proto.summary_pb2  # noqa: F401
+
+
 class Curves:
     """TensorBoard's curves of a run, in the records of its own writer, but without its thread.
 

@@ -77,4 +77,4 @@ def test_a_fine_tuned_google_checkpoint_without_its_config(capsys: pytest.Captur
     facts = json.loads(done(capsys, "inspect", *files, finetuned, "--json").out)
     assert (facts["format"], facts["heads"]) == ("Google", ["text-classification"])
     assert "adam" not in facts["tensors"]
-    refused(capsys, finetuned, ["inspect", "minilm", *files], "is no Google checkpoint")
+    refused(capsys, finetuned, ["inspect", "minilm", *files], "is not a Google checkpoint")

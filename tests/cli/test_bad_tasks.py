@@ -50,10 +50,10 @@ CASES = {
         lines(QUESTION, QUESTION | {"choices": ["good"]}),
         "line 2: 1 choices found, expected at least 2",
     ),
-    "an answer that is no choice": (
+    "an answer that is not a choice": (
         "multiple-choice", "a.jsonl", lines(QUESTION, QUESTION | {"answer": 2}), "line 2: the answer is 2; expected",
     ),
-    "no number": ("regression", "a.csv", "text,score\na,1\nb,x\n", "line 3, column 'score': 'x' is no number"),
+    "no number": ("regression", "a.csv", "text,score\na,1\nb,x\n", "line 3, column 'score': 'x' is not a number"),
     "a list that is none": (
         "multi-label-classification", "a.csv", 'text,labels\na,x\nb,"[x"\n', "line 3, column 'labels'",
     ),

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def test_one_command_from_an_export_to_an_evaluated_model(tmp_path: Path, capsys
     assert "4 rows are left out, without a text or a label (lines 5, 25, 45, …)" in told
     assert "labels: schön" in told
     assert "of the tokens are unknown" in told
-    assert "about 1 s" in told
+    assert re.search(r"about \d+ s", told)
     assert "f1 (of 'übel')" in told
     assert "accuracy" in told
     assert "8 of 76 rows are held out" in told
@@ -144,7 +145,7 @@ def test_help_shows_the_task_s_own_defaults(capsys: Capture) -> None:
     assert "longest sequence in tokens, special tokens included (default: 384)" in told(
         "train", "--task", "question-answering"
     )
-    assert "metric that picks the best model (default: matthews_correlation)" in told("train", "--task", "cola")
+    assert "metric by which the best model is picked (default: matthews_correlation)" in told("train", "--task", "cola")
     assert "highest learning rate (default" not in told("train")
 
 
@@ -171,7 +172,10 @@ def test_help_of_predict_is_about_prediction(capsys: Capture, model: Path) -> No
         (["inspect", "nosuch"], "error: nosuch: no such file or folder"),
         (["report", "nosuch"], "error: nosuch: there is no such folder"),
         (["compare", "nosuch", "neither"], "error: nosuch: there is no such folder"),
-        (["train", "--task", "mrpc", "--encoder", "minilm", "--train", "no.tsv", "--output", "o"], "--train: there is"),
+        (
+            ["train", "--task", "mrpc", "--encoder", "minilm", "--train", "no.tsv", "--output", "o"],
+            "--train no.tsv: no such file",
+        ),
     ],
 )
 def test_what_is_missing_is_named_as_it_was_typed(
@@ -182,14 +186,20 @@ def test_what_is_missing_is_named_as_it_was_typed(
 
 def test_missing_data_is_named_before_the_model_is_loaded(tmp_path: Path, capsys: Capture, model: Path) -> None:
     (model / "model.safetensors").write_bytes(b"damaged")
-    refused(capsys, tmp_path, ["evaluate", "--model", model, "--data", tmp_path / "nosuch.csv"], "--data: there is no")
+    refused(
+        capsys,
+        tmp_path,
+        ["evaluate", "--model", model, "--data", tmp_path / "nosuch.csv"],
+        "--data",
+        "nosuch.csv: no such file",
+    )
 
 
 def test_a_start_from_a_finished_run_tells_one_thing_of_its_head(tmp_path: Path, capsys: Capture, model: Path) -> None:
     data = write_rows(tmp_path / "more.csv", opinions(16, seed=5))
     command = ["train", "--task", "text-classification", "--encoder", model, "--train", data]
     told = done(capsys, *command, "--output", tmp_path / "again", *FAST).err
-    assert "head: taken over from" in told
+    assert "head: reused from" in told
     assert "not used" not in told
 
 

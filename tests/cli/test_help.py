@@ -1,5 +1,6 @@
 """Help in groups, names that are near, completion."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bertune.cli.completion import SCRIPTS
+from bertune.cli.main import VERBS, main
 from tests.tiny import bertune, refused
 
 Capture = pytest.CaptureFixture[str]
@@ -17,10 +19,48 @@ def test_help_of_a_command_is_grouped_required_first(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         bertune(capsys, "help", "train")
     told = capsys.readouterr().out
-    order = [told.index(f"\n{heading}:") for heading in ("required", "data", "model", "optimisation", "run", "output")]
+    headings = ("required", "data", "model", "optimisation", "run", "output", "general")
+    order = [told.index(f"\n{heading}:") for heading in headings]
     assert order == sorted(order)
-    assert told.index("--encoder TEXT", order[0]) < order[1]
-    assert "token-" in told.partition("required:")[0]
+    assert told.index("--encoder SOURCE", order[0]) < order[1]
+    assert "token-classification" in told.partition("required:")[0]
+
+
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help_fits_80_columns_and_keeps_names_whole(
+    verb: str | None, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with contextlib.suppress(SystemExit):
+        main(["help", verb] if verb else ["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    # A choice of many values stands in one line with its option, which cannot be divided.
+    assert [line for line in lines if len(line) > 80 and "{" not in line] == []
+    assert [line for line in lines if line.endswith("-")] == []
+    assert not verb or lines[0].startswith(f"usage: bertune {verb}")
+
+
+def test_every_option_has_a_heading_of_its_command(capsys: Capture) -> None:
+    """Under "task" there are options of a task alone, which no command lists before a task is named."""
+    for verb in VERBS:
+        with contextlib.suppress(SystemExit):
+            main([verb, "--help"])
+        assert "\ntask:" not in capsys.readouterr().out, verb
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--epochs x", "--epochs x: expected a number"),
+        ("--max-steps 1.5", "--max-steps 1.5: expected a whole number"),
+        ("--batch-size many", "--batch-size many: expected a number (or auto)"),
+        ("--epochs", "--epochs: a value is missing"),
+        ("--report=maybe", "--report=maybe: takes no value; write --report or --no-report"),
+        ("--train nofile.csv --task rte --encoder x --output o", "--train nofile.csv: no such file"),
+    ],
+)
+def test_values_that_are_none(tmp_path: Path, capsys: Capture, given: str, told: str) -> None:
+    refused(capsys, tmp_path, ["train", *given.split()], told)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +80,7 @@ def test_near_names(tmp_path: Path, capsys: Capture, arguments: list[str], told:
 
 
 def test_names_that_are_far_are_not_suggested(tmp_path: Path, capsys: Capture) -> None:
-    assert "mean" not in refused(capsys, tmp_path, ["xyzzy"], "no command 'xyzzy'; known: train")
+    assert "mean" not in refused(capsys, tmp_path, ["xyzzy"], "no command 'xyzzy'; known: samples")
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

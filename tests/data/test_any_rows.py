@@ -56,7 +56,7 @@ def test_tsv_lines_come_back(folder: Path, table: list[list[str]], chunk: int, e
     if all(row == [""] for row in table):
         assert "no rows" in problem(path)
         return
-    while table[-1] == [""]:  # blank lines at the end are no rows
+    while table[-1] == [""]:  # blank lines at the end are not rows
         table.pop()
     with mock.patch.object(text_files, "_CHUNK", chunk):
         assert plain(open_rows(path)) == list(enumerate(table, 2))

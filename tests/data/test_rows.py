@@ -125,7 +125,7 @@ def test_missing_file_names_similar_ones(write: Write, tmp_path: Path) -> None:
     write("train.tsv", "a\n1\n")
     write("unrelated", "")
     told = problem(tmp_path / "Train.csv")
-    assert "there is no file" in told
+    assert "Train.csv: no such file" in told
     assert told.endswith("did you mean train.tsv?")
     assert "there is no folder" in problem(tmp_path / "nowhere" / "train.csv")
     assert "cannot read" in problem(tmp_path / ("x" * 300 + ".csv"))

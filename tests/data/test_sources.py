@@ -48,8 +48,10 @@ def test_what_is_refused_names_every_problem(tmp_path: Path) -> None:
     assert "*.tsv: no file matches this pattern" in told
 
 
-def test_what_is_missing_is_left_to_reading(tmp_path: Path) -> None:
-    assert data_paths([str(tmp_path / "absent.csv"), "a\0b"], "--train") == [tmp_path / "absent.csv", Path("a\0b")]
+def test_what_is_missing_is_named_with_its_option(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--train .*absent\.csv: no such file$"):
+        data_paths([str(tmp_path / "absent.csv")], "--train")
+    assert data_paths("a\0b", "--train") == [Path("a\0b")]
 
 
 def test_a_hash_covers_side_files_and_folders(tmp_path: Path) -> None:

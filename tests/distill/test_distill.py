@@ -94,7 +94,7 @@ def test_several_teachers_and_the_command_line(
         ({"temperature": 0.0}, "temperature 0.0: must be above 0"),
         ({"alpha": 2.0}, "alpha 2.0"),
         ({"unlabelled": "nosuch.jsonl"}, "nosuch.jsonl"),
-        ({"teacher": "nosuch"}, "nosuch: there is no such folder"),
+        ({"teacher": "nosuch"}, "teacher nosuch: there is no such folder"),
         ({"metric": "beauty"}, "metric beauty"),
     ],
 )
@@ -108,6 +108,20 @@ def test_what_cannot_be_is_refused_before_any_work(
     with pytest.raises(InputError) as error:
         distill(**{**given, **changes})
     assert told in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_student_that_is_too_small_for_its_texts_is_refused(teacher: Path, tmp_path: Path) -> None:
+    given = {
+        "teacher": teacher / "model", "unlabelled": teacher / "unlabelled.jsonl", "output": tmp_path / "out",
+        "validation": teacher / "dev.jsonl", "max_steps": 2, "precision": "fp32",
+    }  # fmt: skip
+    few = tiny.write_encoder(tmp_path / "few", vocab_size=tiny.SIZES["vocab_size"] - 3)  # type: ignore[operator]
+    with pytest.raises(InputError, match=r"few: the vocabulary has .* entries, the encoder only"):
+        distill(**given, student=few)
+    short = tiny.write_encoder(tmp_path / "short", max_position_embeddings=16)
+    with pytest.raises(InputError, match=r"max_seq_length 32: student .*short has only 16 positions"):
+        distill(**given, student=short, max_seq_length=32)
     assert not (tmp_path / "out").exists()
 
 
@@ -187,10 +201,10 @@ def test_scores_beside_labels_from_the_command_line(tmp_path: Path, capsys: pyte
         ("regression", "2.5", 2.5),
         ("text-classification", '{"c": 1}', "unknown label 'c'; known: a, b"),
         ("text-classification", '{"a": 0.8, "b": 0.8}', "add up to 1.6, not 1"),
-        ("text-classification", '{"a": -1, "b": 2}', "what is no probability"),
-        ("text-classification", "0.9", "is no object of labels and probabilities"),
+        ("text-classification", '{"a": -1, "b": 2}', "what is not a probability"),
+        ("text-classification", "0.9", "is not an object of labels and probabilities"),
         ("text-classification", "", "is neither a number nor an object"),
-        ("regression", '{"a": 1}', "is no number"),
+        ("regression", '{"a": 1}', "is not a number"),
     ],
 )
 def test_scores_become_logits(task: str, cell: str, expected: object) -> None:

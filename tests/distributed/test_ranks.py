@@ -232,6 +232,28 @@ def test_evaluation_and_prediction_of_any_number_of_rows(
         assert not (tmp_path / "many.jsonl.parts").exists()
 
 
+def test_shards_of_a_folder_by_different_numbers_of_ranks(nursery: Nursery, tmp_path: Path, alone: Path) -> None:
+    data = write_rows(tmp_path / "data.jsonl", opinions(10, seed=5))
+    command = ["predict", "--model", alone, "--input", data, "--device", "cpu", "--output"]
+    finished([nursery.start(*command, tmp_path / "whole.jsonl")])
+    command += [f"{tmp_path / 'parts'}/", "--rows-per-part", 1, "--shard"]
+    finished([nursery.start(*command, "0/3"), *nursery.ranks(2, *command, "1/3"), *nursery.ranks(3, *command, "2/3")])
+    parts = sorted((tmp_path / "parts").glob("part-*"))
+    assert b"".join(part.read_bytes() for part in parts) == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_prediction_that_lost_a_rank_goes_on_in_one_process(nursery: Nursery, tmp_path: Path, alone: Path) -> None:
+    data = write_rows(tmp_path / "data.jsonl", opinions(200, seed=5))
+    command = ["predict", "--model", alone, "--input", data, "--device", "cpu", "--rows-per-part", 5, "--output"]
+    finished([nursery.start(*command, tmp_path / "whole.jsonl")])
+    children = nursery.ranks(3, *command, tmp_path / "out.jsonl", call="tests.distributed.work:predict_and_die")
+    assert [child.wait(30) for child in children] == [1, -9, 1], [child.told for child in children]
+    assert "".join(child.told for child in children).count("another rank stopped") == 1
+    assert list((tmp_path / "out.jsonl.parts").glob("part-*"))
+    finished([nursery.start(*command, tmp_path / "out.jsonl", "--resume")])
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
 def test_bad_input_is_told_once(nursery: Nursery, tmp_path: Path, options: dict[str, Any]) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "film", "label": "good"}\n{', encoding="utf-8")

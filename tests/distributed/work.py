@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,20 @@ def short_of_memory(rank: str, times: str, *arguments: str) -> int:
 
     update._Update.compute = compute  # type: ignore[method-assign]
     return comparable(*arguments)
+
+
+def predict_and_die(*arguments: str) -> int:
+    """A prediction whose rank 1 is killed after three answers."""
+    from bertune.cli.main import main
+    from bertune.prediction import bulk
+
+    answered = bulk._answered
+
+    def dying(*given: Any) -> Any:
+        for number, answer in enumerate(answered(*given)):
+            if os.environ.get("RANK") == "1" and number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield answer
+
+    bulk._answered = dying
+    return main(list(arguments))

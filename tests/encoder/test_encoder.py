@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertune import processor
 from bertune.checkpoints.huggingface import encoder_names
 from bertune.checkpoints.names import to_ours, to_theirs
 from bertune.checkpoints.source import open_encoder
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.encoder import Encoder, EncoderOutput
+from bertune.encoder.encoder import Encoder, EncoderOutput, truncated_normal_
 from bertune.encoder.kernels import build
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
@@ -201,6 +201,21 @@ def test_bfloat16_stays_near_float32(route: str) -> None:
     assert float((half.float() - full).detach().abs().mean()) < 0.02
 
 
+@pytest.mark.parametrize("shape", [(700, 96), (3, 5), (1, 1), (96, 32, 3), (0, 4)])
+def test_new_weights_are_drawn_again_until_they_lie_within_two_deviations(shape: tuple[int, ...]) -> None:
+    expected = torch.empty(shape)
+    torch.manual_seed(7)
+    expected.normal_(0.0, 0.02)
+    while (outside := (expected < -0.04) | (expected > 0.04)).any():
+        expected = torch.where(outside, torch.empty_like(expected).normal_(0.0, 0.02), expected)
+    after = torch.rand(3)
+    weight = nn.Parameter(torch.empty(shape))
+    torch.manual_seed(7)
+    truncated_normal_(weight, 0.02)
+    assert torch.equal(weight, expected)
+    assert torch.equal(torch.rand(3), after)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_packed_matrices_give_the_same(route: str, dtype: torch.dtype) -> None:
     if dtype == torch.bfloat16 and not processor.features() & {"avx512bw", "bf16"}:
@@ -212,7 +227,7 @@ def test_packed_matrices_give_the_same(route: str, dtype: torch.dtype) -> None:
     with torch.inference_mode():
         plain = inputs.run(encoder, "packed")
         encoder.pack()
-        assert encoder.pooler.packed is not None
+        assert (encoder.pooler.packed is None) != (encoder.pooler.tiles is None)
         packed = inputs.run(encoder, "packed")
     within = 1e-5 if dtype == torch.float32 else 0.05
     assert float((packed.sequence_output - plain.sequence_output).abs().max()) < within
@@ -222,7 +237,7 @@ def test_packed_matrices_give_the_same(route: str, dtype: torch.dtype) -> None:
     assert encoder.pooler.weight.grad is None
     assert encoder.get_parameter("layers.0.feed_forward.up.weight").grad is not None
     encoder.set_compute_dtype(dtype)
-    assert encoder.pooler.packed is None
+    assert encoder.pooler.packed is encoder.pooler.tiles is None
 
 
 def test_activation_checkpointing_changes_no_gradient(route: str) -> None:

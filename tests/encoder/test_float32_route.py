@@ -8,7 +8,7 @@ import torch
 
 from bertune import fastest, processor
 from bertune.encoder import float32_route
-from bertune.encoder.float32_route import fast_float32, onednn_is_exact, packs_float32, training_route
+from bertune.encoder.float32_route import fast_float32, onednn_is_exact, training_route
 from bertune.errors import InputError
 
 CPU = torch.device("cpu")
@@ -37,7 +37,6 @@ def test_the_chosen_route_is_exact() -> None:
 def test_measuring_leaves_the_generator_alone() -> None:
     before = torch.get_rng_state()
     training_route(CPU)
-    packs_float32(CPU)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -60,14 +59,12 @@ def test_an_interrupted_run_keeps_its_route(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(float32_route, "onednn_is_exact", lambda: True)
-    for name, route, packs in (("default", "default", False), ("onednn", "onednn", False), ("packed", "onednn", True)):
+    for name in ("default", "onednn"):
         monkeypatch.setenv("BERTUNE_FLOAT32", name)
-        assert (training_route(CPU), packs_float32(CPU)) == (route, packs)
+        assert training_route(CPU) == name
     monkeypatch.setenv("BERTUNE_FLOAT32", "mkl")
-    with pytest.raises(InputError, match="BERTUNE_FLOAT32=mkl: known routes are default, onednn, packed"):
+    with pytest.raises(InputError, match="BERTUNE_FLOAT32=mkl: known routes are default, onednn"):
         training_route(CPU)
-    with pytest.raises(InputError, match="known routes"):
-        packs_float32(CPU)
 
 
 def test_blocks_inside_follow_the_outermost(monkeypatch: pytest.MonkeyPatch) -> None:

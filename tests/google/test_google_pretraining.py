@@ -242,20 +242,20 @@ def test_only_the_records_that_a_run_needs_are_laid_out(
     held.write_bytes(data.read_bytes())
     flags = [*flags_of(tiny, data, tmp_path / "out"), tiny[0]]
     told = run(run_pretraining.main, *flags, "--do_eval", f"--eval_input_file={held}").err
-    assert f"laying {held} out" in told
-    assert f"laying {data} out" not in told
+    assert f"copying {held} to" in told
+    assert f"copying {data} to" not in told
     assert "evaluating on --input_file" not in told
-    assert f"laying {data} out" in run(run_pretraining.main, *flags, "--do_train").err
+    assert f"copying {data} to" in run(run_pretraining.main, *flags, "--do_train").err
     before = json.loads((tmp_path / "out/bertune/bertune.json").read_text())
     told = run(run_pretraining.main, *flags, "--do_train").err  # finished already
     assert told.count("nothing to train") == 1
-    assert "laying" not in told
+    assert "copying" not in told
     assert json.loads((tmp_path / "out/bertune/bertune.json").read_text())["data"] == before["data"]
     told = run(run_pretraining.main, *flags, "--do_train", "--do_eval", f"--eval_input_file={held}").err
-    assert f"laying {held} out" in told
-    assert f"laying {data} out" not in told
+    assert f"copying {held} to" in told
+    assert f"copying {data} to" not in told
     told = run(run_pretraining.main, *flags, "--do_train", "--do_eval").err
-    assert told.count("nothing to train") == told.count(f"laying {data} out") == 1
+    assert told.count("nothing to train") == told.count(f"copying {data} to") == 1
 
 
 def test_records_that_are_refused_leave_nothing(run: Run, tiny: list[str], shared: Path, tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def test_spelling_of_tags(tmp_path: Path, tags: tuple[str, ...], expected: list[
     ("tags", "message"),
     [
         (("B-B-PER", "B-I-PER", "O"), "'B-PER' and 'I-PER' would be two types of entities"),
-        (("B-", "O", "B-PER"), "line 1: 'w0': 'B-' is no letter and type, as 'B-PER' is"),
-        (("B-PER", "NONE", "I-PER"), "line 2: 'w1': 'NONE' is no letter and type"),
+        (("B-", "O", "B-PER"), "line 1: 'w0': 'B-' is not a letter and type, as 'B-PER' is"),
+        (("B-PER", "NONE", "I-PER"), "line 2: 'w1': 'NONE' is not a letter and type"),
     ],
 )
 def test_tags_that_look_like_a_mistake(tmp_path: Path, tags: tuple[str, ...], message: str) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bertune.distributed.ray_map import _Read
 from bertune.model.use import load
 from bertune.prediction.answerers import ModelAnswerer
 from bertune.prediction.examples import ExampleStream
@@ -72,6 +73,15 @@ def test_every_input_gives_the_same(
     assert not (tmp_path / "out.jsonl.parts").exists()
 
 
+def test_empty_texts_are_answered_and_told_once(tmp_path: Path, capsys: Capture, model: Path) -> None:
+    data = write_rows(tmp_path / "in.csv", [{"text": text} for text in ("fine", "", "bad", " ", "", "", "good")])
+    command = ["predict", "--model", model, "--input", data, "--output", tmp_path / "out.csv"]
+    told = done(capsys, *command, "--shard", "0/1").err
+    assert told.count("4 of 7 rows have an empty text in column 'text' (lines 3, 5, 6, …)") == 1
+    assert "answered all the same" in told
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 7
+
+
 def test_readers_have_no_model(model: Path) -> None:
     """What reads examples goes to every reading task of Ray, and says its name where Ray finds it large."""
     loaded = load(model, device="cpu")
@@ -79,7 +89,7 @@ def test_readers_have_no_model(model: Path) -> None:
     lane = _Lane(ExampleStream([], answerer.read), Share(), frozenset(), 0, 1)
     weights = sum(4 * weight.numel() for weight in loaded.network.parameters())
     assert len(pickle.dumps(lane)) < 4000 < weights
-    assert lane.__name__
+    assert _Read(lane).__name__
 
 
 def test_folder_and_pattern(tmp_path: Path, capsys: Capture, model: Path, rows: list[Row], whole: bytes) -> None:

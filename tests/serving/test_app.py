@@ -130,7 +130,12 @@ def test_every_route_needs_the_key(folders: Folders) -> None:
                 ):
                     status = client.request(method, path, headers=headers, content=b"{}").status_code
                     assert (status == 401) != opened, (method, path, headers, status)
-        for headers in ({"authorization": "Bearer second"}, {"x-api-key": "first"}):
+        for headers in (
+            {"authorization": "Bearer second"},
+            {"authorization": "bearer  second "},
+            {"authorization": "second"},
+            {"x-api-key": "first"},
+        ):
             assert client.post("/v1/models/m/predict", json={"inputs": ["a"]}, headers=headers).status_code == 200
 
 
@@ -168,6 +173,66 @@ def test_ready_asks_the_model(client: TestClient, monkeypatch: pytest.MonkeyPatc
     monkeypatch.undo()
     monkeypatch.setattr("bertune.serving.service.CANARY_EVERY", -1.0)
     assert client.get("/ready").status_code == 200
+
+
+def test_a_request_that_meets_a_reload_names_the_version_that_answered(
+    client: TestClient, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = client.app.state.service.models  # type: ignore[attr-defined]
+    old, find = models.get("first"), models.get
+    new = models.add("first", folders("regression"))
+    assert old.batcher.close(20)
+    given = iter([old])  # as if it had been found just before the switch
+    monkeypatch.setattr(models, "get", lambda name=None: next(given, None) or find(name))
+    answer = client.post("/v1/models/first/predict", json={"inputs": [["film", "a film"]]}).json()
+    assert (answer["version"], set(answer["predictions"][0])) == (new.version, {"score", "truncated", "tokens"})
+
+
+def test_many_explanations_hold_up_neither_answers_nor_readiness(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertune.serving.service.CANARY_EVERY", -1.0)
+    begun, held = threading.Event(), threading.Event()
+
+    def waits(*args: Any, **kwargs: Any) -> None:
+        begun.set()
+        assert held.wait(60)
+        raise InputError("cannot be explained")
+
+    monkeypatch.setattr("bertune.model.explain.explain", waits)
+    explain = "/v1/models/first/explain"
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(lambda: client.post(explain, json={"input": "film"}).status_code) for _ in range(20)]
+        assert begun.wait(60)
+        assert client.get("/ready").status_code == 200
+        assert client.post("/v1/models/first/predict", json={"inputs": ["film"]}).status_code == 200
+        while sum(one.done() for one in asked) < 11:  # one is at work, eight wait
+            held.wait(0.01)
+        held.set()
+        statuses = [one.result() for one in asked]
+    assert sorted(statuses) == [422] * 9 + [429] * 11
+
+
+def test_a_stuck_model_is_asked_once_however_often_readiness_is(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertune.serving.service.CANARY_EVERY", -1.0)
+    asked, held = list[str](), threading.Event()
+
+    def stuck(self: Any) -> str:
+        asked.append(self.name)
+        assert held.wait(60)
+        return "stuck"
+
+    monkeypatch.setattr("bertune.serving.served.ServedModel.canary", stuck)
+    with ThreadPoolExecutor(12) as pool:
+        probes = [pool.submit(lambda: client.get("/ready").status_code) for _ in range(12)]
+        service = client.app.state.service  # type: ignore[attr-defined]
+        while service.in_flight < 12:
+            held.wait(0.01)
+        held.set()
+        assert [probe.result() for probe in probes] == [503] * 12
+    assert asked == ["first"]
 
 
 def test_numbers_that_are_not_finite_are_an_error_of_their_item(
@@ -290,10 +355,15 @@ def test_draining_refuses_new_work_and_says_so(client: TestClient) -> None:
 
 
 def test_mounts_in_an_app_of_ones_own(folders: Folders) -> None:
-    service = app({"m": bertune.load(folders("text-classification"))})
+    service = app({"m": bertune.load(folders("text-classification"))}, api_keys=["key"])
     with TestClient(Starlette(routes=[Mount("/ml", service)])) as client:
-        answer = client.post("/ml/v1/models/m/predict", json={"inputs": ["film"]}).json()
+        path, body = "/ml/v1/models/m/predict", {"inputs": ["film"]}
+        answer = client.post(path, json=body, headers={"x-api-key": "key"}).json()
         assert plain(answer["predictions"]) == predicted(folders("text-classification"), ["film"])
+        assert client.post(path, json=body).status_code == 401
+        assert [client.get(f"/ml{open_}").status_code for open_ in ("/", "/health", "/ready")] == [200] * 3
+        nowhere = client.get("/ml/nothing", headers={"x-api-key": "key"})
+        assert (nowhere.status_code, nowhere.json()["error_type"]) == (404, "not_found")
     service.state.service.models.close(5)
 
 

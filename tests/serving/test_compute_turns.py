@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from bertune.serving import compute_turns
 from bertune.serving.compute_turns import ComputeTurns
 
 COUNT = """
@@ -66,3 +67,8 @@ def test_the_turn_is_given_away_after_a_failure() -> None:
         raise RuntimeError
     with turns.turn():
         pass
+
+
+def test_to_release_leaves_nothing_for_the_collector() -> None:
+    """A library opened anew each time made types, which pile up between two rounds of the collector."""
+    assert compute_turns._process() is compute_turns._process()

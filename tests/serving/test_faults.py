@@ -4,8 +4,9 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -74,6 +75,7 @@ def test_a_body_that_never_comes(folders: Folders) -> None:
 
     class Silent:
         app = service
+        scope: Mapping[str, Any] = MappingProxyType({})
 
         async def receive(self) -> Any:
             await asyncio.sleep(60)

@@ -134,6 +134,24 @@ def test_options_from_the_environment() -> None:
     assert found == ["--model", "a=x", "b", "--port", "1", "--access-log=false"]
 
 
+def test_variables_of_no_option_are_told_and_those_of_kubernetes_passed_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from bertune.serving.options import environment_arguments
+
+    caplog.set_level("INFO")
+    found = environment_arguments({
+        "BERTUNE_SERVE_PROT": "1", "BERTUNE_SERVE_HOST": "::1", "BERTUNE_SERVE_PORT": "tcp://10.0.0.1:8000",
+        "BERTUNE_SERVE_SERVICE_HOST": "10.0.0.1", "BERTUNE_SERVE_SERVICE_PORT_HTTP": "8000",
+        "BERTUNE_SERVE_PORT_8000_TCP": "tcp://10.0.0.1:8000", "BERTUNE_SERVE_PORT_8000_TCP_ADDR": "10.0.0.1",
+    })  # fmt: skip
+    assert found == ["--host", "::1"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "BERTUNE_SERVE_HOST in the environment: --host ::1",
+        "BERTUNE_SERVE_PROT in the environment is no option of serve; `bertune serve --help` lists them",
+    ]
+
+
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         tiny.bertune(capsys, "serve", "--help")

@@ -51,10 +51,14 @@ def test_yaml_names_values_and_ranges(tmp_path: Path) -> None:
         ("learning_rate: {low: 0, high: 1e-5, log: true}", "above 0 with log"),
         ("learning_rate: {min: 0, max: 1}", "a range has low, high"),
         ("learning_rate: []", "expected values"),
-        ("learning_rate: [fast]", "'fast' is no number"),
+        ("learning_rate: [fast]", "'fast' is not a number"),
         ("epochs: [nan]", "finite number"),
         ("warmup_ratio: [0.1, 2]", "between 0 and 1"),
         ("{}", "names nothing to vary"),
+        ("learning_rate: {low: 1e-5, high: 1e-4, log: maybe}", "log is true or false"),
+        ("learning-rate: [1e-5]\nlearning_rate: [2e-5]", "learning_rate is named twice"),
+        ("fgm: [0.1]\nfreelb: [0, 0.2]", "fgm and freelb: a run can have one of them"),
+        ("ema: [0, 0.99]\naverage_last: [3]", "ema and average_last: a run can have one of them"),
     ],
 )
 def test_impossible_spaces_are_refused_by_name(tmp_path: Path, text: str, told: str) -> None:

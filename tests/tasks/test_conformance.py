@@ -24,7 +24,7 @@ CASES = [
         "regression",
         SAMPLES / "similarity" / "train.csv",
         bad=(
-            ("sentence1,sentence2,score\na,b,1\na,b,c\n", "line 3, column 'score': 'c' is no number"),
+            ("sentence1,sentence2,score\na,b,1\na,b,c\n", "line 3, column 'score': 'c' is not a number"),
             ("text,score\na,1\nb,1\n", "every number is 1"),
         ),
     ),

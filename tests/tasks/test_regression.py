@@ -80,7 +80,7 @@ def test_transformers_gives_the_same_number(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [("high", "'high' is no number"), ("nan", "'nan' is no number"), ("", "label is missing")]
+    ("value", "told"), [("high", "'high' is not a number"), ("nan", "'nan' is not a number"), ("", "label is missing")]
 )
 def test_cells_without_a_number(tmp_path: Path, value: str, told: str) -> None:
     path = tmp_path / "a.csv"

@@ -131,7 +131,7 @@ def test_training_on_takes_the_head_over(trained: Path, ratings: Path, capsys: p
             "--output", trained.parent / name, "--max-seq-length", 32, "--max-steps", 1, "--learning-rate", 1e-9, *more,
         ).err  # fmt: skip
 
-    assert "head: taken over" in start("same")
+    assert "head: reused" in start("same")
     assert describe(str(trained))["heads"] == ["ratings.py:Rating"]
     before, after = (bertune.load(folder, trust_task_file=ratings) for folder in (trained, trained.parent / "same"))
     texts = ["a good room", "a bad room"]
@@ -142,7 +142,7 @@ def test_training_on_takes_the_head_over(trained: Path, ratings: Path, capsys: p
     changed = ratings.with_name("later") / "ratings.py"
     changed.parent.mkdir()
     changed.write_text(ratings.read_text() + "\n# changed since\n")
-    assert "head: taken over" in start("changed", changed)
+    assert "head: reused" in start("changed", changed)
     other = ratings.with_name("other.py")
     other.write_text(ratings.read_text())
     assert "head: new" in start("other", other)
@@ -215,7 +215,7 @@ def test_another_file_is_refused_unrun(trained: Path, ratings: Path, tmp_path: P
     other.write_text(ratings.read_text() + "\nraise SystemExit('this ran')\n")
     with pytest.raises(InputError, match=f"its SHA-256 is {bertune_sha256(other)}, but the model was trained with"):
         bertune.load(trained, trust_task_file=other)
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="no such file"):
         bertune.load(trained, trust_task_file=tmp_path / "absent.py")
     with pytest.raises(InputError, match="expected the Python file"):
         bertune.load(trained, trust_task_file=tmp_path)
@@ -265,7 +265,7 @@ def test_every_missing_piece_is_named(task_file: Make) -> None:
 @pytest.mark.parametrize(
     ("text", "name", "told"),
     [
-        ("class Mine: pass\n", "Mine", "is no dataclass; write @dataclass(frozen=True) above it"),
+        ("class Mine: pass\n", "Mine", "is not a dataclass; write @dataclass(frozen=True) above it"),
         ("class Mine: pass\n", "Other", "has no class 'Other' of its own; write"),
         ("class Mine: pass\n", "Other", "It has: Mine"),
         ("from pathlib import Path\n", "Path", "has no class 'Path' of its own"),
@@ -299,7 +299,7 @@ def test_no_such_task_or_file(tmp_path: Path) -> None:
         match=r"no such task; did you mean text-classification\? Known: text-classification.*path/to/file\.py:Class",
     ):
         new_task("text-classificatoin")
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="no such file"):
         new_task(f"{tmp_path}/absent.py:Mine")
 
 
@@ -352,7 +352,7 @@ def test_the_base_class_needs_a_dataclass_and_a_measure(task_file: Make) -> None
         "@dataclass(frozen=True)\nclass Bare(BaseTask):\n    name: str\n    options: object\n    metric: str = 'f1'\n"
         "@dataclass(frozen=True)\nclass Rows(Bare):\n    def row_metrics(self, examples, predictions): ...\n"
     )
-    with pytest.raises(InputError, match="is no dataclass"):
+    with pytest.raises(InputError, match="is not a dataclass"):
         new_task(f"{path}:Plain")
     with pytest.raises(InputError, match=r"lacks the method metrics\(.*\), or row_metrics") as error:
         new_task(f"{path}:Bare")

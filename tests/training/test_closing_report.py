@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from bertune.durations import Clock
 from bertune.errors import InputError
 from bertune.report.options import ReportOptions
-from bertune.report.write import write_report
+from bertune.report.write import write_answered, write_report
 from bertune.training import closing_report
 from bertune.training.train import train
 from tests import runs, tiny
@@ -53,6 +54,27 @@ def test_a_report_that_fails_is_told_and_the_run_stands(
     (message,) = [text for record in caplog.records if (text := record.getMessage()).startswith("no report")]
     assert "ZeroDivisionError: no rows" in message
     assert f"bertune report {tmp_path / 'run'}" in message
+
+
+@pytest.mark.parametrize("left", [1e6, 0.5])
+def test_other_methods_are_not_asked_where_the_time_is_over(
+    left: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = list[bool]()
+    real = write_answered
+
+    def look(folder: Path, answered: Any, how: ReportOptions, train: Any) -> Any:
+        asked.append(how.opinions)
+        return real(folder, answered, how, train)
+
+    monkeypatch.setattr(closing_report, "write_answered", look)
+    monkeypatch.setattr(Clock, "left", property(lambda self: left if self.whole is None else 1e6))
+    options = runs.prepare(tmp_path / "data", "text-classification")
+    with caplog.at_level("INFO"):
+        train(output=tmp_path / "run", **{**options, "time_limit": "10m"})
+    assert asked == [left > 1]
+    assert ("bertune report does" in caplog.text) == (left < 1)
+    assert (tmp_path / "run/report.html").is_file()
 
 
 def test_seeds_have_one_report_of_the_best(tmp_path: Path) -> None:

@@ -125,6 +125,10 @@ def test_other_tasks(task: str, tmp_path: Path) -> None:
         ({"seeds": "1,2"}, "seeds 1,2: the folds"),
         ({"group_column": "whose"}, "whose"),
         ({"folds": 30, "group_column": "who"}, "has only 20 values of group_column who"),
+        ({"folds": 61}, "has only 60 different texts; name fewer folds"),
+        ({"folds": 40}, "has no label with so many different texts (the most: 30, of 'good')"),
+        ({"folds": 0}, "folds 0: must be at least 2"),
+        ({"train": "nosuch.csv"}, "nosuch.csv"),
     ],
 )
 def test_what_does_not_go_together(changes: dict[str, object], told: str, tmp_path: Path) -> None:
@@ -132,6 +136,19 @@ def test_what_does_not_go_together(changes: dict[str, object], told: str, tmp_pa
         bertune.train(**options(tmp_path, **changes))
     assert told in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_label_rarer_than_the_folds_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = options(tmp_path)
+    rare: list[dict[str, object]] = [{"text": f"the film is {word}", "label": "so so"} for word in ("a", "b")]
+    rows = [*tiny.opinions(30), *rare]
+    tiny.write_rows(tmp_path / "train.csv", [{**row, "who": row["label"]} for row in rows])
+    bertune.train(**{**given, "max_steps": 1})
+    assert "1 label with fewer different texts than the 3 folds, which some folds are judged without" in caplog.text
+    assert "'so so' (2)" in caplog.text
+    with pytest.raises(InputError, match="has no label with so many values of group_column who"):
+        bertune.train(**{**given, "group_column": "who", "output": tmp_path / "other"})
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_limit_covers_folds_and_final_model(tmp_path: Path) -> None:

@@ -105,6 +105,10 @@ def test_a_batch_that_does_not_fit_into_memory_is_measured_in_parts(
         ({"time_limit": "soon"}, "time_limit soon: expected a duration above zero"),
         ({"time_limit": "-3m"}, "time_limit -3m"),
         ({"time_limit": "0.01s", "restarts": 2}, "give at least"),
+        ({"time_limit": "0.01s", "validation": None}, "give at least"),  # rows are held out only later
+        ({"time_limit": "0.01s", "validation": None, "preset": "best", "epochs": None}, "give at least"),
+        ({"time_limit": "0.01s", "validation": None, "patience": 3}, "give at least"),
+        ({"time_limit": "0.01s", "soup": 2}, "give at least"),
     ],
 )
 def test_limits_that_cannot_be_are_refused_before_anything_is_written(

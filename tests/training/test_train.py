@@ -15,8 +15,8 @@ import bertune
 from bertune.errors import InputError
 from bertune.tasks.shared.heads import PooledHead
 from bertune.training import fine_tune, train
-from bertune.training.fine_tune import TrainResult
 from bertune.training.loop.state import Evaluation
+from bertune.training.result import TrainResult
 from bertune.training.run_folder.folder import RunFolder
 from tests import tiny
 from tests.tiny import VOCABULARY, opinions, refused, same_weights, weights, write_encoder, write_rows

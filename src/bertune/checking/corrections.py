@@ -108,7 +108,7 @@ def _judged(corrections: Path, data: Path) -> dict[int, _Correction]:
             others.add(values["file"])
             continue
         if not values["place"].isdecimal():
-            problems.add(f"{table.where(row, 'place')}: {values['place']!r} is no line of a table")
+            problems.add(f"{table.where(row, 'place')}: {values['place']!r} is not a line of a table")
             continue
         place = int(values["place"])
         if place in found:

@@ -237,7 +237,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         )
     problems = Problems()
     other = (name for name, value in tensors.items() if not _is_plain(value))
-    problems.extend(f"{path}: must hold a dictionary of tensors, but {name!r} is no plain tensor" for name in other)
+    problems.extend(f"{path}: must hold a dictionary of tensors, but {name!r} is not a plain tensor" for name in other)
     problems.raise_if_any()
     return tensors
 

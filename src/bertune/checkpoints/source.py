@@ -188,7 +188,7 @@ def _read_folder(source: str, path: Path, options: SourceOptions) -> Checkpoint:
         )
     lower = options.do_lower_case if options.do_lower_case is not None else module.do_lower_case is not False
     why = "--do-lower-case says so" if options.do_lower_case is not None else module.casing_reason
-    logger.info("%s: text is %s: %s", source, "lower-cased" if lower else "not lower-cased", why or "nothing tells")
+    logger.info("%s: text is %s: %s", source, "lower-cased" if lower else "not lower-cased", why or "no file says so")
     tokenizer = Tokenizer.from_vocab(module.vocab_file, do_lower_case=lower)
     names = for_layers(google.ENCODER, module.config.num_hidden_layers)
     return Checkpoint(source, path, dialect, module.config, module.tensors, names, tokenizer, heads=list(module.heads))
@@ -207,7 +207,7 @@ def _read_huggingface(source: str, path: Path, inner: Path, options: SourceOptio
 def _refuse_google_options(source: str, options: SourceOptions) -> None:
     given = {"--config-file": options.config_file, "--vocab-file": options.vocab_file, "--scope": options.scope}
     if named := [name for name, value in given.items() if value is not None]:
-        raise InputError(f"{', '.join(named)}: {source} is no Google checkpoint, which alone takes these")
+        raise InputError(f"{', '.join(named)}: {source} is not a Google checkpoint, which alone takes these")
 
 
 def _read_google(source: str, path: Path, options: SourceOptions) -> google.GoogleCheckpoint:

@@ -4,13 +4,16 @@ import argparse
 import dataclasses
 import difflib
 import logging
+import re
+import shutil
+import textwrap
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bertune.cli.groups import ORDER, heading_of
+from bertune.cli.groups import GENERAL, ORDER, REQUIRED, TRAINING, place_of, placeholder
 from bertune.errors import InputError, Problems
 from bertune.option_values import illegal
 
@@ -53,12 +56,34 @@ OTHER_NAMES = {
     "do-lower-case": "lowercase lower uncased",
 }
 """What people from other tools type for an option; only where the command has that option and not what they typed."""
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+"""Types of values in words, by their names."""
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if found := re.fullmatch(r"argument (--\S+): invalid (.+) value: '(.*)'", message):
+            raise InputError(f"{found[1]} {found[3]}: expected {_KINDS.get(found[2], found[2])}")
+        if found := re.fullmatch(r"argument (--\S+): expected (?:one|at least one) argument", message):
+            raise InputError(f"{found[1]}: a value is missing")
+        if found := re.fullmatch(r"argument (--\S+)/(--no-\S+): ignored explicit argument '(.*)'", message):
+            raise InputError(f"{found[1]}={found[3]}: takes no value; write {found[1]} or {found[2]}")
         raise InputError(f"{self.prog}: {message}")
+
+
+class _Help(argparse.HelpFormatter):
+    """Names and options stay whole: lines end at spaces alone. Indented lines of a description are kept as they are."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = (
+            part if part.startswith(" ") else textwrap.fill(part, width, break_on_hyphens=False)
+            for part in text.splitlines()
+        )
+        return textwrap.indent("\n".join(filled), indent)
 
 
 class _Once(argparse.Action):
@@ -73,7 +98,7 @@ class _Once(argparse.Action):
     ) -> None:
         """Store it."""
         before = getattr(namespace, self.dest)
-        if before not in (None, values) and parser.add_help:  # not at the first, partial look at a command line
+        if before not in (None, values) and parser.usage:  # not at the first, partial look at a command line
             logger.warning("%s is given twice, %s and %s; the last counts", option_string, before, values)
         setattr(namespace, self.dest, values)
 
@@ -92,6 +117,7 @@ def parse(
     partial: bool = False,
     undecided: str | None = None,
     defaults: Mapping[str, object] | None = None,
+    leading: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """Values that a command line, and a YAML file named by --config, give to the fields of some dataclasses.
 
@@ -105,6 +131,7 @@ def parse(
         partial: pass over unknown options, missing ones and --help: a first look at a few options.
         undecided: the option that further options depend on, where it was not given.
         defaults: what --help shows as the defaults of options that have none of their own.
+        leading: what is given before the options, without a flag, and its help; the caller reads it.
 
     Raises:
         InputError: unknown options (the nearest is suggested), illegal values, required options missing; all at once.
@@ -112,17 +139,11 @@ def parse(
     fields = {field.name: field for tree in trees for field in dataclasses.fields(tree)}
     owners = {field.name: tree for tree in trees for field in dataclasses.fields(tree)}
     hints = {name: hint for tree in trees for name, hint in typing.get_type_hints(tree).items()}
-    needed = "".join(f" {flag(name)} …" for name, field in fields.items() if _is_required(field))
-    usage = f"{prog}{needed} [options]"  # argparse's own lists every option once more
-    parser = _Parser(prog=prog, usage=usage, description=description, allow_abbrev=False, add_help=not partial)
-    headings: dict[str, list[str]] = {heading: [] for heading in ORDER}
-    for name, field in fields.items():
-        headings[heading_of(name, required=_is_required(field))].append(name)
-    for heading, names in headings.items():
-        group = parser.add_argument_group(heading) if names else parser
-        for name in names:
-            _add(group, fields[name], _kind(hints[name]), (defaults or {}).get(name))
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options; the command line wins")
+    parser = _Parser(prog=prog, usage=None if partial else _usage(prog, fields, hints, leading),
+                     description=description, formatter_class=_Help, allow_abbrev=False, add_help=False)  # fmt: skip
+    general = _add_all(parser, fields, hints, defaults or {}, leading)
+    if not partial:
+        general.add_argument("-h", "--help", action="help", help="show this help and exit")
     parsed, rest = parser.parse_known_args(_normal(argv, fields, hints))
     values = {name: _single(value, hints.get(name)) for name, value in vars(parsed).items() if value is not None}
     problems = Problems()
@@ -142,6 +163,44 @@ def parse(
             problems.extend(illegal(owners[name], field, values[name]))
     problems.raise_if_any()
     return values
+
+
+def _usage(
+    prog: str, fields: Mapping[str, dataclasses.Field[Any]], hints: Mapping[str, Any], leading: tuple[str, str] | None
+) -> str:
+    """What must be given, in lines no wider than the terminal; argparse's own lists every option once more."""
+    needed = [
+        f"{flag(name)} {_value(field, _kind(hints[name]))}" for name, field in fields.items() if _is_required(field)
+    ]
+    parts = [prog, *([leading[0]] if leading else []), *needed, "[options]"]
+    unbroken = " ".join(part.replace(" ", "\0") for part in parts)
+    width = shutil.get_terminal_size().columns - len("usage: ") - 2
+    lines = textwrap.wrap(unbroken, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return "\n       ".join(lines).replace("\0", " ").replace("%", "%%")
+
+
+def _add_all(
+    parser: argparse.ArgumentParser,
+    fields: Mapping[str, dataclasses.Field[Any]],
+    hints: Mapping[str, Any],
+    defaults: Mapping[str, object],
+    leading: tuple[str, str] | None,
+) -> argparse._ArgumentGroup:
+    """Add the options, under their headings. Returns: the last heading's, of every command."""
+    training = parser.prog.split()[-1] in TRAINING
+    headings: dict[str, list[tuple[int, str]]] = {heading: [] for heading in ORDER}
+    for name, field in fields.items():
+        heading, place = place_of(name, required=_is_required(field), training=training)
+        headings[heading].append((place, name))
+    for heading, names in headings.items():
+        about = f"{leading[0]}: {leading[1]}" if leading and heading == REQUIRED else None
+        group = parser.add_argument_group(heading, about) if names or about else parser
+        for _, name in sorted(names, key=lambda one: one[0]):
+            _add(group, fields[name], _kind(hints[name]), defaults.get(name))
+    general = parser.add_argument_group(GENERAL)
+    about_file = "YAML file with any of these options; the command line takes precedence"
+    general.add_argument("--config", metavar="FILE", help=about_file)
+    return general
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
@@ -170,8 +229,8 @@ def _number_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-_number_or_auto.__name__ = "number (or auto)"
-_METAVARS: dict[Any, str] = {str: "TEXT", int: "N", float: "X", _number_or_auto: "N|auto"}
+_number_or_auto.__name__ = "a number (or auto)"
+_METAVARS: dict[Any, str] = {int: "N", float: "X", _number_or_auto: "N|auto"}
 
 
 def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind: Any, default: object = None) -> None:
@@ -179,19 +238,28 @@ def _add(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], kind
     if field.default not in (dataclasses.MISSING, None, False):
         default = field.default
     if default is not None:
-        text += f" (default: {default})"
+        text += f" (default: {'on' if default is True else default})"
     text = argparse.SUPPRESS if field.metadata.get("hidden") else text.replace("%", "%%")
     if kind is bool:
         parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text)
     elif typing.get_origin(kind) is list:
         of = typing.get_args(kind)[0]
         parser.add_argument(
-            flag(field.name), nargs="+", action="extend", type=of, default=None, help=text, metavar=_METAVARS[of]
+            flag(field.name), nargs="+", action="extend", type=of, default=None, help=text, metavar=_value(field, of)
         )
     else:
-        choices = field.metadata.get("choices")
-        metavar = "{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind, "TEXT")
-        parser.add_argument(flag(field.name), action=_Once, type=kind, default=None, help=text, metavar=metavar)
+        parser.add_argument(
+            flag(field.name), action=_Once, type=kind, default=None, help=text, metavar=_value(field, kind)
+        )
+
+
+def _value(field: dataclasses.Field[Any], kind: Any) -> str:
+    """What stands for the option's value in `--help`."""
+    if choices := field.metadata.get("choices"):
+        return "{" + ",".join(choices) + "}"
+    if typing.get_origin(kind) is list:
+        kind = typing.get_args(kind)[0]
+    return str(field.metadata.get("value") or _METAVARS.get(kind) or placeholder(field.name))
 
 
 def _normal(argv: Sequence[str], fields: Mapping[str, dataclasses.Field[Any]], hints: Mapping[str, Any]) -> list[str]:
@@ -217,7 +285,7 @@ def _from_file(
     from bertune.files.yaml_files import read_yaml
 
     values = {}
-    for key, value in read_yaml(path).items():
+    for key, value in read_yaml(path, "--config").items():
         name = key.replace("-", "_")
         if name == "record":  # what run.yaml tells of the run beside its options
             continue
@@ -229,7 +297,8 @@ def _from_file(
         try:
             values[name] = _single(_converted(value, _kind(hints[name])), hints[name])
         except (TypeError, ValueError):
-            problems.add(f"{path}: {key} is {value!r}; expected {getattr(_kind(hints[name]), '__name__', 'a list')}")
+            kind = getattr(_kind(hints[name]), "__name__", "a list")
+            problems.add(f"{path}: {key} is {value!r}; expected {_KINDS.get(kind, kind)}")
     return values
 
 

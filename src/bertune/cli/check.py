@@ -1,14 +1,16 @@
 """`bertune check`."""
 
 import importlib.util
+import itertools
 import json
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertune.cli.arguments import parse
-from bertune.errors import InputError
+from bertune.errors import InputError, Problems
 from bertune.options import option
 from bertune.tasks.registry import options_of
 
@@ -26,28 +28,26 @@ class _First:
 class CheckOptions:
     """Options of `bertune check`."""
 
-    task: str = option(help="what the data is to train for: a task's name")
+    task: str = option(help="task that the data is for, such as text-classification")
     train: str | list[str] = option(help="training data: files, a folder, or a pattern")  # noqa: RUF009
-    validation: str | list[str] | None = option(None, help="validation data, named likewise")  # noqa: RUF009
+    validation: str | list[str] | None = option(None, help="validation data, in the same forms")  # noqa: RUF009
     encoder: str | None = option(
-        None, help="the encoder to come, whose vocabulary counts tokens; left out: minilm where it is installed"
+        None, help="encoder whose vocabulary counts the tokens (default: minilm, if it is installed)"
     )
-    do_lower_case: bool | None = option(
-        None, help="lower-case text or not; overrides the casing that the encoder declares"
-    )
-    max_seq_length: int | None = option(None, help="longest sequence in tokens; left out: the task's default")
+    do_lower_case: bool | None = option(None, help="lower-case the text or not (default: as the encoder declares)")
+    max_seq_length: int | None = option(None, help="longest sequence in tokens (default: the task's)")
     apply: str | None = option(
         None,
-        help="suspects.csv of a report, labels corrected: write the training data with them to --output",
+        help="suspects.csv of a report, with labels that you corrected: write the corrected training data to --output",
     )
-    output: str | None = option(None, help="with --apply: the new file, .csv, .tsv or .jsonl")
+    output: str | None = option(None, help="with --apply: the new file, .csv, .tsv or .jsonl", value="FILE")
     strict: bool = option(False, help="exit with status 1 when there are errors or warnings")
     json: bool = option(False, help="print one JSON object on stdout")
 
 
 def main(argv: Sequence[str]) -> int:
     """Look at data before training. Returns the exit status."""
-    prog, about = "bertune check", "What is wrong with data, before a model learns it."
+    prog, about = "bertune check", "Find problems in data before training."
     name = parse(prog, about, [_First], argv, partial=True).get("task")
     own = [options_of(name)] if name else []
     parsed = parse(prog, about, [CheckOptions, *own], argv)
@@ -66,9 +66,19 @@ def main(argv: Sequence[str]) -> int:
 
     if options.apply is not None:
         return _apply(options, task, data_paths(options.train, "--train"))
-    paths = {"train": data_paths(options.train, "--train")}
-    if options.validation is not None:
-        paths["validation"] = data_paths(options.validation, "--validation")
+    paths, absent = dict[str, list[Path]](), Problems()
+    for role, named in {"train": options.train, "validation": options.validation}.items():
+        try:
+            paths |= {} if named is None else {role: data_paths(named, f"--{role}")}
+        except InputError as error:
+            absent.add(str(error))
+    if absent:  # what is wrong with the other file is told with it
+        for one in itertools.chain.from_iterable(paths.values()):
+            try:
+                deque(task.read(one, labelled=True), maxlen=0)
+            except InputError as error:
+                absent.add(str(error))
+    absent.raise_if_any()
     report = check(task, paths, _text(options.encoder, options.do_lower_case), length)
     if options.json:
         from bertune.checking.report import to_json

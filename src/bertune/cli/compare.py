@@ -19,20 +19,23 @@ class CompareOptions:
 
     data: str | None = option(None, help="labelled rows (default: the validation data that the runs recorded)")
     metric: str | None = option(None, help="metric to compare (default: the task's own)")
-    resamples: int = option(1000, help="resamples of the bootstrap, and permutations")
-    seed: int = option(0, help="governs the resamples")
+    resamples: int = option(1000, help="number of bootstrap resamples, and of permutations")
+    seed: int = option(0, help="seed of the resampling")
     batch_size: int = option(256, help="largest number of sequences in a batch")
     precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
     device: str = option("auto", help="device to compute on", choices=DEVICES)
-    trust_task_file: str | None = option(None, help="the file of models whose task came from one; its code is run")
+    trust_task_file: str | None = option(
+        None, help="Python file of the models' task, if they were trained with --task FILE.py:Class; its code is run"
+    )
     json: bool = option(False, help="print one JSON object on stdout")
 
 
 def main(argv: Sequence[str]) -> None:
     """Compare runs on the same rows."""
     folders = list(takewhile(lambda argument: not argument.startswith("-"), argv))
-    about = "Compare the models of RUN RUN …, folders that bertune train wrote, on the same rows."
-    parsed = parse("bertune compare RUN RUN …", about, [CompareOptions], argv[len(folders) :])
+    about = "Compare models on the same rows: confidence intervals, and tests of their differences."
+    runs = ("RUN RUN …", "two or more folders that bertune train wrote")
+    parsed = parse("bertune compare", about, [CompareOptions], argv[len(folders) :], leading=runs)
     as_json, data = parsed.pop("json", False), parsed.pop("data", None)
 
     from bertune.evaluation.compare import CompareSettings, compare
@@ -62,40 +65,32 @@ def _runs(found: Mapping[str, Any]) -> "PlainTable":
 
 
 def _pairs(found: Mapping[str, Any]) -> "PlainTable":
-    from bertune.tables import plain_table
-
-    title = "paired differences; p: probability of one as large where there is none"
     tests = {"p_bootstrap": "p bootstrap", "p_permutation": "p permutation", "p_mcnemar": "p McNemar"}
-    shown = {name: head for name, head in tests.items() if any(name in pair for pair in found["pairs"])}
-    rows = (
-        (
-            pair["first"],
-            pair["second"],
-            f"{pair['difference']:+.4f}",
-            f"{pair['low']:+.4f} to {pair['high']:+.4f}",
-            *(f"{pair[name]:.3f}" if name in pair else "" for name in shown),
-        )
-        for pair in found["pairs"]
-    )
-    return plain_table(title, ("first", "second", "second - first", "95 % interval", *shown.values()), rows, keys=2)
+    return _differences("differences; p: how likely one as large is by chance alone", found["pairs"], tests)
 
 
 def _over_seeds(found: Mapping[str, Any]) -> "PlainTable":
-    from bertune.tables import plain_table
-
     shown = (f"{run['run']} {run['mean']:.4f} ± {run['standard_deviation']:.4f}" for run in found["runs"])
     title = f"{found['metric']} over seeds, on validation data: {'; '.join(shown)}"
-    rows = (
-        (
-            pair["first"],
-            pair["second"],
-            f"{pair['difference']:+.4f}",
-            f"{pair['low']:+.4f} to {pair['high']:+.4f}",
-            f"{pair['p_welch']:.3f}",
-            f"{pair['p_permutation']:.3f}",
-        )
-        for pair in found["pairs"]
-    )
-    return plain_table(
-        title, ("first", "second", "second - first", "95 % interval", "p Welch", "p permutation"), rows, keys=2
-    )
+    return _differences(title, found["pairs"], {"p_welch": "p Welch", "p_permutation": "p permutation"})
+
+
+def _differences(title: str, pairs: Sequence[Mapping[str, Any]], tests: Mapping[str, str]) -> "PlainTable":
+    """A row for every pair of runs; the only pair of two runs as a list, which is never too wide."""
+    from bertune.tables import plain_table, table_of
+
+    shown = {name: head for name, head in tests.items() if any(name in pair for pair in pairs)}
+    rows = [
+        {
+            "second - first": f"{pair['difference']:+.4f}",
+            "95 % interval": f"{pair['low']:+.4f} to {pair['high']:+.4f}",
+            **{head: f"{pair[name]:.3f}" if name in pair else "" for name, head in shown.items()},
+        }
+        for pair in pairs
+    ]
+    if len(pairs) == 1:
+        runs = {"first": pairs[0]["first"], "second": pairs[0]["second"]}
+        return table_of(title, {**runs, **{head: cell for head, cell in rows[0].items() if cell}})
+    heads = ("first", "second", *rows[0]) if rows else ("first", "second")
+    cells = ((pair["first"], pair["second"], *row.values()) for pair, row in zip(pairs, rows, strict=True))
+    return plain_table(title, heads, cells, keys=2)

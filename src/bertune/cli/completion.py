@@ -52,8 +52,9 @@ def main(argv: Sequence[str]) -> None:
 
     known = ", ".join(SCRIPTS)
     if list(argv) in (["--help"], ["-h"]):
-        print(f"usage: bertune completion SHELL\n\nPrint a script that completes commands and options in {known}.")
-        print("For example: bertune completion bash > ~/.local/share/bash-completion/completions/bertune")
+        print(f"usage: bertune completion SHELL\n\nPrint a script that completes commands and options in {known}.\n")
+        print("For example:")
+        print("  bertune completion bash > ~/.local/share/bash-completion/completions/bertune")
         return
     if len(argv) != 1 or argv[0] not in SCRIPTS:
         raise InputError(f"bertune completion: name one shell: {known}")

@@ -12,24 +12,28 @@ from bertune.options import option
 class ConvertOptions:
     """Options of `bertune convert`. With a task the head comes along, and the result is a model folder."""
 
-    encoder: str = option(help="where the encoder is: a folder, a checkpoint, a hub's name for it, or minilm")
-    output: str = option(help="new folder for it")
-    format: str = option("huggingface", help="whose layout to write", choices=("huggingface", "google"))
-    task: str | None = option(None, help="task of a fine-tuned checkpoint: its head comes along, to predict with")
-    labels: str | None = option(None, help="with --task: names of the classes in the logits' order, as in no,yes")
-    unanswerable: bool = option(False, help="with --task question-answering: trained with unanswerable questions")
-    max_seq_length: int | None = option(None, help="with --task: longest sequence that predictions use")
+    encoder: str = option(help="encoder to convert: a folder, a checkpoint, a name on the Hugging Face Hub, or minilm")
+    output: str = option(help="new folder for the result")
+    format: str = option("huggingface", help="format to write", choices=("huggingface", "google"))
+    task: str | None = option(None, help="task of a fine-tuned checkpoint, whose head is converted too")
+    labels: str | None = option(
+        None, help="with --task: names of the classes in the order of the logits, such as no,yes"
+    )
+    unanswerable: bool = option(
+        False, help="with --task question-answering: the model was trained with unanswerable questions"
+    )
+    max_seq_length: int | None = option(None, help="with --task: longest sequence in predictions, in tokens")
     config_file: str | None = option(None, help="bert_config.json for a Google checkpoint whose folder has none")
     vocab_file: str | None = option(None, help="vocab.txt for a Google checkpoint whose folder has none")
-    do_lower_case: bool | None = option(
-        None, help="lower-case text or not; overrides the casing that the source declares"
-    )
-    scope: str | None = option(None, help="scope of a Google checkpoint's encoder, where it is not bert")
+    do_lower_case: bool | None = option(None, help="lower-case the text or not (default: as the source declares)")
+    scope: str | None = option(None, help="scope of the encoder in a Google checkpoint (default: bert)")
 
 
 def main(argv: Sequence[str]) -> None:
     """Write an encoder, or a fine-tuned model, in another layout."""
-    parsed = parse("bertune convert", "Any readable encoder in another layout.", [ConvertOptions], argv)
+    parsed = parse(
+        "bertune convert", "Convert an encoder to a Hugging Face folder or a Google checkpoint.", [ConvertOptions], argv
+    )
     options = ConvertOptions(**parsed)
     _check(options)
 

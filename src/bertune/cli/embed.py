@@ -18,18 +18,19 @@ class EmbedOptions:
     """Options of `bertune embed` alone."""
 
     encoder: str = option(
-        "minilm", help="what gives the vectors: a model of bertune, a folder of sentence-transformers, or any encoder"
+        "minilm",
+        help="model that computes the vectors: a bertune model, a sentence-transformers folder, or any encoder",
     )
-    model: str | None = option(None, help="the same, as other commands name it")
+    model: str | None = option(None, help="the same as --encoder")
     pooling: str | None = option(
-        None, help="how tokens become a vector: mean, cls, max, … (default: as the folder says)"
+        None, help="how token vectors become one vector: mean, cls, max, … (default: as the folder says)"
     )
-    normalize: bool | None = option(None, help="vectors of length 1 (default: as the folder says, else yes)")
-    do_lower_case: bool | None = option(
-        None, help="lower-case text or not; overrides the casing that the encoder declares"
+    normalize: bool | None = option(
+        None, help="scale every vector to length 1 (default: as the folder says, otherwise on)"
     )
-    max_seq_length: int | None = option(None, help="longest sequence in tokens; longer texts are cut")
-    prompt_name: str | None = option(None, help="the model's prompt to put before every text (query, document)")
+    do_lower_case: bool | None = option(None, help="lower-case the text or not (default: as the encoder declares)")
+    max_seq_length: int | None = option(None, help="longest sequence in tokens; longer texts are truncated")
+    prompt_name: str | None = option(None, help="put this prompt of the model before every text (query, document)")
     batch_size: int = option(256, help="largest number of sequences in a batch", minimum=1)
     precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
     device: str = option("auto", help="device to compute on", choices=DEVICES)
@@ -39,13 +40,13 @@ class EmbedOptions:
 class EmbedColumns(TableOptions):
     """Where the texts stand."""
 
-    text_column: str | None = option(None, help="column of the texts; left out: found by its customary name")
+    text_column: str | None = option(None, help="column of the text (default: found by its name)")
 
 
 def main(argv: Sequence[str]) -> None:
     """A vector for every text of the input, as a stream."""
     trees: list[type[Any]] = [EmbedOptions, BulkOptions, EmbedColumns]
-    values = parse("bertune embed", "A vector for every text of files of any size.", trees, argv)
+    values = parse("bertune embed", "Write a vector for every text, for files of any size.", trees, argv)
     fields = {
         tree: {name: values[name] for name in (one.name for one in dataclasses.fields(tree)) if name in values}
         for tree in trees

@@ -26,10 +26,12 @@ class EvaluateOptions:
     """Options of `bertune evaluate` alone."""
 
     data: str = option(help="labelled data: a file, a pipe or - for standard input")
-    feature_cache: bool = option(True, help="keep the tokens of large files for the next time")
+    feature_cache: bool = option(True, help="cache the tokens of large files for the next run")
     json: bool = option(False, help="print one JSON object on stdout")
     require: str | None = option(
-        None, help="end with status 3 where a figure is worse: accuracy=0.85,f1=0.8; at least, for loss at most"
+        None,
+        help="end with status 3 if a metric misses its target, such as accuracy=0.85,f1=0.8 (a minimum; for "
+        "losses and errors a maximum)",
     )
 
 
@@ -39,7 +41,7 @@ MISSED = 3
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate a model on a file and print its metrics. Returns: the exit status, 0 or MISSED."""
-    about = "Metrics of a model on labelled data."
+    about = "Compute the metrics of a model on labelled data."
     (use, options), task_options = parse_for_model("bertune evaluate", about, [UseOptions, EvaluateOptions], argv)
     _check_exists(options.data)
     required = _required(options.require)
@@ -91,9 +93,11 @@ def _missed(required: Mapping[str, float], found: Mapping[str, float]) -> list[s
     unknown = [name for name in required if name not in found]
     if unknown:
         raise InputError(f"--require {', '.join(unknown)}: no such figure; there are {', '.join(found)}")
+    from bertune.tasks.protocol import lower_is_better
+
     lines = []
     for name, bound in required.items():
-        value, at_most = found[name], name == "loss"
+        value, at_most = found[name], lower_is_better(name)
         if not (value <= bound if at_most else value >= bound):  # NaN misses too
             lines.append(f"--require {name}: {value:.4f} is {'more' if at_most else 'less'} than {bound:g}")
     return lines
@@ -122,4 +126,4 @@ def _check_exists(data: str) -> None:
     try:
         check_file(Path(data))
     except InputError as error:
-        raise InputError(f"--data: {error}") from None
+        raise InputError(f"--data {error}") from None

@@ -18,18 +18,20 @@ SHOWN = 20
 class ExplainOptions:
     """Options of `bertune explain`."""
 
-    model: str = option(help="folder that bertune train wrote, of a model for classification or regression")
-    text: str = option(help="the text to explain the answer to")
-    pair: str | None = option(None, help="the second text of a pair")
+    model: str = option(help="folder that bertune train wrote; classification or regression")
+    text: str = option(help="text whose answer to explain")
+    pair: str | None = option(None, help="second text of a pair")
     label: str | None = option(None, help="label to explain (default: the most probable one)")
     device: str = option("auto", help="device to compute on", choices=DEVICES)
-    trust_task_file: str | None = option(None, help="the file of a model whose task came from one; its code is run")
+    trust_task_file: str | None = option(
+        None, help="Python file of the model's task, if it was trained with --task FILE.py:Class; its code is run"
+    )
     json: bool = option(False, help="print one JSON object on stdout")
 
 
 def main(argv: Sequence[str]) -> None:
     """Print the words that carry a model's answer."""
-    about = "The words that speak for and against a model's answer (integrated gradients)."
+    about = "Show which words count for and against a model's answer (integrated gradients)."
     options = ExplainOptions(**parse("bertune explain", about, [ExplainOptions], argv))
 
     from bertune.model.explain import explain

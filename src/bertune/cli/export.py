@@ -10,7 +10,7 @@ def main(argv: Sequence[str]) -> None:
     """Write a model as a folder that runs without torch."""
     from bertune.export.options import ExportOptions
 
-    about = "A model as ONNX, compared with PyTorch before anything is written."
+    about = "Export a model to ONNX, after comparing it with PyTorch."
     (options,), task_options = parse_for_model("bertune export", about, [ExportOptions], argv)
 
     from bertune.export.folder import export

@@ -17,16 +17,16 @@ class InspectOptions:
     json: bool = option(False, help="print one JSON object on stdout")
     config_file: str | None = option(None, help="bert_config.json for a Google checkpoint whose folder has none")
     vocab_file: str | None = option(None, help="vocab.txt for a Google checkpoint whose folder has none")
-    do_lower_case: bool | None = option(
-        None, help="lower-case text or not; overrides the casing that the source declares"
-    )
-    scope: str | None = option(None, help="scope of a Google checkpoint's encoder, where it is not bert")
+    do_lower_case: bool | None = option(None, help="lower-case the text or not (default: as the source declares)")
+    scope: str | None = option(None, help="scope of the encoder in a Google checkpoint (default: bert)")
 
 
 def main(argv: Sequence[str]) -> None:
     """Say what a source holds."""
     sources, flags = _divided(argv)
-    parsed = parse("bertune inspect", "What SOURCE, a checkpoint or model folder, holds.", [InspectOptions], flags)
+    about = "Show what a checkpoint or model folder contains."
+    source = ("SOURCE", "a folder, a checkpoint, a TF-Hub module, a name on the Hugging Face Hub, or minilm")
+    parsed = parse("bertune inspect", about, [InspectOptions], flags, leading=source)
     if len(sources) != 1:
         raise InputError("bertune inspect: give one source, for example: bertune inspect minilm")
 

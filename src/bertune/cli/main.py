@@ -10,27 +10,44 @@ from collections.abc import Sequence
 import bertune
 from bertune.errors import FaultError, InputError, Interrupted
 
-VERBS = {
-    "train": "fine-tune an encoder on labelled data",
-    "sweep": "search for hyper-parameters within a time limit",
-    "distill": "train a small model from the outputs of a large one",
-    "pretrain": "continue pre-training an encoder on text, or start from scratch",
-    "vocab": "train a WordPiece vocabulary on text",
-    "check": "find problems in data before training",
-    "evaluate": "compute metrics of a model on labelled data",
-    "serve": "serve models over HTTP, with a page to try them",
-    "report": "describe a model's results on labelled rows, on one page",
-    "compare": "compare models on the same rows, with confidence intervals and paired tests",
-    "predict": "write a model's predictions for a file",
-    "export": "export a model to ONNX, compared with PyTorch",
-    "embed": "write a vector for every text, for search and clustering",
-    "pack": "pack the model of a run into one file to hand on, without checkpoints",
-    "explain": "show which words count for and against a model's answer",
-    "inspect": "show what a checkpoint or model folder contains",
-    "convert": "convert any readable encoder to a Hugging Face folder",
-    "samples": "copy the sample data that come with bertune into a folder",
-    "completion": "print a completion script for bash, zsh or fish",
+GROUPS = {
+    "data": {
+        "samples": "copy sample data for every task into a folder",
+        "check": "find problems in data before training",
+    },
+    "training": {
+        "train": "fine-tune an encoder on labelled data",
+        "sweep": "search for hyper-parameters within a time limit",
+        "distill": "train a small model from the outputs of a large one",
+        "pretrain": "continue pre-training an encoder on text, or start from scratch",
+        "vocab": "train a WordPiece vocabulary on text",
+    },
+    "results": {
+        "evaluate": "compute metrics of a model on labelled data",
+        "report": "describe a model's results on one page",
+        "compare": "compare models on the same rows, with intervals and tests",
+        "explain": "show which words count for and against an answer",
+    },
+    "use": {
+        "predict": "write a model's predictions for a file",
+        "embed": "write a vector for every text, for search and clustering",
+        "serve": "serve models over HTTP, with a page to try them",
+        "export": "export a model to ONNX, compared with PyTorch",
+        "pack": "pack a model into one file to hand on",
+    },
+    "encoders": {
+        "inspect": "show what a checkpoint or model folder contains",
+        "convert": "convert any readable encoder to a Hugging Face folder",
+    },
+    "shell": {"completion": "print a completion script for bash, zsh or fish"},
 }
+VERBS = {verb: about for group in GROUPS.values() for verb, about in group.items()}
+_FIRST = """To begin:
+  bertune samples samples
+  bertune train --task text-classification --encoder minilm \\
+      --train samples/intents/train.csv --output out/intents \\
+      --epochs 12 --learning-rate 1e-4 --batch-size 16
+  bertune predict --model out/intents --input samples/intents/to_predict.csv"""
 
 _COLLECT_AFTER = 50_000
 """Objects made between two searches for garbage: with Python's 700, searches are a tenth of PyTorch's import time."""
@@ -152,8 +169,9 @@ def _near(verb: str) -> str:
 
 def _help() -> str:
     lines = [f"bertune {bertune.__version__}: fine-tune BERT encoders", "", "usage: bertune COMMAND [OPTIONS]", ""]
-    lines += [f"  {verb:<12}{text}" for verb, text in VERBS.items()]
-    return "\n".join([*lines, "", "bertune COMMAND --help lists a command's options."])
+    for heading, verbs in GROUPS.items():
+        lines += [f"{heading}:", *(f"  {verb:<12}{text}" for verb, text in verbs.items()), ""]
+    return "\n".join([*lines, _FIRST, "", "bertune COMMAND --help lists a command's options."])
 
 
 if __name__ == "__main__":

@@ -14,15 +14,16 @@ from bertune.options import option
 class PackOptions:
     """Options of `bertune pack`; the run is given without a flag, before them."""
 
-    output: str | None = option(None, help="a new folder, or a file that ends in .zip (default: RUN.zip)")
+    output: str | None = option(None, help="a new folder, or a file that ends in .zip (default: RUN.zip)", value="PATH")
     json: bool = option(False, help="print one JSON object on stdout")
 
 
 def main(argv: Sequence[str]) -> None:
     """Pack the model of a run."""
     folders = list(takewhile(lambda argument: not argument.startswith("-"), argv))
-    about = "The model of RUN, a folder that bertune train wrote, to hand on: without checkpoints and curves."
-    options = PackOptions(**parse("bertune pack RUN", about, [PackOptions], argv[len(folders) :]))
+    about = "Pack the model of a run into one file to hand on, without checkpoints and curves."
+    run = ("RUN", "a folder that bertune train wrote")
+    options = PackOptions(**parse("bertune pack", about, [PackOptions], argv[len(folders) :], leading=run))
     if len(folders) != 1:
         raise InputError(f"bertune pack: name one folder that bertune train wrote, not {len(folders)}")
 

@@ -13,7 +13,7 @@ SHOWN = 20
 
 def main(argv: Sequence[str]) -> None:
     """Answer every row of the input, as a stream."""
-    about = "A model's answers for files of any size."
+    about = "Write a model's predictions for files of any size."
     (use, options), task_options = parse_for_model("bertune predict", about, [UseOptions, BulkOptions], argv)
     # After the options: what computes takes a second to import.
     from bertune.prediction import bulk

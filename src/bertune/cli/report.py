@@ -19,8 +19,9 @@ class _Extra:
 def main(argv: Sequence[str]) -> None:
     """Write the report of a run."""
     folders = list(takewhile(lambda argument: not argument.startswith("-"), argv))
-    about = "Show what the model of RUN, a folder that bertune train wrote, does on labelled rows: HTML, JSON, CSV."
-    given = parse("bertune report RUN", about, [ReportOptions, _Extra], argv[len(folders) :])
+    about = "Describe a model's results on labelled rows: one page in HTML, its figures as JSON, its errors as CSV."
+    run = ("RUN", "a folder that bertune train wrote")
+    given = parse("bertune report", about, [ReportOptions, _Extra], argv[len(folders) :], leading=run)
     as_json = given.pop("json", False)
     if len(folders) != 1:
         raise InputError(f"bertune report: name one folder that bertune train wrote, not {len(folders)}")

@@ -9,8 +9,9 @@ from bertune.files.atomic_write import unwritable
 
 _HELP = """usage: bertune samples DIR
 
-Copy the sample data that come with bertune into the folder DIR, which is created: small data sets for every task, in
-English with some Chinese, described in DIR/README.md. Files of the same names are replaced, others are left alone."""
+Copy the sample data that come with bertune into DIR, which is created: small
+data sets for every task, most in English, some in Chinese and German. They are
+described in DIR/README.md. Files of the same name are replaced."""
 
 
 def main(argv: Sequence[str]) -> None:

@@ -14,10 +14,13 @@ from bertune.serving.options import ServeOptions, environment_arguments, limits_
 if TYPE_CHECKING:
     from bertune.serving.served import Loader
 
-_ABOUT = """Fine-tuned models behind HTTP, with a page to try them on.
+_ABOUT = """Serve fine-tuned models over HTTP, with a page to try them on.
 
-Example: bertune serve --model out/demo, then open http://127.0.0.1:8000 or
-curl -s http://127.0.0.1:8000/v1/models/demo/predict -d '{"inputs": ["where is my card?"]}'
+For example, then open http://127.0.0.1:8000:
+  bertune serve --model out/demo
+  curl -s http://127.0.0.1:8000/v1/models/demo/predict \\
+    -d '{"inputs": ["where is my card?"]}'
+
 Every option can come from the environment: BERTUNE_SERVE_PORT=8080 is --port 8080; the command line wins."""
 _NEEDED = ("starlette", "uvicorn", "prometheus_client", "orjson")
 

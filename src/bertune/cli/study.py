@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class _Study:
     runs: str | None = option(None, help="YAML file of runs")
-    glue_submission: bool = option(False, help="also write GLUE's files of predictions, from each task's test file")
+    glue_submission: bool = option(
+        False, help="also write the prediction files for GLUE's server, from each task's test file"
+    )
     json: bool = option(False, help="print the table as one JSON object on stdout")
 
 
@@ -46,7 +48,6 @@ def _submit(runs: "Sequence[Run]", output: Path) -> None:
         model = load(run.options.output, precision=run.options.precision, device=run.options.device)
         for data, name in tests:
             write_submission(model, data, output / name)
-            print(f"written: {output / name}", file=sys.stderr)
 
 
 def main(argv: Sequence[str], task: str | None, began: float) -> int:

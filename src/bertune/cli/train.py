@@ -24,9 +24,9 @@ class _First:
 class _Extra:
     json: bool = option(False, help="print the metrics as one JSON object on stdout")
     runs: str | None = option(
-        None, help="YAML file of several runs, whose figures become one table; so does --task A,B,C (see the docs)"
+        None, help="YAML file of several runs, reported in one table, as --task A,B,C is (docs/many-runs.md)"
     )
-    glue_submission: bool = option(False, help="with several tasks: also write GLUE's files of predictions")
+    glue_submission: bool = option(False, help="with several tasks: also write the prediction files for GLUE's server")
 
 
 def defaults_for_help(task: str | None, argv: Sequence[str]) -> dict[str, object]:
@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> int:
     began = time.monotonic()  # a time limit counts the loading of torch too
     prog, about = (
         "bertune train",
-        f"Fine-tune an encoder on labelled data. Tasks: {', '.join(TASKS)}, path/to/file.py:Class.",
+        f"Fine-tune an encoder on labelled data.\n\nTasks: {', '.join(TASKS)}, path/to/file.py:Class. With --task NAME "
+        "the options of that task are listed too.",
     )
     first = parse(prog, about, [_First], argv, partial=True)
     name = first.get("task")

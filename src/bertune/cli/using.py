@@ -25,12 +25,12 @@ class UseOptions:
     batch_size: int = option(256, help="largest number of sequences in a batch")
     precision: str = option(
         "auto",
-        help="floating-point format of the computation; int8: 8-bit products on CPUs that have them",
+        help="floating-point format of the computation; int8: 8-bit matrix products, on CPUs that support them",
         choices=(*PRECISIONS, "int8"),
     )
     device: str = option("auto", help="device to compute on", choices=DEVICES)
     trust_task_file: str | None = option(
-        None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
+        None, help="Python file of the model's task, if it was trained with --task FILE.py:Class; its code is run"
     )
 
 

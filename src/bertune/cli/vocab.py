@@ -16,12 +16,12 @@ from bertune.options import option
 class VocabOptions:
     """Options of `bertune vocab`."""
 
-    train: list[str] = option(help="text, JSON lines or tables; names or patterns")  # noqa: RUF009 (it makes a field)
-    size: int = option(help="entries of the vocabulary, special tokens included")
-    output: str = option(help="file to write, such as vocab.txt, which must not exist; a pipe; - for standard output")
+    train: list[str] = option(help="text, JSON lines or tables: files or patterns")  # noqa: RUF009 (it makes a field)
+    size: int = option(help="number of entries in the vocabulary, special tokens included")
+    output: str = option(help="new file to write, such as vocab.txt; a pipe; or - for standard output", value="FILE")
     text_column: str = option("text", help="column of the text in tables and JSON lines")
     do_lower_case: bool = option(True, help="lower-case the text and strip accents")
-    min_frequency: int = option(2, help="how often two pieces must meet to be joined")
+    min_frequency: int = option(2, help="join two pieces only if they are neighbours this often")
 
     def problems(self) -> list[str]:
         """What cannot be done, each option by its flag."""

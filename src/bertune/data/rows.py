@@ -15,7 +15,6 @@ then one error names them all.
 """
 
 import csv
-import difflib
 import hashlib
 import io
 import itertools
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, cast
 
 from bertune.data.columns import guess_label_column, guess_text_columns, label_text, listed, repeated, unknown_column
 from bertune.errors import InputError, Problems
-from bertune.files.inputs import refuse_pipe
+from bertune.files.inputs import no_such_file, refuse_pipe
 from bertune.files.pyarrow_package import require_pyarrow
 from bertune.files.text_files import MAX_RECORD, blocks, chunks, is_compressed, lines, plain_suffix, unreadable
 
@@ -305,13 +304,9 @@ def check_file(path: Path) -> None:
         if path.exists():
             refuse_pipe(path)
             return
-        if not path.parent.is_dir():
-            raise InputError(f"there is no file {path}: there is no folder {path.parent}")
-        names = {other.name.lower(): other.name for other in path.parent.iterdir()}
-        near = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3, cutoff=0.6)]
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(unreadable(path, error)) from error
-    raise InputError(f"there is no file {path}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    raise InputError(f"{path}: {no_such_file(path)}")
 
 
 @contextmanager
@@ -373,6 +368,6 @@ def _json_problem(error: ValueError | RecursionError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f", column {error.colno}: not valid JSON ({error.msg}); one object is expected on every line"
     if isinstance(error, UnicodeEncodeError):
-        return f": half of a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character"
+        return f": half of a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is not a character"
     text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
     return ": " + text.partition("; use sys.")[0]  # Python's advice on numbers of more than 4300 digits

@@ -10,6 +10,7 @@ from bertune.data.formats.format import Sample
 from bertune.data.formats.registry import MODULES, recognised
 from bertune.data.table_options import TableOptions
 from bertune.errors import InputError, Problems
+from bertune.files.inputs import no_such_file
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +29,12 @@ def data_paths(named: str | Sequence[str], flag: str) -> list[Path]:
     folder the files with a known suffix are taken, in the order of their names.
 
     Args:
-        named: a file, a folder, a pattern such as `parts/*.csv`, or several of them. What does not exist and is no
-            pattern is returned as it is: reading it reports the names that are near.
+        named: a file, a folder, a pattern such as `parts/*.csv`, or several of them.
         flag: the option, for messages.
 
     Raises:
-        InputError: a pattern without files, a folder without data or with files for several purposes; all at once.
+        InputError: a file that does not exist, a pattern without files, a folder without data or with files for
+            several purposes; all at once.
     """
     problems = Problems()
     found: dict[Path, Path] = {}
@@ -73,8 +74,10 @@ def _behind(name: str, flag: str) -> Iterator[Path]:
         if not matches:
             raise InputError(f"{flag} {name}: no file matches this pattern")
         yield from matches
-    else:
+    elif exists or "\0" in name:  # a NUL: reading reports it
         yield path
+    else:
+        raise InputError(f"{flag} {name}: {no_such_file(path)}")
 
 
 def _in_folder(folder: Path, flag: str) -> Iterator[Path]:

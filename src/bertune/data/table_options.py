@@ -10,16 +10,17 @@ class TableOptions:
     """How a file of rows is written. What is left out is recognised from the file, and logged in one line."""
 
     encoding: str | None = option(
-        None, help="encoding of text files (utf-8, cp1252, gb18030, …); left out: recognised", of_file=True
+        None, help="encoding of text files: utf-8, cp1252, gb18030, … (default: recognised)", of_file=True
     )
     delimiter: str | None = option(
-        None, help="what separates fields (';', ',', '|', tab); left out: recognised", of_file=True
+        None, help="field separator: ';', ',', '|' or tab (default: recognised)", of_file=True
     )
     header: bool | None = option(
-        None, help="whether the first line names the columns (--no-header: numbers from 0 do); left out: recognised",
+        None, help="whether the first line holds the column names; with --no-header columns are numbered from 0 "
+"(default: recognised)",
         of_file=True,
     )  # fmt: skip
-    sheet: str | None = option(None, help="sheet of an .xlsx file; left out: the first", of_file=True)
+    sheet: str | None = option(None, help="sheet of an .xlsx file (default: the first)", of_file=True)
     drop_unlabelled: bool = option(
-        False, help="leave out rows that lack a text or a label, and count them, instead of refusing the file",
+        False, help="leave out and count rows without a text or a label, instead of refusing the file",
     )  # fmt: skip

@@ -28,9 +28,10 @@ from bertune.tasks.labelled import Labelled, read_labelled
 from bertune.tasks.protocol import Task, lower_is_better
 from bertune.tasks.registry import options_of
 from bertune.tokenization.tokenizer import Tokenizer
-from bertune.training.fine_tune import FineTuning, TrainResult, fine_tune
+from bertune.training.fine_tune import FineTuning, fine_tune
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, Split
+from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import run_errors
 from bertune.training.run_folder.output import output_problems
 from bertune.training.train import with_defaults
@@ -157,6 +158,10 @@ def run(options: DistillOptions, task_options: Mapping[str, Any] | None = None) 
         problems.raise_if_any()
         teacher: Teacher = Models.of(options) if options.scores is None else ScoreColumn.of(options, task_options)
         student = _student(options, teacher)
+        if (wanted := options.max_seq_length or 0) > student.positions:
+            raise InputError(
+                f"--max-seq-length {wanted}: --student {options.student} has only {student.positions} positions"
+            )
         kind = kind_of(teacher.task, f"--teacher {(options.teacher or [''])[0]}")
         if isinstance(teacher, Models):
             _check_student(options, teacher, student, kind)

@@ -10,39 +10,41 @@ class DistillOptions:
     """Options of `bertune distill`. None stands for the task's own default."""
 
     teacher: list[str] | None = option(  # noqa: RUF009
-        None, help="folders of fine-tuned models; the logits of several are averaged"
+        None, help="one or more fine-tuned models; the logits of several are averaged"
     )
     scores: str | None = option(
         None,
         help="instead of a teacher (with --task): column of --unlabelled with scores as predict writes them",
     )
-    task: str | None = option(None, help="what the scores are for; a teacher says so itself")
+    task: str | None = option(None, help="task that the scores are for (with a teacher: the teacher's)")
     student: str = option(help="where the student starts: an encoder, or every:K for every K-th layer of the teacher")
     unlabelled: str | list[str] = option(  # noqa: RUF009
-        help="text for the teacher to answer, in a form that predict reads: files, a folder, or a pattern; labels are "
-        "not read"
+        help="text for the teacher to label, in any form that predict reads: files, a folder, or a pattern; "
+        "labels in it are ignored"
     )
     train: str | list[str] | None = option(  # noqa: RUF009
-        None, help="labelled data, named likewise, that the student also learns from, by teacher and label"
+        None, help="labelled data, in the same forms; the student learns from the teacher and the labels"
     )
-    validation: str = option(help="labelled data that picks the best student and compares it with the teacher")
-    output: str = option(help="folder for the student; must not hold another run")
-    temperature: float = option(2.0, help="logits of both are divided by this before they are compared")
-    alpha: float = option(0.5, help="weight of the teacher where there is a label; the label has the rest")
-    baseline: bool = option(True, help="also train the student on the labels alone, to see what distilling brought")
+    validation: str = option(help="labelled data on which the best student is picked and compared with the teacher")
+    output: str = option(help="folder for the student; must not contain another run")
+    temperature: float = option(2.0, help="temperature: the logits of teacher and student are divided by it")
+    alpha: float = option(0.5, help="weight of the teacher on labelled rows; the label's weight is 1 - alpha")
+    baseline: bool = option(True, help="also train the student on the labels alone, for comparison")
     max_seq_length: int | None = option(
         None, help="longest sequence of the student (default: the teacher's)", minimum=3
     )
     batch_size: int | None = option(None, help="examples per update", minimum=1)
     learning_rate: float | None = option(None, help="highest learning rate")
     epochs: float | None = option(None, help="passes over all rows")
-    max_steps: int | None = option(None, help="stop after this many updates instead", minimum=1)
-    warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises")
-    metric: str | None = option(None, help="metric that picks the best student")
-    seed: int = option(42, help="governs new weights, order and dropout", minimum=0)
+    max_steps: int | None = option(None, help="stop after this many updates, whatever --epochs says", minimum=1)
+    warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises from 0")
+    metric: str | None = option(None, help="metric by which the best student is picked")
+    seed: int = option(42, help="seed of new weights, data order and dropout", minimum=0)
     precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
     device: str = option("auto", help="device to compute on", choices=DEVICES)
-    trust_task_file: str | None = option(None, help="the file of a teacher whose task came from one; its code is run")
+    trust_task_file: str | None = option(
+        None, help="Python file of the teacher's task, if it was trained with --task FILE.py:Class; its code is run"
+    )
     resume: bool = option(False, help="continue the run in the output folder")
 
     def problems(self) -> list[str]:

@@ -17,6 +17,7 @@ from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.inference.evaluation import infer
 from bertune.model.pairs import check_pairs, trained_on_pairs
+from bertune.model.presence import require_model
 from bertune.model.use import Model, load
 from bertune.progress import progress_bar
 from bertune.tasks.labelled import Labelled, column_of
@@ -89,6 +90,8 @@ class Models:
             InputError: they are not, or one cannot be loaded.
         """
         folders = tuple(options.teacher or ())
+        for folder in folders:
+            require_model(Path(folder), "--teacher")
         models = tuple(
             load(folder, device=options.device, precision=options.precision, trust_task_file=options.trust_task_file)
             for folder in folders
@@ -223,17 +226,17 @@ def logits_of(task: Task[Any], cell: object) -> npt.NDArray[np.float64]:
     kind = getattr(task, "logit_kind", None)
     if kind == "number":
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{shown} is no number")
+            raise ValueError(f"{shown} is not a number")
         origin, step = task.unit  # type: ignore[attr-defined]
         return np.array([(value - origin) / step])
     labels = list(task.labels)  # type: ignore[attr-defined]
     if not isinstance(value, Mapping):
-        raise ValueError(f"{shown} is no object of labels and probabilities, like {{{json.dumps(labels[0])}: 0.9}}")
+        raise ValueError(f"{shown} is not an object of labels and probabilities, like {{{json.dumps(labels[0])}: 0.9}}")
     if strange := sorted(set(value) - set(labels)):
         raise ValueError(f"unknown label {strange[0]!r}; known: {', '.join(map(str, labels))}")
     numbers = [one for one in value.values() if isinstance(one, int | float) and 0 <= one <= 1]
     if len(numbers) < len(value):
-        raise ValueError(f"{shown} holds what is no probability")
+        raise ValueError(f"{shown} holds what is not a probability")
     if kind == "labels":
         chances = np.clip([value.get(label, 0.0) for label in labels], _LEAST, 1 - _LEAST)
         odds: npt.NDArray[np.float64] = np.log(chances) - np.log1p(-chances)

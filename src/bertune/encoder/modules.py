@@ -20,12 +20,18 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.register_parameter("bias", nn.Parameter(torch.zeros(outputs)) if bias else None)
         self.packed: Tensor | None = None
+        self.tiles: Tensor | None = None
 
     def pack(self) -> None:
         """Lay the weight out as the matrix library wants it, once instead of in every product.
 
         For prediction on a CPU: the weight must not change any more. Does nothing where PyTorch has no oneDNN.
+        A row's product is then the same to the bit whatever rows stand beside it, if there are two or more of them;
+        oneDNN's by AMX are not, so that a kernel of our own takes their place.
         """
+        self.tiles = calls.to_tiles(self.weight.detach())
+        if self.tiles is not None:
+            return
         if not torch.backends.mkldnn.is_available() or not hasattr(  # type: ignore[no-untyped-call]
             torch.ops.mkldnn, "_linear_pointwise"
         ):
@@ -37,7 +43,11 @@ class Linear(nn.Module):
 
     def __getstate__(self) -> dict[str, object]:
         """For pickle and copy: without oneDNN's own layout, which neither takes; the copy packs again."""
-        state: dict[str, object] = self.__dict__ | {"packed": None, "_pack_again": self.packed is not None}
+        state: dict[str, object] = self.__dict__ | {
+            "packed": None,
+            "tiles": None,
+            "_pack_again": self.packed is not None or self.tiles is not None,
+        }
         return state
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -49,7 +59,11 @@ class Linear(nn.Module):
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Give x Wᵀ, plus a bias of x's type. Shape: (tokens, inputs) → (tokens, outputs)."""
-        if self.packed is None or torch.is_grad_enabled():
+        if torch.is_grad_enabled():
+            return F.linear(x, self.weight, bias)
+        if self.tiles is not None and calls.available(x):
+            return calls.tile_products(x.contiguous(), self.tiles, None if bias is None else bias.float())
+        if self.packed is None:
             return F.linear(x, self.weight, bias)
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, bias, "none", [], "")
         return result
@@ -57,6 +71,20 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (…, inputs) → (…, outputs)."""
         return self.product(x.to(self.weight.dtype), self.bias.to(self.weight.dtype) if self.has_bias else None)
+
+
+def linear_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Give x weightᵀ + bias for the small products of heads, in float32.
+
+    Without gradients a row's result is the same to the bit whatever rows stand beside it, where there are compiled
+    kernels; a library's would depend on how many there are.
+
+    Shape: (…, inputs), (outputs, inputs), (outputs,) → (…, outputs)
+    """
+    if torch.is_grad_enabled() or x.dtype != torch.float32 or not calls.available(x):
+        return F.linear(x, weight, bias)
+    rows = calls.row_products(x.reshape(-1, x.shape[-1]).contiguous(), weight.contiguous(), bias)
+    return rows.view(*x.shape[:-1], len(weight))
 
 
 class LayerNorm(nn.Module):

@@ -5,13 +5,16 @@ Source: https://gluebenchmark.com/faq (names of the files, and what stands in th
 
 import csv
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.files.atomic_write import unwritable, write_text
 from bertune.model.use import Model
+
+logger = logging.getLogger(__name__)
 
 NAMES = {
     "cola": "CoLA",
@@ -63,11 +66,13 @@ def write_submission(model: Model, data: Path, output: Path) -> None:
         InputError: a model of another task, or a file that it cannot read.
         FaultError: the disk is full or broken.
     """
-    text = submission_text(model.task.name, model.predict(data))
+    predictions = model.predict(data)
+    text = submission_text(model.task.name, predictions)
     try:
         write_text(output, text)
     except OSError as error:
         raise unwritable(error, f"--output {output}: cannot be written: {error.strerror or error}") from None
+    logger.info("%s: %s", output, counted(len(predictions), "answer"))
 
 
 def tests_of(task: str, folder: Path) -> list[tuple[Path, str]]:

@@ -3,6 +3,7 @@
 Sources: Welch, 1947 (means of samples of unequal variance); Fisher, 1935, and Noreen, 1989 (permutation tests).
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import comb
@@ -75,7 +76,9 @@ def _pair(one: tuple[str, list[float]], other: tuple[str, list[float]]) -> dict[
         low = high = difference
         p = 1.0 if difference == 0 else 0.0
     else:
-        result = stats.ttest_ind(b, a, equal_var=False)
+        with warnings.catch_warnings():  # that one of the two has no spread, which is no fault of the test
+            warnings.simplefilter("ignore", RuntimeWarning)
+            result = stats.ttest_ind(b, a, equal_var=False)
         interval = result.confidence_interval(0.95)
         low, high, p = float(interval.low), float(interval.high), float(result.pvalue)
     return pair | {"low": low, "high": high, "p_welch": p, "p_permutation": permutation_p(a, b)}

@@ -17,9 +17,11 @@ class ExportOptions:
     precision: list[str] = option(  # noqa: RUF009
         ["fp32"], help="graphs to write: fp32, int8, or both; int8 needs labelled data"
     )
-    data: str | None = option(None, help="labelled data to compare metrics on (default: the run's validation file)")
-    tolerance: float = option(1e-4, help="largest difference of float32 logits from PyTorch's", minimum=0.0)
-    max_loss: float = option(0.005, help="most of the task's metric that int8 may lose", minimum=0.0)
+    data: str | None = option(None, help="labelled data to compare metrics on (default: the run's validation data)")
+    tolerance: float = option(
+        1e-4, help="largest accepted difference between the float32 logits and PyTorch's", minimum=0.0
+    )
+    max_loss: float = option(0.005, help="largest accepted loss of the task's metric in int8", minimum=0.0)
     trust_task_file: str | None = option(
-        None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
+        None, help="Python file of the model's task, if it was trained with --task FILE.py:Class; its code is run"
     )

@@ -1,5 +1,9 @@
-"""Data that comes through a pipe: kept in a temporary file, because readers go over their data more than once."""
+"""Data that comes through a pipe: kept in a temporary file, because readers go over their data more than once.
 
+And what is said of files that are not there.
+"""
+
+import difflib
 import os
 import shutil
 import stat
@@ -107,3 +111,15 @@ def _suffix(beginning: bytes) -> str:
         first_line = text.partition(b"\n")[0].rstrip()
         return ".jsonl" if first_line.endswith(b"}") else ".json"
     return ".tsv" if b"\t" in text.partition(b"\n")[0] else ".csv"
+
+
+def no_such_file(path: Path) -> str:
+    """What to say of a file that does not exist: a folder that is missing, or names that are near."""
+    try:
+        if not path.parent.is_dir():
+            return f"no such file: there is no folder {path.parent}"
+        names = {other.name.lower(): other.name for other in path.parent.iterdir()}
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return "no such file"
+    near = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3, cutoff=0.6)]
+    return "no such file" + (f"; did you mean {' or '.join(near)}?" if near else "")

@@ -133,7 +133,7 @@ def blocks(path: Path, gzipped: bool, problems: Problems, encoding: str = "utf-8
     held: list[bytes] = []  # the beginning of a line that goes on in the next chunk
     for chunk in _with_lf(chunks(path, gzipped)):
         if offset == 0 and not held and (text := [_MAGIC[magic] for magic in _MAGIC if chunk.startswith(magic)]):
-            raise InputError(f"{path} is no text in UTF-8: {text[0]}")
+            raise InputError(f"{path} is not text in UTF-8: {text[0]}")
         size += len(chunk)
         cut = chunk.rfind(b"\n") + 1
         if not cut:
@@ -171,7 +171,7 @@ def _blocks_in(path: Path, gzipped: bool, problems: Problems, encoding: str) -> 
         whole = "".join(held)
         if "\ufffd" in whole or "\0" in whole:
             problems.extend(
-                f"{path}, line {number}: bytes that are no character in {encoding}; is that its encoding (--encoding)?"
+                f"{path}, line {number}: bytes that are not text in {encoding}; is that its encoding (--encoding)?"
                 for number, one in enumerate(whole.split("\n"), line)
                 if "\ufffd" in one or "\0" in one
             )

@@ -8,6 +8,7 @@ import yaml
 
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
+from bertune.files.inputs import no_such_file
 
 _LARGEST = 1 << 18
 """Bytes of a file of options; one is a few hundred."""
@@ -38,8 +39,10 @@ def write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
     write_text(path, yaml.dump(dict(tree), Dumper=_PlainDumper, sort_keys=False, allow_unicode=True))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, option: str = "") -> dict[str, Any]:
     """Read an option tree; nothing in the file is executed or constructed.
+
+    option: what named the file, for the message where it is missing.
 
     Raises:
         InputError: no such file, not YAML, too large, with references, or not a mapping.
@@ -49,7 +52,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {size} bytes; a file of options has at most {_LARGEST}")
         tree = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{option} {path}: {no_such_file(path)}".lstrip()) from None
     except RecursionError:
         raise InputError(f"{path}: not a YAML file of options: nested too deeply") from None
     # Besides its own errors the library lets through those of int(), float() and dates.

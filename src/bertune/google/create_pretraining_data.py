@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.data.documents import find_files
-from bertune.errors import InputError, Problems
+from bertune.errors import InputError, Problems, counted
 from bertune.google.flags import parse_flags
 from bertune.google.masking_instances import (
     Instance,
@@ -64,7 +64,7 @@ def program(argv: Sequence[str]) -> None:
         raise InputError(f"--vocab_file {own.vocab_file}: lacks [MASK], which masked words need")
     ids = {token: index for token in vocabulary if (index := words.id_of(token)) is not None}
     documents = read_documents(inputs, words, strict=own.strict_original)
-    logger.info("*** %d input files, %d documents ***", len(inputs), len(documents))
+    logger.info("*** %s, %s ***", counted(len(inputs), "input file"), counted(len(documents), "document"))
     if len(documents) == 1:
         logger.warning("there is only one document, so `random` next sentences come from it too")
     instances = google_instances(documents, vocabulary, options)

@@ -137,7 +137,7 @@ def layers_of(text: str, count: int) -> list[Layer]:
         try:
             index = int(part)
         except ValueError:
-            raise InputError(f"--layers={text}: {part!r} is no whole number") from None
+            raise InputError(f"--layers={text}: {part!r} is not a whole number") from None
         if not -count <= index < count:
             raise InputError(f"--layers={text}: the encoder has {count} layers, 0 to {count - 1} or -1 to -{count}")
         found.append((index, 1 + index % count))

@@ -217,7 +217,7 @@ def open_sequences(files: Sequence[Path], vocab_size: int, folder: Path) -> Fixe
     Raises:
         InputError: a broken file, or records that do not fit the model.
     """
-    logger.info("laying %s out in %s, until this run is finished", ", ".join(map(str, files)), folder)
+    logger.info("copying %s to %s, which is removed when this run is finished", ", ".join(map(str, files)), folder)
     return FixedSequences(open_instances(files, folder, vocab_size), next_sentence=True)
 
 

@@ -13,6 +13,7 @@ from bertune.checkpoints.sentence_transformers import Module
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
+from bertune.encoder.modules import linear_by_rows
 from bertune.errors import Problems
 
 _TOKENS, _SENTENCE = "token_embeddings", "sentence_embedding"
@@ -33,14 +34,14 @@ def pool(tokens: Tensor, layout: Layout, mode: str, skip: int = 0) -> Tensor:
         return tokens[layout.starts + layout.lengths - 1]
     if mode == "cls":
         return tokens[layout.starts + torch.where(layout.lengths > skip, skip, 0)]
-    places = torch.arange(layout.longest, device=tokens.device)[None, :, None]
-    counts = (places >= skip) & (places < layout.lengths[:, None, None])
-    padded = layout.to_padded(tokens)
     if mode == "max":
-        return padded.masked_fill(~counts, -torch.inf).amax(1)
-    weights = counts.to(tokens.dtype) * (places + 1 if mode == "weightedmean" else 1)
-    total = weights.sum(1).clamp(min=1e-9)
-    return (padded * weights).sum(1) / (total.sqrt() if mode == "mean_sqrt_len_tokens" else total)
+        places = torch.arange(layout.longest, device=tokens.device)[None, :, None]
+        counts = (places >= skip) & (places < layout.lengths[:, None, None])
+        return layout.to_padded(tokens).masked_fill(~counts, -torch.inf).amax(1)
+    place = layout.places()[0] % layout.longest  # within the sequence. Shape: (tokens,)
+    weights = (place >= skip).to(tokens.dtype) * (place + 1 if mode == "weightedmean" else 1)
+    total = layout.sums(weights[:, None]).clamp(min=1e-9)
+    return layout.sums(tokens * weights[:, None]) / (total.sqrt() if mode == "mean_sqrt_len_tokens" else total)
 
 
 class Pooling(nn.Module):
@@ -76,9 +77,9 @@ class Dense(nn.Module):
     def forward(self, values: Values, layout: Layout) -> Values:  # noqa: ARG002
         """Shape: (…, in_features) → (…, out_features)."""
         x, weight, bias, residual = values[self.source], self.weight, self.bias, self.residual
-        out = self.activation(F.linear(x, weight, bias))  # type: ignore[arg-type]
+        out = self.activation(linear_by_rows(x, weight, bias))  # type: ignore[arg-type]
         if self.has_residual:
-            out = out + (x if residual is None else F.linear(x, residual))  # type: ignore[arg-type]
+            out = out + (x if residual is None else linear_by_rows(x, residual))  # type: ignore[arg-type]
         return {**values, self.target: out}
 
 

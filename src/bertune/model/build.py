@@ -31,7 +31,7 @@ def build_network(task: Task[Any], checkpoint: Checkpoint) -> Network:
     logger.info("%s", report)
     if keeps_head:
         head.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        logger.info("head: taken over from %s", checkpoint.source)
+        logger.info("head: reused from %s", checkpoint.source)
     else:
         logger.info("head: new (%s)", ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items()))
     return Network(encoder, head)

@@ -150,9 +150,9 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
             if options.resume and target.joined:
                 _log_kept(target, parts)
         world.wait()
-        with interruptible(lambda: _kept(parts)):
+        with interruptible(lambda: _kept(parts)) as raise_if_stopped:
             try:
-                numbers = _make(answerer, stream, share, parts, options, bad)
+                numbers = _make(answerer, stream, share, parts, options, bad, raise_if_stopped)
             except BaseException as error:
                 ours = began and world.is_first and (target.joined or options.shard is None)
                 if ours and (isinstance(error, InputError) or not parts.numbers()):
@@ -181,11 +181,17 @@ def _kept(parts: Parts) -> str:
 
 
 def _make(
-    answerer: Answerer, stream: ExampleStream, share: Share, parts: Parts, options: BulkOptions, bad: deque[BadRow]
+    answerer: Answerer,
+    stream: ExampleStream,
+    share: Share,
+    parts: Parts,
+    options: BulkOptions,
+    bad: deque[BadRow],
+    raise_if_stopped: Callable[[], None],
 ) -> list[int]:
     """Make the parts of a share, by the engine that was asked for."""
     if options.engine != "ray":
-        return _to_parts(answerer, stream, share, parts, bad)
+        return _to_parts(answerer, stream, share, parts, bad, raise_if_stopped)
     from bertune.distributed.ray_map import RayOptions
     from bertune.prediction.ray_engine import to_parts
 
@@ -201,7 +207,10 @@ def _described(
     what = {**answerer.described(), "inputs": [file.described() for file in files], "rows_per_part": share.rows}
     what |= {"keep_columns": options.keep_columns, "skip_bad": options.skip_bad, "format": target.format.suffix}
     what |= {"columns": options.columns} if options.columns else {}
-    return what | ({"rows": [share.begin, share.end]} if target.joined else {})
+    if not target.joined:
+        return what
+    # Without a shard it is all rows; one process does not count them, several do.
+    return what | {"rows": [share.begin, share.end] if options.shard else [0, None]}
 
 
 def first_answers(answerer: Answerer, files: Sequence[InputFile], number: int) -> tuple[list[Any], list[Any]]:
@@ -242,7 +251,7 @@ def _share(stream: ExampleStream, options: BulkOptions, world: World, target: _T
     shard = Shard.parse(options.shard)
     rows = options.rows_per_part or (ROWS_OF_A_FILE if target.joined else ROWS_PER_PART)
     if not target.joined and target.parts is not None:
-        return Share(rows=rows, index=shard.index * world.size + world.rank, count=shard.count * world.size)
+        return Share(rows=rows, index=shard.index, count=shard.count, rank=world.rank, ranks=world.size)
     before = target.parts.rows_per_part() if target.parts is not None and options.resume else None
     if shard.count == world.size == 1 and options.engine == "local":
         return Share(rows=rows if before is None or options.rows_per_part else before)
@@ -252,7 +261,7 @@ def _share(stream: ExampleStream, options: BulkOptions, world: World, target: _T
     elif options.rows_per_part is None:
         shares = world.size if options.engine == "local" else os.cpu_count() or 1
         rows = min(rows, max(1, -(-len(mine) // (PARTS_A_RANK * shares))))
-    return Share(mine.start, mine.stop, rows, world.rank, world.size)
+    return Share(mine.start, mine.stop, rows, rank=world.rank, ranks=world.size)
 
 
 class _Answered(NamedTuple):
@@ -308,7 +317,14 @@ def _prepared(answerer: Answerer, stream: ExampleStream) -> Iterator[Item]:
     yield from items
 
 
-def _to_parts(answerer: Answerer, stream: ExampleStream, share: Share, parts: Parts, bad: deque[BadRow]) -> list[int]:
+def _to_parts(
+    answerer: Answerer,
+    stream: ExampleStream,
+    share: Share,
+    parts: Parts,
+    bad: deque[BadRow],
+    raise_if_stopped: Callable[[], None],
+) -> list[int]:
     """Make the parts of a share that are not finished. Returns: the numbers of all of them."""
     numbers: list[int] = []
 
@@ -334,6 +350,7 @@ def _to_parts(answerer: Answerer, stream: ExampleStream, share: Share, parts: Pa
             with parts.writing(number) as part:
                 for answered in group:
                     part.write(answered.row)
+                    raise_if_stopped()
                 finish(number, part, begin)
             begin = time.perf_counter()
     return numbers
@@ -369,13 +386,14 @@ def _to_stream(
         return f"{counted(rows, 'answer')} had been written"
 
     with (
-        interruptible(written),
+        interruptible(written) as raise_if_stopped,
         open_output(target.path) as out,
         target.format.writer(out, header=header) as writer,
     ):
         for answered in _answered(answerer, _prepared(answerer, stream), share, lambda _: True):
             writer.write(answered.row)
             rows += 1
+            raise_if_stopped()
             left_out += _log_bad(bad)
     left_out += _log_bad(bad)
     if left_out:

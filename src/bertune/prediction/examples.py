@@ -90,7 +90,7 @@ class ExampleStream:
             if tap.row is None:
                 kept = "--keep-columns" if self.keep_columns is True else "--columns"
                 flag = kept if self.keep_columns else "--skip-bad"
-                raise InputError(f"{file.path}: is no table of rows; {flag} is for CSV, TSV, JSON lines and Parquet")
+                raise InputError(f"{file.path}: is not a table of rows; {flag} is for CSV, TSV, JSON lines and Parquet")
             if not tap.is_bad(tap.row):
                 yield example, self._kept(file, tap.values)
                 index += 1

@@ -11,7 +11,7 @@ from typing import Any
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError
 from bertune.files.atomic_write import is_special
-from bertune.files.inputs import seekable
+from bertune.files.inputs import no_such_file, seekable
 from bertune.files.text_files import plain_suffix
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".psv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather")
@@ -56,7 +56,7 @@ def input_files(spec: str, option: str = "--input") -> Iterator[list[InputFile]]
         yield [InputFile(one, str(one)) for one in found]
         return
     if spec != "-" and not _exists(path):
-        raise InputError(f"{option} {spec}: no such file")
+        raise InputError(f"{option} {spec}: {no_such_file(path)}")
     if spec != "-" and path.is_dir():
         yield _of_folder(path)
         return

@@ -5,18 +5,32 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from bertune.distributed.world import current
 from bertune.errors import Interrupted
 
 
 @contextmanager
-def interruptible(kept: Callable[[], str]) -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does. kept: tells, for the message, what is there and how to go on."""
+def interruptible(kept: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """SIGTERM ends a run as Ctrl-C does, and stops the other ranks too.
+
+    kept: tells, for the message, what is there and how to go on.
+
+    Yields: to be called now and then: raises a signal again that was lost. Python drops what a handler raises while
+    a callback of the garbage collector or of the import system is at work.
+    """
+    came: list[signal.Signals] = []
 
     def stop(number: int, frame: object) -> None:  # noqa: ARG001 (the form of a handler)
-        raise Interrupted(signal.Signals(number), kept())
+        came.append(signal.Signals(number))
+        current().announce_stop(came[0])
+        raise_again()
+
+    def raise_again() -> None:
+        if came:
+            raise Interrupted(came[0], kept())
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield raise_again
         return
     ours = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in ours}
@@ -24,7 +38,7 @@ def interruptible(kept: Callable[[], str]) -> Iterator[None]:
         for number in ours:
             if before[number] is not signal.SIG_IGN:
                 signal.signal(number, stop)
-        yield
+        yield raise_again
     finally:
         for number in ours:
             signal.signal(number, before[number])

@@ -58,7 +58,7 @@ class InitialModel:
         taken = (self.masked_lm or {}) | ((self.next_sentence or {}) if next_sentence else {})
         left = head.load_state_dict({name: tensor.float() for name, tensor in taken.items()}, strict=False)
         if taken:
-            logger.info("heads: %d tensors taken over from %s", len(taken), self.name)
+            logger.info("heads: %d tensors reused from %s", len(taken), self.name)
         if left.missing_keys:
             logger.info("heads: new: %s", ", ".join(left.missing_keys))
         network = Network(encoder, head)

@@ -13,24 +13,24 @@ class PretrainOptions:
 
     checks_limits: ClassVar[bool] = True
 
-    encoder: str | None = option(None, help="checkpoint to start from: a folder, a checkpoint, or minilm")
+    encoder: str | None = option(None, help="pretrained encoder to start from: a folder, a checkpoint, or minilm")
     encoder_config: str | None = option(None, help="start from scratch: a bert_config.json or config.json")
-    vocab: str | None = option(None, help="vocab.txt of a start from scratch")
+    vocab: str | None = option(None, help="start from scratch: a vocab.txt")
     do_lower_case: bool | None = option(
         None,
-        help="lower-case the text and strip accents (default: as the encoder says; yes in a start from scratch)",
+        help="lower-case the text and strip accents (default: as the encoder declares; on from scratch)",
     )
-    add_tokens: str | None = option(None, help="file of words, one a line, to add to the vocabulary")
+    add_tokens: str | None = option(None, help="file of words to add to the vocabulary, one per line")
     train: list[str] = option(  # noqa: RUF009 (it makes a field)
-        help="text, JSON lines, tables or TFRecord instances; names or patterns, gzipped or not"
+        help="text, JSON lines, tables or TFRecord instances: files or patterns, gzipped or not"
     )
     validation: list[str] | None = option(  # noqa: RUF009
-        None, help="text to evaluate on instead of a part held out of --train"
+        None, help="text to evaluate on, instead of holding out a part of --train"
     )
     validation_share: float = option(
         0.05, help="share of documents held out of --train for evaluation; 0: none", minimum=0, maximum=0.9
     )
-    max_validation_sequences: int = option(2000, help="most sequences of an evaluation", minimum=1)
+    max_validation_sequences: int = option(2000, help="largest number of sequences in an evaluation", minimum=1)
     output: str = run_option("output")
     lines: str = option(
         "auto",
@@ -40,20 +40,23 @@ class PretrainOptions:
     )
     text_column: str = option("text", help="column of the text in tables and JSON lines")
     next_sentence: bool | None = option(
-        None, help="also learn whether B follows A (default: where the checkpoint has a head for it)"
+        None,
+        help="next-sentence prediction: also learn whether B follows A (default: if the checkpoint has a head for it)",
     )
-    skip_short_documents: bool = option(False, help="leave out documents of one sentence where next sentence is on")
+    skip_short_documents: bool = option(
+        False, help="with next-sentence prediction: leave out documents of one sentence"
+    )
     short_sequences: float = option(
-        0.1, help="share of documents with shorter pairs, where next sentence is on", minimum=0, maximum=1
+        0.1, help="with next-sentence prediction: share of documents that give shorter pairs", minimum=0, maximum=1
     )
     whole_words: bool = option(False, help="mask all pieces of a word together")
     words: str = option(
         "pieces",
-        help="what a word is to --whole-words: a piece and the ## pieces after it, or all between two spaces, for text "
-        "that was segmented (Chinese)",
+        help="what --whole-words takes for a word: a piece and the ## pieces after it, or everything between "
+        "two spaces (for segmented Chinese text)",
         choices=("pieces", "spaces"),
     )
-    mask_probability: float = option(0.15, help="share of tokens to predict", minimum=0.001, maximum=0.9)
+    mask_probability: float = option(0.15, help="share of the tokens to mask and predict", minimum=0.001, maximum=0.9)
     cache: str | None = option(None, help="folder for tokenized corpora (default: the user's cache folder)")
     max_seq_length: int = option(128, help="longest sequence in tokens, special tokens included", minimum=5)
     batch_size: int = option(32, help="sequences per update", minimum=1)
@@ -73,12 +76,12 @@ class PretrainOptions:
     activation_checkpointing: bool = run_option("activation_checkpointing")
     patience: int | None = run_option("patience")
     max_skipped: int = run_option("max_skipped")
-    seed: int = option(42, help="governs new weights, order, masks and dropout", minimum=0)
+    seed: int = option(42, help="seed of new weights, data order, masks and dropout", minimum=0)
     precision: str = run_option("precision")
     device: str = run_option("device")
     resume: bool = run_option("resume")
     checkpoint_every: int | None = run_option("checkpoint_every")
-    workers: int = option(1, help="processes that tokenize; any number gives the same corpus", minimum=1)
+    workers: int = option(1, help="number of tokenizing processes; does not change the result", minimum=1)
     engine: str = option(
         "local",
         help="what tokenizes: local: this machine's --workers; ray: Ray Data; either gives the same corpus",

@@ -41,12 +41,12 @@ from bertune.tasks.pretraining import Pretraining
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.training.config import check_run, resumes, train_config
-from bertune.training.fine_tune import TrainResult
 from bertune.training.launch import Hooks, HostBatches, TrainingJob, launch
 from bertune.training.loop.budget import TimeBudget
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation
 from bertune.training.prepare import source_problems
+from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.report import finished, metrics_of, record_of, write_metrics

@@ -12,19 +12,30 @@ class ReportOptions:
     """Options of `bertune report`; the run's folder is given without a flag, before them."""
 
     data: str | None = option(None, help="labelled rows (default: the validation data that the run recorded)")
-    output: str | None = option(None, help="the HTML file; a .json and a .csv of errors are written next to it "
-                                           "(default: report.html in the run's folder)")  # fmt: skip
-    language: str = option("en", help="language of the page", choices=LANGUAGES)
-    texts: bool = option(True, help="show rows of the data; without, figures alone leave the machine")
-    explain: int = option(0, help="errors, the surest ones, for which words that carry the answer are shown", minimum=0)
-    slice_column: list[str] | None = option(  # noqa: RUF009
-        None, help="columns of the data by whose values rows are compared (a source, a language)"
+    output: str | None = option(
+        None,
+        help="the HTML file; a .json and a .csv of errors are written next to it (default: report.html in the run's "
+        "folder)",
+        value="FILE",
     )
-    baselines: bool = option(True, help="also show what simple methods reach, where the training data are still there")
-    opinions: bool = option(True, help="look for wrong labels also with quick methods on words and on the pretrained "
-                                       "encoder's vectors; without, the report is made faster")  # fmt: skip
-    resamples: int = option(1000, help="resamples of the bootstrap for intervals", minimum=100)
+    language: str = option("en", help="language of the page", choices=LANGUAGES)
+    texts: bool = option(True, help="show rows of the data; with --no-texts the report holds figures only")
+    explain: int = option(
+        0, help="for this many errors, the most confident ones, show the words behind the answer", minimum=0
+    )
+    slice_column: list[str] | None = option(  # noqa: RUF009
+        None, help="columns by whose values to break down the metrics (a source, a language)"
+    )
+    baselines: bool = option(True, help="also show what simple methods achieve, if the training data can still be read")
+    opinions: bool = option(
+        True,
+        help="also look for wrong labels with quick methods on words and on the pretrained encoder's vectors; "
+        "--no-opinions is faster",
+    )
+    resamples: int = option(1000, help="number of bootstrap resamples for the intervals", minimum=100)
     batch_size: int = option(256, help="largest number of sequences in a batch", minimum=1)
     precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)
     device: str = option("auto", help="device to compute on", choices=DEVICES)
-    trust_task_file: str | None = option(None, help="the file of a model whose task came from one; its code is run")
+    trust_task_file: str | None = option(
+        None, help="Python file of the model's task, if it was trained with --task FILE.py:Class; its code is run"
+    )

@@ -20,13 +20,19 @@ from contextlib import nullcontext
 from typing import Any
 
 from bertune.errors import InputError
-from bertune.serving.compute_turns import TURNS
+from bertune.serving.compute_turns import TURNS, release_openmp_threads
 from bertune.serving.engine import Engine, Logits
 from bertune.serving.errors import ItemsError, RequestError
+from bertune.serving.memory import HEAP
 from bertune.serving.pauses import LoopPause
 from bertune.serving.tickets import Group, Piece, Ticket
 
 logger = logging.getLogger(__name__)
+
+
+WORTH_THE_CORES = 8
+"""Answers in a pause for which the OpenMP threads that helped to compute are ended. GNU's wait for the next batch by
+spinning, on the cores where clients read, the event loop writes, and texts are tokenized."""
 
 
 class Batcher:
@@ -184,14 +190,22 @@ class Batcher:
             if beside:
                 self._computed.extend(results)
                 self._to_decode.notify()
+        answered: list[Ticket] = []
         if not beside:
-            self._finish([ticket for group, logits in results for ticket in self._decode(group, logits)])
+            answered = [ticket for group, logits in results for ticket in self._decode(group, logits)]
+            self._finish(answered)
         if not self._host_is_free and not self._closing:
-            self._take_pause()
+            self._take_pause(len(answered))
+            HEAP.between_batches(idle=not (self._tokenized or self._waiting))
         return True
 
-    def _take_pause(self) -> None:
-        """Let the event loop send the answers and receive what follows them; meanwhile that is tokenized."""
+    def _take_pause(self, answered: int) -> None:
+        """Let the event loop send the answers and receive what follows them; meanwhile that is tokenized.
+
+        answered: requests that have been answered.
+        """
+        if answered >= WORTH_THE_CORES:
+            release_openmp_threads()
         with self._lock:
             self._pausing = True
             if self._enough_waits():

@@ -4,6 +4,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 _OMP_PAUSE_SOFT = 1
 """`omp_pause_soft` of OpenMP 5.0, section 3.2.44: threads end, settings stay."""
@@ -22,10 +23,19 @@ def release_openmp_threads() -> None:
 
 
 def _release_function() -> Callable[[int], int] | None:
+    process = _process()
+    if process is None or not hasattr(process, "GOMP_parallel"):  # Windows, or another OpenMP
+        return None
+    release: Callable[[int], int] | None = getattr(process, "omp_pause_resource_all", None)  # None: older than 5.0
+    return release
+
+
+@cache
+def _process() -> ctypes.CDLL | None:
+    """The functions of all libraries in this process. Made once: each makes types, which wait for the collector."""
     try:
-        process = ctypes.CDLL(None)
-        return process.omp_pause_resource_all if hasattr(process, "GOMP_parallel") else None
-    except (OSError, TypeError, AttributeError):  # Windows, or an OpenMP older than 5.0
+        return ctypes.CDLL(None)
+    except (OSError, TypeError):  # Windows
         return None
 
 

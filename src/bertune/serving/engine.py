@@ -59,7 +59,7 @@ class Engine:
     def decode(self, examples: Sequence[Any], features: Features, logits: Logits) -> list[Prediction]:
         """One answer an example: what `predict` says, with the tokens read and whether some were cut off.
 
-        Logits that are no numbers give `{"error", "error_type": "not_finite"}` in place of an answer.
+        Logits that are not numbers give `{"error", "error_type": "not_finite"}` in place of an answer.
         """
         owners = np.asarray(features.example_index)
         tokens = np.bincount(owners, weights=features.input_ids.lengths, minlength=len(examples)).astype(int)

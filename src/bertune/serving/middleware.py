@@ -7,16 +7,19 @@ import time
 from collections.abc import Sequence
 
 import orjson
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertune.serving.errors import RequestError
-from bertune.serving.service import Service
+from bertune.serving.service import ClientGoneError, Service
 
 access = logging.getLogger("bertune.serving.access")
 logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 """What answers without an API key: probes, and the page, which asks for the key itself. Only with GET."""
+GONE = 499
+"""The status that is counted and logged where nobody waits for an answer any more, as nginx does."""
 _PATH_LENGTH = 200
 
 
@@ -50,10 +53,9 @@ class Gate:
                 # No length that the server holds the client to.
                 receive = _limited(receive, self._service.limits.max_body_bytes)
             await self._app(scope, receive, exchange.send)
-        except RequestError as error:
-            await self._refuse(exchange, error)
-        except Exception:  # the app inside has answered with status 500 by now
-            logger.exception("serving: request %s failed", exchange.id)
+        except Exception as error:
+            await self._fail(scope, exchange, error)
+            error.__traceback__ = None  # through its frames it would hold what holds it, until the collector comes
         finally:
             self._service.in_flight -= 1
             self._record(scope, exchange, time.perf_counter() - began)
@@ -64,8 +66,8 @@ class Gate:
         Raises:
             RequestError: 401, 413, 415 or 503.
         """
-        if self._keys and not (scope["path"] in OPEN_PATHS and scope["method"] in {"GET", "HEAD"}):
-            given = headers.get("x-api-key") or headers.get("authorization", b"").removeprefix(b"Bearer ")
+        if self._keys and not (_own_path(scope) in OPEN_PATHS and scope["method"] in {"GET", "HEAD"}):
+            given = headers.get("x-api-key") or _bearer(headers.get("authorization", b""))
             matches = [hmac.compare_digest(given, key) for key in self._keys]
             if not any(matches):
                 raise RequestError(
@@ -80,18 +82,24 @@ class Gate:
         if self._service.draining and scope["method"] == "POST":
             raise RequestError(503, "unavailable", "the service is stopping; try another", {"Retry-After": "5"})
 
-    async def _refuse(self, exchange: "_Exchange", error: RequestError) -> None:
-        self._service.metrics.errors.labels(error.kind).inc()
-        body = orjson.dumps(error.body())
+    async def _fail(self, scope: Scope, exchange: "_Exchange", error: Exception) -> None:
+        """Answer with what went wrong, in the service's form, where an answer has not begun yet."""
+        if not isinstance(error, RequestError | HTTPException | ClientGoneError):
+            logger.error("serving: request %s failed", exchange.id, exc_info=error)
+        if exchange.started:  # the server closes the connection on what was not sent to its end
+            return
+        refusal = _refusal(scope, error)
+        if refusal.status != GONE:
+            self._service.metrics.errors.labels(refusal.kind).inc()
+        body = orjson.dumps(refusal.body())
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-        await exchange.send({"type": "http.response.start", "status": error.status, "headers": headers})
+        headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
+        await exchange.send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await exchange.send({"type": "http.response.body", "body": body})
 
     def _record(self, scope: Scope, exchange: "_Exchange", seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")  # never the path itself: it has no bounds
-        self._service.metrics.requests.labels(route, str(exchange.status)).inc()
-        self._service.metrics.seconds.labels(route).observe(seconds)
+        route = getattr(scope.get("route"), "path", "other")
+        self._service.metrics.request(route, exchange.status, seconds)
         if self._access_log:
             path = scope["path"][:_PATH_LENGTH].encode("unicode_escape").decode()
             access.info("%s %s %d %.1f ms %s", scope["method"], path, exchange.status, seconds * 1000, exchange.id)
@@ -112,6 +120,35 @@ class _Exchange:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         await self._send(message)
+
+
+def _own_path(scope: Scope) -> str:
+    """The address within the service, which may be mounted in another app."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "")) or "/"
+
+
+def _bearer(authorization: bytes) -> bytes:
+    """The key in an Authorization header; the scheme's name has no case (RFC 9110, section 11.1)."""
+    scheme, _, key = authorization.partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else authorization
+
+
+def _refusal(scope: Scope, error: Exception) -> RequestError:
+    """Any error as the service answers it."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, ClientGoneError):
+        return RequestError(GONE, "gone", "the client closed its connection")
+    if not isinstance(error, HTTPException):
+        return RequestError(500, "internal", "an internal error; the log has it under this x-request-id")
+    address = f"{scope['method']} {scope['path'][:_PATH_LENGTH]}"
+    known = {
+        404: ("not_found", f"{address}: nothing here; /docs lists the addresses"),
+        405: ("bad_method", f"{address}: not with this method; /docs lists the addresses"),
+    }
+    kind, text = known.get(error.status_code, ("bad_request", f"{address}: {error.detail}"))
+    return RequestError(error.status_code, kind, text, error.headers)
 
 
 def _request_id(given: bytes | None) -> str:

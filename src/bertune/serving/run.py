@@ -34,6 +34,7 @@ class Server(uvicorn.Server):
         """The first signal drains, a second one stops at once. Either way the process ends with status 0."""
         if self._service.draining:
             self.should_exit = self.force_exit = True
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would log each task that this cancels
             return
         self._service.draining = True
         logger.info("stopping; still in work: %s", counted(self._service.in_flight, "request"))
@@ -51,7 +52,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list["object"] | None = None) -> None:  # type: ignore[override]
         """Listen, then say where."""
         if hasattr(signal, "SIGHUP"):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_all, self._service)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_all, self._service, set())
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -69,6 +70,7 @@ def serve(app: Starlette, host: str, port: int) -> None:
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
+        ws="none",
         host=host,
         port=port,
         log_config=None,
@@ -91,12 +93,16 @@ def serve(app: Starlette, host: str, port: int) -> None:
         raise FaultError(f"cannot listen on {host}:{port}; is the port in use? --port 0 finds a free one")
 
 
-def _reload_all(service: Service) -> None:
+def _reload_all(service: Service, under_way: set["asyncio.Task[None]"]) -> None:
+    """On SIGHUP. under_way: keeps the tasks, of which the event loop itself takes no care."""
+
     async def reload() -> None:
         for served in service.models:
             try:
-                await asyncio.to_thread(service.models.reload, served.name)
+                await service.reloading.run(service.models.reload, served.name)
             except RequestError as error:
                 logger.error("serving: %s: %s", served.name, error)
 
-    service.reloading = asyncio.get_running_loop().create_task(reload())
+    task = asyncio.get_running_loop().create_task(reload())
+    under_way.add(task)
+    task.add_done_callback(under_way.discard)

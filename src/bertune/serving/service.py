@@ -2,14 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
 
+from bertune.serving.connection import connection_of
 from bertune.serving.errors import RequestError
 from bertune.serving.metrics import ServiceMetrics
+from bertune.serving.one_at_a_time import OneAtATime
 from bertune.serving.options import ServeLimits
 from bertune.serving.served import Models, ServedModel
 from bertune.serving.tickets import Ticket
@@ -33,8 +36,11 @@ class Service:
     metrics: ServiceMetrics
     draining: bool = False
     in_flight: int = 0
-    reloading: "asyncio.Task[None] | None" = None
-    _canaries: dict[str, tuple[float, str | None]] = field(default_factory=dict)
+    explaining: OneAtATime = field(default_factory=lambda: OneAtATime(8))
+    """An explanation computes gradients of many texts; one at a time leaves the processor to the answers."""
+    reloading: OneAtATime = field(default_factory=lambda: OneAtATime(8))
+    _canaries: WeakKeyDictionary[ServedModel, tuple[float, str | None]] = field(default_factory=WeakKeyDictionary)
+    _asking: WeakKeyDictionary[ServedModel, "asyncio.Task[str | None]"] = field(default_factory=WeakKeyDictionary)
 
     async def answer(
         self, request: Request, served: ServedModel, items: Sequence[Any], *, strict: bool = False
@@ -51,15 +57,21 @@ class Service:
             RequestError: an item that the task cannot take, no room, no time.
             ClientGoneError: the client went away.
         """
+        return (await self.answer_and_model(request, served, items, strict=strict))[0]
+
+    async def answer_and_model(
+        self, request: Request, served: ServedModel, items: Sequence[Any], *, strict: bool = False
+    ) -> tuple[list[Prediction], ServedModel]:
+        """`answer`, and the model that gave them: the one asked, or its successor."""
         if not items:
-            return []
+            return [], served
         estimated = [served.engine.estimate(item) for item in items]
         end = _End(asyncio.get_running_loop())
         self.models.pause.follow(end.loop)
         ticket = Ticket(items, estimated, end.answered)
         served = self._submitted(served, ticket)
         await self._wait(request, served, ticket, end)
-        return self._checked(served, ticket, strict=strict)
+        return self._checked(served, ticket, strict=strict), served
 
     def _submitted(self, served: ServedModel, ticket: Ticket) -> ServedModel:
         try:
@@ -74,15 +86,14 @@ class Service:
 
     async def _wait(self, request: Request, served: ServedModel, ticket: Ticket, end: "_End") -> None:
         """Until the ticket is answered, the client is gone or the time is up."""
-        watcher = asyncio.ensure_future(_disconnected(request))
-        watcher.add_done_callback(end.client_gone)
         clock = end.loop.call_later(self.limits.request_seconds, end.come, "late")
+        stop_watching = _watched(request, end)
         how = "cancelled"
         try:
             how = await end.future
         finally:
-            watcher.cancel()
             clock.cancel()
+            stop_watching()
             if how != "answered":
                 served.batcher.cancel(ticket)
         if how == "gone":
@@ -107,7 +118,7 @@ class Service:
                 "too_long",
                 f"item {cut[0]}: longer than {served.model.max_seq_length} tokens, and truncate is false",
             )
-        self.metrics.items.labels(served.name).inc(len(answers))
+        self.metrics.answered(served.name, len(answers))
         return answers
 
     async def not_ready(self) -> str | None:
@@ -115,13 +126,21 @@ class Service:
         if self.draining:
             return "stopping"
         for served in self.models:
-            at, problem = self._canaries.get(served.version + served.name, (0.0, None))
+            at, problem = self._canaries.get(served, (0.0, None))
             if time.monotonic() - at > CANARY_EVERY:
-                problem = await asyncio.to_thread(served.canary)
-                self._canaries[served.version + served.name] = (time.monotonic(), problem)
+                problem = await self._canary(served)
             if problem is not None:
                 return f"model {served.name}: {problem}"
         return None
+
+    async def _canary(self, served: ServedModel) -> str | None:
+        """What is wrong with a model; all who ask at a time share one answer, as a stuck model holds it back."""
+        asking = self._asking.get(served)
+        if asking is None or asking.done():
+            asking = self._asking[served] = asyncio.create_task(asyncio.to_thread(served.canary))
+        problem = await asyncio.shield(asking)
+        self._canaries[served] = (time.monotonic(), problem)
+        return problem
 
 
 class _End:
@@ -139,11 +158,26 @@ class _End:
         """Called by the batcher's threads."""
         self.loop.call_soon_threadsafe(self.come, "answered")
 
+    def gone(self) -> None:
+        """The client has closed its connection."""
+        self.come("gone")
+
     def client_gone(self, watcher: "asyncio.Task[None]") -> None:
         """The task that watches the connection has ended."""
         if not watcher.cancelled():
             watcher.exception()  # a stream that breaks off is a client that went away
-            self.come("gone")
+            self.gone()
+
+
+def _watched(request: Request, end: _End) -> Callable[[], object]:
+    """End early when the client closes its connection. Returns what stops the watch."""
+    connection = connection_of(request)
+    if connection is not None:
+        connection.watch(end.gone)
+        return connection.leave
+    watcher = asyncio.ensure_future(_disconnected(request))  # under another server
+    watcher.add_done_callback(end.client_gone)
+    return watcher.cancel
 
 
 async def _disconnected(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""How long a trial will take, predicted from a few updates and corrected by every trial that ends."""
+"""How long a trial will take, predicted from a batch and corrected by every trial that ends."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class TimeModel:
             passes: over every batch.
         """
         first = not self.rates or len(self.rates) == 1
-        if first:  # the probe's few updates warm up caches; a whole run replaces them
+        if first:  # the probe's batch also warms up caches; a whole run replaces it
             self.rates, self.evaluations = self.rates[1:], self.evaluations[1:]
         self.rates.append(passes * metrics["train_examples_per_second"])
         speed = metrics.get("eval_examples_per_second", 0.0)

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 FILE = "journal.log"
 _ELAPSED, _SPACE, _NAME = "elapsed", "space", "sweep"
+_HOPELESS = 5
+"""Failed trials without a finished one after which no more are begun."""
 _WAIT = 2.0
 """Seconds in which the trial of a sweep that was just killed ends, and its hold on the folder with it."""
 
@@ -184,6 +186,14 @@ def running_settings(study: "Study", space: Space) -> list[dict[str, Any]]:
 
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [dict(trial.params) for trial in running if set(trial.params) == set(space)]
+
+
+def is_hopeless(study: "Study") -> bool:
+    """Whether trial after trial fails, and none has brought a value: what is wrong is not their settings."""
+    from optuna.trial import TrialState
+
+    failed = [trial for trial in made(study) if trial.user_attrs.get("ended") == "failed"]
+    return len(failed) >= _HOPELESS and not any(trial.state == TrialState.COMPLETE for trial in made)
 
 
 def finished_trials(study: "Study") -> list["FrozenTrial"]:

@@ -11,6 +11,7 @@ from bertune.sweep import journal
 from bertune.sweep.results import SweepResult, Times, write_results
 from bertune.sweep.state import TRIALS, Sweep
 from bertune.sweep.trials import worked
+from bertune.training.loop.signals import raise_if_requested
 from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.report import finished
 from bertune.training.runs.seeds import Seeds, put_on_top, run_seeds
@@ -66,6 +67,7 @@ def _repeat(sweep: Sweep, best: "FrozenTrial") -> dict[int, _Repeated]:
     first = sweep.options.seed + 1_000  # no trial's own, unless the space varies seeds that far
     seeds, done = range(first, first + sweep.options.final_seeds), dict[int, _Repeated]()
     for seed in seeds[sweep.world.rank :: sweep.world.size]:
+        raise_if_requested()
         left = sweep.options.seconds * _LATE - sweep.elapsed
         folder = sweep.folder / f"seed-{seed}"
         if sweep.options.resume and (before := finished(folder)) is not None:

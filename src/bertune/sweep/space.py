@@ -98,12 +98,15 @@ def read_space(path: Path, encoders: Sequence[str]) -> Space:
         InputError: unknown names, impossible values; all at once.
     """
     problems, space = Problems(), dict[str, Range | Choices]()
-    for key, told in read_yaml(path).items():
+    for key, told in read_yaml(path, "--space").items():
         name = str(key).replace("-", "_")
         if name not in NAMES:
             near = difflib.get_close_matches(name, NAMES, n=1)
             meant = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(NAMES)}"
             problems.add(f"{path}: a sweep cannot vary {key}{meant}")
+            continue
+        if name in space:
+            problems.add(f"{path}: {name} is named twice; write all its values in one line")
             continue
         try:
             space[name] = _dimension(name, told)
@@ -111,6 +114,7 @@ def read_space(path: Path, encoders: Sequence[str]) -> Space:
             problems.add(f"{path}: {key}: {error}")
             continue
         problems.extend(f"{path}: {message}" for message in _illegal(name, space[name]))
+    problems.extend(f"{path}: {message}" for message in _apart(space))
     problems.raise_if_any()
     if len(encoders) > 1 and "encoder" not in space:
         space["encoder"] = Choices(tuple(encoders))
@@ -128,9 +132,11 @@ def _dimension(name: str, told: Any) -> Range | Choices:
         if name == "encoder" or not isinstance(low, int | float) or not isinstance(high, int | float):
             raise InputError(f"{dict(told)}: a range is of numbers")
         log = told.get("log", False)
+        if not isinstance(log, bool):
+            raise InputError(f"{dict(told)}: log is true or false")
         if not low < high or (log and low <= 0):
             raise InputError(f"{dict(told)}: low must be below high" + (", and above 0 with log" if log else ""))
-        return Range(low, high, bool(log), _whole(name))
+        return Range(low, high, log, _whole(name))
     values = told if isinstance(told, list) else [told]
     if not values or any(isinstance(value, list | dict | bool) or value is None for value in values):
         raise InputError(f"{told!r}: expected values like [1, 2], or a range {{low: 1e-5, high: 1e-4, log: true}}")
@@ -153,7 +159,7 @@ def _number(name: str, value: Any) -> Any:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{value!r} is no number") from None
+        raise InputError(f"{value!r} is not a number") from None
     if not math.isfinite(number) or (_whole(name) and number != int(number)):
         raise InputError(f"{value!r}: expected a {'whole' if _whole(name) else 'finite'} number")
     return int(number) if _whole(name) else number
@@ -171,6 +177,19 @@ def _illegal(name: str, dimension: Range | Choices) -> list[str]:
         needed = {"task": "", "encoder": "", "train": "", "output": ""}
         found += TrainOptions(**{**needed, **checked}).problems()
     return found
+
+
+_ONE_OF = (("ema", "average_last"), ("fgm", "freelb"))
+"""Options of which a run can have one; 0 leaves one out."""
+
+
+def _apart(space: Space) -> list[str]:
+    """Options of which a run can have one, but a trial might get both."""
+    return [
+        f"{one} and {other}: a run can have one of them, and a trial would get both; vary one, or give the other as 0"
+        for one, other in _ONE_OF
+        if all(name in space and any(space[name].ends) for name in (one, other))
+    ]
 
 
 def starting_points(space: Space, defaults: Defaults, options: TrainOptions) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from bertune.sweep.space import Space, default_space, passes, read_space, starti
 from bertune.sweep.state import TRIALS, Sweep
 from bertune.sweep.trials import TrialResult, Trials
 from bertune.tasks.registry import new_task
+from bertune.training.loop.signals import raise_if_requested
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.output import output_problems
 
@@ -42,7 +43,6 @@ logger = logging.getLogger(__name__)
 SWEEP = "sweep.yaml"
 _MAY_CHANGE = frozenset({"output", "time_limit", "trials", "feature_cache"})
 """Options that a sweep may go on with as others: more time, more trials."""
-_PROBE_UPDATES = 6
 _ASKED_IN_VAIN = 20
 """Suggestions in a row that do not fit into the time, after which no more are asked for."""
 
@@ -163,7 +163,7 @@ def _space(options: SweepOptions, trials: Trials) -> Space:
 
 
 def _probe(sweep: Sweep, *, new: bool) -> None:
-    """Measure each encoder's speed by a few updates, and check that the time is enough for the shortest trial.
+    """Measure each encoder's speed by a batch, and check that the time is enough for the shortest trial.
 
     All ranks do so at once, as they will run trials at once. new: whether the sweep begins now.
 
@@ -176,17 +176,13 @@ def _probe(sweep: Sweep, *, new: bool) -> None:
         data = sweep.trials.data(encoder)
         assert data.validation is not None
         clock = sweep.clocks[encoder] = TimeModel(data.train.units, data.validation.units)
-        setting = {"encoder": encoder, "max_steps": _PROBE_UPDATES}
         folder = sweep.folder / TRIALS / f"probe-{sweep.world.rank}"
-        found = sweep.trials.run(setting, folder, math.inf)
+        found = sweep.trials.run({"encoder": encoder}, folder, math.inf, probe=True)
         shutil.rmtree(folder, ignore_errors=True)
         if found.ended != "done":
-            problem = f"--encoder {encoder}: a first short run failed: {found.error}"
+            problem = f"--encoder {encoder}: its speed could not be measured: {found.error}"
             break
-        if sweep.metric not in found.metrics:
-            problem = f"--metric {sweep.metric}: this task gives {', '.join(found.metrics)}"
-            break
-        clock.observe(found.metrics, found.seconds, 1)
+        clock.observe(found.metrics, found.seconds, 0)
     problem = next(filter(None, sweep.world.gather(problem)), "")
     if problem:
         _clear_new(sweep)
@@ -220,7 +216,8 @@ def _search(sweep: Sweep, made: int) -> None:
     for number in sweep.world.count("trials"):
         if sweep.options.trials is not None and made + number >= sweep.options.trials:
             return
-        found = _next(sweep)
+        raise_if_requested()
+        found = None if journal.is_hopeless(sweep.study) else _next(sweep)
         if found is None:
             return
         _try(sweep, *found)
@@ -267,7 +264,7 @@ def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialRe
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in setting.items()
     )
     if found.ended != "done" or not math.isfinite(value):
-        reasons = {"behind": "fell behind", "time": "the time was over", "done": f"{sweep.metric} is no number"}
+        reasons = {"behind": "fell behind", "time": "the time was over", "done": f"{sweep.metric} is not a number"}
         reason = reasons.get(found.ended, found.error)
         logger.info("trial %d: %s (%s)", trial.number, reason, shown)
         journal.give_up(sweep.study, trial, reason, facts)

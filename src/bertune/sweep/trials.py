@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,13 +23,15 @@ from typing import Any, Literal
 
 import torch
 
-from bertune.distributed.world import apart
+from bertune.distributed.world import apart, current
 from bertune.errors import FaultError, InputError, Interrupted
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
+from bertune.progress import load_curves
 from bertune.sweep.options import SweepOptions
 from bertune.tasks.registry import new_task
-from bertune.training.fine_tune import FineTuning, fine_tune
+from bertune.training.fine_tune import FineTuning, fine_tune, measured
+from bertune.training.loop.signals import raise_if_requested
 from bertune.training.loop.state import Evaluation
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import Labelled, PreparedData, prepare
@@ -86,6 +89,7 @@ class Trials:
                 paths = {"train": self.options.train, "validation": self.options.validation}
                 self._read = {role: Labelled.read(task, path, f"--{role}") for role, path in paths.items()}
             self._prepared[encoder] = prepare(task, self._read, self.train_options({"encoder": encoder}, Path()))
+            _warm(self._prepared[encoder])
         return self._prepared[encoder]
 
     def train_options(self, setting: Mapping[str, Any], output: Path) -> TrainOptions:
@@ -102,6 +106,8 @@ class Trials:
         folder: Path,
         deadline: float,
         stop: Callable[[list[float]], bool] = lambda rungs: False,  # noqa: ARG005
+        *,
+        probe: bool = False,
     ) -> TrialResult:
         """Train with a setting in a process of its own.
 
@@ -110,6 +116,7 @@ class Trials:
             folder: for the run; emptied before.
             deadline: of `time.monotonic`, when it is stopped.
             stop: from the metric after each evaluation so far, whether it is stopped.
+            probe: measure how fast it would be, and train nothing.
         """
         began = time.monotonic()
         shutil.rmtree(folder, ignore_errors=True)
@@ -118,13 +125,15 @@ class Trials:
         beside = folder.with_name(folder.name + ".process")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
-        process = _CONTEXT.Process(target=self._child, args=(options, beside))
+        process = _CONTEXT.Process(target=self._child, args=(options, beside, probe))
         torch.set_num_threads(1)
         process.start()
         ended: Ended = "failed"
         try:
             while process.is_alive():
                 process.join(_POLL)
+                raise_if_requested()
+                current().raise_if_stopped()
                 if time.monotonic() > deadline:
                     ended = "time"
                 elif stop(_rungs(beside)):
@@ -145,7 +154,7 @@ class Trials:
         error = told.get("error") or f"ended with status {process.exitcode}; see {folder.name}.log"
         return TrialResult(ended, seconds, rungs, error=str(error))
 
-    def _child(self, options: TrainOptions, beside: Path) -> None:
+    def _child(self, options: TrainOptions, beside: Path, probe: bool) -> None:
         """What the process does."""
         log = os.open(beside / "log", os.O_WRONLY | os.O_CREAT, 0o644)
         for stream in (1, 2):
@@ -158,15 +167,40 @@ class Trials:
             with (beside / RUNGS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found.metrics.get(str(options.metric))) + "\n")
 
+        told: dict[str, Any]
         try:
             with apart():
-                result = fine_tune(FineTuning(self.data(options.encoder), options, evaluated=note))
-            told: dict[str, Any] = {"metrics": result.metrics, "steps": result.steps, "worked": worked(result.output)}
+                run = FineTuning(self.data(options.encoder), options, evaluated=note)
+                if probe:
+                    told = {"metrics": _speeds(run), "steps": 0, "worked": 0.0}
+                else:
+                    result = fine_tune(run)
+                    told = {"metrics": result.metrics, "steps": result.steps, "worked": worked(result.output)}
         except (InputError, FaultError) as error:
             told = {"error": str(error)}
         except Interrupted as error:
             sys.exit(error.status)
         write_text(beside / RESULT, json.dumps(told))
+
+
+def _speeds(run: FineTuning) -> dict[str, float]:
+    """How fast a run would be, as the metrics of one say it, and the seconds of the batches that showed it."""
+    budget, config = measured(run)
+    assert run.data.validation is not None
+    return {
+        "train_examples_per_second": config.batch_size / max(budget.update, 1e-9),
+        "eval_examples_per_second": run.data.validation.units / max(budget.evaluation, 1e-9),
+        "train_seconds": 3 * budget.update,  # forward and backward twice, and forward alone
+    }
+
+
+def _warm(data: PreparedData) -> None:
+    """Do what every run would do once in its process, so that forked ones find it done: about a second each."""
+    if _CONTEXT.get_start_method() != "fork":
+        return
+    load_curves()
+    with tempfile.TemporaryDirectory() as folder:
+        data.tokenizer.save(Path(folder), max_length=data.max_seq_length)
 
 
 def worked(folder: Path) -> float:

@@ -265,7 +265,7 @@ class Embedding(BaseTask[Pair]):
     ) -> tuple["Tensor", "Tensor"]:
         """What `pair_loss` names: cross-entropy of finding one's own second text among the batch's, or by labels.
 
-        Texts equal to one's own second are no negatives. Shape: logits (sequences, width); targets (sequences,) each.
+        Texts equal to one's own second are not negatives. Shape: logits (sequences, width); targets (sequences,) each.
         """
         from bertune.tasks.shared.losses import contrastive, in_batch_cross_entropy, pair_cosines, squared_error
 

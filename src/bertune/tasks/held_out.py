@@ -100,6 +100,23 @@ def fold_numbers(examples: Sequence[Any], folds: int, groups: Sequence[str] | No
     return numbers
 
 
+def groups_by_label(examples: Sequence[Any], groups: Sequence[str] | None = None) -> dict[str, int]:
+    """In how many groups every label occurs, where every example has one label; empty for other tasks.
+
+    Args:
+        examples: labelled.
+        groups: as `fold_numbers` takes them.
+    """
+    parts = [parts_of(example) for example in examples]
+    if any(len(part.labels) != 1 or part.number is not None for part in parts):
+        return {}
+    names = groups or [_texts(part) for part in parts]
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for part, name in zip(parts, names, strict=True):
+        found[part.labels[0]].add(name)
+    return {label: len(some) for label, some in found.items()}
+
+
 def _strata(examples: Sequence[Any], groups: Sequence[str] | None) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
     """By label the groups that have it mostly, and by group its rows."""
     parts = [parts_of(example) for example in examples]

@@ -56,8 +56,7 @@ class Labelled:
             try:
                 source, found = read_hashed(task, path, labelled=labelled)
             except InputError as error:
-                absent = str(error).startswith("there is no file")  # which says nothing of the option that named it
-                problems.add(f"{flag}: {error}" if absent else str(error))
+                problems.add(str(error))
                 continue
             parts.append(Part(source, len(found)))
             examples += found
@@ -180,7 +179,7 @@ def read_recorded(task: Task[Any], recorded: Mapping[str, Any], options: object 
     Args:
         task: of the run's model.
         recorded: what it recorded of the rows.
-        options: of the run, as bertune.json has them: how its files are written is no part of the model's task.
+        options: of the run, as bertune.json has them: how its files are written is not a part of the model's task.
 
     Raises:
         InputError: files that are not there, or changed since.

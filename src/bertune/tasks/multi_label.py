@@ -89,7 +89,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
         text_column, pair_column, _ = find_columns(file, one_column, labelled=False)
         if labelled and flags:
             log_columns(file, {"text": text_column, "pair": pair_column} | {f"label {name}": name for name in flags})
-        left_out, empty = LeftOut("without a text"), EmptyTexts(file, text_column)
+        left_out, empty = LeftOut("without a text"), EmptyTexts(file, text_column, labelled=labelled)
         for row in file:
             text, pair = row.values.get(text_column), row.values.get(pair_column) if pair_column else None
             if labelled and options.drop_unlabelled and not (isinstance(text, str) and text.strip()):
@@ -104,8 +104,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
             except InputError as error:
                 problems.add(str(error))
             if not problems:
-                if labelled:
-                    empty.add(row.line, str(text), None if pair is None else str(pair))
+                empty.add(row.line, str(text), None if pair is None else str(pair))
                 yield LabelledText(str(text), None if pair is None else str(pair), found, row.line)
         problems.raise_if_any()
         left_out.log(path)

@@ -30,8 +30,8 @@ class ScoreOptions:
 
     top_k: int | None = option(
         None,
-        help=f"labels whose probabilities a prediction shows, best first; left out: all, or {SHOWN_OF_MANY} of more "
-        f"than {MANY_LABELS}",
+        help=f"number of labels whose probabilities a prediction shows, best first (default: all, or {SHOWN_OF_MANY} "
+        f"of more than {MANY_LABELS})",
         minimum=1,
     )
     all_scores: bool = option(False, help="show the probabilities of all labels, however many there are")
@@ -43,8 +43,9 @@ class ThresholdOptions:
 
     threshold: list[str] | None = option(  # noqa: RUF009
         None,
-        help="score below which an answer is left to a person (label null, review true): a number for all labels, "
-        "LABEL=NUMBER … for some; of several labels the probability from which one is given, instead of the tuned one",
+        help="leave answers with a lower score to a person (label null, review true): one number, or "
+        "LABEL=NUMBER …; with several labels per text: probability from which a label is given, instead of "
+        "the tuned one",
     )
 
     def check_threshold(self) -> None:
@@ -74,8 +75,8 @@ class ReviewOptions(ThresholdOptions):
 
     automate_at: float | None = option(
         None,
-        help="leave answers to a person below the score from which on this share of the validation rows was answered "
-        "right, such as 0.95",
+        help="pick the threshold above which this share of the validation rows was right, such as 0.95, and "
+        "leave answers below it to a person",
         minimum=0,
         maximum=1,
     )
@@ -97,7 +98,7 @@ def layers_option() -> str:
 
 def long_text_option(default: str = "truncate") -> str:
     """The option `--long-text`, for a task's dataclass of options."""
-    description = "texts over --max-seq-length: cut their end, cut their middle, or read them in overlapping windows"
+    description = "texts longer than --max-seq-length: cut the end, cut the middle, or read overlapping windows"
     made: str = option(default, help=description, choices=LONG_TEXT)
     return made
 
@@ -116,10 +117,12 @@ class FocalLossOptions:
     """How sure the model shall be, and how easy examples count in training."""
 
     label_smoothing: float = option(
-        0.0, help="share of the target that is spread over all classes, from 0 up to 1", training=True
+        0.0, help="label smoothing: share of the target that is spread over all classes", training=True
     )
     focal_gamma: float = option(
-        0.0, help="focal loss: how much examples that are already right count less; 0: alike", training=True
+        0.0,
+        help="focal loss: how much less examples count that are already right; 0: all count the same",
+        training=True,
     )
 
     def __post_init__(self) -> None:
@@ -140,8 +143,8 @@ class LossOptions(FocalLossOptions):
 
     class_weights: list[str] | None = option(  # noqa: RUF009
         None,
-        help="how much classes count in training: balanced (each alike, however rare), LABEL=WEIGHT … (others 1), "
-        "or a number for every label in their order; left out: every example alike",
+        help="weights of the classes in the loss: balanced (every class counts the same, however rare), "
+        "LABEL=WEIGHT … (others 1), or one number per label in order (default: none)",
         training=True,
     )
 
@@ -179,7 +182,7 @@ class TextOptions(TextColumns, LossOptions, ScoreOptions, ReviewOptions):
 class GlueOptions(TextOptions):
     """GLUE's files have fixed columns; XNLI's also have a language."""
 
-    language: str | None = option(None, help="XNLI: language of the rows to read from files that hold several (zh)")
+    language: str | None = option(None, help="XNLI: language of the rows to read from files with several languages")
 
 
 @dataclass(frozen=True)
@@ -188,11 +191,13 @@ class MultiLabelOptions(LossOptions, ScoreOptions, ThresholdOptions, TableOption
 
     text_column: str | None = option(None, help="column of the text (or of the first text of a pair)")
     pair_column: str | None = option(None, help="column of the second text of a pair")
-    label_column: str | None = option(None, help="column of the labels: a list, or names joined by the delimiter")
-    label_delimiter: str = option("|", help="what joins the labels of a text")
-    label_columns: list[str] | None = option(None, help="a column of 0 and 1 for every label, instead")  # noqa: RUF009
+    label_column: str | None = option(
+        None, help="column of the labels: a list, or names separated by --label-delimiter"
+    )
+    label_delimiter: str = option("|", help="separator between the labels of a text")
+    label_columns: list[str] | None = option(None, help="instead: one column of 0 and 1 for each label")  # noqa: RUF009
     label_names: list[str] | None = option(  # noqa: RUF009
-        None, help="names of the labels, in order, where rows hold their numbers or lists of 0 and 1"
+        None, help="names of the labels, in order, if rows hold their numbers or lists of 0 and 1"
     )
     long_text: str = long_text_option()
     layers: str = layers_option()
@@ -214,7 +219,8 @@ class RegressionOptions(TableOptions):
     layers: str = layers_option()
     standardize: bool = option(
         False,
-        help="learn in standard deviations from the mean, for numbers far from 0 to 10; transformers then too",
+        help="standardize the target (subtract the mean, divide by the standard deviation); for numbers far "
+        "from the range 0 to 10",
         fixed=True,
     )
 
@@ -224,30 +230,30 @@ class EmbeddingOptions(TableOptions):
     """Columns of a table of pairs, long texts, pooling, and the loss's temperature."""
 
     text_column: str | None = option(None, help="column of the first text (a query)")
-    pair_column: str | None = option(None, help="column of the text that belongs to it (a passage that answers)")
+    pair_column: str | None = option(None, help="column of the text that belongs to it (a matching passage)")
     negative_column: str | None = option(
         None,
-        help="column of a text that does not, but looks as if it did (negative, hard_negative); may be empty",
+        help="column of a text that looks similar but does not belong (a hard negative); cells may be empty",
     )
     label_column: str | None = option(
-        None, help="column of the pairs' labels: 0 and 1, or a score of similarity; left out: found by its name"
+        None, help="column of the pairs' labels: 0 and 1, or a similarity score (default: found by its name)"
     )
     pair_loss: str = option(
         "auto",
-        help="ranking: every row is a pair that belongs together; contrastive: labels 0 push pairs apart; cosine: the "
-        "cosine learns a score; auto: what the labels ask for",
+        help="ranking: every row is a matching pair; contrastive: labels 0 and 1; cosine: the cosine learns a "
+        "score; auto: by the labels",
         choices=("auto", "ranking", "contrastive", "cosine"),
     )
     margin: float | None = option(
         None,
-        help="contrastive: distance (1 - cosine) at which pairs labelled 0 are far enough apart; left out: 0.5",
+        help="contrastive: distance (1 - cosine) beyond which pairs labelled 0 add no loss (default: 0.5)",
         training=True,
     )
     long_text: str = long_text_option()
     layers: str = layers_option()
     pooling: str = option(
         "auto",
-        help="how tokens become one vector; auto: as the encoder's folder of sentence-transformers says, else mean",
+        help="how token vectors become one vector; auto: as the sentence-transformers folder says, otherwise mean",
         choices=("auto", *POOLINGS),
         fixed=True,
     )
@@ -259,9 +265,9 @@ class ChoiceOptions(FocalLossOptions, TableOptions):
     """The number of choices, what becomes of long contexts, the loss, and what the head sees."""
 
     blank: str | None = option(
-        None, help="what marks the blank that choices fill, such as [BLANK]; left out: underscores that stand alone"
+        None, help="marks the blank that the choices fill, such as [BLANK] (default: a lone run of underscores)"
     )
-    choices: int | None = option(None, help="how many choices every question must have; left out: two or more")
+    choices: int | None = option(None, help="number of choices that every question must have (default: two or more)")
     long_text: str = long_text_option()
     layers: str = layers_option()
 
@@ -272,45 +278,48 @@ class QuestionOptions(TableOptions):
 
     long_text: str = option(
         "window",
-        help="contexts over --max-seq-length: read them in overlapping windows, or cut their end (an answer may stand "
-        "anywhere, so nothing is cut from the middle)",
+        help="contexts longer than --max-seq-length: read overlapping windows, or cut the end",
         choices=("window", "truncate"),
     )
     layers: str = layers_option()
-    doc_stride: int = option(128, help="tokens from one window's start to the next over a long context", minimum=1)
-    max_query_length: int = option(64, help="longest question in tokens; the rest is cut", minimum=1)
-    max_answer_length: int = option(30, help="tokens of the longest answer", minimum=1)
+    doc_stride: int = option(
+        128, help="tokens from the start of one window of a long context to the start of the next", minimum=1
+    )
+    max_query_length: int = option(64, help="longest question in tokens; the rest is truncated", minimum=1)
+    max_answer_length: int = option(30, help="longest answer in tokens", minimum=1)
     n_best: int = option(20, help="candidates considered for a question", minimum=1)
     top_k: int = option(1, help="number of answers per question; more than 1 adds a list of them", minimum=1)
     null_threshold: float | None = option(
-        None, help="answer nothing when that scores this much above the best span; left out: tuned on validation data"
+        None, help="answer nothing if that scores this much above the best span (default: tuned on validation data)"
     )
     qa_metric: str = option(
         "auto",
-        help="whose rules compare answers: the scripts of SQuAD, CMRC 2018 or MLQA, or characters (Japanese); auto: "
-        "told by the file's name and language",
+        help="rules for comparing answers: those of SQuAD, CMRC 2018 or MLQA, or by characters (Japanese); "
+        "auto: by the file's name and language",
         choices=("auto", "squad", "cmrc", "mlqa", "characters"),
     )
     skip_bad: bool = option(
-        False, help="leave out questions with something wrong, such as their answer_start, and name them"
+        False, help="leave out questions with an error, such as a wrong answer_start, and list them"
     )
-    fix_offsets: bool = option(False, help="correct an answer_start that is off where the answer occurs once")
-    question_column: str = option("question", help="a flat file's column of the question")
-    context_column: str = option("context", help="a flat file's column of the context")
+    fix_offsets: bool = option(False, help="correct a wrong answer_start if the answer occurs only once in the context")
+    question_column: str = option("question", help="column of the question, in tables")
+    context_column: str = option("context", help="column of the context, in tables")
 
 
 @dataclass(frozen=True)
 class ReadingOptions(TableOptions):
     """Where a file keeps tokens, tags, texts and entities."""
 
-    scheme: str = option("auto", help="scheme of the tags in the file; auto: recognised from the tags", choices=READ_AS)
+    scheme: str = option("auto", help="tag scheme of the file; auto: recognised from the tags", choices=READ_AS)
     token_at: int = option(0, help="CoNLL files: column of the token, from 0; -1 is the last")
     tag_at: int = option(-1, help="CoNLL files: column of the tag")
-    tokens_column: str = option("tokens", help="rows: column of the list of tokens")
+    tokens_column: str = option("tokens", help="tables: column of the list of tokens")
     tag_names: list[str] | None = option(  # noqa: RUF009
-        None, help="rows: names of the tags, in order, where rows hold their numbers"
+        None, help="tables: names of the tags, in order, if rows hold their numbers"
     )
-    tags_column: str | None = option(None, help="rows: column of the list of tags (tags, ner_tags, labels)")
+    tags_column: str | None = option(
+        None, help="tables: column of the list of tags (default: tags, ner_tags or labels)"
+    )
     text_column: str = option("text", help="annotations: column of the text")
     entities_column: str | None = option(None, help="annotations: column of the entities")
 
@@ -321,9 +330,11 @@ class TokenOptions(ReadingOptions, LossOptions):
 
     long_text: str = long_text_option("window")
     layers: str = layers_option()
-    model_scheme: str = option("bio", help="scheme of the tags that the model gives", choices=WRITTEN_AS, fixed=True)
+    model_scheme: str = option("bio", help="tag scheme of the model", choices=WRITTEN_AS, fixed=True)
     doc_stride: int | None = option(
-        None, help="tokens from one window's start to the next over a long text; left out: half of a window", minimum=1
+        None,
+        help="tokens from the start of one window of a long text to the start of the next (default: half a window)",
+        minimum=1,
     )
 
 

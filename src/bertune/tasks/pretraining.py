@@ -74,7 +74,7 @@ class Pretraining(BaseTask[MaskedText]):
     def example(self, item: Any) -> MaskedText:
         """From a string with [MASK] in it."""
         if not isinstance(item, str) or MASK not in item:
-            raise InputError(f"predict: {item!r} is no text with {MASK} in it")
+            raise InputError(f"predict: {item!r} is not text with {MASK} in it")
         return MaskedText(item)
 
     def fit(self, examples: Sequence[MaskedText], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002

@@ -9,7 +9,7 @@ from pathlib import Path
 from bertune.data.columns import guess_label_column, guess_text_columns, is_customary_text, label_text, listed
 from bertune.data.rows import Row
 from bertune.data.tables import Rows
-from bertune.errors import InputError, Problems
+from bertune.errors import InputError, Problems, counted
 from bertune.tasks.column_contents import columns_of_few_values, indicator_columns, text_columns
 from bertune.tasks.options import TextColumns
 
@@ -98,7 +98,7 @@ def _without_header(file: Rows) -> str:
         return ""
     first = next(iter(file)).values
     shown = ", ".join(f"{name}: {str(value)[:30]!r}" for name, value in first.items())
-    return f". Its first line is no header; its first row is {shown}. For example --text-column 1 --label-column 0"
+    return f". Its first line is not a header; its first row is {shown}. For example --text-column 1 --label-column 0"
 
 
 def _by_contents(file: Rows, texts: Sequence[str], label: str | None, *, labelled: bool) -> str:
@@ -151,7 +151,7 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
     text_column, pair_column, label_column = columns
     problems = Problems()
     dropped, undecided = LeftOut("without a text or a label"), LeftOut("labelled '-': annotators did not agree")
-    empty = EmptyTexts(file, columns[0])
+    empty = EmptyTexts(file, columns[0], labelled=labelled)
     known: dict[str, str] = {}
     inference: bool | None = None if labelled and pair_column is not None else False
     single = pair_column is None
@@ -179,8 +179,7 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
                     known[raw] = label
         whole = type(text) is str and (single or type(pair) is str) and (label is not None or not labelled)
         if whole and (not drop_unlabelled or str(text).strip()):
-            if labelled:
-                empty.add(row.line, text, pair)  # type: ignore[arg-type]
+            empty.add(row.line, text, pair)  # type: ignore[arg-type]
             if not problems:
                 yield text, pair, label, row.line  # type: ignore[misc]
             continue
@@ -236,34 +235,43 @@ def is_blank(value: object) -> bool:
 
 
 class EmptyTexts:
-    """Rows that are used though their text is empty: counted and told; refused where it is so in all of them."""
+    """Rows that are used though their text is empty: counted and told; refused where none of those to learn has one.
 
-    def __init__(self, file: Rows, column: str) -> None:
-        self._file, self._column, self._rows, self._lines = file, column, 0, list[int]()
+    labelled: whether the rows are to be learnt or judged; otherwise they are to be answered.
+    """
+
+    def __init__(self, file: Rows, column: str, *, labelled: bool = True) -> None:
+        self._file, self._column, self._labelled = file, column, labelled
+        self._rows, self._empty, self._first = 0, 0, list[int]()
 
     def add(self, line: int, *texts: str | None) -> None:
         """A row's texts, by its line."""
         self._rows += 1
         if not any(texts) or all(text is None or not text or text.isspace() for text in texts):
-            self._lines.append(line)
+            self._empty += 1
+            if len(self._first) < 3:
+                self._first.append(line)
 
     def tell(self) -> None:
         """Say how many rows have no text.
 
         Raises:
-            InputError: none of several has one.
+            InputError: none of several to learn has one.
         """
-        if len(self._lines) == self._rows > 1:
+        if self._labelled and self._empty == self._rows > 1:
             raise InputError(
                 f"{self._file.path}: the column {self._column!r} is empty in all {self._rows} rows; name the column of "
                 f"the texts with --text-column (it has: {listed(self._file.columns)})"
             )
-        if self._lines:
-            shown = ", ".join(map(str, self._lines[:3])) + (", …" if len(self._lines) > 3 else "")
+        if self._empty:
+            used = "used as they are; --drop-unlabelled leaves them out" if self._labelled else "answered all the same"
             logger.warning(
-                "%s: %d of %d rows have an empty text in column %r (line%s %s), and are used as they are; "
-                "--drop-unlabelled leaves them out",
-                self._file.path, len(self._lines), self._rows, self._column, "s" * (len(self._lines) > 1), shown,
+                "%s: %d of %s %s an empty text in column %r (line%s %s%s), and %s %s",
+                self._file.path, self._empty, counted(self._rows, "row"), "has" if self._empty == 1 else "have",
+                self._column, "s" * (self._empty > 1),
+                ", ".join(map(str, self._first)), ", …" * (self._empty > len(self._first)),
+                "is" if self._empty == 1 else "are", used,
+                extra={"once": True},
             )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ class Regression(BaseTask[NumberExample]):
             if labelled:
                 value = _number(example.label)
                 if value is None:
-                    problems.add(f"{file.where(example.place, columns[2])}: {example.label!r} is no number")
+                    problems.add(f"{file.where(example.place, columns[2])}: {example.label!r} is not a number")
             if not problems:
                 yield NumberExample(example.text, example.pair, value, example.place)
         problems.raise_if_any()

@@ -1,6 +1,6 @@
 """Numbers of every row from which the metrics of a file follow, whichever of its rows are counted and how often.
 
-Most metrics (F1, Matthews' correlation, Pearson's) are no means over rows, but they follow from sums over rows: of
+Most metrics (F1, Matthews' correlation, Pearson's) are not means over rows, but they follow from sums over rows: of
 right, found and true entities, of products. So a task gives a few numbers a row and a function from their sums to
 metrics. Intervals draw rows again and again, slices choose some, ranks add their sums up, without the model.
 """

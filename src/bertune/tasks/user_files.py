@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from bertune.errors import InputError, Problems
+from bertune.files.inputs import no_such_file
 from bertune.tasks.base import OLD_NAMES, OPTIONAL, BaseTask
 from bertune.tasks.protocol import Task
 
@@ -53,7 +54,7 @@ def class_in_file(name: str, *, sha256: str | None = None) -> tuple[str, Any]:
     file, colon, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
     path = Path(file).expanduser()
     if not path.is_file():
-        raise InputError(f"--task {name}: there is no file {path}")
+        raise InputError(f"--task {name}: {no_such_file(path)}")
     module = _run(path, sha256)
     own = [key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module.__name__]
     if not colon or attribute not in own:
@@ -115,7 +116,7 @@ def unfit(kind: type[Any]) -> list[str]:
     """Every piece of the Task protocol that a class lacks or has in another form."""
     found: list[str] = []
     if not dataclasses.is_dataclass(kind):
-        return ["is no dataclass; write @dataclass(frozen=True) above it"]
+        return ["is not a dataclass; write @dataclass(frozen=True) above it"]
     fields = {field.name for field in dataclasses.fields(kind)}
     if [field.name for field in dataclasses.fields(kind)][:2] != ["name", "options"]:
         found.append("its first two fields must be `name: str` and `options: Options`; it is made with these")

@@ -32,7 +32,7 @@ _OWN_RULES = {
     "CpmTokenizer": "it splits Chinese words with jieba before SentencePiece",
     "MPNetTokenizer": "its special tokens are not BERT's",
     "EsmTokenizer": "it reads proteins",
-    "BasicTokenizer": "it is no tokenizer of subwords",
+    "BasicTokenizer": "it is not a tokenizer of subwords",
 }
 """Classes whose vocab.txt or vocab.json is not read by BERT's or RoBERTa's rules, and what is different."""
 

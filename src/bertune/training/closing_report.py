@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertune.distributed.world import current
+from bertune.durations import Clock
 from bertune.encoder.config import EncoderConfig
 from bertune.files.json_files import read_json
 from bertune.model.record import MODEL_FILE
 from bertune.progress import console
 from bertune.report.answers import Answered, with_every_answer
+from bertune.report.opinions import MOST_JUDGED, MOST_LEARNT
 from bertune.report.options import ReportOptions
 from bertune.report.write import Report, write_answered, write_report
 from bertune.tasks.user_files import task_file_of
@@ -18,6 +20,9 @@ from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData
 
 logger = logging.getLogger(__name__)
+
+_AT_LEAST, _A_ROW, _LOADING = 1.5, 6e-4, 2.0
+"""Seconds of a report, of each of its rows more, and of loading an encoder for opinions."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,21 @@ class SavedModel:
     config: EncoderConfig
 
 
-def write_closing_report(options: TrainOptions, data: PreparedData, saved: SavedModel | None) -> None:
+def seconds_of_report(data: PreparedData) -> float:
+    """What a report takes without other methods' opinions of the labels, generously: 10,000 rows take 4.5 s."""
+    return _AT_LEAST + _A_ROW * (0 if data.validation is None else len(data.validation.examples))
+
+
+def write_closing_report(
+    options: TrainOptions, data: PreparedData, saved: SavedModel | None, clock: Clock | None = None
+) -> None:
     """Write the report of a run that is done; a report that fails is told, and the run stands as it is.
 
     Args:
         options: of the run.
         data: as it was trained and validated on.
         saved: the model in the output folder; None: it was saved by an earlier process, and is loaded.
+        clock: of the time limit; where little is left, other methods are not asked which labels may be wrong.
     """
     if (data.validation is None and options.folds is None) or not current().is_first:
         return
@@ -42,7 +55,7 @@ def write_closing_report(options: TrainOptions, data: PreparedData, saved: Saved
     if saved is None and (folder / "report.html").is_file():
         return
     try:
-        report = _written(folder, options, data, saved)
+        report = _written(folder, options, data, saved, opinions=_has_time(data, saved, clock))
     except Exception as error:
         logger.warning("no report (%s: %s); bertune report %s tries again", type(error).__name__, error, folder)
         return
@@ -54,10 +67,26 @@ def report_files(folder: Path) -> list[Path]:
     return [folder / name for name in ("report.html", "report.json", "errors.csv", "suspects.csv")]
 
 
-def _written(folder: Path, options: TrainOptions, data: PreparedData, saved: SavedModel | None) -> Report:
+def _has_time(data: PreparedData, saved: SavedModel | None, clock: Clock | None) -> bool:
+    """Whether there is time for opinions, which compute vectors of training and validation rows."""
+    if clock is None:
+        return True
+    rows = min(MOST_LEARNT, len(data.train.examples))
+    rows += 0 if data.validation is None else min(MOST_JUDGED, len(data.validation.examples))
+    speed = saved.evaluation.metrics.get("examples_per_second", 0.0) if saved is not None else 0.0
+    if clock.left > seconds_of_report(data) + _LOADING + (rows / speed if speed else 60.0):
+        return True
+    logger.info("no time is left to ask other methods which labels may be wrong; bertune report does")
+    return False
+
+
+def _written(
+    folder: Path, options: TrainOptions, data: PreparedData, saved: SavedModel | None, *, opinions: bool
+) -> Report:
     split = data.validation
     how = ReportOptions(
         baselines=False,
+        opinions=opinions,
         device=options.device,
         precision=options.precision,
         trust_task_file=options.task.rpartition(":")[0] if task_file_of(data.task) is not None else None,

@@ -24,18 +24,19 @@ from bertune.data.features import Features
 from bertune.data.subsets import of_examples
 from bertune.distributed.world import apart, current
 from bertune.durations import Clock
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.model.use import evaluate, load
 from bertune.progress import console
 from bertune.tables import plain_table
-from bertune.tasks.held_out import fold_numbers
+from bertune.tasks.held_out import fold_numbers, groups_by_label
 from bertune.tasks.labelled import Labelled, groups_of
 from bertune.tasks.protocol import Prediction, Task
-from bertune.training.fine_tune import FineTuning, TrainResult, fine_tune
+from bertune.training.fine_tune import FineTuning, fine_tune
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, Split
+from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import finished, write_metrics
@@ -43,6 +44,8 @@ from bertune.training.run_folder.report import finished, write_metrics
 logger = logging.getLogger(__name__)
 
 FILE, ANSWERS = "folds.json", "out_of_fold.jsonl"
+_SHOWN = 5
+"""Labels that a message names."""
 Numbers = npt.NDArray[np.int64]
 
 
@@ -60,14 +63,31 @@ class Folds:
     def of(cls, task: Task[Any], rows: Labelled, count: int, group_column: str | None) -> "Folds":
         """Stratified by label; rows of the same texts, or of the same group, in one fold.
 
+        A label that occurs in fewer groups than there are folds is told: some folds are judged without it.
+
         Raises:
-            InputError: fewer groups than folds; no such column.
+            InputError: fewer groups than folds, also of every single label; no such column.
         """
         groups = None if group_column is None else groups_of(task, rows, group_column)
         numbers = fold_numbers(rows.examples, count, groups)
         if (found := len(np.unique(numbers))) < count:
             what = f"values of --group-column {group_column}" if group_column else "different texts"
             raise InputError(f"--folds {count}: {rows.path} has only {found} {what}; name fewer folds")
+        unit = f"values of --group-column {group_column}" if group_column else "different texts"
+        by_label = groups_by_label(rows.examples, groups)
+        few = sorted((found, label) for label, found in by_label.items() if found < count)
+        if few and len(few) == len(by_label):
+            most, label = few[-1]
+            raise InputError(
+                f"--folds {count}: {rows.path} has no label with so many {unit} (the most: {most}, of {label!r}), so "
+                "no fold could be judged by all labels; name fewer folds"
+            )
+        if few:
+            shown = ", ".join(f"{label!r} ({found})" for found, label in few[:_SHOWN])
+            logger.warning(
+                "%s: %s with fewer %s than the %d folds, which some folds are judged without: %s%s", rows.path,
+                counted(len(few), "label"), unit, count, shown, ", …" if len(few) > _SHOWN else "",
+            )  # fmt: skip
         return cls(numbers, count)
 
     def rows_of(self, fold: int) -> tuple[Numbers, Numbers]:

@@ -7,9 +7,9 @@ Prepared data are a value, so that seeds, sweeps, folds or a distillation's stud
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.columns import named
+from bertune.distributed.world import current
 from bertune.durations import Clock, duration
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
 from bertune.evaluation.baselines import baselines
-from bertune.hardware import choose_device, choose_dtype
+from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.inference.network import BatchLoss, Network, batch_loss
 from bertune.model.build import build_network
 from bertune.model.calibration import folded
@@ -46,6 +47,8 @@ from bertune.training.loop.state import Evaluation, TrainConfig
 from bertune.training.loop.update import TrainingBatches
 from bertune.training.options import TrainOptions, passes_of_update
 from bertune.training.prepare import PreparedData, source_options
+from bertune.training.result import TrainResult
+from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.folder import FolderEvents, RunFolder
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import FEW_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
@@ -53,35 +56,6 @@ from bertune.training.runs.restarts import RestartResult, train_with_restarts
 from bertune.training.time_limit import probe, refuse_too_short
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run came to.
-
-    metrics: as in metrics.json.
-    more: the rest of it: baselines, mean and spread over seeds, what the metrics depend on (`qa_metric`).
-    collapse: how the model that is kept collapsed, if it did in a run that was long enough to learn something.
-    """
-
-    output: Path
-    metrics: dict[str, float]
-    steps: int
-    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    collapse: str | None = None
-
-    def _repr_html_(self) -> str:
-        """For notebooks: the metrics as a table, beside those of simple methods where they are known."""
-        methods: Mapping[str, Mapping[str, float]] = self.more.get("baselines", {})
-        heads = "".join(f"<th>{escape(name)}</th>" for name in ("", "model", *methods))
-        rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{value:.4f}</td>"
-            + "".join(f"<td>{found[name]:.4f}</td>" if name in found else "<td></td>" for found in methods.values())
-            + "</tr>"
-            for name, value in self.metrics.items()
-        )
-        caption = escape(f"{self.output}: {self.steps} updates")
-        return f"<table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 @dataclass(frozen=True)
@@ -98,6 +72,7 @@ class FineTuning:
     saved: called with the evaluation of every model that is saved, and its encoder's numbers.
     batches: makes the batches, on a device; None: of the training data's features.
     clock: of the time limit, where the options have one; it runs since before data were read.
+    evaluations: in the whole run; None: one an epoch.
     """
 
     data: PreparedData
@@ -110,6 +85,7 @@ class FineTuning:
     saved: Callable[[Evaluation, EncoderConfig], None] | None = None
     batches: Callable[[torch.device], Batches] | None = None
     clock: Clock | None = None
+    evaluations: int | None = None
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -183,7 +159,7 @@ def _job(run: FineTuning, seed: int, device: torch.device, dtype: torch.dtype) -
     options, data, task, train = run.options, run.data, run.data.task, run.data.train
     network = network_from(data, options) if run.new_network is None else run.new_network()
 
-    config = _config(options, data, seed)
+    config = _config(run, seed)
     return TrainingJob(
         network,
         train.units,
@@ -280,11 +256,56 @@ def _check(run: FineTuning, job: TrainingJob, *, resume: bool) -> None:
         probe(job, job.budget, 0 if validation is None else len(validation.features.input_ids.values))
         if not resume:
             refuse_too_short(job.budget, str(run.options.time_limit), Path(run.options.output))
+    _check_metric(run, job)
+
+
+def _check_metric(run: FineTuning, job: TrainingJob) -> None:
+    """Raises InputError: a metric that is none of the task's."""
     metric = run.options.metric
     if metric == run.data.task.metric or job.evaluate is None:
         return
     if metric not in (found := job.evaluate().metrics):
         raise InputError(f"--metric {metric}: this task gives {named(found)}")
+
+
+def measured(run: FineTuning) -> tuple[TimeBudget, TrainConfig]:
+    """What an update and an evaluation of a run will take, and its numbers; nothing is trained.
+
+    Raises:
+        InputError: options that do not fit the encoder or the data; a metric that is none of the task's.
+    """
+    device = choose_device(run.options.device)
+    seed_all(run.options.seed)
+    dtype = choose_dtype(run.options.precision, device)
+    job = _job(run, run.options.seed, device, dtype)
+    prepare_process(device)
+    job.network.to(device)
+    job.network.encoder.set_compute_dtype(dtype)
+    validation = run.data.validation
+    budget = TimeBudget(run.clock or Clock(math.inf))
+    probe(job, budget, 0 if validation is None else len(validation.features.input_ids.values))
+    _check_metric(run, job)
+    return budget, job.config
+
+
+def judged(run: FineTuning, network: Network) -> Evaluation:
+    """Evaluate a network, on any device, on a run's validation data, in the run's precision."""
+    device = choose_device(run.options.device)
+    prepare_process(device)
+    network.to(device)
+    network.encoder.set_compute_dtype(choose_dtype(run.options.precision, device))
+    return _validate(network, run)
+
+
+def write_model(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
+    """Write a network as the model of a run's folder. weights: in full precision. Shape: those of the network.
+
+    Raises:
+        FaultError: it cannot be written.
+    """
+    if current().is_first:
+        with disk_errors(Path(run.options.output), 0):
+            _save(run, network, weights, evaluation)
 
 
 def network_from(data: PreparedData, options: TrainOptions) -> Network:
@@ -305,7 +326,8 @@ def baselines_of(data: PreparedData) -> dict[str, dict[str, float]]:
     return baselines(data.task, data.train.examples, data.validation.examples)
 
 
-def _config(options: TrainOptions, data: PreparedData, seed: int) -> TrainConfig:
+def _config(run: FineTuning, seed: int) -> TrainConfig:
+    options, data = run.options, run.data
     defaults = data.task.defaults
     batch_size = defaults.batch_size if options.batch_size in (None, "auto") else int(options.batch_size)
     _check_batch_size(options, data, batch_size)
@@ -317,6 +339,7 @@ def _config(options: TrainOptions, data: PreparedData, seed: int) -> TrainConfig
         learning_rate=options.learning_rate or defaults.learning_rate,
         metric=options.metric if data.validation is not None else None,
         seed=seed,
+        evaluations=run.evaluations,
     )
 
 

@@ -12,6 +12,8 @@ from bertune.training.trackers import tracker_problems
 
 _MOST_SEEDS = 1000
 """Of a range."""
+NOT_WITH_SOUP = ("seeds", "folds", "restarts", "label_margins")
+"""Options that do not go with `soup`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,34 +22,37 @@ class TrainOptions:
 
     checks_limits: ClassVar[bool] = True
 
-    task: str = option(help="what to train for: a task's name")
-    encoder: str = option(help="where to start: a folder, a checkpoint, a TF-Hub module, or minilm")
-    do_lower_case: bool | None = option(
-        None, help="lower-case text or not; overrides the casing that the encoder declares"
+    task: str = option(help="what to train for, such as text-classification, or path/to/file.py:Class")
+    encoder: str = option(
+        help="pretrained encoder to start from: a folder, a checkpoint, a name on the Hugging Face Hub, a "
+        "TF-Hub module, or minilm"
     )
+    do_lower_case: bool | None = option(None, help="lower-case the text or not (default: as the encoder declares)")
     train: str | list[str] = option(  # noqa: RUF009
         help="training data: files, a folder, or a pattern such as 'parts/*.csv'"
     )
     validation: str | list[str] | None = option(  # noqa: RUF009
-        None, help="validation data, in the same forms; the model that is best on it is saved"
+        None, help="validation data, in the same forms; the model that does best on it is saved"
     )
     validation_share: float | None = option(
         None,
-        help="without --validation: share of the training rows that is held out, stratified by label and decided by "
-        "their content; 0: none (default: 0.1)",
+        help="without --validation: share of the training rows to hold out, stratified by label; 0: none "
+        "(default: 0.1)",
     )
     group_column: str | None = option(
-        None, help="column whose value decides which rows are held out together (a person, a document)"
+        None, help="hold out rows with the same value in this column together (a person, a document)"
     )
     folds: int | None = option(
         None,
-        help="cross-validation: judge every row by a model of so many that has not seen it, then train on all rows",
+        help="N-fold cross-validation: evaluate every row with a model that has not seen it, then train on all rows",
         minimum=2,
     )
     output: str = run_option("output")
     max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included", minimum=3)
     batch_size: int | Literal["auto"] | None = option(
-        None, help="examples per update; auto: the task's default, in as many parts as memory requires", minimum=1
+        None,
+        help="examples per update; auto: the task's default, computed in as many parts as memory requires",
+        minimum=1,
     )
     learning_rate: float | None = option(None, help="highest learning rate", above=0)
     epochs: float | None = option(None, help="passes over the training data; fractions are allowed", above=0)
@@ -62,67 +67,73 @@ class TrainOptions:
         1.0, help="factor between the learning rates of a layer and the one above it; 1: all the same"
     )
     frozen_layers: int | None = option(
-        None, help="number of lowest layers that are not trained; 0: only the embeddings are not trained", minimum=0
+        None, help="do not train the embeddings and this many of the lowest layers; 0: only the embeddings", minimum=0
     )
-    reinitialize_layers: int = option(0, help="number of highest layers that start with new weights", minimum=0)
+    reinitialize_layers: int = option(0, help="start this many of the highest layers with new weights", minimum=0)
     ema: float | None = option(
-        None, help="decay of a moving average of the weights, which is evaluated and kept, like 0.99; 0: none"
+        None, help="evaluate and save a moving average of the weights with this decay, such as 0.99; 0: off"
     )
     average_last: int | None = option(
-        None, help="the mean of the weights at the last N evaluations is evaluated and kept, like 3", minimum=1
+        None, help="evaluate and save the mean of the weights at the last N evaluations, such as 3", minimum=1
+    )
+    soup: int | Literal["auto"] | None = option(
+        None,
+        help="make so many runs from the same start and keep the mean of their weights (a model soup), like 3; auto: "
+        "as many as --time-limit has room for",
+        minimum=1,
     )
     r_drop: float | None = option(
         None,
-        help="R-Drop: weight of how far two passes with different dropout are apart, like 1 (twice the time); 0: off",
+        help="R-Drop: weight of the divergence between two passes with different dropout, such as 1 (takes "
+        "twice the time); 0: off",
         minimum=0,
     )
     fgm: float | None = option(
         None,
-        help="FGM: length of an adversarial step of the word vectors, like 0.2 (twice the time); 0: off",
+        help="FGM: size of an adversarial step on the word embeddings, such as 0.2 (takes twice the time); 0: off",
         minimum=0,
     )
     freelb: float | None = option(
         None,
-        help="FreeLB: how far several adversarial steps may move the word vectors, like 0.2 (--freelb-steps times the "
-        "time); 0: off",
+        help="FreeLB: largest adversarial change of the word embeddings over several steps, such as 0.2 (takes "
+        "--freelb-steps times the time); 0: off",
         minimum=0,
     )
-    freelb_steps: int = option(3, help="steps of FreeLB, a pass each", minimum=1)
+    freelb_steps: int = option(3, help="number of FreeLB steps, one pass each", minimum=1)
     gradient_accumulation: int = run_option("gradient_accumulation")
     activation_checkpointing: bool = run_option("activation_checkpointing")
     patience: int | None = run_option("patience")
     preset: str | None = option(
-        None, help="sets options that are not given: what fits little time, most tasks, or the best model",
+        None, help="set of options for little time, for most tasks, or for the best model; options that you give take "
+"precedence",
         choices=PRESETS,
     )  # fmt: skip
     time_limit: str | None = option(
-        None, help="time for the whole command, like 90s, 15m or 2h; fewer updates are made where --epochs do not fit"
+        None,
+        help="time limit for the whole command, such as 90s, 15m or 2h; training is shortened if --epochs do not fit",
     )
-    metric: str | None = option(None, help="metric that picks the best model")
-    seed: int = option(42, help="seed of new weights, order of the data, and dropout", minimum=0)
+    metric: str | None = option(None, help="metric by which the best model is picked")
+    seed: int = option(42, help="seed of new weights, data order and dropout", minimum=0)
     seeds: str | None = option(
         None,
-        help="train with each of these seeds, such as 1,2,3 or 1-5; report mean and standard deviation, "
-        "and save the best model",
+        help="train with each of these seeds, such as 1,2,3 or 1-5; report mean and standard deviation, save "
+        "the best model",
     )
-    restarts: int = option(
-        0, help="when the model collapsed, train again with the next seed, at most N times", minimum=0
-    )
+    restarts: int = option(0, help="if the model collapses, train again with the next seed, at most N times", minimum=0)
     max_skipped: int = run_option("max_skipped")
     calibration: bool = option(
         True,
-        help="divide the saved head's logits by a temperature that makes scores fit the validation rows (at least 50); "
-        "no answer changes",
+        help="temperature scaling: fit the scores to the validation rows (at least 50); answers do not change",
     )
     baselines: bool = option(False, help="also report what simple methods achieve on the validation data")
     label_margins: bool = option(
         False,
-        help="write margins.csv: how far ahead of all others the label of every training row was over the epochs",
+        help="write margins.csv: for every training row, how far its label was ahead of all others over the epochs",
     )
     track: list[str] | None = option(  # noqa: RUF009
         None,
-        help="also keep the run in mlflow, wandb or trackio (tensorboard, in the folder logs, is always written); what "
-        "they do never stops or slows the run",
+        help="also log the run to mlflow, wandb or trackio (TensorBoard logs are always written); their "
+        "failures never stop the run",
     )
     report: bool = option(True, help="write report.html, report.json and errors.csv into the output folder at the end")
     precision: str = run_option("precision")
@@ -145,14 +156,34 @@ class TrainOptions:
             found.append(f"--fgm {self.fgm}, --freelb {self.freelb}: both move the word vectors; leave one out")
         if self.seeds is not None and not self.seed_list:
             found.append(f"--seeds {self.seeds}: at least two different whole numbers are expected, like 1,2,3 or 1-5")
+        found += self._soup_problems()
         found += tracker_problems(self.track or ())
         if self.label_margins and (self.seeds is not None or self.folds is not None):
             found.append("--label-margins: is for a single run; leave --seeds and --folds out")
         found += self._fold_problems() if self.folds is not None else self._validation_problems()
-        found += self._time_problems()
+        found += self.time_problems()
         return found
 
-    def _time_problems(self) -> list[str]:
+    def _soup_problems(self) -> list[str]:
+        """What does not go with several runs whose weights are averaged."""
+        if self.soup is None:
+            return []
+        found = []
+        if self.soup == "auto" and self.time_limit is None:
+            found.append("--soup auto: makes as many runs as --time-limit has room for; name one, or a number of runs")
+        if not self.validates and self.folds is None:
+            found.append(
+                f"--soup {self.soup}: validation data must show that the runs go together; name some with "
+                "--validation, or hold some out with --validation-share"
+            )
+        for name in NOT_WITH_SOUP:
+            if value := getattr(self, name):
+                flag = f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+                found.append(f"{flag}: does not go with --soup, whose runs are all averaged; leave one out")
+        return found
+
+    def time_problems(self) -> list[str]:
+        """Why the time limit is none."""
         if self.time_limit is None:
             return []
         try:
@@ -228,6 +259,8 @@ class AdaptOptions:
     """Options of `bertune train` that ask for further pre-training first."""
 
     adapt: list[str] | None = option(  # noqa: RUF009
-        None, help="text to pre-train the encoder on first, as bertune pretrain reads it; the gain is reported"
+        None,
+        help="first continue pre-training the encoder on this text, in any form that bertune pretrain reads; "
+        "the gain is reported",
     )
     adapt_epochs: float = option(3.0, help="passes over the text of --adapt", above=0)

@@ -13,6 +13,7 @@ from bertune.errors import InputError
 from bertune.options import PRESETS
 from bertune.tasks.protocol import Defaults
 from bertune.tasks.registry import new_task
+from bertune.training.options import NOT_WITH_SOUP
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,9 @@ _DEEP = 6
 """Layers from which on the highest may begin anew."""
 
 
-def preset_options(name: str, defaults: Defaults, config: EncoderConfig, *, validates: bool) -> dict[str, Any]:
+def preset_options(
+    name: str, defaults: Defaults, config: EncoderConfig, *, validates: bool, averages: bool = False
+) -> dict[str, Any]:
     """The options that a preset sets.
 
     Args:
@@ -34,6 +37,7 @@ def preset_options(name: str, defaults: Defaults, config: EncoderConfig, *, vali
         defaults: of the task; `balanced` is what they are.
         config: of the encoder.
         validates: whether there is validation data, by which a run may stop early.
+        averages: whether time is limited, so that what a run leaves of it may go into further ones.
     """
     if name == "balanced":
         return {}
@@ -47,7 +51,12 @@ def preset_options(name: str, defaults: Defaults, config: EncoderConfig, *, vali
         **rate,
         **({"patience": PATIENCE} if validates else {}),
         **({"reinitialize_layers": 1} if deep else {}),
+        **({"soup": "auto"} if validates and averages else {}),
     }
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def said_patience(preset: str | None, patience: int) -> str:
@@ -76,10 +85,11 @@ def with_preset(values: Mapping[str, Any], task_options: Mapping[str, Any]) -> d
         config = checkpoint.config
     task = new_task(str(values["task"]), task_options)
     validates = values.get("folds") is None and values.get("validation_share") != 0
-    found = preset_options(name, task.defaults, config, validates=validates)
+    averages = values.get("time_limit") is not None and not any(values.get(other) for other in NOT_WITH_SOUP)
+    found = preset_options(name, task.defaults, config, validates=validates, averages=averages)
     taken = {option: value for option, value in found.items() if values.get(option) is None}
     kept = [f"--{option.replace('_', '-')} {values[option]}" for option in found if option not in taken]
-    shown = ", ".join(f"--{option.replace('_', '-')} {value:g}" for option, value in taken.items())
+    shown = ", ".join(f"--{option.replace('_', '-')} {_shown(value)}" for option, value in taken.items())
     logger.info(
         "--preset %s: %s%s", name, shown or "the task's own defaults",
         f"; as given: {', '.join(kept)}" if kept else "",

@@ -21,21 +21,23 @@ from bertune.tasks.held_out import SHARE
 from bertune.tasks.labelled import Labelled, hold_out
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_kind
-from bertune.training.closing_report import SavedModel, report_files, write_closing_report
+from bertune.training.closing_report import SavedModel, report_files, seconds_of_report, write_closing_report
 from bertune.training.config import check_run, resumes
 from bertune.training.cross_validation import FILE as FOLDS_FILE
 from bertune.training.cross_validation import Folds, cross_validate
-from bertune.training.fine_tune import FineTuning, TrainResult, baselines_of, fine_tune, technique_problems
+from bertune.training.fine_tune import FineTuning, baselines_of, fine_tune, technique_problems
 from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare, source_problems
 from bertune.training.presets import said_patience, with_preset
+from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
 from bertune.training.run_folder.report import write_all
 from bertune.training.runs.collapse import FEW_UPDATES
 from bertune.training.runs.seeds import run_seeds
+from bertune.training.soup import Plan, is_begun, make_soup, planned
 from bertune.training.tracking import tracked
 
 logger = logging.getLogger(__name__)
@@ -119,7 +121,9 @@ def run(
             return _train_folds(options, tree, data, folds, clock)
         if options.seeds is not None:
             return _train_seeds(options, tree, data, clock)
-        return _train_once(options, data(), clock)
+        if options.soup is not None and (plan := _soup_plan(options, data(), clock)) is not None:
+            return _train_soup(options, tree, data(), clock, plan)
+        return _train_once(dataclasses.replace(options, soup=None), data(), clock)
 
 
 def _train_once(options: TrainOptions, data: PreparedData, clock: Clock | None) -> TrainResult:
@@ -129,16 +133,21 @@ def _train_once(options: TrainOptions, data: PreparedData, clock: Clock | None) 
         result = fine_tune(
             FineTuning(
                 data, options, loss=margins, events=FolderEvents(tracking.start, tracking.log),
-                saved=lambda *found: _keep(saved, SavedModel(*found)), clock=clock,
+                saved=lambda *found: _keep(saved, SavedModel(*found)), clock=_before_report(options, data, clock),
             )
         )  # fmt: skip
         if margins is not None:
             with disk_errors(result.output / MARGINS_FILE, 0):
                 margins.write(result.output)
         if options.report:
-            write_closing_report(options, data, saved[-1] if saved else None)
+            write_closing_report(options, data, saved[-1] if saved else None, clock)
         tracking.finish(result.metrics, report_files(result.output))
     return result
+
+
+def _before_report(options: TrainOptions, data: PreparedData, clock: Clock | None) -> Clock | None:
+    """A clock that leaves time for the closing report."""
+    return clock if clock is None or not options.report else clock.part(1, kept=seconds_of_report(data))
 
 
 def _keep(saved: list[SavedModel], found: SavedModel) -> None:
@@ -146,12 +155,40 @@ def _keep(saved: list[SavedModel], found: SavedModel) -> None:
     saved[:] = [found]
 
 
+def _soup_plan(options: TrainOptions, data: PreparedData, clock: Clock | None) -> Plan | None:
+    """How the soup is made; None where a single run is made, or was begun."""
+    folder = Path(options.output)
+    begun = options.resume and is_begun(folder)
+    if options.resume and not begun:
+        return None
+    plan = planned(options, data, clock)
+    return plan if begun or plan.count > 1 else None
+
+
+def _train_soup(
+    options: TrainOptions, tree: Mapping[str, Any], data: PreparedData, clock: Clock | None, plan: Plan
+) -> TrainResult:
+    folder, saved = Path(options.output), list[SavedModel]()
+    with tracked(options.track or (), folder, dataclasses.asdict(options)) as tracking:
+
+        def begin() -> None:
+            _begin(folder, tree)
+            tracking.start()
+
+        events = FolderEvents(begin, tracking.log)
+        result = make_soup(options, data, clock, events, lambda *found: _keep(saved, SavedModel(*found)), plan)
+        if options.report:
+            write_closing_report(options, data, saved[-1] if saved else None, clock)
+        tracking.finish(result.metrics, report_files(folder))
+    return result
+
+
 def time_limit(options: TrainOptions, began: float | None = None) -> Clock | None:
-    """A clock of the options' time limit; None without one, or where the options are refused anyway.
+    """A clock of the options' time limit; None without one, or where it is no duration and will be refused.
 
     began: of `time.monotonic`; None: now.
     """
-    if options.time_limit is None or options.problems():
+    if options.time_limit is None or options.time_problems():
         return None
     return Clock(seconds_of(options.time_limit), time.monotonic() if began is None else began)
 
@@ -170,9 +207,10 @@ def _train_folds(
             _begin(folder, tree)
             tracking.start()
 
-        result = cross_validate(options, data(), folds, clock, FolderEvents(begin, tracking.log))
+        left = _before_report(options, data(), clock)
+        result = cross_validate(options, data(), folds, left, FolderEvents(begin, tracking.log))
         if options.report:
-            write_closing_report(options, data(), None)
+            write_closing_report(options, data(), None, clock)
         tracking.finish(result.metrics, [*report_files(folder), folder / FOLDS_FILE])
     return result
 
@@ -192,7 +230,8 @@ def _train_seeds(
         changes: dict[str, Any] = {"seed": seed, "seeds": None, "baselines": False, "output": str(own)}
         changes["resume"] = resume
         further = len(seeds) - 1 - seeds.index(seed)
-        part = None if clock is None else clock.part(further + 1)
+        left = _before_report(options, data(), clock)
+        part = None if left is None else left.part(further + 1)
         own_options = dataclasses.replace(options, **changes)
         with tracked(options.track or (), own, dataclasses.asdict(own_options)) as tracking:
 
@@ -218,7 +257,7 @@ def _train_seeds(
     console.print(found.table(title, more.get("baselines", {})))
     collapse = found.record.get("collapse") if found.steps >= FEW_UPDATES else None
     if options.report:
-        write_closing_report(options, data(), saved.get(found.best))
+        write_closing_report(options, data(), saved.get(found.best), clock)
     with tracked(options.track or (), folder, dataclasses.asdict(options)) as tracking:  # one run more, of them all
         tracking.start()
         tracking.finish({**metrics, **_spread(found.mean, found.deviation)}, report_files(folder))

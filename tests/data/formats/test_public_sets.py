@@ -309,6 +309,6 @@ def test_questions(write: Write) -> None:
 
 
 def test_every_form_is_documented() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
     missing = [form.name for kind in MODULES for form in formats(kind) if form.name not in page]
     assert not missing

@@ -121,4 +121,4 @@ def test_a_command_that_trains_on(capsys: pytest.CaptureFixture[str], tmp_path: 
     train(capsys, tmp_path, rows, *options, task="question-answering").rename(tmp_path / "first")
     command = ["train", "--task", "question-answering", "--encoder", tmp_path / "first", "--output", tmp_path / "on"]
     told = done(capsys, *command, "--train", tmp_path / "train.jsonl", *FAST, *options)
-    assert f"head: taken over from {tmp_path / 'first'}" in told.err
+    assert f"head: reused from {tmp_path / 'first'}" in told.err

@@ -121,7 +121,7 @@ def test_what_labels_ask_for() -> None:
     assert loss_for([-0.5, 0.5], "auto") == ("cosine", 1.0)
     assert loss_for([0.0, 4.0], "ranking") == ("ranking", 1.0)
     assert [pair_label(value) for value in (1, "0.5", True, "no", None, " ")] == [1.0, 0.5, 1.0, 0.0, None, None]
-    with pytest.raises(InputError, match="'entailment' is no label of a pair"):
+    with pytest.raises(InputError, match="'entailment' is not a label of a pair"):
         pair_label("entailment")
     with pytest.raises(InputError, match="no finite number"):
         pair_label("inf")

@@ -165,8 +165,8 @@ def test_bad_rows(tmp_path: Path, row: dict[str, Any], said: str) -> None:
         ("a O\nb\n", 2, "1 columns, but line 1 has 2"),
         ("a\nb\n", 1, "a token and its tag are needed"),
         ("a B-X\nb I-X\n\nc I-X\n", 4, "'c': 'I-X' may not follow the sentence's start"),
-        ("a B-X\nb PER\n", 2, "'PER' is no letter and type, as 'B-X' is"),
-        ("a B-X\nb Q-X\n", 2, "'Q-X' is no letter and type, as 'B-X' is"),
+        ("a B-X\nb PER\n", 2, "'PER' is not a letter and type, as 'B-X' is"),
+        ("a B-X\nb Q-X\n", 2, "'Q-X' is not a letter and type, as 'B-X' is"),
     ],
 )
 def test_bad_conll(tmp_path: Path, text: str, line: int, said: str) -> None:
@@ -191,7 +191,7 @@ def test_annotations_are_named_by_their_line(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="no such file"):
         read(tmp_path / "a.conll")
     with pytest.raises(InputError, match="is a folder"):
         read(tmp_path)

@@ -15,9 +15,9 @@ from torch import Tensor
 from bertune.data.packing import Batch
 from bertune.errors import InputError
 from bertune.training import fine_tune
-from bertune.training.fine_tune import TrainResult
 from bertune.training.launch import TrainingJob
 from bertune.training.loop import nonfinite as health
+from bertune.training.result import TrainResult
 from bertune.training.train import train
 from tests.tiny import opinions, same_weights, weights, write_encoder, write_rows
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from bertune.training.fine_tune import TrainResult
 from bertune.training.loop import loop
 from bertune.training.loop.update import update as real_update
+from bertune.training.result import TrainResult
 from bertune.training.runs import restarts as tries
 from bertune.training.train import train
 from tests.tiny import opinions, same_weights, write_encoder, write_rows
@@ -61,10 +61,10 @@ def test_a_collapse_is_told_once_with_what_to_try(run: Run, tmp_path: Path, capl
     assert result.metrics["accuracy"] == 0.5
     messages = [message for message in caplog.messages if "collapsed" in message]
     assert len(messages) == 1
-    assert "with seed 3 collapsed: every row of the validation data is answered alike" in messages[0]
+    assert "with seed 3 collapsed: every validation row gets the same answer" in messages[0]
     assert "training loss after the warm-up" in messages[0]
     assert all(part in caplog.text for part in ("--restarts", "--learning-rate", "--warmup-ratio", "--seed"))
-    assert "answered alike" in record(tmp_path / "one")["collapse"]
+    assert "gets the same answer" in record(tmp_path / "one")["collapse"]
     assert not (tmp_path / "one" / "tries.json").exists()
 
 
@@ -125,7 +125,7 @@ def test_restarts_are_runs_with_the_next_seeds(run: Run, tmp_path: Path, caplog:
     assert (found["seed"], found["collapse"]) == (4, None)
     (given_up,) = found["given_up"]
     assert (given_up["seed"], given_up["steps"], given_up["metrics"]["accuracy"]) == (3, 60, 0.5)
-    assert "answered alike" in given_up["collapse"]
+    assert "gets the same answer" in given_up["collapse"]
 
 
 def test_without_validation_the_training_loss_tells(run: Run, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 import bertune
-from bertune.training.fine_tune import TrainResult
 from bertune.training.loop import loop
 from bertune.training.loop.update import update as real_update
+from bertune.training.result import TrainResult
 from bertune.training.runs.seeds import run_seeds
 from bertune.training.train import train
 from tests import tiny

@@ -306,6 +306,69 @@ def attention_backward(
     return result
 
 
+def first_token_attention(
+    x: Tensor, weight: Tensor, bias: Tensor | None, layout: Layout, heads: int, window: int
+) -> Tensor:
+    """`encoder.attention.first_token_attention` without dropout. Every sequence's result is that of it alone.
+
+    Args:
+        x: the layer's input. Shape: (T, H).
+        weight: of queries, keys and values, in x's type. Shape: (3H, H).
+        bias: theirs. Shape: (3H,), float32.
+        layout: where the sequences lie.
+        heads: attention heads.
+        window: tokens that the first token attends to on its right; 0: all of its sequence.
+
+    Returns: Shape: (sequences, H).
+    """
+    out = x.new_empty(len(layout), x.shape[1])
+    sequences, starts, lengths, longest, _, _, size = _places(layout, heads, x.shape[1])
+    _call(
+        x.dtype, "bertune_first_tokens", sequences, starts, lengths, longest, heads, size, window, x, weight, bias, out
+    )
+    return out
+
+
+def row_products(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Give x weightᵀ + bias; a row's result does not depend on how many others there are, as libraries' do.
+
+    Shape: (M, K), (N, K), (N,) → (M, N), all float32.
+    """
+    out = x.new_empty(len(x), len(weight))
+    _call(x.dtype, "bertune_row_products", *out.shape, x.shape[1], x, weight, bias, out)
+    return out
+
+
+@functools.cache
+def tiles_work() -> bool:
+    """Whether this processor multiplies bfloat16 in the tiles of AMX, and the system lets this process use them."""
+    compiled = library(torch.bfloat16)
+    if compiled is None or "amx_bf16" not in processor.features():
+        return False
+    return bool(compiled.bertune_tiles_permitted(ctypes.c_int(1)) == 0)
+
+
+def to_tiles(weight: Tensor) -> Tensor | None:
+    """A weight as `tile_products` takes it; None where it cannot.
+
+    Shape: (outputs, inputs), bfloat16 → (outputs / 16, inputs / 32, 16, 16, 2).
+    """
+    outputs, inputs = weight.shape
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or outputs % 16 or inputs % 32 or not tiles_work():
+        return None
+    return weight.view(outputs // 16, 16, inputs // 32, 16, 2).permute(0, 2, 3, 1, 4).contiguous()
+
+
+def tile_products(x: Tensor, tiles: Tensor, bias: Tensor | None) -> Tensor:
+    """Give x weightᵀ + bias of a weight `to_tiles`; a row's result does not depend on how many others there are.
+
+    Shape: (M, inputs), (outputs / 16, …), (outputs,) float32 → (M, outputs), bfloat16.
+    """
+    out = x.new_empty(len(x), len(tiles) * 16)
+    _call(x.dtype, "bertune_tile_products", *out.shape, x.shape[1], x, tiles, bias, out)
+    return out
+
+
 def _rows(like: Tensor, width: int, layout: Layout) -> Tensor:
     """Room for one row a token; zeros where some rows belong to no sequence."""
     if layout.is_packed and layout.real == layout.total:

@@ -7,10 +7,10 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from bertune.serving.errors import RequestError
-from bertune.serving.routes.bodies import json_body, json_response, required, service_of
+from bertune.serving.routes.bodies import json_body, required, service_of
+from bertune.serving.routes.endpoints import json_response, route
 from bertune.serving.routes.tei import ranked
 from bertune.serving.service import Prediction
 
@@ -65,4 +65,4 @@ def _masks(answer: Prediction, item: str) -> list[Prediction]:
     ]
 
 
-ROUTES = [Route("/", run, methods=["POST"]), Route("/models/{name}", run, methods=["POST"])]
+ROUTES = [route("/", run, "POST"), route("/models/{name}", run, "POST")]

@@ -1,16 +1,14 @@
 """bertune's own protocol: `/v1/models/…`, health, metrics."""
 
-import asyncio
-import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from bertune.errors import InputError
 from bertune.serving.errors import RequestError
-from bertune.serving.routes.bodies import flag, json_body, json_response, required, service_of
+from bertune.serving.routes.bodies import flag, json_body, required, service_of
+from bertune.serving.routes.endpoints import json_response, route
 
 if TYPE_CHECKING:
     from bertune.model.use import Model
@@ -24,12 +22,9 @@ async def predict(request: Request) -> Response:
     inputs = required(body, "inputs", '{"inputs": ["a text", ["a", "pair"]]}')
     if not isinstance(inputs, list):
         inputs = [inputs]
-    answers = await service.answer(request, served, inputs, strict=not flag(body, "truncate", True))
+    strict = not flag(body, "truncate", True)
+    answers, served = await service.answer_and_model(request, served, inputs, strict=strict)
     return json_response({"model": served.name, "version": served.version, "predictions": answers})
-
-
-_EXPLAINING = threading.Lock()
-"""An explanation computes gradients of many texts; one at a time leaves the processor to the answers."""
 
 
 async def explain(request: Request) -> Response:
@@ -46,11 +41,10 @@ async def explain(request: Request) -> Response:
     def explained() -> dict[str, Any]:
         from bertune.model.explain import explain as explain_item
 
-        with _EXPLAINING:
-            return explain_item(cast("Model", served.model), item, label=label).to_json()
+        return explain_item(cast("Model", served.model), item, label=label).to_json()
 
     try:
-        found = await asyncio.to_thread(explained)
+        found = await service.explaining.run(explained)
     except InputError as error:
         raise RequestError(422, "cannot_explain", str(error)) from None
     return json_response({"model": served.name, "version": served.version, **found})
@@ -71,7 +65,7 @@ async def reload(request: Request) -> Response:
     if not request.app.state.keys:
         raise RequestError(401, "unauthorized", "reloading needs a service that was started with --api-key-file")
     service = service_of(request)
-    served = await asyncio.to_thread(service.models.reload, request.path_params["name"])
+    served = await service.reloading.run(service.models.reload, request.path_params["name"])
     return json_response(served.describe())
 
 
@@ -95,12 +89,12 @@ async def metrics(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/v1/models/{name}/predict", predict, methods=["POST"]),
-    Route("/v1/models/{name}/explain", explain, methods=["POST"]),
-    Route("/v1/models/{name}/reload", reload, methods=["POST"]),
-    Route("/v1/models/{name}", describe),
-    Route("/v1/models", list_models),
-    Route("/health", health),
-    Route("/ready", ready),
-    Route("/metrics", metrics),
+    route("/v1/models/{name}/predict", predict, "POST"),
+    route("/v1/models/{name}/explain", explain, "POST"),
+    route("/v1/models/{name}/reload", reload, "POST"),
+    route("/v1/models/{name}", describe),
+    route("/v1/models", list_models),
+    route("/health", health),
+    route("/ready", ready),
+    route("/metrics", metrics),
 ]

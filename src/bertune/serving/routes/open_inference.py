@@ -9,11 +9,11 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 import bertune
 from bertune.serving.errors import RequestError
-from bertune.serving.routes.bodies import json_body, json_response, required, service_of
+from bertune.serving.routes.bodies import json_body, required, service_of
+from bertune.serving.routes.endpoints import json_response, route
 from bertune.serving.service import Prediction
 
 _EXAMPLE = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a text"]}]}'
@@ -118,11 +118,11 @@ def _tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict
 
 
 ROUTES = [
-    Route("/v2", server),
-    Route("/v2/health/live", live),
-    Route("/v2/health/ready", ready),
-    Route("/v2/models/{name}", model),
-    Route("/v2/models/{name}/ready", model_ready),
-    Route("/v2/models/{name}/infer", infer, methods=["POST"]),
-    Route("/v2/models/{name}/versions/{version}/infer", infer, methods=["POST"]),
+    route("/v2", server),
+    route("/v2/health/live", live),
+    route("/v2/health/ready", ready),
+    route("/v2/models/{name}", model),
+    route("/v2/models/{name}/ready", model_ready),
+    route("/v2/models/{name}/infer", infer, "POST"),
+    route("/v2/models/{name}/versions/{version}/infer", infer, "POST"),
 ]

@@ -5,11 +5,11 @@ import base64
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from bertune.serving.errors import RequestError
-from bertune.serving.routes.bodies import json_body, json_response, required, service_of, texts
+from bertune.serving.routes.bodies import json_body, required, service_of, texts
 from bertune.serving.routes.embeddings import vectors
+from bertune.serving.routes.endpoints import json_response, route
 
 
 async def embeddings(request: Request) -> Response:
@@ -33,6 +33,6 @@ async def embeddings(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/v1/embeddings", embeddings, methods=["POST"]),
-    Route("/embeddings", embeddings, methods=["POST"]),
+    route("/v1/embeddings", embeddings, "POST"),
+    route("/embeddings", embeddings, "POST"),
 ]

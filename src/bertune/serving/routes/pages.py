@@ -5,10 +5,9 @@ from importlib import resources
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 from bertune.serving.openapi import description, html
-from bertune.serving.routes.bodies import json_response
+from bertune.serving.routes.endpoints import json_response, route
 
 _POLICY = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -44,4 +43,4 @@ async def openapi(request: Request) -> Response:  # noqa: ARG001
     return json_response(description())
 
 
-ROUTES = [Route("/", page), Route("/docs", docs), Route("/openapi.json", openapi)]
+ROUTES = [route("/", page), route("/docs", docs), route("/openapi.json", openapi)]

@@ -7,12 +7,12 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 import bertune
 from bertune.serving.errors import RequestError
-from bertune.serving.routes.bodies import flag, json_body, json_response, required, service_of, single_text, texts
+from bertune.serving.routes.bodies import flag, json_body, required, service_of, single_text, texts
 from bertune.serving.routes.embeddings import embedding_model, vectors
+from bertune.serving.routes.endpoints import json_response, route
 from bertune.serving.service import Prediction
 
 
@@ -137,9 +137,9 @@ def _no_raw_scores(body: dict[str, Any]) -> None:
 
 
 ROUTES = [
-    Route("/predict", predict, methods=["POST"]),
-    Route("/embed", embed, methods=["POST"]),
-    Route("/similarity", similarity, methods=["POST"]),
-    Route("/rerank", rerank, methods=["POST"]),
-    Route("/info", info),
+    route("/predict", predict, "POST"),
+    route("/embed", embed, "POST"),
+    route("/similarity", similarity, "POST"),
+    route("/rerank", rerank, "POST"),
+    route("/info", info),
 ]

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import Dropout
+from bertune.encoder.modules import Dropout, linear_by_rows
 from bertune.tasks.shared.layers import LayerMix, LayersHead
 
 
@@ -26,7 +26,7 @@ class PooledHead(nn.Module):
 
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
         """Shape: pooled_output (sequences, hidden) → (sequences, outputs)."""
-        return F.linear(self.dropout(output.pooled_output.float(), layout), self.weight, self.bias)
+        return linear_by_rows(self.dropout(output.pooled_output.float(), layout), self.weight, self.bias)
 
 
 class TokenHead(nn.Module):
@@ -42,7 +42,7 @@ class TokenHead(nn.Module):
 
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
         """Shape: sequence_output (tokens, hidden) → (tokens, outputs)."""
-        return F.linear(self.dropout(output.token_output.float(), layout), self.weight, self.bias)
+        return linear_by_rows(self.dropout(output.token_output.float(), layout), self.weight, self.bias)
 
 
 def pooled_head(config: EncoderConfig, outputs: int, layers: str) -> PooledHead | LayersHead:
@@ -76,8 +76,5 @@ class PoolingHead(nn.Module):
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
         """Shape: sequence_output (tokens, hidden) → (sequences, width), float32."""
         tokens = self.mix(output) if self.needs_layers else output.sequence_output.float()
-        if self.pooling == "cls":
-            pooled = tokens[layout.starts]
-        else:
-            pooled = layout.to_padded(tokens).sum(1) / layout.lengths[:, None].to(tokens.dtype)
+        pooled = tokens[layout.starts] if self.pooling == "cls" else layout.means(tokens)
         return F.normalize(pooled, dim=1) if self.normalize else pooled

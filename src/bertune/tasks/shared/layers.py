@@ -5,12 +5,11 @@ Sources: Peters et al., 2018 (ELMo's scalar mix); Devlin et al., 2019, section 5
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import Dropout
+from bertune.encoder.modules import Dropout, linear_by_rows
 from bertune.errors import InputError
 
 
@@ -67,4 +66,6 @@ class LayersHead(nn.Module):
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
         """Shape: (tokens, outputs), or (sequences, outputs)."""
         mixed = self.mix(output)
-        return F.linear(self.dropout(mixed if self.tokens else mixed[layout.starts], layout), self.weight, self.bias)
+        return linear_by_rows(
+            self.dropout(mixed if self.tokens else mixed[layout.starts], layout), self.weight, self.bias
+        )

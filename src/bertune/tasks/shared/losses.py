@@ -125,7 +125,7 @@ def squared_error(values: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def in_batch_cross_entropy(logits: Tensor, targets: Mapping[str, Tensor], scale: float) -> tuple[Tensor, Tensor]:
     """Cross-entropy of finding each first text's own second text among the batch's second texts and negatives.
 
-    Texts equal to a first text's own second one are no negatives for it.
+    Texts equal to a first text's own second one are not negatives for it.
 
     Args:
         logits: a vector of every sequence; windows of one text are averaged. Shape: (sequences, width).

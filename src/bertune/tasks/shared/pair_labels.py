@@ -36,11 +36,11 @@ def pair_label(value: object) -> float | None:
             return float(flag_of(text))
         except InputError:
             raise InputError(
-                f"{text!r} is no label of a pair for embeddings: 0 and 1 (do not belong together, belong together) or "
-                "a score of similarity; --pair-loss ranking takes every row for a pair that belongs together"
+                f"{text!r} is not a label of a pair for embeddings: 0 and 1 (do not belong together, belong together) "
+                "or a similarity score; --pair-loss ranking takes every row for a pair that belongs together"
             ) from None
     if not np.isfinite(number):
-        raise InputError(f"{text!r} is no finite number")
+        raise InputError(f"{text!r} is not a finite number")
     return number
 
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
+from bertune.encoder.modules import linear_by_rows
 from bertune.tasks.shared.layers import LayersHead
 
 
@@ -22,7 +23,7 @@ class SpanHead(nn.Module):
 
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
         """Shape: sequence_output (tokens, hidden) → (tokens, 2)."""
-        return F.linear(output.token_output.float(), self.weight, self.bias)
+        return linear_by_rows(output.token_output.float(), self.weight, self.bias)
 
 
 def span_head(config: EncoderConfig, layers: str) -> SpanHead | LayersHead:

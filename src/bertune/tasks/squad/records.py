@@ -14,6 +14,7 @@ from bertune.data.columns import unknown_column
 from bertune.data.table_options import TableOptions
 from bertune.data.tables import DEFAULT, open_table
 from bertune.errors import InputError, Problems
+from bertune.files.inputs import no_such_file
 from bertune.files.text_files import is_compressed, open_bytes, plain_suffix
 from bertune.tasks.reading import log_columns
 
@@ -119,7 +120,7 @@ def _read(path: Path) -> str:
         with open_bytes(path, is_compressed(path)) as file:
             content = file.read()
     except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
+        raise InputError(f"{path}: {no_such_file(path)}") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: not a complete gzip file ({error}); fetch it again") from error
     except OSError as error:

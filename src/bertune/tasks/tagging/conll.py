@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bertune.data.formats.format import Sample
 from bertune.errors import InputError, Problems
+from bertune.files.inputs import no_such_file
 from bertune.files.text_files import lines
 
 logger = logging.getLogger(__name__)
@@ -140,8 +141,10 @@ def _wrong(fields: list[str], expected: tuple[int, int], at: tuple[int, int], la
 
 
 def _refuse_what_is_no_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a file in it")
     if not path.is_file():
-        raise InputError(f"there is no file {path}" if not path.is_dir() else f"{path} is a folder; give a file in it")
+        raise InputError(f"{path}: {no_such_file(path)}")
 
 
 def _lines(sample: Sample) -> Iterator[tuple[int, str]]:

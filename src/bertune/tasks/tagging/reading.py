@@ -186,7 +186,7 @@ def _check(sentences: Sequence[Sentence], path: Path, scheme: str) -> None:
         if mixed:
             bare = [i for i, tag in enumerate(one.tags) if not has_prefix(tag)]
             wrong = [(i, message) for i, message in wrong if i not in bare]
-            wrong += [(i, f"{one.tags[i]!r} is no letter and type, as {prefixed[0]!r} is") for i in bare]
+            wrong += [(i, f"{one.tags[i]!r} is not a letter and type, as {prefixed[0]!r} is") for i in bare]
         for i, message in wrong:
             place = f"line {one.line + i}" if in_conll else f"line {one.line}, token {i}"
             problems.add(f"{path}, {place}: {one.tokens[i]!r}: {message}")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from bertune.distributed.world import current
 from bertune.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -29,6 +30,7 @@ class _Watch:
         first = self.stop_requested is None
         self.stop_requested = signal.Signals(number)
         if not (self.deferring and first):
+            current().announce_stop(self.stop_requested)
             raise Interrupted(self.stop_requested)
         # Neither print nor logging may be called again while one of them is at work.
         os.write(2, f"{self.stop_requested.name}: finishing the update at hand; once more stops at once\n".encode())
@@ -98,6 +100,9 @@ def request_stop(number: signal.Signals) -> None:
 
 def raise_if_requested(details: str = "") -> None:
     """Raise the signal that was noted, if there is one.
+
+    Also one that was raised already and lost on its way: Python drops what a handler raises while a callback of the
+    garbage collector or of the import system is at work.
 
     details: what is kept.
 

@@ -21,12 +21,20 @@ Scores = Mapping[str, float]
 
 def metrics_of(state: TrainState) -> dict[str, float]:
     """The best model's metrics and the run's speed."""
-    metrics = dict(state.best_metrics)
+    return metrics_of_evaluation(state.best_metrics, state.examples, state.seconds)
+
+
+def metrics_of_evaluation(found: Scores, examples: float, seconds: float) -> dict[str, float]:
+    """Metrics as metrics.json has them, and the speed of the training.
+
+    Args:
+        found: by an evaluation.
+        examples: that were trained on, as often as they were.
+        seconds: of all updates.
+    """
+    metrics = dict(found)
     speed = metrics.pop("examples_per_second", None)
-    metrics |= {
-        "train_examples_per_second": state.examples / max(state.seconds, 1e-9),
-        "train_seconds": state.seconds,
-    }
+    metrics |= {"train_examples_per_second": examples / max(seconds, 1e-9), "train_seconds": seconds}
     if speed is not None:
         metrics["eval_examples_per_second"] = speed
     return metrics

@@ -31,7 +31,7 @@ UNRELATED = 0.1
 """Correlation of answers with the truth above which a training loss at chance is mere slowness."""
 SAME = 0.01
 """Numbers count as the same when they spread less than this share of the true ones."""
-OTHER_SEEDS = "try another --seed (--restarts 2 does so by itself)"
+OTHER_SEEDS = "try another --seed (--restarts 2 does so automatically)"
 REMEDY = "try a lower --learning-rate or a larger --warmup-ratio"
 
 
@@ -106,7 +106,7 @@ def collapse_of(state: TrainState, config: TrainConfig, chance: float | None) ->
     """
     signs = []
     if state.best_constant_prediction is not None:
-        signs.append(f"every row of the validation data is answered alike ({state.best_constant_prediction})")
+        signs.append(f"every validation row gets the same answer ({state.best_constant_prediction})")
     if at_chance := _at_chance(state, chance, state.best_metrics.get("matthews_correlation")):
         signs.append(at_chance)
     if signs and config.steps < LEAST_UPDATES:
@@ -124,7 +124,7 @@ def late_collapse_of(state: TrainState, config: TrainConfig, chance: float | Non
     signs = []
     if state.constant_prediction is not None:
         signs.append(
-            f"from step {state.constant_prediction_since} on every row of the validation data was answered alike "
+            f"from step {state.constant_prediction_since} on every validation row got the same answer "
             f"({state.constant_prediction})"
         )
     if at_chance := _at_chance(state, chance, state.correlation):

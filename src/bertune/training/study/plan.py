@@ -129,7 +129,7 @@ def _folders(root: Path) -> str:
 
 def _of_file(path: Path, values: Values) -> dict[str, dict[str, Any]]:
     """The runs of a YAML file by their names; files are looked for beside it first."""
-    tree = read_yaml(path)
+    tree = read_yaml(path, "--runs")
     listed = tree.pop("runs", None)
     if not isinstance(listed, list) or not listed or not all(isinstance(one, dict) for one in listed):
         raise InputError(f"{path}: needs runs, a list of mappings of options, each with a name")

@@ -1,6 +1,7 @@
 /* The element-wise half of a BERT layer on the CPU, and its attention, in a few large passes.
  *
- * Matrix products stay with PyTorch (oneDNN). What lies between them is memory traffic: here each stretch is one pass
+ * Matrix products stay with PyTorch (oneDNN), but for those of few rows (first_token.c) and, in prediction, those of
+ * AMX (tiles.c), whose sums would depend on the number of rows. What lies between them is memory traffic: here each stretch is one pass
  * that reads and writes every tensor once. Compiled for an instruction-set level (see build.py and bertune/processor.py), once
  * for float32 and once, with -DBFLOAT16, for bfloat16 tensors; arithmetic is float32 in both, but for some products (attention_bfloat16.h).
  *
@@ -16,4 +17,6 @@
 #include "quantization.c"
 #include "sums.c"
 #include "attention.c"
+#include "first_token.c"
+#include "tiles.c"
 #include "adamw.c"
