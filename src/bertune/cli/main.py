@@ -84,6 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with command_line():
             status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
         sys.stdout.flush()
+        if verb in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from bertune.distributed.world import leave
+
+            leave()
     except InputError as error:
         _tell(f"error: {error}")
         return 2
@@ -108,10 +112,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    if verb in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from bertune.distributed.world import leave
-
-        leave()
     return status or 0
 
 
