@@ -82,13 +82,6 @@ class PretrainOptions:
     resume: bool = run_option("resume")
     checkpoint_every: int | None = run_option("checkpoint_every")
     workers: int = option(1, help="number of tokenizing processes; does not change the result", minimum=1)
-    engine: str = option(
-        "local",
-        help="what tokenizes: local: this machine's --workers; ray: Ray Data; either gives the same corpus",
-        choices=("local", "ray"),
-    )
-    ray_address: str | None = option(None, help="of a Ray cluster, or auto (default: Ray on this machine alone)")
-    ray_actors: int | None = option(None, help="processes of Ray that tokenize (default: one a core)", minimum=1)
     keep_checkpoints: int = run_option("keep_checkpoints")
 
     def problems(self) -> list[str]:
@@ -100,6 +93,4 @@ class PretrainOptions:
                 "give either --encoder, to go on from a checkpoint, or both --encoder-config and --vocab, to start "
                 "from scratch"
             )
-        if self.engine != "ray" and (self.ray_address is not None or self.ray_actors is not None):
-            found.append("--ray-address, --ray-actors: are for --engine ray")
         return found

@@ -16,7 +16,6 @@ import json
 import logging
 import mmap
 import os
-import pickle
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,10 +28,9 @@ import numpy.typing as npt
 
 from bertune.data.documents import Document, Lines
 from bertune.data.rows import file_sha256
-from bertune.distributed.ray_map import RayOptions, ray_map
 from bertune.errors import InputError
 from bertune.files.cache import cache_folder
-from bertune.pretraining.cuts import SHORT_SHOWN, Cut, Cuts, size_of, up_to
+from bertune.pretraining.cuts import SHORT_SHOWN, Cuts, size_of, up_to
 from bertune.pretraining.shard_writers import shard_writers
 from bertune.progress import progress_bar
 from bertune.ragged import IntArray, Offsets, Ragged
@@ -50,7 +48,6 @@ _BATCH_CHARACTERS = 1 << 20
 _RELEASE_EVERY = 8
 """Calls of `gather` after which mapped pages are let go of."""
 _VERSION = 2
-_KEPT = "the shards that are whole are kept: the same command goes on after them"
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,6 @@ def tokenized(
     cache: Path | None = None,
     *,
     workers: int = 1,
-    ray: RayOptions | None = None,
 ) -> TokenCorpus:
     """The tokenized form of some files: found again, or built, or built on from where a stopped build was.
 
@@ -153,7 +149,6 @@ def tokenized(
         form: how texts become tokens.
         cache: folder of tokenized corpora; None: `corpora_folder()`.
         workers: processes that tokenize; any number of them gives the same files.
-        ray: tokenize on Ray Data instead, which gives the same files again.
 
     Raises:
         InputError: unreadable files, or no text in them; a cache that cannot be written.
@@ -172,7 +167,7 @@ def tokenized(
             logger.info("corpus: found tokenized in %s", folder)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            _build(folder, files, _Encoding(tokenizer, form), workers, ray)
+            _build(folder, files, _Encoding(tokenizer, form), workers)
         return _opened(folder)
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written or read: {error.strerror or error}") from None
@@ -184,35 +179,26 @@ class _DamagedError(Exception):
     """A shard, or the list of them, that is not as it was written."""
 
 
-def _build(folder: Path, files: Sequence[Path], encoding: "_Encoding", workers: int, ray: RayOptions | None) -> None:
+def _build(folder: Path, files: Sequence[Path], encoding: "_Encoding", workers: int) -> None:
     """Write all shards that are not there."""
     form, whole = encoding.form, _whole_shards(folder)
     if whole:
         logger.info("corpus: %d shards of a stopped build are whole; going on after them", len(whole))
     cuts = Cuts(files, form.lines, form.text_column, SHARD_CHARACTERS, whole)
     made = dict(enumerate(whole))
-    with progress_bar("tokenizing (bytes)", sum(path.stat().st_size for path in files)) as bar:
-        if ray is None:
-            with shard_writers(encoding.write, workers) as write:
-                for number, (documents, described) in cuts:
-                    write(_shard(folder, number), documents, described)
-                    made[number] = described
-                    bar.advance(size_of(documents))
-        else:
-            for number, answer in ray_map(lambda _: [cuts], encoding.encode, ray, kept=_KEPT):
-                arrays, described, size = pickle.loads(answer)
-                _write_shard(_shard(folder, number), arrays, described)
-                bar.advance(0 if number in made else size)
-                made[number] = described
+    with (
+        progress_bar("tokenizing (bytes)", sum(path.stat().st_size for path in files)) as bar,
+        shard_writers(encoding.write, workers) as write,
+    ):
+        for number, (documents, described) in cuts:
+            write(folder / f"shard-{number:06d}", documents, described)
+            made[number] = described
+            bar.advance(size_of(documents))
     count = sum(shard["documents"] for shard in made.values())
     if not count:
         raise InputError(f"{', '.join(map(str, files[:5]))}: holds no text at all")
     _write_json(folder / "corpus.json", {"shards": len(made), "documents": count})
     logger.info("corpus: %d documents tokenized into %s", count, folder)
-
-
-def _shard(folder: Path, number: int) -> Path:
-    return folder / f"shard-{number:06d}"
 
 
 class _Encoding:
@@ -227,11 +213,6 @@ class _Encoding:
     def write(self, target: Path, documents: Sequence[Document], described: Mapping[str, Any]) -> None:
         """Tokenize a shard's documents and write it, whole or not at all."""
         _write_shard(target, self.sides(documents), described)
-
-    def encode(self, cut: Cut) -> tuple[Mapping[str, npt.NDArray[np.integer]], Mapping[str, Any], int]:
-        """A shard's arrays, its description, and the characters of its text."""
-        documents, described = cut
-        return self.sides(documents), described, size_of(documents)
 
     def sides(self, documents: Sequence[Document]) -> Mapping[str, npt.NDArray[np.integer]]:
         """The arrays of a shard by file name."""
