@@ -114,8 +114,8 @@ def predict_and_die(*arguments: str) -> int:
 
     answered = bulk._answered
 
-    def dying(*given: Any) -> Any:
-        for number, answer in enumerate(answered(*given)):
+    def dying(*given: Any, **more: Any) -> Any:
+        for number, answer in enumerate(answered(*given, **more)):
             if os.environ.get("RANK") == "1" and number == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield answer
