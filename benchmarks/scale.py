@@ -19,7 +19,10 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import describe, machine
+from bertune.prediction.bulk import ROWS_OF_A_FILE
 
+SAMPLED_EVERY = 0.25
+"""Seconds between two looks at a process's memory."""
 CORES = len(os.sched_getaffinity(0))
 TEXT = "the parcel that i ordered on monday has not arrived and nobody answers my letters about it"
 
@@ -114,12 +117,17 @@ def memory(folder: Path, rows: int) -> dict[str, float]:
     run(1, "train", *options, "--max-seq-length", 32, "--output", folder / "tiny")
     predict = command(1, "predict", "--model", folder / "tiny", "--input", data, "--output", folder / "out.jsonl")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    begin, resident = time.perf_counter(), []
+    begin, resident, joining = time.perf_counter(), [], []
     process = subprocess.Popen(predict, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    parts = -(-rows // ROWS_OF_A_FILE)
     while process.poll() is None:
         status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-        resident += [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")]
-        time.sleep(0.5)
+        megabytes = [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")]
+        resident += megabytes
+        # The last part's record is written when all rows are answered; the parts go once the file is whole.
+        if joining or (folder / f"out.jsonl.parts/_parts/part-{parts - 1:05d}.json").is_file():
+            joining += megabytes
+        time.sleep(SAMPLED_EVERY)
     seconds = time.perf_counter() - begin
     assert process.returncode == 0
     with (folder / "out.jsonl").open("rb") as file:
@@ -129,6 +137,8 @@ def memory(folder: Path, rows: int) -> dict[str, float]:
     found = {f"{rows} rows (rows/s)": rows / seconds, "rows a second of a core's work": rows / computed}
     for tenth in (1, 2, 4, 6, 8):
         found[f"memory after {tenth} tenths of the time (MiB)"] = resident[len(resident) * tenth // 10]
+    found |= {"largest memory while parts are joined (MiB)": max(joining, default=0.0)}
+    found |= {"joining (s, at least)": len(joining) * SAMPLED_EVERY}
     return found | {"largest memory (MiB)": max(resident)}
 
 

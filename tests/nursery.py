@@ -119,10 +119,11 @@ class Nursery:
         """As many processes as torchrun would start, of the same command."""
         import torch
 
-        # torchrun's agent holds the store, so that it outlives every rank.
-        self._store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
-            "127.0.0.1", 0, is_master=True, wait_for_workers=False
-        )
+        # torchrun's agent holds the store, so that it outlives every rank, and after a restart is the same.
+        if not restart:
+            self._store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+                "127.0.0.1", 0, is_master=True, wait_for_workers=False
+            )
         port = self._store.port
         shared: dict[str, object] = {
             "WORLD_SIZE": count,

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,21 @@ import torch
 from bertune.distributed import gradients
 from bertune.distributed.gradients import GradientSums
 from bertune.distributed.world import current, leave, start
+from bertune.encoder.kernels import build
+from bertune.encoder.modules import Dropout
 
 
-def without_dropout(*arguments: str) -> int:
-    """A command of bertune whose heads drop nothing either; their rate is fixed."""
+def comparable(*arguments: str) -> int:
+    """A command of bertune; its heads, whose rate is fixed, drop nothing where masks do not follow the sequence."""
     from bertune.cli.main import main
 
-    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
+    _drop_nothing_without_kernels()
     return main(list(arguments))
+
+
+def _drop_nothing_without_kernels() -> None:
+    if build.library(torch.float32) is None:
+        Dropout.forward = lambda self, x, layout: x  # type: ignore[method-assign]
 
 
 def evaluate_and_predict(model: str, folder: str, output: str) -> int:
@@ -77,8 +85,8 @@ def add_gradients(output: str, how: str) -> int:
 
 
 def google_program(name: str, *arguments: str) -> int:
-    """A program of google-research/bert, whose head drops nothing."""
-    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
+    """A program of google-research/bert."""
+    _drop_nothing_without_kernels()
     status: int = importlib.import_module(f"bertune.google.{name}").main(list(arguments))
     return status
 
@@ -96,4 +104,21 @@ def short_of_memory(rank: str, times: str, *arguments: str) -> int:
         return forward(self, *given, **more)
 
     update._Update.compute = compute  # type: ignore[method-assign]
-    return without_dropout(*arguments)
+    return comparable(*arguments)
+
+
+def predict_and_die(*arguments: str) -> int:
+    """A prediction whose rank 1 is killed after three answers."""
+    from bertune.cli.main import main
+    from bertune.prediction import bulk
+
+    answered = bulk._answered
+
+    def dying(*given: Any, **more: Any) -> Any:
+        for number, answer in enumerate(answered(*given, **more)):
+            if os.environ.get("RANK") == "1" and number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield answer
+
+    bulk._answered = dying
+    return main(list(arguments))

@@ -52,7 +52,7 @@ _FIRST = """To begin:
 _COLLECT_AFTER = 50_000
 """Objects made between two searches for garbage: with Python's 700, searches are a tenth of PyTorch's import time."""
 
-SHARED = ("train", "pretrain", "evaluate", "predict", "embed")
+SHARED = ("train", "pretrain", "sweep", "evaluate", "predict", "embed")
 """Verbs whose work the processes share that torchrun started."""
 
 
@@ -103,6 +103,10 @@ def _run(argv: Sequence[str] | None) -> int:
         with command_line():
             status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
         sys.stdout.flush()
+        if verb in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from bertune.distributed.world import leave
+
+            leave()
     except InputError as error:
         _tell(f"error: {error}")
         return 2
@@ -127,10 +131,6 @@ def _run(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    if verb in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from bertune.distributed.world import leave
-
-        leave()
     return status or 0
 
 

@@ -7,6 +7,7 @@ that is read; there is no option.
 
 import contextlib
 import datetime
+import itertools
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from bertune.errors import FaultError, Interrupted
 from bertune.processor import usable_cores
@@ -104,11 +106,30 @@ class World:
         """Whether a flag is set on any rank."""
         return flag if self.size == 1 else bool(self.most(torch.tensor([int(flag)])).item())
 
+    def count(self, name: str) -> Iterator[int]:
+        """Numbers from 0 of a counter that all ranks draw from: every number goes to one of them.
+
+        name: of the counter, which a process uses once.
+        """
+        if self.size == 1:
+            yield from itertools.count()
+        while True:
+            yield _store().add(f"bertune/counter/{name}/{_attempt()}", 1) - 1
+
     def announce_stop(self, number: signal.Signals) -> None:
         """Let the other ranks know that a signal ends this one: what they wait for in vain then ends them likewise."""
         if self.size > 1:
             with contextlib.suppress(RuntimeError):  # the store is gone with the process that held it
                 _store().set(_stop_key(), str(int(number)))
+
+    def raise_if_stopped(self) -> None:
+        """For ranks that exchange nothing for long: end as another one did.
+
+        Raises:
+            Interrupted: another rank was stopped by a signal.
+        """
+        if self.size > 1 and (number := _announced_stop()) is not None:
+            raise Interrupted(number)
 
     def wait(self) -> None:
         """Wait until every rank is here."""
@@ -183,7 +204,8 @@ def start() -> World:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         if not torch.distributed.is_initialized():  # as it is under Ray Train
-            torch.distributed.init_process_group(backend, timeout=TIMEOUT)
+            store = _store_of_attempt(size)
+            torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise FaultError(f"rank {rank} of {size}: cannot reach the others ({_short(error)})") from None
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
@@ -221,6 +243,17 @@ def leave(*, wait: bool = True) -> None:
             _current.wait()
         torch.distributed.destroy_process_group()
         _current = ALONE
+
+
+def _store_of_attempt(size: int) -> Any:
+    """What the ranks meet in, of this attempt's own.
+
+    After a restart torchrun hands out the store of the attempt before, in which the ranks would find addresses of
+    processes that are gone, and wait for them (PyTorch 2.13, `DynamicRendezvousHandler.next_rendezvous`).
+    """
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    store.set_timeout(TIMEOUT)
+    return torch.distributed.PrefixStore(f"bertune/{_attempt()}/{size}", store)
 
 
 def _told(operation: Callable[[], object]) -> None:

@@ -192,7 +192,8 @@ def _make(
     """Make the parts of a share, by the engine that was asked for."""
     if options.engine != "ray":
         return _to_parts(answerer, stream, share, parts, bad, raise_if_stopped)
-    from bertune.prediction.ray_engine import RayOptions, to_parts
+    from bertune.distributed.ray_map import RayOptions
+    from bertune.prediction.ray_engine import to_parts
 
     if answerer.looks_first:
         answerer.prepare([item.example for item in islice(replace(stream, report=None), LOOKED_AT)])
@@ -206,7 +207,10 @@ def _described(
     what = {**answerer.described(), "inputs": [file.described() for file in files], "rows_per_part": share.rows}
     what |= {"keep_columns": options.keep_columns, "skip_bad": options.skip_bad, "format": target.format.suffix}
     what |= {"columns": options.columns} if options.columns else {}
-    return what | ({"rows": [share.begin, share.end]} if target.joined else {})
+    if not target.joined:
+        return what
+    # Without a shard it is all rows; one process does not count them, several do.
+    return what | {"rows": [share.begin, share.end] if options.shard else [0, None]}
 
 
 def first_answers(answerer: Answerer, files: Sequence[InputFile], number: int) -> tuple[list[Any], list[Any]]:
@@ -247,7 +251,7 @@ def _share(stream: ExampleStream, options: BulkOptions, world: World, target: _T
     shard = Shard.parse(options.shard)
     rows = options.rows_per_part or (ROWS_OF_A_FILE if target.joined else ROWS_PER_PART)
     if not target.joined and target.parts is not None:
-        return Share(rows=rows, index=shard.index * world.size + world.rank, count=shard.count * world.size)
+        return Share(rows=rows, index=shard.index, count=shard.count, rank=world.rank, ranks=world.size)
     before = target.parts.rows_per_part() if target.parts is not None and options.resume else None
     if shard.count == world.size == 1 and options.engine == "local":
         return Share(rows=rows if before is None or options.rows_per_part else before)
@@ -257,7 +261,7 @@ def _share(stream: ExampleStream, options: BulkOptions, world: World, target: _T
     elif options.rows_per_part is None:
         shares = world.size if options.engine == "local" else os.cpu_count() or 1
         rows = min(rows, max(1, -(-len(mine) // (PARTS_A_RANK * shares))))
-    return Share(mine.start, mine.stop, rows, world.rank, world.size)
+    return Share(mine.start, mine.stop, rows, rank=world.rank, ranks=world.size)
 
 
 class _Answered(NamedTuple):

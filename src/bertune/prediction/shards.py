@@ -41,6 +41,8 @@ class Share:
     begin, end: first example, and the one behind the last (None: to the end).
     rows: examples of a part.
     index, count: of the parts, those whose number is `index` modulo `count`.
+    rank, ranks: of these, in order, those whose place is `rank` modulo `ranks`. So a shard holds the same parts however
+        many ranks make it.
     """
 
     begin: int = 0
@@ -48,10 +50,13 @@ class Share:
     rows: int = ROWS_PER_PART
     index: int = 0
     count: int = 1
+    rank: int = 0
+    ranks: int = 1
 
     def part(self, example: int) -> int | None:
         """The number of the part that an example belongs to; None where another process answers it."""
         if example < self.begin or (self.end is not None and example >= self.end):
             return None
         number = (example - self.begin) // self.rows
-        return number if number % self.count == self.index else None
+        mine = number % self.count == self.index and number // self.count % self.ranks == self.rank
+        return number if mine else None

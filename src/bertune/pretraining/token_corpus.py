@@ -18,19 +18,19 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.documents import Document, Lines, read_documents
+from bertune.data.documents import Document, Lines
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError
 from bertune.files.cache import cache_folder
+from bertune.pretraining.cuts import SHORT_SHOWN, Cuts, size_of, up_to
 from bertune.pretraining.shard_writers import shard_writers
 from bertune.progress import progress_bar
 from bertune.ragged import IntArray, Offsets, Ragged
@@ -48,7 +48,6 @@ _BATCH_CHARACTERS = 1 << 20
 _RELEASE_EVERY = 8
 """Calls of `gather` after which mapped pages are let go of."""
 _VERSION = 2
-_SHORT_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,12 @@ def corpora_folder() -> Path:
 
 
 def tokenized(
-    files: Sequence[Path], tokenizer: Tokenizer, form: CorpusForm, cache: Path | None = None, *, workers: int = 1
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    form: CorpusForm,
+    cache: Path | None = None,
+    *,
+    workers: int = 1,
 ) -> TokenCorpus:
     """The tokenized form of some files: found again, or built, or built on from where a stopped build was.
 
@@ -176,47 +180,25 @@ class _DamagedError(Exception):
 
 
 def _build(folder: Path, files: Sequence[Path], encoding: "_Encoding", workers: int) -> None:
-    """Write all shards that are not there. This process reads and cuts, whoever tokenizes, so the cuts are the same."""
-    form = encoding.form
-    shards = _whole_shards(folder)
-    if shards:
-        logger.info("corpus: %d shards of a stopped build are whole; going on after them", len(shards))
+    """Write all shards that are not there."""
+    form, whole = encoding.form, _whole_shards(folder)
+    if whole:
+        logger.info("corpus: %d shards of a stopped build are whole; going on after them", len(whole))
+    cuts = Cuts(files, form.lines, form.text_column, SHARD_CHARACTERS, whole)
+    made = dict(enumerate(whole))
     with (
         progress_bar("tokenizing (bytes)", sum(path.stat().st_size for path in files)) as bar,
         shard_writers(encoding.write, workers) as write,
     ):
-        for index, path in enumerate(files):
-            done = sum(shard["documents"] for shard in shards if shard["file"] == index)
-            documents = islice(read_documents(path, form.lines, form.text_column), done, None)
-            while chunk := list(_up_to(documents, SHARD_CHARACTERS)):
-                described = {
-                    "file": index,
-                    "documents": len(chunk),
-                    "short": sum(len(document.sentences) == 1 for document in chunk),
-                    "places": [f"{path}, line {d.line}" for d in chunk if len(d.sentences) == 1][:_SHORT_SHOWN],
-                }
-                write(folder / f"shard-{len(shards):06d}", chunk, described)
-                shards.append(described)
-                bar.advance(sum(_size(document) for document in chunk))
-    count = sum(shard["documents"] for shard in shards)
+        for number, (documents, described) in cuts:
+            write(folder / f"shard-{number:06d}", documents, described)
+            made[number] = described
+            bar.advance(size_of(documents))
+    count = sum(shard["documents"] for shard in made.values())
     if not count:
         raise InputError(f"{', '.join(map(str, files[:5]))}: holds no text at all")
-    _write_json(folder / "corpus.json", {"shards": len(shards), "documents": count})
+    _write_json(folder / "corpus.json", {"shards": len(made), "documents": count})
     logger.info("corpus: %d documents tokenized into %s", count, folder)
-
-
-def _up_to(documents: Iterator[Document], limit: int) -> Iterator[Document]:
-    """Documents until their characters pass the limit."""
-    size = 0
-    for document in documents:
-        yield document
-        size += _size(document)
-        if size >= limit:
-            return
-
-
-def _size(document: Document) -> int:
-    return sum(map(len, document.sentences)) + len(document.sentences)
 
 
 class _Encoding:
@@ -236,7 +218,7 @@ class _Encoding:
         """The arrays of a shard by file name."""
         parts: dict[str, _Side] = {"train": _Side(), "held": _Side()}
         rest = iter(documents)
-        while batch := list(_up_to(rest, _BATCH_CHARACTERS)):
+        while batch := list(up_to(rest, _BATCH_CHARACTERS)):
             pieces = self._pieces([sentence for document in batch for sentence in document.sentences])
             at = 0
             for document in batch:
@@ -341,7 +323,7 @@ def _opened(folder: Path) -> TokenCorpus:
         stream("held"),
         described["documents"],
         sum(shard["short"] for shard in shards),
-        [place for shard in shards for place in shard["places"]][:_SHORT_SHOWN],
+        [place for shard in shards for place in shard["places"]][:SHORT_SHOWN],
     )
 
 

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from bertune.distributed.world import current
 from bertune.errors import InputError
 from bertune.files.atomic_write import replaced
 from bertune.sweep.space import Space
@@ -30,7 +33,7 @@ _WAIT = 2.0
 
 
 def open_study(folder: Path, metric: str, seed: int) -> "Study":
-    """The study in a folder, a new one where there is none.
+    """The study in a folder, a new one where there is none. Of several ranks all open it, rank 0 before the others.
 
     A trial that a killed process left unfinished is recorded as failed, and its settings are the next to be tried.
 
@@ -44,11 +47,12 @@ def open_study(folder: Path, metric: str, seed: int) -> "Study":
     except ImportError:
         raise InputError("bertune sweep needs Optuna: pip install 'bertune[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = str(folder / FILE)
-    _mend(folder / FILE)
-    # A lock left by a killed process would be waited for; one sweep at a time works in a folder (see `sweep.run`).
-    with contextlib.suppress(FileNotFoundError):
-        Path(path + ".lock").unlink()
+    path, world = str(folder / FILE), current()
+    if world.is_first:
+        _mend(folder / FILE)
+        # A lock left by a killed process would be waited for; one sweep at a time works in a folder (see `sweep.run`).
+        with contextlib.suppress(FileNotFoundError):
+            Path(path + ".lock").unlink()
     try:
         storage = optuna.storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
         known = {study.study_name for study in storage.get_all_studies()}
@@ -58,13 +62,15 @@ def open_study(folder: Path, metric: str, seed: int) -> "Study":
     before = 0
     if _NAME in known:
         before = len(optuna.load_study(study_name=_NAME, storage=storage).trials)
-    sampler = optuna.samplers.TPESampler(seed=seed + before)
+    # Ranks draw different numbers, and keep away from what the others are just trying.
+    drawn = np.random.SeedSequence((seed + before, world.rank)).generate_state(1)[0]
+    sampler = optuna.samplers.TPESampler(seed=int(drawn) if world.rank else seed + before, constant_liar=world.size > 1)
     if _NAME in known:
         study = optuna.load_study(study_name=_NAME, storage=storage, sampler=sampler)
     else:
         direction = "minimize" if lower_is_better(metric) else "maximize"
         study = optuna.create_study(storage=storage, study_name=_NAME, direction=direction, sampler=sampler)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if world.is_first else ():
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(dict(trial.params), skip_if_exists=False)
         logger.info("trial %d was cut; its settings are tried again", trial.number)
@@ -169,12 +175,24 @@ def give_up(study: "Study", trial: "Trial", reason: str, facts: Mapping[str, Any
     study.tell(trial, state=TrialState.FAIL)
 
 
+def made(study: "Study") -> list["FrozenTrial"]:
+    """Trials that were run, whatever came of them."""
+    return [trial for trial in study.get_trials(deepcopy=False) if "seconds" in trial.user_attrs]
+
+
+def running_settings(study: "Study", space: Space) -> list[dict[str, Any]]:
+    """What is being tried just now, by this rank and the others."""
+    from optuna.trial import TrialState
+
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [dict(trial.params) for trial in running if set(trial.params) == set(space)]
+
+
 def is_hopeless(study: "Study") -> bool:
     """Whether trial after trial fails, and none has brought a value: what is wrong is not their settings."""
     from optuna.trial import TrialState
 
-    made = [trial for trial in study.get_trials(deepcopy=False) if "seconds" in trial.user_attrs]
-    failed = [trial for trial in made if trial.user_attrs.get("ended") == "failed"]
+    failed = [trial for trial in made(study) if trial.user_attrs.get("ended") == "failed"]
     return len(failed) >= _HOPELESS and not any(trial.state == TrialState.COMPLETE for trial in made)
 
 

@@ -30,11 +30,15 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that a sweep took, that it had, and that the winner's repetitions trained and evaluated."""
+    """Seconds that a sweep took, that it had, and that the winner's repetitions trained and evaluated.
+
+    ranks: processes that ran trials side by side.
+    """
 
     seconds: float
     limit: float
     repeated: float
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class SweepResult:
     winner: the best trial's setting, and `value`, the figure that won.
     seeds: the winner with fresh seeds; None where no time was left for two of them.
     seconds, limit: that the sweep took, and that it had.
-    overhead: share of the time that was neither training nor evaluating nor writing in a trial or a repetition: data,
-        probe, starts of processes, trials that were stopped.
+    overhead: share of the time (of all ranks' time) that was neither training nor evaluating nor writing in a trial or
+        a repetition: data, probe, starts of processes, trials that were stopped.
     """
 
     metric: str
@@ -75,7 +79,7 @@ class SweepResult:
         ]
         assert best.value is not None
         worked = sum(trial.user_attrs.get("worked", 0.0) for trial in study.get_trials(deepcopy=False))
-        overhead = 1 - (worked + times.repeated) / max(times.seconds, 1e-9)
+        overhead = 1 - (worked + times.repeated) / max(times.seconds * times.ranks, 1e-9)
         winner = dict(best.params)
         return cls(metric, trials, best.number, winner, best.value, seeds, times.seconds, times.limit, overhead)
 

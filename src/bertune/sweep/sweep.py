@@ -2,103 +2,49 @@
 
 Half of the result is honesty: the best of many trials is partly luck, so the winner is trained again with seeds that no
 trial has seen, and its mean stands beside the figure that won.
+
+Under torchrun every rank runs trials of its own and all write one journal; rank 0 keeps the folder and reports.
 """
 
+import contextlib
 import logging
 import math
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertune.checkpoints.source import open_checkpoint
+from bertune.distributed.world import current, is_restart
 from bertune.durations import duration
-from bertune.errors import FaultError, InputError, Problems
+from bertune.errors import InputError, Problems
 from bertune.files.yaml_files import read_yaml, write_yaml
 from bertune.sweep import journal
 from bertune.sweep.clock import SPARE, TimeModel, behind, comparable
 from bertune.sweep.options import SweepOptions
-from bertune.sweep.results import SweepResult, Times, write_results
+from bertune.sweep.repeat import finish
+from bertune.sweep.results import SweepResult
 from bertune.sweep.space import Space, default_space, passes, read_space, starting_points
-from bertune.sweep.trials import TrialResult, Trials, worked
-from bertune.tasks.protocol import lower_is_better
+from bertune.sweep.state import TRIALS, Sweep
+from bertune.sweep.trials import TrialResult, Trials
 from bertune.tasks.registry import new_task
 from bertune.training.loop.signals import raise_if_requested
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.output import output_problems
-from bertune.training.run_folder.report import finished
-from bertune.training.runs.seeds import put_on_top, run_seeds
 
 if TYPE_CHECKING:
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
+    from optuna.trial import Trial
 
 logger = logging.getLogger(__name__)
 
-SWEEP, TRIALS = "sweep.yaml", "trials"
+SWEEP = "sweep.yaml"
 _MAY_CHANGE = frozenset({"output", "time_limit", "trials", "feature_cache"})
 """Options that a sweep may go on with as others: more time, more trials."""
 _ASKED_IN_VAIN = 20
 """Suggestions in a row that do not fit into the time, after which no more are asked for."""
-_LATE = 1.03
-"""Of the time limit: what still runs then is stopped."""
-
-
-@dataclass
-class Sweep:
-    """A sweep at work.
-
-    began: of `time.monotonic`, earlier sessions counted in.
-    clocks: by encoder.
-    """
-
-    options: SweepOptions
-    trials: Trials
-    study: "Study"
-    metric: str
-    space: Space
-    began: float
-    clocks: dict[str, TimeModel] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path:
-        """Of the sweep."""
-        return Path(self.options.output)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds so far."""
-        return time.monotonic() - self.began
-
-    @property
-    def lower(self) -> bool:
-        """Whether a lower metric is better."""
-        return lower_is_better(self.metric)
-
-    @property
-    def best(self) -> "FrozenTrial | None":
-        """The trial with the best value."""
-        found = [trial for trial in journal.finished_trials(self.study) if math.isfinite(trial.value or math.nan)]
-        if not found:
-            return None
-        return (min if self.lower else max)(found, key=lambda trial: float(trial.value or 0.0))
-
-    def epochs(self, setting: Mapping[str, Any]) -> float:
-        """Passes over the data that a setting makes."""
-        return float(self.trials.train_options(setting, Path()).epochs or 0.0)
-
-    def predicted(self, setting: Mapping[str, Any]) -> float:
-        """Seconds that a run with this setting should take."""
-        clock = self.clocks[setting.get("encoder", self.options.encoders[0])]
-        return clock.predict(self.epochs(setting), passes(setting))
-
-    def fits(self, setting: Mapping[str, Any]) -> bool:
-        """Whether a trial fits into the time that is left, and whoever wins may still be trained on fresh seeds."""
-        trial, best = self.predicted(setting), self.best
-        winner = max(trial, self.predicted(best.params)) if best else trial
-        return self.elapsed + SPARE * (trial + self.options.final_seeds * winner) <= self.options.seconds
 
 
 def run(options: SweepOptions, task_options: Mapping[str, Any]) -> SweepResult:
@@ -110,28 +56,37 @@ def run(options: SweepOptions, task_options: Mapping[str, Any]) -> SweepResult:
         InputError: bad options, data or space; too little time for one trial and its repetition.
         Interrupted: by a signal; `resume` goes on.
     """
-    began = time.monotonic()
+    began, world = time.monotonic(), current()
+    resume = options.resume or (is_restart() and (Path(options.output) / SWEEP).is_file())
+    options = replace(options, resume=resume)
     with run_errors(Path(options.output), "sweep", SWEEP):
         trials = Trials(options, task_options)
         task = new_task(options.task, task_options)
         metric = options.metric or task.metric
         tree = _checked(options, trials)
         space = _space(options, trials)
+        world.wait()  # until all have seen the folder as it was
         with disk_errors(Path(options.output), 0):
             Path(options.output).mkdir(parents=True, exist_ok=True)
-        with journal.held(Path(options.output)):
-            study = journal.open_study(Path(options.output), metric, options.seed)
-            sweep = Sweep(options, trials, study, metric, space, began - journal.elapsed_before(study))
-            new = not study.trials
-            _keep_space(sweep, new=new)
-            _probe(sweep)
-            if new:
-                for setting in starting_points(space, task.defaults, trials.train_options({}, Path())):
-                    study.enqueue_trial(setting)
-            with disk_errors(sweep.folder, 0):
-                write_yaml(sweep.folder / SWEEP, tree)
-            _search(sweep)
-            return _finish(sweep)
+        with journal.held(Path(options.output)) if world.is_first else contextlib.nullcontext():
+            study = world.first_then_others(lambda: journal.open_study(Path(options.output), metric, options.seed))
+            sweep = Sweep(options, trials, study, metric, space, began - journal.elapsed_before(study), world)
+            new = world.agree(not study.trials)
+            if world.is_first:
+                _keep_space(sweep, new=new)
+            _probe(sweep, new=new)
+            if world.is_first:
+                if new:
+                    for setting in starting_points(space, task.defaults, trials.train_options({}, Path())):
+                        study.enqueue_trial(setting)
+                with disk_errors(sweep.folder, 0):
+                    write_yaml(sweep.folder / SWEEP, tree)
+            if world.size > 1:
+                logger.info("trials run side by side on %d ranks", world.size)
+            made = len(journal.made(study))
+            world.wait()
+            _search(sweep, made)
+            return finish(sweep)
 
 
 def _checked(options: SweepOptions, trials: Trials) -> dict[str, Any]:
@@ -207,28 +162,36 @@ def _space(options: SweepOptions, trials: Trials) -> Space:
     return space
 
 
-def _probe(sweep: Sweep) -> None:
+def _probe(sweep: Sweep, *, new: bool) -> None:
     """Measure each encoder's speed by a batch, and check that the time is enough for the shortest trial.
+
+    All ranks do so at once, as they will run trials at once. new: whether the sweep begins now.
 
     Raises:
         InputError: the time is too short, with an estimate; or the probe failed.
     """
-    options = sweep.options
+    options, problem = sweep.options, ""
     encoders = sweep.space["encoder"].ends if "encoder" in sweep.space else options.encoders[:1]
     for encoder in map(str, encoders):
         data = sweep.trials.data(encoder)
         assert data.validation is not None
         clock = sweep.clocks[encoder] = TimeModel(data.train.units, data.validation.units)
-        found = sweep.trials.run({"encoder": encoder}, sweep.folder / TRIALS / "probe", math.inf, probe=True)
-        shutil.rmtree(sweep.folder / TRIALS / "probe", ignore_errors=True)
+        folder = sweep.folder / TRIALS / f"probe-{sweep.world.rank}"
+        found = sweep.trials.run({"encoder": encoder}, folder, math.inf, probe=True)
+        shutil.rmtree(folder, ignore_errors=True)
         if found.ended != "done":
-            _clear_new(sweep)
-            raise InputError(f"--encoder {encoder}: its speed could not be measured: {found.error}")
+            problem = f"--encoder {encoder}: its speed could not be measured: {found.error}"
+            break
         clock.observe(found.metrics, found.seconds, 0)
+    problem = next(filter(None, sweep.world.gather(problem)), "")
+    if problem:
+        _clear_new(sweep)
+        raise InputError(problem)
     least = dict.fromkeys(("epochs",), min(sweep.space["epochs"].ends)) if "epochs" in sweep.space else {}
     shortest = min(sweep.predicted({**least, "encoder": str(encoder)}) for encoder in encoders)
-    needed = sweep.elapsed + SPARE * shortest * (1 + options.final_seeds)
-    if not sweep.study.trials and needed > options.seconds:
+    shortest, elapsed = max(sweep.world.gather((shortest, sweep.elapsed)))
+    needed = elapsed + SPARE * shortest * (1 + sweep.rounds)
+    if new and needed > options.seconds:
         _clear_new(sweep)
         raise InputError(
             f"--time-limit {options.time_limit}: the shortest trial takes about {duration(shortest)} here, and the "
@@ -240,7 +203,7 @@ def _probe(sweep: Sweep) -> None:
 
 def _clear_new(sweep: Sweep) -> None:
     """Leave nothing of a sweep that did not begin."""
-    if not (sweep.folder / SWEEP).exists():
+    if sweep.world.is_first and not (sweep.folder / SWEEP).exists():
         for name in (journal.FILE, TRIALS):
             path = sweep.folder / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -248,47 +211,48 @@ def _clear_new(sweep: Sweep) -> None:
             sweep.folder.rmdir()
 
 
-def _search(sweep: Sweep) -> None:
-    """Try settings while the time lasts."""
-    in_vain, options = 0, sweep.options
-    while in_vain < _ASKED_IN_VAIN:
+def _search(sweep: Sweep, made: int) -> None:
+    """Try settings while the time lasts. made: trials of earlier sessions."""
+    for number in sweep.world.count("trials"):
+        if sweep.options.trials is not None and made + number >= sweep.options.trials:
+            return
         raise_if_requested()
-        if options.trials is not None and len(_made(sweep.study)) >= options.trials:
+        found = None if journal.is_hopeless(sweep.study) else _next(sweep)
+        if found is None:
             return
-        if journal.is_hopeless(sweep.study):
-            return
+        _try(sweep, *found)
+
+
+def _next(sweep: Sweep) -> tuple["Trial", dict[str, Any]] | None:
+    """A trial that fits into the time, and its setting; None where none is found."""
+    for _ in range(_ASKED_IN_VAIN):
         trial, setting = journal.ask(sweep.study, sweep.space)
-        if _known(sweep.study, setting) or not sweep.fits(setting):
-            journal.give_up(sweep.study, trial, "tried before" if sweep.fits(setting) else "too long for the time left")
-            in_vain += 1
-            continue
-        in_vain = 0
-        folder = sweep.folder / TRIALS / f"{trial.number:04d}"
-
-        def falls_behind(rungs: list[float], setting: Mapping[str, Any] = setting) -> bool:
-            others = [
-                one.user_attrs["rungs"]
-                for one in journal.finished_trials(sweep.study)
-                if comparable(one.params, setting)
-            ]
-            return behind(rungs, others, lower=sweep.lower)
-
-        best = sweep.best
-        reserve = options.final_seeds * sweep.predicted(best.params) if best else 0.0
-        deadline = sweep.began + options.seconds - reserve
-        found = sweep.trials.run(setting, folder, deadline, falls_behind)
-        _record(sweep, trial, setting, found)
-        journal.keep_elapsed(sweep.study, sweep.elapsed)
+        fits = sweep.fits(setting)
+        if fits and not _known(sweep.study, setting):
+            return trial, setting
+        journal.give_up(sweep.study, trial, "tried before" if fits else "too long for the time left")
+    return None
 
 
-def _made(study: "Study") -> list["FrozenTrial"]:
-    """Trials that were run, whatever came of them."""
-    return [trial for trial in study.get_trials(deepcopy=False) if "seconds" in trial.user_attrs]
+def _try(sweep: Sweep, trial: "Trial", setting: Mapping[str, Any]) -> None:
+    """Run a trial, and record what came of it."""
+
+    def falls_behind(rungs: list[float]) -> bool:
+        finished = journal.finished_trials(sweep.study)
+        others = [one.user_attrs["rungs"] for one in finished if comparable(one.params, setting)]
+        return behind(rungs, others, lower=sweep.lower)
+
+    best = sweep.best
+    reserve = sweep.rounds * sweep.predicted(best.params) if best else 0.0
+    deadline = sweep.began + sweep.options.seconds - reserve
+    found = sweep.trials.run(setting, sweep.folder / TRIALS / f"{trial.number:04d}", deadline, falls_behind)
+    _record(sweep, trial, setting, found)
+    journal.keep_elapsed(sweep.study, sweep.elapsed)
 
 
 def _known(study: "Study", setting: Mapping[str, Any]) -> bool:
     """Whether these very settings were run already."""
-    return any(trial.params == dict(setting) for trial in _made(study))
+    return any(trial.params == dict(setting) for trial in journal.made(study))
 
 
 def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialResult) -> None:
@@ -306,7 +270,6 @@ def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialRe
         journal.give_up(sweep.study, trial, reason, facts)
         shutil.rmtree(folder, ignore_errors=True)
         return
-    before = sweep.best
     evaluations = max(1, len(found.rungs))
     clock = sweep.clocks[setting.get("encoder", sweep.options.encoders[0])]
     clock.observe(found.metrics, found.seconds, evaluations, passes(setting))
@@ -318,66 +281,6 @@ def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialRe
         trial.number, sweep.metric, value, duration(found.seconds),
         ", the best so far" if best.number == trial.number else "", shown,
     )  # fmt: skip
-    loser = folder if best.number != trial.number else None
-    if loser is None and before is not None:
-        loser = sweep.folder / TRIALS / f"{before.number:04d}"
-    if loser is not None:
-        shutil.rmtree(loser, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class _Repeated:
-    """A run of the winner, as `runs.seeds` wants it. worked: seconds from its first update on."""
-
-    metrics: dict[str, float]
-    steps: int
-    worked: float
-
-
-def _finish(sweep: Sweep) -> SweepResult:
-    """Train the winner on fresh seeds while the time lasts; its best model comes to the top of the folder.
-
-    Raises:
-        InputError: no trial brought a value.
-    """
-    best = sweep.best
-    if best is None:
-        failed = [trial.user_attrs.get("reason", "") for trial in _made(sweep.study)]
-        raise InputError(f"no trial of {len(failed)} brought a value; the last: {failed[-1] if failed else 'none ran'}")
-    first = sweep.options.seed + 1_000  # no trial's own, unless the space varies seeds that far
-    done: dict[int, _Repeated] = {}
-    for seed in range(first, first + sweep.options.final_seeds):
-        raise_if_requested()
-        left = sweep.options.seconds * _LATE - sweep.elapsed
-        folder = sweep.folder / f"seed-{seed}"
-        if sweep.options.resume and (before := finished(folder)) is not None:
-            done[seed] = _Repeated(before[0], int(before[1].get("steps", 0)), worked(folder))
-            continue
-        if left < sweep.predicted(best.params):
-            break
-        found = sweep.trials.run({**best.params, "seed": seed}, folder, time.monotonic() + left)
-        journal.keep_elapsed(sweep.study, sweep.elapsed)
-        if found.ended != "done":
-            logger.warning("seed %d: %s", seed, found.error if found.ended == "failed" else "the time was over")
-            shutil.rmtree(folder, ignore_errors=True)
-            break
-        done[seed] = _Repeated(found.metrics, found.steps, found.worked)
-        logger.info("winner, seed %d: %s %.4f", seed, sweep.metric, found.metrics[sweep.metric])
-    seeds = None
-    if len(done) > 1:
-        seeds = run_seeds(
-            sweep.folder, tuple(done), sweep.metric, lambda seed, folder, resume: done[seed], resume=False  # noqa: ARG005
-        )  # fmt: skip
-    else:
-        logger.warning("no time was left to repeat the winner: its figure may be luck; the trial's own model is kept")
-        winner = sweep.folder / TRIALS / f"{best.number:04d}"
-        if not winner.is_dir():
-            raise FaultError(f"{winner}: the best trial's model is gone; train it with the settings in {journal.FILE}")
-        with disk_errors(sweep.folder, 0):
-            put_on_top(sweep.folder, winner)
-            shutil.copyfile(winner / "metrics.json", sweep.folder / "metrics.json")  # `put_on_top` leaves it behind
-    shutil.rmtree(sweep.folder / TRIALS, ignore_errors=True)
-    times = Times(sweep.elapsed, sweep.options.seconds, sum(one.worked for one in done.values()))
-    result = SweepResult.of(sweep.study, sweep.metric, best, seeds, times)
-    write_results(sweep.folder, result, sweep.trials.train_options(best.params, sweep.folder))
-    return result
+    for loser in journal.finished_trials(sweep.study):
+        if loser.number != best.number:
+            shutil.rmtree(sweep.folder / TRIALS / f"{loser.number:04d}", ignore_errors=True)

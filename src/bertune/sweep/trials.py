@@ -8,6 +8,7 @@ the data again.
 import ctypes
 import dataclasses
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -22,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 
+from bertune.distributed.world import apart, current
 from bertune.errors import FaultError, InputError, Interrupted
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
@@ -131,6 +133,7 @@ class Trials:
             while process.is_alive():
                 process.join(_POLL)
                 raise_if_requested()
+                current().raise_if_stopped()
                 if time.monotonic() > deadline:
                     ended = "time"
                 elif stop(_rungs(beside)):
@@ -158,6 +161,7 @@ class Trials:
             os.dup2(log, stream)
         _end_with_parent()
         torch.set_num_threads(self.threads)
+        logging.getLogger("bertune").setLevel(logging.INFO)  # ranks other than 0 say nothing, but this is a file
 
         def note(found: Evaluation) -> None:
             with (beside / RUNGS).open("a", encoding="utf-8") as file:
@@ -165,11 +169,13 @@ class Trials:
 
         told: dict[str, Any]
         try:
-            if probe:
-                told = {"metrics": _speeds(FineTuning(self.data(options.encoder), options)), "steps": 0, "worked": 0.0}
-            else:
-                result = fine_tune(FineTuning(self.data(options.encoder), options, evaluated=note))
-                told = {"metrics": result.metrics, "steps": result.steps, "worked": worked(result.output)}
+            with apart():
+                run = FineTuning(self.data(options.encoder), options, evaluated=note)
+                if probe:
+                    told = {"metrics": _speeds(run), "steps": 0, "worked": 0.0}
+                else:
+                    result = fine_tune(run)
+                    told = {"metrics": result.metrics, "steps": result.steps, "worked": worked(result.output)}
         except (InputError, FaultError) as error:
             told = {"error": str(error)}
         except Interrupted as error:

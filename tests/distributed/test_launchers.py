@@ -1,0 +1,73 @@
+"""torchrun and Ray Train themselves start the ranks: real commands, restarts and the example of the documentation."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.distributed.test_ranks import EXACT, OPTIONS, alone, encoder, figures, options
+from tests.nursery import ROOT, command_line
+
+__all__ = ["alone", "encoder", "options"]  # fixtures: the run in one process, and what it is made from
+
+pytestmark = pytest.mark.slow
+assert OPTIONS["precision"] == "fp32"
+assert EXACT
+
+
+def run(*command: object, more: dict[str, str] | None = None) -> str:
+    """A command that must succeed. Returns: all that it said."""
+    environment = (
+        os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | (more or {})
+    )
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def torchrun(*more: object) -> list[object]:
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, *more]
+
+
+def test_torchrun_trains_as_one_process(tmp_path: Path, options: dict[str, Any], alone: Path) -> None:
+    run(*torchrun("-m", "bertune"), *command_line(options, tmp_path / "run"))
+    assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
+
+
+@pytest.mark.parametrize("phase", ["training", "evaluation", "checkpoint"])
+def test_torchrun_restarts_after_a_rank_is_killed(
+    tmp_path: Path, options: dict[str, Any], alone: Path, phase: str
+) -> None:
+    """By SIGKILL, in the first attempt alone; the second goes on from the last checkpoint, without --resume."""
+    command = command_line(options | {"checkpoint_every": 1}, tmp_path / "run")
+    told = run(*torchrun("--max-restarts", 1, "-m", "tests.distributed.dying"), phase, *command)
+    assert f"killed in {phase}" in told
+    assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
+
+
+def test_the_example_of_ray_train(tmp_path: Path, options: dict[str, Any], alone: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    import yaml
+
+    page = (ROOT / "docs/scale.md").read_text("utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "TorchTrainer" in block)
+    (tmp_path / "run.yaml").write_text(
+        yaml.safe_dump({name: str(value) if isinstance(value, Path) else value for name, value in options.items()})
+    )
+    changes = {
+        '"run.yaml"': repr(str(tmp_path / "run.yaml")),
+        '"/shared/out"': repr(str(tmp_path / "run")),
+        "num_workers=4, use_gpu=True": "num_workers=2",
+    }
+    for old, new in changes.items():
+        assert old in code
+        code = code.replace(old, new)
+    (tmp_path / "example.py").write_text("import ray\n\nray.init(num_cpus=3, include_dashboard=False)\n" + code)
+    run(sys.executable, tmp_path / "example.py", more={"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
+    assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
