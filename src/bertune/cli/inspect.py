@@ -63,7 +63,7 @@ def _divided(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{key}: {_in_short(part)}" for key, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def _in_short(value: object) -> str:
