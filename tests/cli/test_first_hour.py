@@ -42,7 +42,7 @@ def test_one_command_from_an_export_to_an_evaluated_model(tmp_path: Path, capsys
     assert "4 rows are left out, without a text or a label (lines 5, 25, 45, …)" in told
     assert "labels: schön" in told
     assert "of the tokens are unknown" in told
-    assert re.search(r"about \d+ s", told)
+    assert re.search(r"about \d+ (s|min)", told)
     assert "f1 (of 'übel')" in told
     assert "accuracy" in told
     assert "8 of 76 rows are held out" in told
