@@ -143,7 +143,7 @@ def test_config_and_vocabulary_elsewhere(capsys: pytest.CaptureFixture[str], sha
     refused(capsys, tmp_path, arguments, "bert_config.json", "--config-file", "--vocab-file")
     encoder = write_encoder(tmp_path / "encoder")
     arguments = ["convert", "--encoder", encoder, "--output", tmp_path / "new", "--vocab-file", encoder / "vocab.txt"]
-    refused(capsys, tmp_path, arguments, "--vocab-file", "no Google checkpoint")
+    refused(capsys, tmp_path, arguments, "--vocab-file", "is not a Google checkpoint")
 
 
 def test_what_googles_format_cannot_say_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bertune.cli.inspect import _in_short
 from tests.test_conversion import google_checkpoint
 from tests.tiny import VOCABULARY, done, opinions, refused, train, write_encoder
 
@@ -25,6 +26,12 @@ def inspect(capsys: pytest.CaptureFixture[str], source: object) -> dict[str, Any
     table = done(capsys, "inspect", source).out
     assert all(key in table for key in KEYS)
     return facts
+
+
+def test_curves_are_counted_for_people() -> None:
+    assert _in_short([[0.9, 1.0], [0.5, 0.8]]) == "2 entries"
+    assert _in_short(["a", "b"]) == "a, b"
+    assert _in_short([]) == "none"
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny/bert_model.ckpt", "hub/tiny_module", "hub/tiny_module.tar.gz"])

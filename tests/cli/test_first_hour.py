@@ -42,7 +42,7 @@ def test_one_command_from_an_export_to_an_evaluated_model(tmp_path: Path, capsys
     assert "4 rows are left out, without a text or a label (lines 5, 25, 45, …)" in told
     assert "labels: schön" in told
     assert "of the tokens are unknown" in told
-    assert re.search(r"about \d+ s", told)
+    assert re.search(r"about \d+ (s|min)", told)
     assert "f1 (of 'übel')" in told
     assert "accuracy" in told
     assert "8 of 76 rows are held out" in told
@@ -60,6 +60,9 @@ def test_columns_without_customary_names(tmp_path: Path, capsys: Capture) -> Non
     refused(capsys, tmp_path, [*command, "--train", data, "--text-column", "meldung"], "did you mean 'Meldung'?")
     told = done(capsys, *command, "--train", data, "--label-column", "Sparte").err
     assert "'Meldung' is the only column of longer texts (--text-column)" in told
+    among_customary = write_rows(tmp_path / "zh.csv", [{"评论": row["Meldung"], "评价": row["Sparte"]} for row in rows])
+    refused(capsys, tmp_path, ["check", "--task", "text-classification", "--train", among_customary],
+            "no column looks like a label", "for example --label-column 评价")  # fmt: skip
     two = write_rows(tmp_path / "two.csv", [row | {"Notiz": f"{row['Meldung']}!"} for row in rows])
     command = ["check", "--task", "text-classification", "--train", two]
     refused(capsys, tmp_path, command, "Longer texts are in 'Meldung', 'Notiz'",
@@ -85,7 +88,8 @@ def test_an_output_that_is_not_written_is_refused(tmp_path: Path, capsys: Captur
 def test_label_columns_that_cannot_be_told_are_shown(tmp_path: Path, capsys: Capture) -> None:
     data, encoder = export(tmp_path / "Export.csv", label="Sparte"), write_encoder(tmp_path / "encoder")
     command = ["train", "--task", "text-classification", "--encoder", encoder, "--train", data, "--output", "out"]
-    refused(capsys, tmp_path, command, "Labels may be in 'Sparte' (2 values) or 'Ort' (2 values)")
+    refused(capsys, tmp_path, command, "Labels may be in 'Sparte' (2 values) or 'Ort' (2 values)",
+            "for example --label-column Sparte")  # fmt: skip
 
 
 @pytest.fixture

@@ -263,7 +263,7 @@ def test_what_has_no_rows_has_no_columns(tmp_path: Path, capsys: Capture) -> Non
     model = train(capsys, tmp_path, rows * 4, task="question-answering")
     options = ["predict", "--model", model, "--input", data, "--output"]
     done(capsys, *options, tmp_path / "plain.jsonl")
-    refused(capsys, tmp_path, [*options, tmp_path / "kept.jsonl", "--keep-columns"], "--keep-columns", "no table")
+    refused(capsys, tmp_path, [*options, tmp_path / "kept.jsonl", "--keep-columns"], "--keep-columns", "is not a table")
 
 
 def test_embed(tmp_path: Path, capsys: Capture, rows: list[Row], data: Path) -> None:

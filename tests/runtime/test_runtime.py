@@ -237,6 +237,8 @@ def test_what_cannot_be_run_is_refused_in_a_line(copy: Path, installed: Path, tm
 
     assert "no such file" in refused("predict", "--model", copy, "--input", tmp_path / "none.csv")
     assert "holds no bertune model" in refused("predict", "--model", tmp_path, "--input", rows)
+    table = refused("predict", "--model", copy, "--input", rows, "--output", tmp_path / "answers.csv")
+    assert "answers are JSON lines here, not .csv" in table
     (copy / "onnx").rename(tmp_path / "onnx")
     (copy / "model.safetensors").touch()
     assert "run bertune export first" in refused("predict", "--model", copy, "--input", rows)

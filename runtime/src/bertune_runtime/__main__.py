@@ -11,9 +11,10 @@ from pathlib import Path
 import bertune_runtime
 from bertune.cli.arguments import parse
 from bertune.cli.using import parse_for_model
-from bertune.errors import FaultError, InputError
+from bertune.errors import FaultError, InputError, counted
 from bertune.options import option
 
+_OTHER_FORMATS = (".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".gz", ".zst")
 _ABOUT = "Run models that bertune export wrote, without torch: predict, serve. `COMMAND --help` lists the options."
 
 
@@ -23,14 +24,16 @@ class PredictOptions:
 
     model: str = option(help="folder that bertune export wrote")
     input: str = option(help="data to answer: CSV, TSV or JSON lines; labels are not needed")
-    output: str = option("-", help="file for the answers, one JSON object a line in input order; - for standard output")
-    batch_size: int = option(256, help="most sequences computed at a time")
-    precision: str = option(
-        "auto", help="graph to run; auto: 8-bit where there is one", choices=("auto", "fp32", "int8")
+    output: str = option(
+        "-", help="file for the answers, one JSON object per line in input order; - for standard output", value="FILE"
     )
-    threads: int = option(0, help="threads that compute; 0: one for every core")
+    batch_size: int = option(256, help="largest number of sequences in a batch")
+    precision: str = option(
+        "auto", help="graph to run; auto: the 8-bit one if there is one", choices=("auto", "fp32", "int8")
+    )
+    threads: int = option(0, help="number of threads; 0: one per core")
     trust_task_file: str | None = option(
-        None, help="the file of a model whose task came from one (train --task FILE.py:Class); its code is run"
+        None, help="Python file of the model's task, if it was trained with --task FILE.py:Class; its code is run"
     )
 
 
@@ -40,12 +43,14 @@ def predict(argv: Sequence[str]) -> None:
     from bertune.files.outputs import check_output, open_output, refuse_inputs
     from bertune_runtime.model import load
 
-    about = "An exported model's answers for a file."
+    about = "Write an exported model's predictions for a file."
     (options,), task_options = parse_for_model("bertune_runtime predict", about, [PredictOptions], argv)
     if options.batch_size < 1 or options.threads < 0:
         raise InputError(f"--batch-size {options.batch_size}, --threads {options.threads}: at least 1, and at least 0")
     if options.input != "-" and not Path(options.input).exists():
         raise InputError(f"--input {options.input}: no such file")
+    if (suffix := Path(options.output).suffix.lower()) in _OTHER_FORMATS:
+        raise InputError(f"--output {options.output}: answers are JSON lines here, not {suffix}; name a .jsonl file")
     check_output(options.output)
     refuse_inputs(options.output, [Path(options.input)])
     model = load(
@@ -56,9 +61,13 @@ def predict(argv: Sequence[str]) -> None:
     )
     task = model.task.with_options(replace(model.task.options, **task_options))
     model = replace(model, task=task)
+    count = 0
     with seekable(options.input, "--input") as path, open_output(options.output) as stream:
         for answer in model.predict_examples(task.read(path, labelled=False), batch_size=options.batch_size):
             stream.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+            count += 1
+    if options.output != "-":
+        logging.getLogger("bertune").info("%s: %s", options.output, counted(count, "answer"))
 
 
 def serve(argv: Sequence[str]) -> None:
@@ -67,7 +76,7 @@ def serve(argv: Sequence[str]) -> None:
     from bertune.serving.options import ServeOptions, environment_arguments
     from bertune_runtime.model import PRECISIONS, load
 
-    about = "Exported models behind HTTP, with a page to try them on: the same service as bertune serve."
+    about = "Serve exported models over HTTP, with a page to try them on: the same service as bertune serve."
     arguments = [*environment_arguments(), *argv]
     options = ServeOptions(**parse("bertune_runtime serve", about, [ServeOptions], arguments))
     if options.precision not in PRECISIONS:

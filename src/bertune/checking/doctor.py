@@ -112,7 +112,7 @@ def log_findings(task: Task[Any], read: Mapping[str, Labelled]) -> dict[str, Sur
         logger.warning("%s", finding)
     if worst:
         more = f"{len(worst) - BRIEF} more findings, and " if len(worst) > BRIEF else ""
-        logger.info("data: %sall about them: bertune check --task %s --train …", more, task.name)
+        logger.info("data: %sdetails: bertune check --task %s --train …", more, task.name)
     return surveys
 
 

@@ -107,7 +107,8 @@ def of_training(survey: Survey, *, weighted: bool) -> Iterator[Finding]:
         what = f"{counted(len(rare), 'label has', 'labels have')} fewer than {RARE} examples: {_listed(rare)}"
         places = tuple(survey.where(survey.first[label]) for label in rare[:SHOWN])
         rows = sum(labels[label] for label in rare)
-        yield Finding("warn", "rare-labels", file, rows, places, what, "find more of them, or merge them with others")
+        remedy = "add examples, or merge labels that mean nearly the same"
+        yield Finding("warn", "rare-labels", file, rows, places, what, remedy)
 
 
 def between(train: Survey, validation: Survey, *, refused: bool) -> Iterator[Finding]:

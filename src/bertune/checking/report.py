@@ -15,6 +15,7 @@ from bertune.tables import PlainTable, plain_table
 
 _BAR = 30
 _LABELS = 20
+_NOUNS = {"error": "error", "warn": "warning", "note": "note"}
 _STYLES = {"error": "bold red", "warn": "yellow", "note": "dim"}
 
 
@@ -29,7 +30,7 @@ def show(report: Report, console: Console) -> None:
         console.print("Lengths in tokens: name the encoder to come with --encoder.", markup=False)
     if report.findings:
         console.print(_findings(report))
-    counts = ", ".join(f"{report.count(severity)} {severity}" for severity in SEVERITIES)
+    counts = ", ".join(counted(report.count(severity), _NOUNS[severity]) for severity in SEVERITIES)
     console.print(
         f"{counted(sum(map(len, report.surveys.values())), 'row')} in {report.seconds:.1f} s: {counts}", markup=False
     )

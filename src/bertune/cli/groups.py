@@ -16,7 +16,7 @@ _GROUPS = {
     "layer_decay label_smoothing focal_gamma class_weights temperature alpha metric patience space ema average_last "
     "soup r_drop fgm freelb freelb_steps calibration gradient_accumulation activation_checkpointing adapt_epochs",
     "run": "preset time_limit seed seeds restarts runs trials final_seeds min_frequency resamples metric baselines "
-    "baseline opinions strict tolerance max_loss batch_size precision device resume evaluate_every "
+    "baseline opinions strict tolerance max_loss batch_size threads precision device resume evaluate_every "
     "max_validation_sequences checkpoint_every keep_checkpoints max_skipped",
     "service": "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds "
     "drain_seconds",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertune.cli.arguments import parse
-from bertune.errors import InputError
+from bertune.errors import InputError, counted
 from bertune.options import option
 
 
@@ -63,7 +63,7 @@ def _divided(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{key}: {_in_short(part)}" for key, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def _in_short(value: object) -> str:
@@ -71,6 +71,8 @@ def _in_short(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {part}" for key, part in value.items() if part not in (None, [], {})) or "none"
     if isinstance(value, list):
+        if any(isinstance(part, list | dict) for part in value):  # curves and the like
+            return counted(len(value), "entry", "entries")
         return ", ".join(map(str, value)) or "none"
     text = str(value)
     return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text

@@ -34,8 +34,9 @@ def main(argv: Sequence[str]) -> None:
     files = sum(1 for path in source.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
     intents = target / "intents"
     print(f"{target}: {files} files, described in {target / 'README.md'}. To try them:\n")
-    print(f"  bertune train --task text-classification --encoder minilm --train {intents / 'train.csv'}", end=" ")
-    print(f"--validation {intents / 'dev.csv'} --output out/intents --epochs 12 --learning-rate 1e-4 --batch-size 16")
+    print("  bertune train --task text-classification --encoder minilm --output out/intents \\")
+    print(f"    --train {intents / 'train.csv'} --validation {intents / 'dev.csv'} \\")
+    print("    --epochs 12 --learning-rate 1e-4 --batch-size 16")
 
 
 def _first(error: OSError) -> OSError:

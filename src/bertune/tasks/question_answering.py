@@ -201,7 +201,7 @@ class QuestionAnswering(BaseTask[QuestionExample]):
     def metrics(self, logits: Logits, features: Features, examples: Sequence[QuestionExample]) -> dict[str, float]:
         """exact_match and f1 in per cent; with unanswerable questions HasAns_, NoAns_ and best_ parts too."""
         metric = self._answer_metric(examples)
-        logger.info("answers are compared by the rules of: %s (--qa-metric)", metric.name)
+        logger.info("answers are scored by the rules of %s (--qa-metric)", metric.name, extra={"once": True})
         return _metrics(self._decoded(logits, features, examples), examples, metric)
 
     def _answer_metric(self, examples: Sequence[QuestionExample]) -> AnswerMetric:

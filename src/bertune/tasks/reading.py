@@ -44,7 +44,8 @@ def find_columns(file: Rows, options: TextColumns, *, labelled: bool) -> Found:
         text, pair, label = _guessed(file.columns, (text, pair, label), labelled=labelled)
     except InputError as error:
         texts = text_columns(file, [name for name in file.columns if name not in (text, pair, label)])
-        if text is not None or len(texts) != 1 or any(is_customary_text(name) for name in file.columns):
+        customary = [name for name in file.columns if is_customary_text(name)]
+        if text is not None or len(texts) != 1 or (customary and texts[0] not in customary):
             advice = _by_contents(file, texts, label, labelled=labelled)
             raise InputError(f"{file.path}: {error}{advice}{_without_header(file)}") from None
         logger.info("%s: %r is the only column of longer texts (--text-column)", file.path, texts[0])
@@ -120,8 +121,9 @@ def _as_typed(name: str) -> str:
 def _candidates(file: Rows, texts: tuple[str | None, str | None]) -> str:
     """The columns in which few values recur, as labels do, with the number of values."""
     others = [name for name in file.columns if name not in texts]
-    found = [f"{name!r} ({count} values)" for name, count in columns_of_few_values(file, others)]
-    return f". Labels may be in {' or '.join(found[:5])}" if found else ""
+    found = columns_of_few_values(file, others)
+    named = " or ".join(f"{name!r} ({count} values)" for name, count in found[:5])
+    return f". Labels may be in {named}; for example --label-column {_as_typed(found[0][0])}" if found else ""
 
 
 def _indicators_advice(file: Rows, texts: tuple[str | None, str | None]) -> str:

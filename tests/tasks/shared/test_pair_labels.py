@@ -123,7 +123,7 @@ def test_what_labels_ask_for() -> None:
     assert [pair_label(value) for value in (1, "0.5", True, "no", None, " ")] == [1.0, 0.5, 1.0, 0.0, None, None]
     with pytest.raises(InputError, match="'entailment' is not a label of a pair"):
         pair_label("entailment")
-    with pytest.raises(InputError, match="no finite number"):
+    with pytest.raises(InputError, match="not a finite number"):
         pair_label("inf")
 
 

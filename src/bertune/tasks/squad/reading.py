@@ -232,7 +232,8 @@ def _text(record: Record, name: str, strict: bool) -> str:
         return _whole(value, record.place(name))
     if value is None:
         raise InputError(f"{record.place(name)} is missing; the fields here are {listed(record.fields) or 'none'}")
-    raise InputError(f"{record.place(name)} is {kind_of(value)}, not a text with words")
+    raise InputError(f"{record.place(name)} is {kind_of(value)}, not a text with words; correct the file, "
+                     "or leave such questions out with --skip-bad")  # fmt: skip
 
 
 def _whole(text: str, place: str) -> str:
@@ -342,6 +343,6 @@ def _wrong_start(example: QuestionExample, answer: Answer, name: str, fix: bool)
     times = example.context.count(answer.text)
     stands = f"stands {times} times in the context" if times > 1 else f"stands at {example.context.find(answer.text)}"
     there = example.context[max(answer.start, 0) : max(answer.start, 0) + len(answer.text)][:60]
-    mend = "" if fix or times > 1 else ", have it mended by --fix-offsets"
+    mend = "" if fix or times > 1 else ", let --fix-offsets correct it"
     remedy = f"correct the file{mend}, or leave such questions out with --skip-bad"
     return f"{name}: answer_start {answer.start} points at {there!r}, but the answer {stands}; {remedy}"
