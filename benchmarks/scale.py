@@ -117,7 +117,9 @@ def memory(folder: Path, rows: int) -> dict[str, float]:
     run(1, "train", *options, "--max-seq-length", 32, "--output", folder / "tiny")
     predict = command(1, "predict", "--model", folder / "tiny", "--input", data, "--output", folder / "out.jsonl")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    begin, resident, joining = time.perf_counter(), [], []
+    begin = time.perf_counter()
+    resident: list[float] = []
+    joining: list[float] = []
     process = subprocess.Popen(predict, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     parts = -(-rows // ROWS_OF_A_FILE)
     while process.poll() is None:

@@ -253,7 +253,7 @@ def _store_of_attempt(size: int) -> Any:
     """
     store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
     store.set_timeout(TIMEOUT)
-    return torch.distributed.PrefixStore(f"bertune/{_attempt()}/{size}", store)
+    return torch.distributed.PrefixStore(f"bertune/{_attempt()}/{size}", store)  # type: ignore[attr-defined]
 
 
 def _told(operation: Callable[[], object]) -> None:

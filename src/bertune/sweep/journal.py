@@ -192,8 +192,9 @@ def is_hopeless(study: "Study") -> bool:
     """Whether trial after trial fails, and none has brought a value: what is wrong is not their settings."""
     from optuna.trial import TrialState
 
-    failed = [trial for trial in made(study) if trial.user_attrs.get("ended") == "failed"]
-    return len(failed) >= _HOPELESS and not any(trial.state == TrialState.COMPLETE for trial in made)
+    ran = made(study)
+    failed = [trial for trial in ran if trial.user_attrs.get("ended") == "failed"]
+    return len(failed) >= _HOPELESS and not any(trial.state == TrialState.COMPLETE for trial in ran)
 
 
 def finished_trials(study: "Study") -> list["FrozenTrial"]:
