@@ -185,7 +185,7 @@ def _build(folder: Path, files: Sequence[Path], encoding: "_Encoding", workers: 
     if whole:
         logger.info("corpus: %d shards of a stopped build are whole; going on after them", len(whole))
     cuts = Cuts(files, form.lines, form.text_column, SHARD_CHARACTERS, whole)
-    made = dict(enumerate(whole))
+    made: dict[int, Mapping[str, Any]] = dict(enumerate(whole))
     with (
         progress_bar("tokenizing (bytes)", sum(path.stat().st_size for path in files)) as bar,
         shard_writers(encoding.write, workers) as write,
