@@ -77,7 +77,7 @@ class Nursery:
             text=True,
         )
         self._folder, self._count = folder, 0
-        self._store: Any = None
+        self._stores: list[Any] = []
 
     def ask(self, command: dict[str, Any]) -> Any:
         """Its answer to a command."""

@@ -9,13 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from bertune.encoder.kernels import build
 from tests.nursery import Child, Nursery, command_line
 from tests.tiny import opinions, same_weights, weights, write_encoder, write_rows
 
-HAS_KERNELS = build.library(torch.float32) is not None
-DROPOUT: dict[str, Any] = {} if HAS_KERNELS else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-"""Kernels draw masks by the sequence; where there are none, masks differ from rank to rank, so nothing is dropped."""
+NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 OPTIONS: dict[str, Any] = {
     "max_seq_length": 32,
     "batch_size": 8,
@@ -26,7 +23,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-EXACT = "tests.distributed.work:comparable"
+EXACT = "tests.distributed.work:without_dropout"
 PRETRAINING_LENGTHS = ["--max_seq_length=64", "--max_predictions_per_seq=10", "--max_eval_steps=7"]
 
 
@@ -36,7 +33,7 @@ def finished(children: list[Child]) -> None:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder", **DROPOUT)
+    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder", **NO_DROPOUT)
 
 
 @pytest.fixture(scope="module")
@@ -134,22 +131,6 @@ def test_training_equals_one_process(
     assert [child.told for child in children[1:]] == [""] * (ranks - 1)
 
 
-@pytest.mark.skipif(not HAS_KERNELS, reason="no C compiler here, so no kernels")
-def test_dropout_is_on_in_these_tests(nursery: Nursery, tmp_path: Path, options: dict[str, Any], alone: Path) -> None:
-    """Another seed of dropout, or none, is another run."""
-    encoder = write_encoder(tmp_path / "encoder", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    finished([nursery.start(*command_line(options | {"encoder": encoder}, tmp_path / "run"), call=EXACT)])
-    assert figures(tmp_path / "run")["loss"] != pytest.approx(figures(alone)["loss"], rel=1e-4)
-
-
-@pytest.mark.skipif(not HAS_KERNELS, reason="no C compiler here, so no kernels")
-def test_parts_of_a_batch_have_the_masks_of_the_whole(
-    nursery: Nursery, tmp_path: Path, options: dict[str, Any], alone: Path
-) -> None:
-    finished([nursery.start(*command_line(options | {"gradient_accumulation": 3}, tmp_path / "run"), call=EXACT)])
-    assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
-
-
 @pytest.mark.parametrize("task", ["token-classification", "question-answering", "embedding", "pretraining"])
 def test_other_tasks_equal_one_process(nursery: Nursery, tmp_path: Path, task: str) -> None:
     """Losses divided by tokens, by answers, by pairs that are compared with each other, by masked words."""
@@ -157,7 +138,7 @@ def test_other_tasks_equal_one_process(nursery: Nursery, tmp_path: Path, task: s
 
     run = prepare(tmp_path, task)
     if "encoder" in run:
-        run["encoder"] = write_encoder(tmp_path / "another", **DROPOUT)
+        run["encoder"] = write_encoder(tmp_path / "without-dropout", **NO_DROPOUT)
     run |= {"precision": "fp32"}
     finished([nursery.start(*command_line(run, tmp_path / "alone"), call=EXACT)])
     finished(nursery.ranks(2, *command_line(run, tmp_path / "ranks"), call=EXACT))
@@ -329,7 +310,7 @@ def test_folds_side_by_side(nursery: Nursery, tmp_path: Path, options: dict[str,
 def test_a_program_of_google(nursery: Nursery, tmp_path: Path, shared: Path) -> None:
     """Ranks train together and evaluate together; rank 0 writes."""
     tiny = shared / "golden/tiny"
-    config = json.loads((tiny / "bert_config.json").read_text("utf-8")) | DROPOUT
+    config = json.loads((tiny / "bert_config.json").read_text("utf-8")) | NO_DROPOUT
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     flags = ["--task_name=mrpc", f"--data_dir={shared / 'golden/finetuned'}", "--do_train", "--do_eval", "--device=cpu"]
     flags += [f"--vocab_file={tiny / 'vocab.txt'}", f"--bert_config_file={tmp_path / 'config.json'}"]

@@ -12,21 +12,14 @@ import torch
 from bertune.distributed import gradients
 from bertune.distributed.gradients import GradientSums
 from bertune.distributed.world import current, leave, start
-from bertune.encoder.kernels import build
-from bertune.encoder.modules import Dropout
 
 
-def comparable(*arguments: str) -> int:
-    """A command of bertune; its heads, whose rate is fixed, drop nothing where masks do not follow the sequence."""
+def without_dropout(*arguments: str) -> int:
+    """A command of bertune whose heads drop nothing either; their rate is fixed."""
     from bertune.cli.main import main
 
-    _drop_nothing_without_kernels()
+    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
     return main(list(arguments))
-
-
-def _drop_nothing_without_kernels() -> None:
-    if build.library(torch.float32) is None:
-        Dropout.forward = lambda self, x, layout: x  # type: ignore[method-assign]
 
 
 def evaluate_and_predict(model: str, folder: str, output: str) -> int:
@@ -85,8 +78,8 @@ def add_gradients(output: str, how: str) -> int:
 
 
 def google_program(name: str, *arguments: str) -> int:
-    """A program of google-research/bert."""
-    _drop_nothing_without_kernels()
+    """A program of google-research/bert, whose head drops nothing."""
+    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
     status: int = importlib.import_module(f"bertune.google.{name}").main(list(arguments))
     return status
 
@@ -104,7 +97,7 @@ def short_of_memory(rank: str, times: str, *arguments: str) -> int:
         return forward(self, *given, **more)
 
     update._Update.compute = compute  # type: ignore[method-assign]
-    return comparable(*arguments)
+    return without_dropout(*arguments)
 
 
 def predict_and_die(*arguments: str) -> int:

@@ -30,10 +30,6 @@ class Batch:
     targets: Mapping[str, Tensor]
     rows: npt.NDArray[np.int64]
 
-    def numbered(self, rows: npt.NDArray[np.int64]) -> "Batch":
-        """The same batch, its sequences known by other numbers. Shape: (sequences,)."""
-        return replace(self, rows=rows, layout=replace(self.layout, keys=torch.tensor(rows)))
-
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device; the copy does not wait."""
         if device.type == "cpu":
@@ -55,8 +51,6 @@ ROUND_TOKENS = 32
 def pack(features: Features, units: npt.NDArray[np.integer]) -> Batch:
     """The units (sequences, or whole examples) at these places, end to end, with a tail that belongs to no sequence.
 
-    Dropout draws the masks of a sequence by its place among the features.
-
     Shape: tokens is the sum of lengths, rounded up to a multiple of ROUND_TOKENS.
     """
     rows = features.rows_of(units)
@@ -69,7 +63,7 @@ def pack(features: Features, units: npt.NDArray[np.integer]) -> Batch:
         _on_token_axis(ids.values, total, 0),
         _on_token_axis(features.segment_ids.take(rows).values, total, 0),
         _on_token_axis(positions, total, 0),
-        Layout.packed(lengths.tolist(), total=total, keys=torch.tensor(rows)),
+        Layout.packed(lengths.tolist(), total=total),
         {name: _target(column, rows, total) for name, column in features.targets.items()},
         rows,
     )

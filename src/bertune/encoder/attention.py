@@ -30,9 +30,6 @@ from bertune.encoder.relative import RelativeScores
 
 logger = logging.getLogger(__name__)
 
-_MASK_OF_A_HEAD = 0x85EBCA6B
-"""As in kernels/c/attention.c."""
-
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of every token's angles. Shape: (tokens, 1, head size) each, float32."""
 
@@ -259,7 +256,7 @@ def first_token_attention(
     # (heads, sequences, size) x (heads, size, hidden): the queries as seen by the layer's input
     seen = torch.bmm(_by_head(q, heads) * size**-0.5, by_key).transpose(0, 1)
     scores = torch.bmm(seen, padded.transpose(1, 2))
-    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p, _masks(layout, heads))
+    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p)
     mixed = torch.bmm(weights, padded).transpose(0, 1)
     context = torch.bmm(mixed, by_value.transpose(1, 2)).transpose(0, 1)
     if projection.bias is not None:
@@ -288,7 +285,7 @@ def rotated_first_token_attention(
     first: Rotation = (rotation[0][layout.starts], rotation[1][layout.starts])
     q = F.linear(layout.first_tokens(x).float(), by_query.float(), query_bias).view(len(layout), heads, size)
     scores = torch.einsum("shd,slhd->shl", _turned(q, first) * size**-0.5, k)
-    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p, _masks(layout, heads))
+    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p)
     mixed = torch.bmm(weights, padded_float32(x, layout)).transpose(0, 1)
     values = by_value.float().view(-1, size, x.shape[1]).repeat_interleave(shared, 0)
     context = torch.bmm(mixed, values.transpose(1, 2)).transpose(0, 1)
@@ -332,12 +329,6 @@ class _Padded(torch.autograd.Function):
         if layout.real < layout.total:
             rows = rows.masked_fill(~is_real[:, None], 0.0)
         return rows.to(ctx.dtype), None
-
-
-def _masks(layout: Layout, heads: int) -> Tensor | None:
-    """The number that the dropout mask of every head of every sequence begins at. Shape: (sequences, heads), int64."""
-    of_sequences = layout.sequence_masks
-    return None if of_sequences is None else of_sequences[:, None] + torch.arange(heads) * _MASK_OF_A_HEAD
 
 
 def _by_head(rows: Tensor, heads: int) -> Tensor:

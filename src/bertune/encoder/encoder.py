@@ -17,7 +17,6 @@ from bertune.encoder.attention import Attention, Rotation, rotation_of
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.convolution import Convolution
 from bertune.encoder.fused_layer import LayerNumbers, LayerWeights, Product
-from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import Dropout, LayerNorm, Linear, RMSNorm, activate
 from bertune.encoder.relative import RelativeTable
@@ -76,14 +75,14 @@ class Embeddings(nn.Module):
         if config.embedding_size:
             self.projection = Linear(width, config.hidden_size)
 
-    def forward(self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    def forward(self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor) -> Tensor:
         """Shape: (tokens,) each → (tokens, hidden)."""
         total = self.word(input_ids)
         if hasattr(self, "position"):
             total = total + self.position(positions + self.offset if self.offset else positions)
         if self.segments:
             total = total + self.segment(segment_ids if self.segments > 1 else torch.zeros_like(segment_ids))
-        result: Tensor = self.dropout(self.norm(total) if hasattr(self, "norm") else total, layout)
+        result: Tensor = self.dropout(self.norm(total) if hasattr(self, "norm") else total)
         return self.projection(result) if hasattr(self, "projection") else result
 
 
@@ -112,13 +111,13 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob if config.gated_dropout else 0.0)
         self.activation = config.hidden_act
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden)."""
         up = self.up(x)  # (tokens, intermediate), with the gate (tokens, 2 x intermediate)
         if self.gated:
             first, second = up.chunk(2, dim=-1)
             gate, up = (second, first) if self.gate_last else (first, second)
-            active = self.dropout(activate(gate, self.activation) * up, layout)
+            active = self.dropout(activate(gate, self.activation) * up)
         else:
             active = activate(up, self.activation)
         result: Tensor = self.down(active)
@@ -157,12 +156,12 @@ class Layer(nn.Module):
         if self.pre_norm:
             normal = self.attention_norm(x) if self.normalises_first else x
             attended = self.attention(normal, layout, rotation, relative=relative, first_only=first_only)
-            x = residual + self.dropout(attended, layout)
-            added: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x), layout), layout)
+            x = residual + self.dropout(attended)
+            added: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
             return added
         attended = self.attention(x, layout, rotation, relative=relative, first_only=first_only)
-        x = self.attention_norm(residual + self.dropout(attended, layout))
-        result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, layout), layout))
+        x = self.attention_norm(residual + self.dropout(attended))
+        result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return result
 
     def _weights(self) -> LayerWeights:
@@ -209,24 +208,6 @@ class Encoder(nn.Module):
         """In training keep only each layer's input and compute the rest again in the backward pass: less memory."""
         initialise(self, config.initializer_range)
 
-    @property
-    def drops_by_key(self) -> bool:
-        """Whether the masks of dropout follow from PyTorch's seed and a batch's `Layout.keys` alone.
-
-        So it is where the CPU's kernels draw all of them: not in PyTorch's own attention, nor on vectors of distances,
-        which all sequences of a batch share.
-        """
-        config, dtypes = self.config, (torch.float32, self.compute_dtype)
-        on_weights = config.attention_probs_dropout_prob > 0
-        fused = config.has_plain_layers and config.hidden_act in calls.ACTIVATION_CODES
-        by_kernels = all(calls.available(torch.empty(0, dtype=dtype, device=self.device)) for dtype in dtypes)
-        return by_kernels and not config.relative and (fused or not on_weights)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.embeddings.word.weight.device
-
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
         """Turn the matrices of products into `dtype`; embedding tables and vectors stay float32."""
         self.compute_dtype = dtype
@@ -262,7 +243,7 @@ class Encoder(nn.Module):
             only_pooled: compute `pooled_output` alone. Where it comes from first tokens, the last layer then computes
                 nothing else; results and gradients are the same.
         """
-        x = self.embeddings(input_ids, segment_ids, positions, layout).to(self.compute_dtype)
+        x = self.embeddings(input_ids, segment_ids, positions).to(self.compute_dtype)
         kept = [x]
         turns = self._rotations(positions)
         shared = {"relative": self.distances(layout.longest)} if hasattr(self, "distances") else {}

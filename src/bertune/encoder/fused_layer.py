@@ -25,9 +25,9 @@ class _Settings:
     heads: int
     activation: str
     eps: float
-    attention_mask: calls.Mask
-    first_mask: calls.Mask
-    second_mask: calls.Mask
+    attention_mask: tuple[float, int]
+    first_mask: tuple[float, int]
+    second_mask: tuple[float, int]
 
 
 class LayerWeights(NamedTuple):
@@ -83,18 +83,14 @@ def run(
         numbers.heads,
         numbers.activation,
         numbers.eps,
-        _new_mask(attention_p, layout.sequence_masks),
-        _new_mask(hidden_p, layout.row_masks(x.shape[1]) if hidden_p else None),
-        _new_mask(hidden_p, layout.row_masks(x.shape[1]) if hidden_p else None),
+        (attention_p, calls.new_seed() if attention_p else 0),
+        (hidden_p, calls.new_seed() if hidden_p else 0),
+        (hidden_p, calls.new_seed() if hidden_p else 0),
     )
     if not torch.is_grad_enabled():
         return _forward(x, products(), weights, settings, keep=False)[0]
     result: Tensor = _FusedLayer.apply(settings, x, *weights)  # type: ignore[no-untyped-call]
     return result
-
-
-def _new_mask(p: float, starts: Tensor | None) -> calls.Mask:
-    return calls.Mask(p, calls.new_seed(), starts) if p else calls.NO_MASK
 
 
 def _forward(

@@ -7,8 +7,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-_MASK_OF_A_SEQUENCE = 0x9E3779B1
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -24,8 +22,6 @@ class Layout:
     longest: the greatest length, known on the host so that no kernel launch waits for the device; where only the device
         knows, a bound on it.
     stride: rows from one sequence's start to the next in a padded layout; 0 in a packed one.
-    keys: a number of every sequence that dropout on the CPU's kernels draws its masks by, so that they do not depend on
-        what else is in the batch; None: masks follow from the place in the batch. Shape: (sequences,), int64.
     """
 
     lengths: Tensor
@@ -34,16 +30,10 @@ class Layout:
     real: int
     longest: int
     stride: int = 0
-    keys: Tensor | None = None
 
     @classmethod
     def packed(
-        cls,
-        lengths: Sequence[int],
-        *,
-        total: int | None = None,
-        device: torch.device | None = None,
-        keys: Tensor | None = None,
+        cls, lengths: Sequence[int], *, total: int | None = None, device: torch.device | None = None
     ) -> "Layout":
         """Sequences end to end, without padding, but for a tail when `total` exceeds the sum of the lengths."""
         sizes = torch.as_tensor(lengths, dtype=torch.int64)
@@ -58,19 +48,16 @@ class Layout:
             total,
             real,
             int(sizes.max()) if len(sizes) else 0,
-            keys=keys,
         )
 
     @classmethod
-    def padded(
-        cls, lengths: Sequence[int], width: int, *, device: torch.device | None = None, keys: Tensor | None = None
-    ) -> "Layout":
+    def padded(cls, lengths: Sequence[int], width: int, *, device: torch.device | None = None) -> "Layout":
         """Every sequence padded to `width` rows."""
         sizes = torch.as_tensor(lengths, dtype=torch.int64)
         if len(sizes) and int(sizes.max()) > width:
             raise ValueError(f"a sequence of {int(sizes.max())} tokens does not fit into a width of {width}")
         starts = torch.arange(len(sizes), dtype=torch.int64) * width
-        return cls(sizes.to(device), starts.to(device), len(sizes) * width, int(sizes.sum()), width, width, keys)
+        return cls(sizes.to(device), starts.to(device), len(sizes) * width, int(sizes.sum()), width, width)
 
     @property
     def is_packed(self) -> bool:
@@ -95,29 +82,6 @@ class Layout:
             parts.append((ends[-1:] + further).clamp(max=self.total))
         return torch.cat(parts).to(torch.int32)
 
-    @cached_property
-    def sequence_masks(self) -> Tensor | None:
-        """The number that every sequence's dropout mask begins at (`kernels.calls.Mask`); None without `keys`.
-
-        Multiples of an odd number spread over 32 bits, so that the masks of a batch hardly ever overlap.
-        Shape: (sequences,), int64.
-        """
-        return None if self.keys is None else self.keys * _MASK_OF_A_SEQUENCE
-
-    def row_masks(self, width: int) -> Tensor | None:
-        """The same for every row of the token axis, of `width` elements. Shape: (total,), int64."""
-        if self.sequence_masks is None:
-            return None
-        if width not in self._row_masks:
-            row = torch.arange(self.total)
-            sequence = (torch.searchsorted(self.starts, row, right=True) - 1).clamp(min=0)
-            self._row_masks[width] = self.sequence_masks[sequence] + (row - self.starts[sequence]) * width
-        return self._row_masks[width]
-
-    @cached_property
-    def _row_masks(self) -> dict[int, Tensor]:
-        return {}
-
     def mask(self) -> Tensor:
         """True at real tokens of the padded form. Shape: (sequences, longest)."""
         return torch.arange(self.longest, device=self.lengths.device) < self.lengths[:, None]
@@ -141,7 +105,8 @@ class Layout:
         would be rounded in an order that the longest one's length decides.
         """
         if self.is_packed and tokens.device.type == "cpu" and not torch.is_grad_enabled():
-            return torch.segment_reduce(tokens[: self.real], "sum", lengths=self.lengths)
+            # `unsafe`: rows behind the last sequence may be there, and recorded passes read no number on the host.
+            return torch.segment_reduce(tokens, "sum", lengths=self.lengths, unsafe=True)
         return self.to_padded(tokens).sum(1)
 
     def means(self, tokens: Tensor) -> Tensor:

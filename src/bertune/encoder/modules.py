@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertune.encoder.kernels import calls
-from bertune.encoder.layout import Layout
 
 
 class Linear(nn.Module):
@@ -122,34 +121,22 @@ class RMSNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose masks cost little on the CPU too; governed by PyTorch's generator.
-
-    On the CPU a sequence's mask follows from the seed and the sequence's number alone, where the layout has numbers.
-    """
+    """Dropout whose masks cost little on the CPU too; governed by PyTorch's generator."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        """Shape: (tokens, width) or (sequences, width) → the same."""
-        if not self.training or self.p == 0:
-            return x
-        by_token = len(x) == layout.total
-        return dropout(x, self.p, layout.row_masks(x.shape[1]) if by_token else layout.sequence_masks)
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: any → the same."""
+        return dropout(x, self.p) if self.training else x
 
 
-def dropout(x: Tensor, p: float, masks: Tensor | None) -> Tensor:
-    """Elements of x dropped with probability p, the rest scaled by 1 / (1 - p).
-
-    masks: the number that the mask of every row of the last dimension begins at, for the CPU's kernels; None: they
-        follow each other.
-
-    Shape: any → the same.
-    """
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Elements of x dropped with probability p, the rest scaled by 1 / (1 - p). Shape: any → the same."""
     if p == 0:
         return x
-    return calls.differentiable_dropout(x, p, masks) if calls.available(x) else F.dropout(x, p)
+    return calls.differentiable_dropout(x, p) if calls.available(x) else F.dropout(x, p)
 
 
 def activate(x: Tensor, activation: str) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.encoder.modules import LayerNorm, Linear, dropout
+from bertune.encoder.modules import Dropout, LayerNorm, Linear
 
 if TYPE_CHECKING:
     from bertune.encoder.config import EncoderConfig
@@ -104,7 +104,7 @@ class RelativeScores(nn.Module):
         super().__init__()
         self.config, self.terms = config, config.relative_terms
         self.heads, projects = config.num_attention_heads, config.relative == "projected"
-        self.dropout = config.hidden_dropout_prob
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.scale = (config.head_size * (1 + len(self.terms) if projects else 1)) ** -0.5
         if not projects:
             self.weight = new_rows(config, config.head_size)
@@ -140,7 +140,7 @@ class RelativeScores(nn.Module):
         if shared is None:
             rows = self.weight[distance_rows(self.config, longest, self.weight.device)].to(dtype)[None]
             return (rows if "c2p" in self.terms else None), (rows if "p2c" in self.terms else None)
-        x = dropout(shared, self.dropout if self.training else 0.0, None).to(dtype)
+        x = self.dropout(shared).to(dtype)
 
         def projected(term: str, own: str, part: int) -> Tensor | None:
             if term not in self.terms:

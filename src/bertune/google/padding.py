@@ -28,7 +28,7 @@ def pad(features: Features, rows: npt.NDArray[np.integer], width: int) -> Batch:
         torch.from_numpy(padded(ids, width)).reshape(-1),
         torch.from_numpy(padded(features.segment_ids.take(rows), width)).reshape(-1),
         torch.arange(width).repeat(len(rows)),
-        Layout.padded(ids.lengths.tolist(), width, keys=torch.tensor(rows, dtype=torch.int64)),
+        Layout.padded(ids.lengths.tolist(), width),
         targets,
         np.asarray(rows, np.int64),
     )

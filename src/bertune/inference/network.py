@@ -5,7 +5,6 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from bertune.cuda.recorded_forwards import RecordedForwards
 from bertune.data.packing import Batch
@@ -61,12 +60,7 @@ class Network(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.encoder.device
-
-    @property
-    def drops_by_key(self) -> bool:
-        """As `Encoder.drops_by_key`; and no module of the head draws masks in PyTorch's way."""
-        return self.encoder.drops_by_key and not any(isinstance(part, _DropoutNd) for part in self.head.modules())
+        return self.encoder.embeddings.word.weight.device
 
     def record(self) -> None:
         """Let `inference.evaluation` record forward passes from now on, where the device can.

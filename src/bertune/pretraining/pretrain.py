@@ -214,7 +214,8 @@ def _job(options: PretrainOptions, prepared: _Prepared, network: Network, where:
 
 def batch_of(source: Source, rows: npt.NDArray[np.int64], epoch: int) -> Batch:
     """Some sequences of an epoch, packed; `rows` are their numbers in the source."""
-    return pack(source.features(rows, epoch), np.arange(len(rows))).numbered(rows)
+    batch = pack(source.features(rows, epoch), np.arange(len(rows)))
+    return dataclasses.replace(batch, rows=rows)
 
 
 def score(network: Network, source: Source, *, most: int) -> dict[str, float]:

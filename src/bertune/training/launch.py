@@ -24,7 +24,7 @@ from bertune.options import AdamWOptions
 from bertune.training.loop.loop import fit
 from bertune.training.loop.memory import micro_batches_that_fit
 from bertune.training.loop.optimizer import AdamW
-from bertune.training.loop.regularization import FreeLB, Gradients
+from bertune.training.loop.regularization import Gradients
 from bertune.training.loop.state import (
     Budget,
     Checkpointer,
@@ -233,7 +233,6 @@ def launch(
         divisible=job.divisible,
         gradients=job.gradients,
         budget=job.budget,
-        drops_by_key=network.drops_by_key and not isinstance(job.gradients, FreeLB),  # which draws by rank
     )
     state.float32_route = world.agree(training_route(device, state.float32_route))
     with fast_float32(device, state.float32_route):

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import Dropout, linear_by_rows
+from bertune.encoder.modules import linear_by_rows
 from bertune.tasks.shared.layers import LayerMix, LayersHead
 
 
@@ -20,13 +20,13 @@ class PooledHead(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, config.hidden_size))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.dropout = Dropout(0.1)  # google-research/bert fixes this rate in run_classifier.py
+        self.dropout = nn.Dropout(0.1)  # google-research/bert fixes this rate in run_classifier.py
         std = config.initializer_range
         nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
 
-    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
+    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
         """Shape: pooled_output (sequences, hidden) → (sequences, outputs)."""
-        return linear_by_rows(self.dropout(output.pooled_output.float(), layout), self.weight, self.bias)
+        return linear_by_rows(self.dropout(output.pooled_output.float()), self.weight, self.bias)
 
 
 class TokenHead(nn.Module):
@@ -36,13 +36,13 @@ class TokenHead(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, config.hidden_size))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         std = config.initializer_range
         nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
 
-    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
+    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
         """Shape: sequence_output (tokens, hidden) → (tokens, outputs)."""
-        return linear_by_rows(self.dropout(output.token_output.float(), layout), self.weight, self.bias)
+        return linear_by_rows(self.dropout(output.token_output.float()), self.weight, self.bias)
 
 
 def pooled_head(config: EncoderConfig, outputs: int, layers: str) -> PooledHead | LayersHead:

@@ -93,18 +93,18 @@ def update(setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64
     """
     if not setup.network.training:
         setup.network.train()
-    step = _Update(setup, config, setup.share(rows), state)
+    if setup.world.size > 1:  # so that a rank's random numbers follow from seed and step alone
+        torch.manual_seed(rank_seed(config.seed, state.step, setup.world.rank))
+        rows = setup.share(rows)
+    step = _Update(setup, config, rows, state)
     if setup.graphs is not None and max(config.accumulation, state.micro_batches) == 1:
         return StepMetrics(setup.graphs.run(rows, config.schedule(state.step), step))
     return StepMetrics(step.run_eager())
 
 
-def update_seed(*numbers: int) -> int:
-    """A seed for the random numbers of an update.
-
-    numbers: the run's seed, the step, and, where ranks draw different ones, the rank.
-    """
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+def rank_seed(seed: int, step: int, rank: int) -> int:
+    """A seed for the random numbers that a rank draws in an update."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,6 @@ class _Update:
     def run_eager(self) -> ToHost:
         """Operation by operation, in as many micro-batches as memory asks for."""
         setup, state, rows = self.setup, self.state, self.rows
-        if setup.world.size > 1 and not setup.drops_by_key:  # a rank's numbers follow from seed and step alone
-            torch.manual_seed(update_seed(self.config.seed, state.step, setup.world.rank))
         rate = self.config.schedule(state.step)
         while True:
             micro_batches = max(1, min(max(self.config.accumulation, state.micro_batches), len(rows)))
@@ -165,8 +163,6 @@ class _Update:
         count = torch.zeros_like(total)
         for host_batch in batches:
             batch = host_batch.to(device)
-            if setup.drops_by_key:  # the masks are equal however the batch is divided among ranks and into parts
-                torch.default_generator.manual_seed(update_seed(self.config.seed, self.state.step))
             if setup.gradients is None:
                 loss, weight = setup.loss(setup.network(batch), batch)
                 loss.backward()  # type: ignore[no-untyped-call]
