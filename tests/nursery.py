@@ -121,10 +121,11 @@ class Nursery:
 
         # torchrun's agent holds the store, so that it outlives every rank, and after a restart is the same.
         if not restart:
-            self._store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
                 "127.0.0.1", 0, is_master=True, wait_for_workers=False
             )
-        port = self._store.port
+            self._stores.append(store)
+        port = self._stores[-1].port
         shared: dict[str, object] = {
             "WORLD_SIZE": count,
             "LOCAL_WORLD_SIZE": count,

@@ -221,4 +221,4 @@ def test_a_collapsed_run_fails(tmp_path: Path, capsys: Capture) -> None:
     command += ["--validation", dev, "--output", tmp_path / "out", *FAST, "--epochs", "5"]
     answer = bertune(capsys, *command, "--learning-rate", "5e-2", "--seed", "3", "--precision", "fp32")
     assert answer.status == 1
-    assert answer.err.splitlines()[-1].startswith(f"error: {tmp_path}/out: the model collapsed (every row")
+    assert answer.err.splitlines()[-1].startswith(f"error: {tmp_path}/out: the model collapsed (every validation row")

@@ -140,7 +140,7 @@ GOOD: dict[str, Any] = {"best": 0.87, "best_step": 40, "best_metrics": {"matthew
 @pytest.mark.parametrize(
     ("came", "told"),
     [
-        ({"constant_prediction": "'bad'", "constant_prediction_since": 60}, "from step 60 on every row"),
+        ({"constant_prediction": "'bad'", "constant_prediction_since": 60}, "from step 60 on every validation row"),
         ({"loss": 0.70, "losses": 90, "correlation": 0.0}, "how frequent each label is"),
         ({"loss": 0.70, "losses": 90, "correlation": 0.6}, None),  # slow, no worse
         ({"loss": 0.30, "losses": 90, "correlation": 0.0}, None),

@@ -99,7 +99,7 @@ def test_a_late_collapse_is_told_with_the_step_of_the_good_model(
     found = record(tmp_path / "one")
     assert found["best_step"] in (12, 24, 36, 48)
     assert f"after step {found['best_step']}, whose model (accuracy" in told
-    assert "from step 60 on every row" in told
+    assert "from step 60 on every validation row" in told
     assert all(part in told for part in ("--learning-rate", "--warmup-ratio"))
     assert found["late_collapse"] in told
     assert (found["collapse"], found["given_up"]) == (None, [])
@@ -112,7 +112,7 @@ def test_a_resumed_run_knows_of_a_late_collapse(
     run("one", seed=4, epochs=7, learning_rate=1e-2)
     caplog.clear()
     run("one", seed=4, epochs=7, learning_rate=1e-2, resume=True)
-    assert "from step 60 on every row" in caplog.text
+    assert "from step 60 on every validation row" in caplog.text
 
 
 def test_restarts_are_runs_with_the_next_seeds(run: Run, tmp_path: Path, caplog: Log) -> None:
