@@ -146,7 +146,8 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         what = _described(answerer, files, options, share, target)
         began = not parts.folder.exists()
         if world.is_first:
-            parts.start(what, resume=options.resume)
+            shard = Shard(0, 1) if target.joined else Shard.parse(options.shard)
+            parts.start(what, resume=options.resume, is_ours=lambda part: part % shard.count == shard.index)
             if options.resume and target.joined:
                 _log_kept(target, parts)
         world.wait()

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,12 +60,13 @@ class Parts:
         """A part's file."""
         return self.folder / f"part-{number:05d}{self.format.suffix}"
 
-    def start(self, run: Mapping[str, Any], *, resume: bool) -> None:
+    def start(self, run: Mapping[str, Any], *, resume: bool, is_ours: Callable[[int], bool]) -> None:
         """Make the folder, or take up the parts that lie there.
 
         Args:
             run: what the answers are of, of values that JSON can hold.
             resume: whether finished parts are to be kept.
+            is_ours: whether this command makes the part of a number; other shards may be at work on theirs.
 
         Raises:
             InputError: parts of another run lie there; it cannot be written.
@@ -86,7 +87,8 @@ class Parts:
             self._records.mkdir(parents=True, exist_ok=True)
             if not resume:
                 for record in self._records.glob("part-*.json"):
-                    record.unlink()
+                    if is_ours(int(record.stem.removeprefix("part-"))):
+                        record.unlink()
             if not file.is_file():
                 write_text(file, json.dumps(run, indent=2) + "\n")
         except OSError as error:
