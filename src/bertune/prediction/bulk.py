@@ -146,8 +146,7 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         what = _described(answerer, files, options, share, target)
         began = not parts.folder.exists()
         if world.is_first:
-            shard = Shard(0, 1) if target.joined else Shard.parse(options.shard)
-            parts.start(what, resume=options.resume, is_ours=lambda part: part % shard.count == shard.index)
+            parts.start(what, resume=options.resume, is_ours=lambda part: part % share.count == share.index)
             if options.resume and target.joined:
                 _log_kept(target, parts)
         world.wait()
