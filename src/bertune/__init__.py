@@ -7,12 +7,12 @@
 Everything is imported at first use, so that `import bertune` costs nothing.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as type checkers know it; typing is not imported, so that `import bertune` costs nothing
 if TYPE_CHECKING:
+    from typing import Any
+
     from bertune.adaptation import adapt
     from bertune.checkpoints.source import open_encoder
     from bertune.embedding import embed
@@ -50,9 +50,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOMES:
         raise AttributeError(f"module 'bertune' has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -69,6 +69,16 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     assert run("-c", code).stderr.split() == []
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
+def test_general_help_imports_what_it_prints(arguments: list[str]) -> None:
+    """Each of these modules adds to the time of `--help`; `--help` of a command may have them."""
+    code = (
+        "import sys; before = set(sys.modules); from bertune.cli.main import main; "
+        f"main({arguments!r}); print(*sorted(set(sys.modules) - before), file=sys.stderr)"
+    )
+    assert run("-c", code).stderr.split() == ["bertune", "bertune.cli", "bertune.cli.main"]
+
+
 def imported(*arguments: object, of: Sequence[str] = HEAVY) -> tuple[int, str, set[str]]:
     """Exit status, output and those modules of `bertune ARGUMENTS` in a process of its own."""
     code = (

@@ -1,14 +1,16 @@
-"""`bertune VERB …`: finds the verb, imports only what it needs, turns errors into messages and exit statuses."""
+"""`bertune VERB …`: answers `--help` and `--version` by itself, and leaves the rest to `command`.
 
-import gc
-import importlib
-import io
+Nothing is imported here that the interpreter has not imported already: everything counts in the time of `--help`.
+"""
+
 import os
 import sys
-from collections.abc import Sequence
 
 import bertune
-from bertune.errors import FaultError, InputError, Interrupted
+
+TYPE_CHECKING = False  # as type checkers know it; importing it from typing is a tenth of the time of `bertune --help`
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GROUPS = {
     "data": {
@@ -49,35 +51,13 @@ _FIRST = """To begin:
       --epochs 12 --learning-rate 1e-4 --batch-size 16
   bertune predict --model out/intents --input samples/intents/to_predict.csv"""
 
-_COLLECT_AFTER = 50_000
-"""Objects made between two searches for garbage: with Python's 700, searches are a tenth of PyTorch's import time."""
 
-SHARED = ("train", "pretrain", "sweep", "evaluate", "predict", "embed")
-"""Verbs whose work the processes share that torchrun started."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Run a command. Returns the exit status: 0 done, 2 bad input or usage, 1 anything else.
 
     argv: None: those of the process, which is then a process of ours.
     """
-    status = _run(argv)
-    if argv is None:
-        _end_despite_trackers(status)
-    return status
-
-
-def _end_despite_trackers(status: int) -> None:
-    """End at once where a tracker hangs: what it does when a process ends may hang too."""
-    tracking = sys.modules.get("bertune.training.tracking")
-    if tracking is not None and tracking.left_to_themselves():
-        _drop_output()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def _run(argv: Sequence[str] | None) -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what a console's encoding lacks is shown as an escape
+    if hasattr(sys.stdout, "reconfigure"):  # what a console's encoding lacks is shown as an escape
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["help"] and len(arguments) > 1:
@@ -88,50 +68,12 @@ def _run(argv: Sequence[str] | None) -> int:
     if arguments[0] in ("-V", "--version"):
         _print(f"bertune {bertune.__version__}")
         return 0
-    verb, *rest = arguments
-    try:
-        if verb not in VERBS:
-            raise InputError(f"bertune: no command {verb!r}{_near(verb)}; known: {', '.join(VERBS)}")
-        from bertune.cli.logs import start_logging
+    from bertune.cli.command import end_despite_trackers, run
 
-        gc.set_threshold(_COLLECT_AFTER, 20, 20)
-        start_logging()
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            _join_ranks(verb)
-        from bertune.argument_names import command_line
-
-        with command_line():
-            status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
-        sys.stdout.flush()
-        if verb in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from bertune.distributed.world import leave
-
-            leave()
-    except InputError as error:
-        _tell(f"error: {error}")
-        return 2
-    except FaultError as error:
-        _drop_output()
-        _tell(f"error: {error}")
-        return 1
-    except BrokenPipeError:  # nobody reads on
-        _drop_output()
-        return 1
-    except OSError as error:
-        from bertune.files.atomic_write import is_disk_fault
-
-        if not is_disk_fault(error):
-            raise
-        _drop_output()
-        print(f"error: {error.filename or 'standard output'}: cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
-    except Interrupted as error:
-        _tell(str(error))
-        return error.status
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return status or 0
+    status = run(arguments)
+    if argv is None:
+        end_despite_trackers(status)
+    return status
 
 
 def _print(text: str) -> None:
@@ -139,34 +81,10 @@ def _print(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        _drop_output()
+        drop_output()
 
 
-def _join_ranks(verb: str) -> None:
-    """Join the processes that torchrun started.
-
-    Raises:
-        InputError: a verb that they cannot share.
-    """
-    from bertune.distributed.world import is_launched, start
-
-    if verb in SHARED:
-        start()
-    elif is_launched():
-        raise InputError(f"bertune {verb}: computes in one process; start it without torchrun")
-
-
-def _tell(message: str) -> None:
-    """Show an error; of several ranks that fail together one does."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from bertune.distributed.world import is_first_to_tell
-
-        if not is_first_to_tell():
-            return
-    print(message, file=sys.stderr, flush=True)
-
-
-def _drop_output() -> None:
+def drop_output() -> None:
     """Where standard output can no longer be written, let the interpreter not fail again when it flushes at its end."""
     try:
         sys.stdout.flush()
@@ -177,13 +95,6 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # a stream without a descriptor, as in tests
         return
-
-
-def _near(verb: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(verb, VERBS, n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _help() -> str:
