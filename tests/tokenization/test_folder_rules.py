@@ -12,7 +12,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from bertune.errors import InputError
 from bertune.ragged import Ragged
 from bertune.tokenization.tokenizer import Tokenizer
-from bertune.tokenization.unknown import unknown_share, warn_of_unknown
+from bertune.tokenization.unknown import mostly_unknown, unknown_share, warn_of_unknown
 from tests.tiny import VOCABULARY, write_json
 from tests.vocabularies import SPECIAL, write_vocab
 
@@ -134,6 +134,19 @@ def test_texts_that_the_vocabulary_cannot_spell_are_told(tmp_path: Path, caplog:
     assert not caplog.text
     warn_of_unknown(whole, ours, "train.tsv")
     assert "train.tsv: 67% of its tokens are [UNK]" in caplog.text
+    assert "casing (--do-lower-case)?" in caplog.text
+
+
+def test_rows_of_another_language_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ours = Tokenizer.from_folder(write_vocab(tmp_path, [*SPECIAL, *"abcd"]).parent)
+    rows = ours.encode(["a b c"] * 3 + ["日 本 语 日 本 语"] * 2)
+    mixed = Ragged.from_lengths(np.concatenate(rows), np.array([len(row) for row in rows]))
+    assert mostly_unknown(mixed, ours) == 2
+    warn_of_unknown(mixed, ours, "train.tsv")
+    assert "nearly all are in 2 of the 5 sequences" in caplog.text
+    spread = ours.encode(["a b c z"] * 3 + ["日 本"])  # as much outside the one row of another script
+    assert mostly_unknown(Ragged.from_lengths(np.concatenate(spread), np.array([4, 4, 4, 2])), ours) == 0
+    assert mostly_unknown(Ragged.from_lengths(np.zeros(0, np.int32), np.zeros(0, np.int64)), ours) == 0
 
 
 @pytest.mark.parametrize(

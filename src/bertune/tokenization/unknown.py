@@ -2,10 +2,14 @@
 
 import logging
 
+import numpy as np
+
 from bertune.ragged import Ragged
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
+_MUCH, _NEARLY_ALL = 0.3, 0.9
+"""Shares from which on a sequence is taken for one of another language, and such sequences for the reason."""
 TOLD = 0.25
 """Share of unknown tokens from which on something is wrong: another model's vocabulary, casing or language."""
 
@@ -22,11 +26,30 @@ def unknown_share(input_ids: Ragged, tokenizer: Tokenizer) -> float:
 def warn_of_unknown(input_ids: Ragged, tokenizer: Tokenizer, what: str) -> None:
     """Say so where much of a text becomes [UNK]. what: the text, for the message."""
     share = unknown_share(input_ids, tokenizer)
-    if share >= TOLD:
+    if share < TOLD:
+        return
+    name = tokenizer.tokens([tokenizer.special.unk])[0]
+    rows = mostly_unknown(input_ids, tokenizer)
+    if rows:
         logger.warning(
-            "%s: %.0f%% of its tokens are %s, which the vocabulary cannot spell: is it the encoder of this language, "
-            "and of this casing (--do-lower-case)?",
-            what,
-            100 * share,
-            tokenizer.tokens([tokenizer.special.unk])[0],
-        )
+            "%s: %.0f%% of its tokens are %s, which the vocabulary cannot spell; nearly all are in %d of the %d "
+            "sequences: are those in a language that the encoder does not know?",
+            what, 100 * share, name, rows, len(input_ids),
+        )  # fmt: skip
+        return
+    logger.warning(
+        "%s: %.0f%% of its tokens are %s, which the vocabulary cannot spell: is it the encoder of this language, "
+        "and of this casing (--do-lower-case)?",
+        what, 100 * share, name,
+    )  # fmt: skip
+
+
+def mostly_unknown(input_ids: Ragged, tokenizer: Tokenizer) -> int:
+    """How many sequences hold nearly all unknown tokens, where they are a minority and much of each is unknown; or 0."""
+    unknown = input_ids.values == tokenizer.special.unk
+    before = np.concatenate([[0], np.cumsum(unknown)])
+    counts = before[input_ids.offsets[1:]] - before[input_ids.offsets[:-1]]
+    lengths = np.diff(input_ids.offsets)
+    foreign = counts >= _MUCH * lengths
+    rows = int(foreign.sum())
+    return rows if 2 * rows < len(counts) and counts[foreign].sum() >= _NEARLY_ALL * counts.sum() else 0

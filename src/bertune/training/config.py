@@ -1,12 +1,15 @@
 """From options to the numbers of the loop, and the checks that every run begins with."""
 
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from bertune.distributed.world import current, is_restart
 from bertune.errors import InputError, Problems
+from bertune.hardware import choose_device, choose_dtype
 from bertune.training.loop.loop import steps_per_epoch
 from bertune.training.loop.optimizer import Schedule
 from bertune.training.loop.state import TrainConfig
@@ -38,6 +41,10 @@ class RunOptions(Protocol):
     def checkpoint_every(self) -> int | None: ...
     @property
     def max_skipped(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
 
     def problems(self) -> list[str]:
         """What no run can start with."""
@@ -101,24 +108,49 @@ def check_run(
 ) -> dict[str, ReadT]:
     """Check options, output folder and data together. Returns: what was read, by its name.
 
+    Where options are refused already, data are read for what is wrong with them alone: how they were read is not logged.
+
     Args:
         options: of the run.
         tree: the same, as run.yaml has them.
-        read: reads a part of the data; all are tried, so that all problems are told at once.
+        read: reads a part of the data; all are tried, so that all problems are reported at once.
         more: problems that the caller has found.
 
     Raises:
         InputError: all problems at once.
     """
     problems = Problems()
-    problems.extend([*options.problems(), *(more or [])])
+    problems.extend([*options.problems(), *_device_problems(options), *(more or [])])
     if current().is_first:
         problems.extend(output_problems(Path(options.output), tree, resume=options.resume))
     found = {}
-    for name, make in read.items():
-        try:
-            found[name] = make()
-        except InputError as error:
-            problems.add(str(error))
+    with _silent(bool(problems)):
+        for name, make in read.items():
+            try:
+                found[name] = make()
+            except InputError as error:
+                problems.add(str(error))
     problems.raise_if_any()
     return found
+
+
+def _device_problems(options: RunOptions) -> list[str]:
+    """Why this machine cannot compute on the device, or in the precision, that is asked for."""
+    try:
+        choose_dtype(options.precision, choose_device(options.device))
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+@contextmanager
+def _silent(active: bool) -> Iterator[None]:
+    """Inside, where active, nothing is logged."""
+    logger = logging.getLogger("bertune")
+    before = logger.level
+    if active:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -23,7 +23,7 @@ from bertune.tasks.protocol import Purpose, Task
 from bertune.tasks.shared.folder_pooling import SENTENCE_MODULES
 from bertune.tokenization.text_encoding import TextEncoding
 from bertune.tokenization.tokenizer import Tokenizer
-from bertune.tokenization.unknown import unknown_share, warn_of_unknown
+from bertune.tokenization.unknown import mostly_unknown, unknown_share, warn_of_unknown
 from bertune.training.options import TrainOptions
 from bertune.training.rows import name_rows
 
@@ -197,11 +197,9 @@ def _log_features(data: str, rows: int, text: tuple[Tokenizer, int], features: F
     cut = int(features.cut.sum())
     share = f"{cut} ({100 * cut / max(1, len(features)):.1f} %) are cut" if cut else "none is cut"
     unknown = 100 * unknown_share(features.input_ids, tokenizer)
+    foreign = mostly_unknown(features.input_ids, tokenizer)
+    where = f", nearly all in {counted(foreign, 'sequence')} of perhaps another language" if foreign else ""
     logger.info(
-        "%s: %s; %s at --max-seq-length %d; %.1f %% of the tokens are unknown",
-        data,
-        counted(rows, "row"),
-        share,
-        length,
-        unknown,
-    )
+        "%s: %s; %s at --max-seq-length %d; %.1f %% of the tokens are unknown%s",
+        data, counted(rows, "row"), share, length, unknown, where,
+    )  # fmt: skip
