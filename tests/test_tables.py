@@ -86,3 +86,23 @@ def test_long_texts_go_on_in_the_next_line() -> None:
 def test_a_long_title_is_not_pressed_into_a_narrow_table() -> None:
     title = "out/some/folder: the model of step 120, best by accuracy"
     assert lines(table_of(title, {"a": 1.0}))[0] == title
+
+
+def test_names_of_metrics_are_not_broken() -> None:
+    heads = ("", "mean", "deviation", "seed 1 (best)", "seed 2")
+    rows = [("train_examples_per_second", "360.1846", "26.2462", "341.6258", "2378.7435"), ("f1 (of 'good')", *"1234")]
+    shown = lines(plain_table("two seeds", heads, rows))
+    assert max(map(len, shown)) <= 80
+    assert sum("train_examples_per_second" in line for line in shown) == len([x for x in shown if x.startswith("┏")])
+
+
+def test_three_columns_of_texts_stay_in_one_table() -> None:
+    """As `bertune check` has them."""
+    texts = (
+        "of a hundred sequences some are cut at --max-seq-length 128",
+        "line 92: 693 tokens",
+        "a longer limit " * 3,
+    )
+    shown = lines(plain_table("findings", ("", "finding", "where", "what to do"), [("warn", *texts)]))
+    assert max(map(len, shown)) <= 80
+    assert len([line for line in shown if line.startswith("┏")]) == 1

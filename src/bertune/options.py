@@ -31,10 +31,10 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) ->
 
 _OF_RUNS: dict[str, dict[str, Any]] = {
     "output": {"help": "folder for the model and the run; must not contain another run"},
-    "max_steps": {"default": None, "help": "stop after this many updates, whatever --epochs says", "minimum": 1},
+    "max_steps": {"default": None, "help": "stop after this many steps, whatever --epochs says", "minimum": 1},
     "warmup_ratio": {
         "default": 0.1,
-        "help": "share of the updates over which the learning rate rises from 0",
+        "help": "share of the steps over which the learning rate rises from 0",
         "minimum": 0,
         "maximum": 1,
     },
@@ -56,7 +56,7 @@ _OF_RUNS: dict[str, dict[str, Any]] = {
     "patience": {"default": None, "help": "stop after this many evaluations without improvement", "minimum": 1},
     "max_skipped": {
         "default": 10,
-        "help": "stop after this many updates in a row whose loss or gradient is not finite",
+        "help": "stop after this many steps in a row whose loss or gradient is not finite",
         "minimum": 1,
     },
     "precision": {"default": "auto", "help": "floating-point format of the computation", "choices": PRECISIONS},
@@ -64,7 +64,7 @@ _OF_RUNS: dict[str, dict[str, Any]] = {
     "resume": {"default": False, "help": "continue the run in the output folder"},
     "checkpoint_every": {
         "default": None,
-        "help": "updates between checkpoints for --resume, besides those after evaluations",
+        "help": "steps between checkpoints for --resume, besides those after evaluations",
         "minimum": 1,
     },
     "keep_checkpoints": {

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
@@ -18,8 +19,10 @@ logger = logging.getLogger(__name__)
 
 FigureT = TypeVar("FigureT")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_LONG = 24
-"""Characters above which a cell is a text that may go on in the next line."""
+_LONG = 20
+"""Characters above which a cell is a text that may continue in the next line."""
+_WORD = 32
+"""Characters above which a single word, such as a path, is broken; a metric's name is not."""
 _BORDER = 3
 """Characters that a column takes besides its cells."""
 
@@ -52,19 +55,27 @@ class PlainTable:
         """The title, and one table or several."""
         if self.title:
             yield self.title
-        least = [self._least_width(index) for index in range(len(self.heads))]
+        longest = [self._longest(index) for index in range(len(self.heads))]
+        least = [max(min(_LONG, line), min(_WORD, word)) for line, word in longest]
         for columns in _groups(least, options.max_width, self.keys):
             yield self._part(columns, least)
 
-    def _least_width(self, index: int) -> int:
-        """Characters that a column needs: those of its longest line, or of a long text's beginning."""
+    def _longest(self, index: int) -> tuple[int, int]:
+        """Characters of a column's longest line, and of its longest word."""
         cells = [self.heads[index], *(row[index] for row in self.rows if index < len(row))]
-        return min(_LONG, max((line.cell_len for cell in cells for line in cell.split()), default=0))
+        lines = [line for cell in cells for line in cell.split()]
+        words = [cell_len(word) for line in lines for word in line.plain.split()]
+        return max((line.cell_len for line in lines), default=0), max(words, default=0)
 
     def _part(self, columns: Sequence[int], least: Sequence[int]) -> Table:
         table = Table(show_header=any(self.heads), show_lines=self.show_lines)
         for index in columns:
-            table.add_column(self.heads[index], overflow="fold", no_wrap=least[index] < _LONG)
+            table.add_column(
+                self.heads[index],
+                overflow="fold",
+                no_wrap=least[index] >= self._longest(index)[0],
+                min_width=least[index],
+            )
         for row in self.rows:
             table.add_row(*(row[index] if index < len(row) else Text() for index in columns))
         return table

@@ -177,7 +177,7 @@ def test_refusals_come_together_and_leave_nothing(
         "--init_checkpoint gone/bert_model.ckpt: no checkpoint found" in run(run_classifier.main, *gone, status=2).err
     )
     answer = run(run_classifier.main, *common, *mrpc, "--do_train", "--num_train_epochs=0.1", status=2)
-    assert "no whole update" in answer.err
+    assert "no whole training step" in answer.err
     assert [path.name for path in output.glob("*.index")] == []
     bad = tmp_path / "bad"
     bad.mkdir()

@@ -81,7 +81,7 @@ def test_updates_without_finite_numbers_name_rows_of_the_file(
     data = shared / "golden/finetuned"
     answer = run(run_classifier.main, *tiny, "--task_name=mrpc", f"--data_dir={data}", *wild, status=2)
     assert f"{data / 'train.tsv'}, lines " in answer.err
-    assert "updates in a row had no finite loss or gradient, the last on" in answer.err
+    assert "steps in a row had no finite loss or gradient, the last on" in answer.err
     assert "try a lower --learning_rate or --precision" in answer.err
     questions = shared / "golden/squad/v2.json"
     flags = [*tiny, f"--train_file={questions}", "--version_2_with_negative", "--max_seq_length=128", *wild]

@@ -86,7 +86,7 @@ def test_how_long_it_will_take_is_told_before_it_starts(capsys: pytest.CaptureFi
     tiny.write_encoder(tmp_path / "encoder")
     options = ["--encoder", tmp_path / "encoder", "--train", corpus(tmp_path / "text.txt"), "--max-steps", 4, *FAST]
     told = tiny.done(capsys, "pretrain", *options, "--output", tmp_path / "model").err
-    updates = r"sequences? on cpu in \w+: 4 updates of 16 sequences, [\d.]+ pass(es)?; about \d+ (s|min)"
+    updates = r"sequences? on cpu in \w+: 4 steps of 16 sequences, [\d.]+ pass(es)?; about \d+ (s|min)"
     assert re.search(updates, told), told
 
 

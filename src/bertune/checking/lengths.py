@@ -159,7 +159,7 @@ def suggested_batch_size(default: int, rows: int, mean_length: float) -> tuple[i
     """A batch size and why: the task's own, unless data are few or sequences long."""
     size, why = default, "the task's default"
     while size > 8 and rows < 20 * size:
-        size, why = size // 2, f"{rows} rows: an epoch then has {-(-rows // (size // 2))} updates"
+        size, why = size // 2, f"{rows} rows: an epoch then has {-(-rows // (size // 2))} steps"
     while size > 4 and size * mean_length > 16_384:
         size, why = size // 2, f"sequences of {mean_length:.0f} tokens: more at a time take much memory"
     return size, why

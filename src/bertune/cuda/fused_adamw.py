@@ -104,7 +104,7 @@ def works(device: torch.device, options: AdamWOptions) -> bool:
         return bool(((weight > 0) & (weight < 1)).all())
     except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
         first = str(error).partition("\n")[0]
-        logger.warning("no fused AdamW on this device (%s); the host waits for every update's gradient norm", first)
+        logger.warning("no fused AdamW on this device (%s); the host waits for every step's gradient norm", first)
         return False
 
 

@@ -127,7 +127,7 @@ class RecordedUpdates:
             values = update.run_eager()
         if waits:
             self._gave_up = True
-            logger.info("updates are not recorded as CUDA graphs: the host waits for the device (%s)", waits[0])
+            logger.info("training steps are not recorded as CUDA graphs: the host waits for the device (%s)", waits[0])
         return values
 
     def _record(
@@ -148,7 +148,7 @@ class RecordedUpdates:
             self.forget()
             restore()
             reason = str(error).partition("\n")[0]
-            logger.warning("recording an update as a CUDA graph failed (%s); going on without", reason)
+            logger.warning("recording a training step as a CUDA graph failed (%s); going on without", reason)
             return None
         self._recorded[size] = _Recorded(chosen, rate, values, replay)
         return self._recorded[size]

@@ -33,11 +33,11 @@ class DistillOptions:
     max_seq_length: int | None = option(
         None, help="longest sequence of the student (default: the teacher's)", minimum=3
     )
-    batch_size: int | None = option(None, help="examples per update", minimum=1)
+    batch_size: int | None = option(None, help="examples per step", minimum=1)
     learning_rate: float | None = option(None, help="highest learning rate")
     epochs: float | None = option(None, help="passes over all rows")
-    max_steps: int | None = option(None, help="stop after this many updates, whatever --epochs says", minimum=1)
-    warmup_ratio: float = option(0.1, help="share of the updates over which the learning rate rises from 0")
+    max_steps: int | None = option(None, help="stop after this many steps, whatever --epochs says", minimum=1)
+    warmup_ratio: float = option(0.1, help="share of the steps over which the learning rate rises from 0")
     metric: str | None = option(None, help="metric by which the best student is picked")
     seed: int = option(42, help="seed of new weights, data order and dropout", minimum=0)
     precision: str = option("auto", help="floating-point format of the computation", choices=PRECISIONS)

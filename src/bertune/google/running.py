@@ -61,9 +61,9 @@ class TrainFlags:
     """Flags of every training program."""
 
     output_dir: str = option(help="folder for checkpoints and results; made when absent, never emptied")
-    train_batch_size: int = option(32, help="examples per update")
+    train_batch_size: int = option(32, help="examples per training step")
     learning_rate: float = option(5e-5, help="highest learning rate")
-    save_checkpoints_steps: int = option(1000, help="updates from one checkpoint to the next")
+    save_checkpoints_steps: int = option(1000, help="steps from one checkpoint to the next")
     keep_checkpoint_max: int = option(5, help="not a flag of the original: checkpoints that stay; 0: all")
     gradient_accumulation: int = option(1, help="not in the original: parts that a batch is computed in")
 
@@ -89,7 +89,7 @@ class EpochFlags:
     """How long the fine-tuning programs train."""
 
     num_train_epochs: float = option(3.0, help="passes over the training data; fractions are allowed")
-    warmup_proportion: float = option(0.1, help="share of the updates over which the learning rate rises")
+    warmup_proportion: float = option(0.1, help="share of the steps over which the learning rate rises")
 
     def problems(self) -> list[str]:
         """What no run can start with."""

@@ -43,7 +43,7 @@ def steps_of(examples: int, flags: TrainFlags, epochs: EpochFlags) -> Training:
     if steps < 1:
         raise InputError(
             f"--train_batch_size={flags.train_batch_size}, --num_train_epochs={epochs.num_train_epochs}: {examples} "
-            "examples make no whole update; take a smaller batch or more epochs"
+            "examples make no whole training step; take a smaller batch or more epochs"
         )
     return Training(steps, int(steps * epochs.warmup_proportion), flags)
 

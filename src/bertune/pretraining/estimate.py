@@ -51,7 +51,7 @@ def size_of(
     words = 2 * encoder.config.hidden_size * encoder.config.vocab_size
     work += 3 * words * masked * float(lengths.sum()) * scale * passes
     seconds = max(1.0, seconds_of(work, encoder.config, *where))
-    size = f"{counted(config.steps, 'update')} of {counted(config.batch_size, 'sequence')}"
+    size = f"{counted(config.steps, 'step')} of {counted(config.batch_size, 'sequence')}"
     return f"{size}, {passes:.3g} {'pass' if passes == 1 else 'passes'}; about {duration(seconds)}"
 
 

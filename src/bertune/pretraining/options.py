@@ -59,13 +59,11 @@ class PretrainOptions:
     mask_probability: float = option(0.15, help="share of the tokens to mask and predict", minimum=0.001, maximum=0.9)
     cache: str | None = option(None, help="folder for tokenized corpora (default: the user's cache folder)")
     max_seq_length: int = option(128, help="longest sequence in tokens, special tokens included", minimum=5)
-    batch_size: int = option(32, help="sequences per update", minimum=1)
+    batch_size: int = option(32, help="sequences per step", minimum=1)
     learning_rate: float | None = option(None, help="highest learning rate (default: 5e-5, from scratch 1e-4)", above=0)
     epochs: float = option(3.0, help="passes over the training data; fractions are allowed", above=0)
     max_steps: int | None = run_option("max_steps")
-    evaluate_every: int | None = option(
-        None, help="updates between evaluations (default: a tenth of the run)", minimum=1
-    )
+    evaluate_every: int | None = option(None, help="steps between evaluations (default: a tenth of the run)", minimum=1)
     warmup_ratio: float = run_option("warmup_ratio")
     lr_schedule: str | None = option(
         None, help="how the learning rate falls after the warm-up (default: linear)", choices=LR_SCHEDULES

@@ -17,7 +17,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "simple": ("Simple methods on the same rows", "同样数据上的简单基线"),
     "run": ("The run", "训练信息"),
     "curves": ("Curves", "训练曲线"),
-    "step": ("update", "步"),
+    "step": ("step", "步"),
     "classes": ("Classes", "各类别"),
     "label": ("label", "标签"),
     "precision": ("precision", "精确率"),

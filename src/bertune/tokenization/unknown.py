@@ -45,11 +45,9 @@ def warn_of_unknown(input_ids: Ragged, tokenizer: Tokenizer, what: str) -> None:
 
 
 def mostly_unknown(input_ids: Ragged, tokenizer: Tokenizer) -> int:
-    """How many sequences hold nearly all unknown tokens, where they are a minority and much of each is unknown; or 0."""
-    unknown = input_ids.values == tokenizer.special.unk
-    before = np.concatenate([[0], np.cumsum(unknown)])
-    counts = before[input_ids.offsets[1:]] - before[input_ids.offsets[:-1]]
-    lengths = np.diff(input_ids.offsets)
-    foreign = counts >= _MUCH * lengths
+    """How many sequences, each with much unknown, hold nearly all of it; 0 where they are no minority."""
+    unknown = np.flatnonzero(input_ids.values == tokenizer.special.unk)
+    counts = np.diff(np.searchsorted(unknown, input_ids.offsets))
+    foreign = (counts > 0) & (counts >= _MUCH * input_ids.lengths)
     rows = int(foreign.sum())
     return rows if 2 * rows < len(counts) and counts[foreign].sum() >= _NEARLY_ALL * counts.sum() else 0

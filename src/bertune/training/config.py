@@ -108,7 +108,7 @@ def check_run(
 ) -> dict[str, ReadT]:
     """Check options, output folder and data together. Returns: what was read, by its name.
 
-    Where options are refused already, data are read for what is wrong with them alone: how they were read is not logged.
+    Where options are refused already, data are read only for what is wrong with them: how they were read is not logged.
 
     Args:
         options: of the run.

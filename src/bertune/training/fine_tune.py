@@ -203,10 +203,10 @@ def _announcement(
     seconds = seconds_of(work, network.encoder.config, device, dtype)
     seconds = seconds if run.clock is None else min(seconds, run.clock.left)
     what = f"training {counted(train.units, 'sequence')} on {device} in {str(dtype).removeprefix('torch.')}"
-    size = f"{counted(config.steps, 'update')} of {counted(config.batch_size, 'sequence')}"
+    size = f"{counted(config.steps, 'step')} of {counted(config.batch_size, 'sequence')}"
     size += f", {passes:.3g} {'pass' if passes == 1 else 'passes'}"
     few = config.steps < FEW_UPDATES and run.options.max_steps is None
-    advice = ". So few updates teach little: if the model is poor, try more --epochs" if few else ""
+    advice = ". So few steps teach little: if the model is poor, try more --epochs" if few else ""
     return f"{what}: {size}; about {duration(max(1.0, seconds))}{advice}"
 
 

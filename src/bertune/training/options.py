@@ -51,7 +51,7 @@ class TrainOptions:
     max_seq_length: int | None = option(None, help="longest sequence in tokens, special tokens included", minimum=3)
     batch_size: int | Literal["auto"] | None = option(
         None,
-        help="examples per update; auto: the task's default, computed in as many parts as memory requires",
+        help="examples per step; auto: the task's default, computed in as many parts as memory requires",
         minimum=1,
     )
     learning_rate: float | None = option(None, help="highest learning rate", above=0)

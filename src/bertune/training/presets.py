@@ -1,6 +1,6 @@
 """`--preset fast|balanced|best`: options for the time that one wants to spend, where they are not given themselves.
 
-What is in `best` paid in `benchmarks.techniques` (docs/best-model.md has the table); what did not is an option only.
+What is in `best` paid in `benchmarks.techniques` (docs/techniques.md has the table); what did not is an option only.
 """
 
 import logging

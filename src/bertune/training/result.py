@@ -33,5 +33,5 @@ class TrainResult:
             + "</tr>"
             for name, value in self.metrics.items()
         )
-        caption = escape(f"{self.output}: {self.steps} updates")
+        caption = escape(f"{self.output}: {self.steps} steps")
         return f"<table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"

@@ -149,7 +149,7 @@ def planned(options: TrainOptions, data: PreparedData, clock: Clock | None) -> P
     count = current().agree(max(1, min(MOST, math.floor(left / (apart + SHORTEST * training)))))
     logger.info(
         "--soup auto: a run of %s takes about %s, %s are left: %s",
-        counted(config.steps, "update"), duration(apart + training), duration(max(0.0, left)), counted(count, "run"),
+        counted(config.steps, "step"), duration(apart + training), duration(max(0.0, left)), counted(count, "run"),
     )  # fmt: skip
     return Plan(count, between, kept)
 

@@ -99,7 +99,7 @@ def refuse_too_short(budget: TimeBudget, limit: str, output: Path) -> None:
         return
     enough = math.ceil(budget.clock.enough(needed) / TARGET + 1)
     raise InputError(
-        f"--time-limit {limit}: {duration(budget.clock.over)} are over, an update takes "
+        f"--time-limit {limit}: {duration(budget.clock.over)} are over, a step takes "
         f"about {budget.update:.2f} s here, evaluating and writing the model to {output} about "
         f"{duration(budget.evaluation)}; give at least {enough}s"
     )

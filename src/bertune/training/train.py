@@ -19,7 +19,7 @@ from bertune.options import keyword_problems
 from bertune.progress import console
 from bertune.tasks.held_out import SHARE
 from bertune.tasks.labelled import Labelled, hold_out
-from bertune.tasks.protocol import Task
+from bertune.tasks.protocol import Task, metric_in_words
 from bertune.tasks.registry import new_task, task_kind
 from bertune.training.closing_report import SavedModel, report_files, seconds_of_report, write_closing_report
 from bertune.training.config import check_run, resumes
@@ -254,7 +254,7 @@ def _train_seeds(
     more = {**found.beside, "mean": found.mean, "standard_deviation": found.deviation}
     more = write_all(folder, metrics, record, more, lambda: baselines_of(data()) if options.baselines else {})
     title = f"{folder}: the model of seed {found.best}, best by {options.metric}"
-    console.print(found.table(title, more.get("baselines", {})))
+    console.print(found.table(title, more.get("baselines", {}), functools.partial(metric_in_words, data().task)))
     collapse = found.record.get("collapse") if found.steps >= FEW_UPDATES else None
     if options.report:
         write_closing_report(options, data(), saved.get(found.best), clock)

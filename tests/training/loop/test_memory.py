@@ -66,7 +66,7 @@ def test_parts_follow_the_free_memory(monkeypatch: pytest.MonkeyPatch, caplog: p
     assert parts(None) == 1
     with caplog.at_level(logging.INFO):
         parts(weights / 0.8)
-    assert "32 an update" in caplog.text
+    assert "32 a step" in caplog.text
     assert "in 32 parts" in caplog.text
     encoder.activation_checkpointing = True
     assert parts((weights + 8 * one) / 0.8) < 4

@@ -93,7 +93,7 @@ def test_a_row_without_a_finite_loss_is_named(
         assert "7" in named
         assert alone == f"{tmp_path / 'train.csv'}, line 7"
     assert record(tmp_path / "one")["skipped_updates"] == 3
-    assert "3 of 9 updates were skipped" in caplog.text
+    assert "3 of 9 steps were skipped" in caplog.text
     assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path / "one").values())
 
 
@@ -156,7 +156,7 @@ def test_weights_that_are_not_finite(run: Run, tmp_path: Path) -> None:
 def test_nothing_learnt_is_said(run: Run, monkeypatch: pytest.MonkeyPatch, caplog: Log) -> None:
     spoil(monkeypatch, set(range(24)), lambda _, total: total * torch.nan)
     run("one", max_steps=2)
-    assert "2 of 2 updates were skipped" in caplog.text
+    assert "2 of 2 steps were skipped" in caplog.text
     assert "nothing was learnt" in caplog.text
 
 

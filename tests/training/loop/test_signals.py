@@ -57,7 +57,7 @@ def test_deferred_to_the_end_of_the_block(capfd: pytest.CaptureFixture[str]) -> 
     with pytest.raises(Interrupted, match="interrupted by SIGTERM"):
         work()
     assert done
-    assert capfd.readouterr().err == "SIGTERM: finishing the update at hand; once more stops at once\n"
+    assert capfd.readouterr().err == "SIGTERM: finishing this step; once more stops at once\n"
 
 
 def test_a_second_one_does_not_wait() -> None:
@@ -133,7 +133,7 @@ def test_a_run_stops_within_seconds_and_says_how_to_go_on(
     assert child.wait() == status
     assert time.monotonic() - sent < 5
     *_, last = child.told.splitlines()
-    told = rf"interrupted by {number.name}; (\d+) of 100000 updates are kept in a checkpoint; go on with: bertune "
+    told = rf"interrupted by {number.name}; (\d+) of 100000 steps are kept in a checkpoint; go on with: bertune "
     found = re.match(told, last)
     assert found, child.told
     assert "Traceback" not in child.told
@@ -180,7 +180,7 @@ def test_a_second_signal_stops_at_once(nursery: Nursery, tmp_path: Path) -> None
     child = nursery.start(*command_line(prepare(tmp_path, "text-classification") | {"task": slow}, tmp_path / "run"))
     child.until("losing")
     child.send(signal.SIGTERM)
-    child.until("finishing the update at hand")
+    child.until("finishing this step")
     assert not child.ended()
     sent = time.monotonic()
     child.send(signal.SIGTERM)
@@ -198,7 +198,7 @@ def test_an_evaluation_is_broken_off(nursery: Nursery, tmp_path: Path) -> None:
     child.until("measuring")
     child.send(signal.SIGINT)
     assert child.wait() == 130
-    assert "3 of 6 updates are kept in a checkpoint" in child.told
+    assert "3 of 6 steps are kept in a checkpoint" in child.told
     text = (tmp_path / "run" / "run.yaml").read_text()
     (tmp_path / "run" / "run.yaml").write_text(text.replace(slow, "text-classification"))
     assert nursery.start(*command_line(options, tmp_path / "run"), "--resume").wait() == 0

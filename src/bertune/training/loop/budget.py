@@ -100,7 +100,7 @@ class TimeBudget:
         steps = max(1, min(most or self._asked.steps, state.step + max(0, fitting)))
         if steps != state.planned_steps:
             logger.info(
-                "%d of %d updates fit into the time left, %s (%.2f s an update, %.1f s an evaluation)",
+                "%d of %d steps fit into the time left, %s (%.2f s a step, %.1f s an evaluation)",
                 steps, self._asked.steps, duration(max(0.0, self.left)), self.update, self.evaluation,
             )  # fmt: skip
         state.planned_steps = steps

@@ -95,7 +95,7 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
 
 
 def _kept(config: TrainConfig, state: TrainState) -> str:
-    return f"{state.step} of {config.steps} updates are kept in a checkpoint"
+    return f"{state.step} of {config.steps} steps are kept in a checkpoint"
 
 
 class _Pace:

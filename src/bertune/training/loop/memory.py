@@ -143,6 +143,6 @@ def micro_batches_that_fit(encoder: Encoder, device: torch.device, batch_size: i
     one = activation_bytes(encoder.config, longest, itemsize, checkpointing=twice)
     sequences = max(1, min(batch_size, int(room // one)))
     parts = math.ceil(batch_size / sequences)
-    message = f"--batch-size auto: {batch_size} an update, {free / 2**30:.1f} GiB free"
+    message = f"--batch-size auto: {batch_size} a step, {free / 2**30:.1f} GiB free"
     logger.info("%s, so computed in %d %s", message, parts, "part" if parts == 1 else "parts")
     return parts

@@ -42,7 +42,7 @@ class NonFiniteError(InputError):
 
     def explain(self, limit: str = "", advice: str = "") -> str:
         """The message, with the name of the limit and the advice of whoever shows it."""
-        text = f"training: {self.count} updates in a row had no finite loss or gradient"
+        text = f"training: {self.count} steps in a row had no finite loss or gradient"
         text += f" ({limit})" if limit else ""
         return "; ".join(filter(None, (f"{text}, the last on {self.rows}{_dot(self.traced)}", advice)))
 
@@ -74,7 +74,7 @@ def count_update(
     state.skipped_in_a_row += 1
     found = traced(setup, rows, made.epoch)
     logger.warning(
-        "update %d: loss %s, gradient norm %s; skipped (%d in a row). Its rows: %s%s",
+        "step %d: loss %s, gradient norm %s; skipped (%d in a row). Its rows: %s%s",
         made.step, loss, norm, state.skipped_in_a_row, setup.name_rows(rows), f". {found}" if found else "",
     )  # fmt: skip
     if state.skipped_in_a_row >= config.max_skipped:
@@ -102,7 +102,7 @@ def log_skipped(state: TrainState) -> None:
     """At the end of a run: how many updates were skipped, if any."""
     if state.skipped:
         logger.warning(
-            "%d of %d updates were skipped, their loss or gradients were not finite%s",
+            "%d of %d steps were skipped, their loss or gradients were not finite%s",
             state.skipped, state.step,
             ": nothing was learnt" if state.skipped == state.step else "",
         )  # fmt: skip

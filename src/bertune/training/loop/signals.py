@@ -33,7 +33,7 @@ class _Watch:
             current().announce_stop(self.stop_requested)
             raise Interrupted(self.stop_requested)
         # Neither print nor logging may be called again while one of them is at work.
-        os.write(2, f"{self.stop_requested.name}: finishing the update at hand; once more stops at once\n".encode())
+        os.write(2, f"{self.stop_requested.name}: finishing this step; once more stops at once\n".encode())
 
 
 _watch = _Watch()

@@ -112,7 +112,9 @@ def collapse_of(state: TrainState, config: TrainConfig, chance: float | None) ->
     if at_chance := _at_chance(state, chance, state.best_metrics.get("matthews_correlation")):
         signs.append(at_chance)
     if signs and config.steps < LEAST_UPDATES:
-        signs.append(f"{counted(config.steps, 'update is', 'updates are')} few: give it more --epochs first")
+        signs.append(
+            f"{counted(config.steps, 'step is', 'steps are')} few: train for more --epochs (or --max-steps) first"
+        )
     return "; ".join(signs) or None
 
 
@@ -134,7 +136,7 @@ def late_collapse_of(state: TrainState, config: TrainConfig, chance: float | Non
     if not signs:
         return None
     kept = "" if state.best is None else f" ({config.metric} {state.best:.4f})"
-    return f"updates after step {state.best_step}, whose model{kept} is kept, collapsed: {'; '.join(signs)}"
+    return f"steps after step {state.best_step}, whose model{kept} is kept, collapsed: {'; '.join(signs)}"
 
 
 def _at_chance(state: TrainState, chance: float | None, correlation: float | None) -> str | None:

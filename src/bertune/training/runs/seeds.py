@@ -99,14 +99,19 @@ class Seeds:
             "seeds": by_seed,
         }
 
-    def table(self, title: str, baselines: Mapping[str, Mapping[str, float]]) -> PlainTable:
-        """Mean and deviation, a column for each seed, the best marked, and one for each simple method."""
+    def table(
+        self, title: str, baselines: Mapping[str, Mapping[str, float]], named: Callable[[str], str] = str
+    ) -> PlainTable:
+        """Mean and deviation, a column for each seed, the best marked, and one for each simple method.
+
+        named: what a metric is called.
+        """
         heads = [f"seed {seed}{' (best)' if seed == self.best else ''}" for seed in self.metrics]
         mean, deviation, rows = self.mean, self.deviation, []
         for name in for_people(mean):
             values = [one[name] for one in self.metrics.values()]
             others = (f"{found[name]:.4f}" if name in found else "" for found in baselines.values())
-            rows.append((name, *(f"{value:.4f}" for value in (mean[name], deviation[name], *values)), *others))
+            rows.append((named(name), *(f"{value:.4f}" for value in (mean[name], deviation[name], *values)), *others))
         return plain_table(title, ("", "mean", "deviation", *heads, *baselines), rows)
 
 
