@@ -69,7 +69,7 @@ def test_options(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="pooling 'first'; known: cls, max, mean"):
         Embedder(folder, pooling="first")
-    with pytest.raises(InputError, match="must lie between 3 and 64"):
+    with pytest.raises(InputError, match="must be between 3 and 64"):
         Embedder(folder, max_seq_length=65)
     with pytest.raises(InputError, match=r"write \[text\]"):
         bertune.embed("a film", folder)

@@ -48,6 +48,9 @@ def test_it_learns_texts(fitted: BertuneClassifier, capsys: pytest.CaptureFixtur
 
 
 def test_a_pickled_classifier_answers_alike(fitted: BertuneClassifier) -> None:
+    kept = fitted.__getstate__()["_files"]
+    assert "model.safetensors" in kept
+    assert not [name for name in kept if "/" in name]  # of folders: checkpoints, logs
     read = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(read.predict_proba(TEXTS[:5]), fitted.predict_proba(TEXTS[:5]))
     again = pickle.loads(pickle.dumps(read))

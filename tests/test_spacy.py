@@ -72,7 +72,7 @@ def test_entities_of_other_components_stay(folder: Path) -> None:
 def test_a_pipeline_comes_back_from_disk(folder: Path, tmp_path: Path) -> None:
     nlp = pipeline(folder / "opinions")
     nlp.to_disk(tmp_path / "pipeline")
-    assert not (tmp_path / "pipeline/bertune/checkpoints").exists()
+    assert [path for path in (tmp_path / "pipeline/bertune").iterdir() if path.is_dir()] == []  # checkpoints, logs
     read = spacy.load(tmp_path / "pipeline")
     assert read("the film is good").cats == nlp("the film is good").cats
 

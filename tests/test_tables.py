@@ -99,7 +99,7 @@ def test_names_of_metrics_are_not_broken() -> None:
 def test_three_columns_of_texts_stay_in_one_table() -> None:
     """As `bertune check` has them."""
     texts = (
-        "of a hundred sequences some are cut at --max-seq-length 128",
+        "of all sequences some are cut at --max-seq-length 128",
         "line 92: 693 tokens",
         "a longer limit " * 3,
     )

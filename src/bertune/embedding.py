@@ -84,7 +84,7 @@ class Embedder:
         else:
             self.max_seq_length = whole_number("embed: max_seq_length", max_seq_length)
         if not 3 <= self.max_seq_length <= most:
-            raise InputError(f"embed: max_seq_length {self.max_seq_length}; must lie between 3 and {most}")
+            raise InputError(f"embed: max_seq_length {self.max_seq_length}; must be between 3 and {most}")
         target = choose_device(device)
         network.encoder.set_compute_dtype(choose_dtype(precision, target))
         self.network = network.to(target).eval()

@@ -81,7 +81,7 @@ def limits_broken(field: dataclasses.Field[Any], value: object) -> list[str]:
     if above is not None and not above < value < math.inf:
         return [f"{flag} {value}: must be above {above}"]
     if minimum is not None and maximum is not None and not minimum <= value <= maximum:
-        return [f"{flag} {value}: must lie between {minimum} and {maximum}"]
+        return [f"{flag} {value}: must be between {minimum} and {maximum}"]
     if minimum is not None and not minimum <= value < math.inf:
         return [f"{flag} {value}: must be at least {minimum}"]
     return []

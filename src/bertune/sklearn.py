@@ -25,12 +25,10 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from bertune.data.in_memory import as_items, as_table, guess_or_refuse
 from bertune.errors import InputError
+from bertune.model.pack import model_files
 from bertune.model.use import Model, load
 from bertune.progress import console
 from bertune.training.train import train
-
-_RUN_ONLY = ("checkpoints", "tensorboard")
-"""Folders of a run that a model is used without; a pickled classifier does not hold them."""
 
 
 class BertuneClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -171,9 +169,8 @@ class BertuneClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         state.pop("_temporary", None)
         root = state.pop("_folder", None)
         if root is not None:
-            files = [path for path in root.rglob("*") if path.is_file()]
-            kept = {path.relative_to(root): path for path in files if path.relative_to(root).parts[0] not in _RUN_ONLY}
-            state["_files"] = {name.as_posix(): path.read_bytes() for name, path in kept.items()}
+            files = model_files(root)  # without checkpoints and curves
+            state["_files"] = {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
         return state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:

@@ -16,10 +16,10 @@ from spacy.tokens import Doc
 from spacy.util import filter_spans
 
 from bertune.errors import InputError
+from bertune.model.pack import model_files
 from bertune.model.use import Model, load
 from bertune.tasks.protocol import Prediction
 
-_RUN_ONLY = shutil.ignore_patterns("checkpoints", "tensorboard", "events.*")
 TASKS = ("text-classification", "multi-label-classification", "token-classification", "regression", "embedding")
 """Tasks whose input is one text."""
 
@@ -63,9 +63,12 @@ class BertuneComponent:
             yield from chunk
 
     def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:  # noqa: ARG002 (spaCy's signature)
-        """Copy the model folder to where spaCy keeps the pipeline."""
+        """Copy the model, without checkpoints and curves, to where spaCy keeps the pipeline."""
         if self.folder is not None:
-            shutil.copytree(self.folder, path, ignore=_RUN_ONLY, dirs_exist_ok=True)
+            for source in model_files(self.folder):
+                target = Path(path, source.relative_to(self.folder))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
 
     def from_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> "BertuneComponent":  # noqa: ARG002
         """Load the model that `to_disk` copied."""

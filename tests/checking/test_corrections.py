@@ -83,7 +83,7 @@ def test_a_row_judged_twice_and_other_files_are_refused(tmp_path: Path, capsys: 
     other = judged(tmp_path / "other.csv", tmp_path / "elsewhere.csv", twice[:1])
     tiny.refused(capsys, tmp_path, command(data, other, tmp_path / "new.csv"), "they are about", "elsewhere.csv")
     tiny.refused(capsys, tmp_path, command(data, corrections, tmp_path / "new.parquet"), ".csv, .tsv, .jsonl")
-    tiny.refused(capsys, tmp_path, command(data, corrections, data), "is there already")
+    tiny.refused(capsys, tmp_path, command(data, corrections, data), "already exists")
 
 
 def test_from_a_report_and_back(tmp_path: Path, capsys: Capture) -> None:

@@ -68,7 +68,7 @@ class TestOpening:
         with opened(path, into=tmp_path / "kept") as folder:
             assert folder == tmp_path / "kept" / "model"
         assert sorted(file.name for file in folder.iterdir()) == sorted(FILES)
-        with pytest.raises(InputError, match="is there already"), opened(path, into=tmp_path / "kept"):
+        with pytest.raises(InputError, match="already exists"), opened(path, into=tmp_path / "kept"):
             pass
 
     def test_names(self, tmp_path: Path, make: Maker, suffix: str) -> None:

@@ -36,7 +36,7 @@ CASES = {
         "token-classification",
         "a.jsonl",
         lines(GOOD_ENTITY, {"text": "the film", "entities": [[4, 9, "X"]]}),
-        "line 2: entity [4, 9, 'X']: lies outside the text, which has characters 0 to 8",
+        "line 2: entity [4, 9, 'X']: is outside the text, which has characters 0 to 8",
     ),
     "overlapping entities": (
         "token-classification",

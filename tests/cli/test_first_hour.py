@@ -76,6 +76,30 @@ def test_a_missing_encoder_is_told_with_what_is_wrong_in_the_data(tmp_path: Path
     refused(capsys, tmp_path, ["embed", "--model", "nosuch", "--input", "nofile"], "--model nosuch: no such file")
 
 
+def test_bad_options_are_refused_before_anything_is_said_of_the_data(tmp_path: Path, capsys: Capture) -> None:
+    data, encoder = export(tmp_path / "a.csv"), write_encoder(tmp_path / "encoder")
+    command = ["train", "--task", "text-classification", "--encoder", encoder, "--train", data, "--output", "out"]
+    answer = bertune(capsys, *command, "--epochs", "-1", "--precision", "fp16", "--device", "cpu")
+    assert answer.status == 2
+    told = answer.err.splitlines()
+    assert told[0] == "error: 3 problems:"
+    assert "--epochs -1" in told[1]
+    assert "--precision fp16: not on a CPU" in told[2]
+    assert "the label is missing" in told[3]  # the data are read all the same
+
+
+def test_places_in_a_workbook_are_rows(tmp_path: Path, capsys: Capture, model: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["text", "label"], ["the film is good", "good"], ["", "bad"], ["the film is bad", ""]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    command = ["predict", "--model", model, "--input", tmp_path / "a.xlsx", "--output", tmp_path / "a.csv"]
+    assert "empty text in column 'text' (row 3)" in done(capsys, *command).err
+    evaluate = ["evaluate", "--model", model, "--data", tmp_path / "a.xlsx", "--drop-unlabelled"]
+    assert "2 rows are left out, without a text or a label (rows 3, 4)" in done(capsys, *evaluate).err
+
+
 def test_an_output_that_is_not_written_is_refused(tmp_path: Path, capsys: Capture, model: Path) -> None:
     data = write_rows(tmp_path / "in.csv", opinions(3))
     command = ["predict", "--model", model, "--input", data, "--output"]

@@ -295,7 +295,7 @@ def test_outputs_that_cannot_be_are_refused_in_a_line(
         return message
 
     assert "is an exported model, which has no weights" in told(exported, tmp_path / "again")
-    assert "lies in the model's folder" in told(model, model / "onnx")
+    assert "is inside the model's folder" in told(model, model / "onnx")
     (tmp_path / "file").touch()
     assert "cannot be written" in told(model, tmp_path / "file" / "out")
 

@@ -217,7 +217,7 @@ def test_headers_in_the_middle(tmp_path: Path, again: str) -> None:
     [
         ("a.txt", "| text | label |\n|---|:--|\n| a | x |\n", "is a table in Markdown"),
         ("a.csv", "<table><tr><td>a</td></tr></table>", "is a table in HTML"),
-        ("a.jsonl", '{\n "text": "a",\n "label": "x"\n}\n', "its objects stand on several lines each"),
+        ("a.jsonl", '{\n "text": "a",\n "label": "x"\n}\n', "each of its objects takes several lines"),
         ("a.jsonl", '{"text": "a", "label": "x"},\n{"text": "b", "label": "y"}\n', "its objects are divided by commas"),
     ],
 )

@@ -23,6 +23,10 @@ def test_zip(model: Path, tmp_path: Path, capsys: Capture) -> None:
     answer = done(capsys, "pack", model)
     packed = tmp_path / "model.zip"
     assert f"{packed}: " in answer.out
+    assert "python -m zipfile -e model.zip models" in answer.out
+    assert "bertune predict --model models/model " in answer.out
+    refused(capsys, tmp_path, ["evaluate", "--model", packed, "--data", tmp_path / "dev.csv"],
+            f"python -m zipfile -e {packed} unpacked")  # fmt: skip
     with zipfile.ZipFile(packed) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "colleague")
@@ -42,7 +46,7 @@ def test_folder_and_json(model: Path, tmp_path: Path, capsys: Capture) -> None:
 
 def test_refusals(model: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "there").mkdir()
-    refused(capsys, tmp_path, ["pack", model, "--output", tmp_path / "there"], "there: is there already")
+    refused(capsys, tmp_path, ["pack", model, "--output", tmp_path / "there"], "there: already exists")
     refused(capsys, tmp_path, ["pack", tmp_path / "nosuch"], "nosuch: there is no such folder")
     refused(capsys, tmp_path, ["pack", tmp_path / "there"], "there: holds no bertune model")
     refused(capsys, tmp_path, ["pack", model, model], "name one folder")

@@ -247,7 +247,7 @@ def test_what_cannot_be_run_is_refused_in_a_line(copy: Path, installed: Path, tm
     described = copy / "bertune.json"
     whole = described.read_text(encoding="utf-8")
     described.write_text(json.dumps(json.loads(whole) | {"max_seq_length": 65}))
-    assert "max_seq_length 65; must lie between 1 and 64" in refused("predict", "--model", copy, "--input", rows)
+    assert "max_seq_length 65; must be between 1 and 64" in refused("predict", "--model", copy, "--input", rows)
     described.write_text(whole, encoding="utf-8")
     change(copy, onnxruntime={"minimum": "99.1"})
     assert "needs onnxruntime 99.1 or newer" in refused("predict", "--model", copy, "--input", rows)

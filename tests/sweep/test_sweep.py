@@ -205,6 +205,6 @@ def test_a_stopped_sweep_says_how_to_go_on_and_does(tmp_path: Path, capsys: pyte
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 143
-    _, _, advice = errors.strip().splitlines()[-1].partition("go on with: bertune ")
+    _, _, advice = errors.strip().splitlines()[-1].partition("continue with: bertune ")
     tiny.done(capsys, *advice.split())
     assert (tmp_path / "out/sweep.json").exists()

@@ -133,7 +133,7 @@ def test_texts_that_the_vocabulary_cannot_spell_are_told(tmp_path: Path, caplog:
     warn_of_unknown(some, ours, "dev.tsv")
     assert not caplog.text
     warn_of_unknown(whole, ours, "train.tsv")
-    assert "train.tsv: 67% of its tokens are [UNK]" in caplog.text
+    assert "train.tsv: 67% of the tokens are [UNK]" in caplog.text
     assert "casing (--do-lower-case)?" in caplog.text
 
 

@@ -240,7 +240,7 @@ def test_nothing_but_damaged_checkpoints(tmp_path: Path) -> None:
     for path in (run / "checkpoints").iterdir():
         _flip_a_bit(path)
     before = tiny.files(run)
-    with pytest.raises(InputError, match=r"no whole checkpoint.*remove that folder"):
+    with pytest.raises(InputError, match=r"no complete checkpoint.*remove that folder"):
         start(run, options | {"resume": True})
     assert tiny.files(run) == before
     shutil.rmtree(run / "checkpoints")

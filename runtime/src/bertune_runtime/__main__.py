@@ -15,7 +15,17 @@ from bertune.errors import FaultError, InputError, counted
 from bertune.options import option
 
 _OTHER_FORMATS = (".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".gz", ".zst")
-_ABOUT = "Run models that bertune export wrote, without torch: predict, serve. `COMMAND --help` lists the options."
+_ABOUT = """Run models that bertune export wrote, without torch.
+
+usage: python -m bertune_runtime COMMAND [OPTIONS]
+
+  predict     write a model's predictions for a file
+  serve       serve models over HTTP, with a page to try them
+
+For example:
+  python -m bertune_runtime predict --model exported --input new.csv --output answers.jsonl
+
+python -m bertune_runtime COMMAND --help lists a command's options."""
 
 
 @dataclass(frozen=True)

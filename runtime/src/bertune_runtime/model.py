@@ -112,7 +112,7 @@ def load(
     longest = record.get("longest_sequence", max_seq_length)
     if not 1 <= max_seq_length <= longest:
         raise InputError(
-            f"{folder / MODEL_FILE}: max_seq_length {max_seq_length}; must lie between 1 and {longest}, the positions "
+            f"{folder / MODEL_FILE}: max_seq_length {max_seq_length}; must be between 1 and {longest}, the positions "
             "of the exported model"
         )
     tokenizer = Tokenizer.from_folder(folder)

@@ -62,7 +62,7 @@ def apply_corrections(task: Task[Any], data: Path, corrections: Path, output: Pa
     if output.suffix.lower() not in WRITTEN:
         raise InputError(f"--output {output}: name a file that ends in {', '.join(WRITTEN)}")
     if output.exists():
-        raise InputError(f"--output {output}: is there already; name a new file")
+        raise InputError(f"--output {output}: already exists; name a new file")
     judged = _judged(corrections, data)
     table = open_table(data, task.options)
     text_column, pair_column, label_column = find_columns(table, task.options, labelled=True)

@@ -80,7 +80,7 @@ def opened(path: Path, into: Path | None = None, most_bytes: int = MOST_BYTES) -
             into = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bertune-")))
         root = into / (_stem(path.name) or "checkpoint")
         if root.exists():
-            raise InputError(f"{path}: {root} is there already; use it, or remove it")
+            raise InputError(f"{path}: {root} already exists; use it, or remove it")
         under_way = into / f".{uuid.uuid4().hex}"
         try:
             _unpack(path, kind, under_way, most_bytes)

@@ -214,9 +214,12 @@ def _read_google(source: str, path: Path, options: SourceOptions) -> google.Goog
     folder = google.find_checkpoint(path).parent
     names = google.CONFIG_FILES
     if options.config_file is None and not any((folder / name).is_file() for name in names):
+        ours = folder / "bertune"
+        known = f"; or name {ours}, the model folder beside it" if (ours / "config.json").is_file() else ""
         raise InputError(
             f"{source}: no bert_config.json in {folder}. Fine-tuning leaves the config and the vocabulary with the "
             "pretrained checkpoint: copy both here, or give --config-file FILE --vocab-file FILE to inspect or convert"
+            f"{known}"
         )
     return google.read_google_checkpoint(
         path, config_file=options.config_file, vocab_file=options.vocab_file, scope=options.scope

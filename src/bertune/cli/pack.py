@@ -32,11 +32,15 @@ def main(argv: Sequence[str]) -> None:
     from bertune.model.pack import pack
 
     folder = Path(folders[0])
-    packed = pack(folder, Path(options.output or f"{folder.resolve()}.zip"))
+    beside = folder if folder.name not in ("", "..") else folder.resolve()  # "." has a name only when resolved
+    packed = pack(folder, Path(options.output or f"{beside}.zip"))
     if options.json:
         print(json.dumps({**asdict(packed), "output": str(packed.output)}))
         return
     size, before = (f"{count / 1e6:.1f} MB" for count in (packed.size, packed.before))
     print(f"{packed.output}: {counted(packed.files, 'file')}, {size} of the run's {before}")
+    if packed.output.suffix.lower() == ".zip":
+        print(f"To use it elsewhere: python -m zipfile -e {packed.output.name} models")
+        print(f"                     bertune predict --model models/{folder.resolve().name} --input FILE")
     if packed.task_file is not None:
         print(f"The model's task is in {packed.task_file}: hand that file on too, to be named by --trust-task-file.")

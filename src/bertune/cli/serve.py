@@ -45,7 +45,7 @@ def serve(options: ServeOptions, loading: "Loader", distribution: str) -> None:
     problems = Problems()
     problems.extend(options.problems())
     if not 0 <= options.port <= 65535:
-        problems.add(f"--port {options.port}: must lie between 0 and 65535")
+        problems.add(f"--port {options.port}: must be between 0 and 65535")
     absent = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if absent:
         problems.add(f"serving needs {', '.join(absent)}: pip install '{distribution}[serve]'")

@@ -295,7 +295,7 @@ def _refuse_loose_objects(path: Path, start: str) -> None:
     first, second = (f"{start}\n\n".split("\n", 2)[i].strip() for i in (0, 1))
     if first == "{" and second.startswith('"'):
         raise InputError(
-            f"{path}: its objects stand on several lines each; JSON lines have one object a line (jq -c . {path.name})"
+            f"{path}: each of its objects takes several lines; JSON lines have one object a line (jq -c . {path.name})"
         )
     if first.endswith("},"):
         raise InputError(

@@ -53,7 +53,7 @@ class DistillOptions:
         if not 0 < self.temperature < float("inf"):
             found.append(f"--temperature {self.temperature}: must be above 0")
         if not 0 <= self.alpha <= 1:
-            found.append(f"--alpha {self.alpha}: must lie between 0 and 1")
+            found.append(f"--alpha {self.alpha}: must be between 0 and 1")
         if self.train is None and self.alpha == 0:
             found.append("--alpha 0: nothing is learnt from the teacher, and without --train there are no labels")
         if len(set(self.teacher or ())) < len(self.teacher or ()):

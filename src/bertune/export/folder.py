@@ -98,7 +98,7 @@ def _check(options: ExportOptions, output: Path) -> None:
             "bertune train wrote"
         )
     if output.resolve().is_relative_to(Path(options.model).resolve()):
-        raise InputError(f"--output {output}: lies in the model's folder {options.model}; name a folder outside")
+        raise InputError(f"--output {output}: is inside the model's folder {options.model}; name a folder outside")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output {output}: is in use; name a new folder")
     absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]

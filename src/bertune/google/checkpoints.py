@@ -136,7 +136,7 @@ class OutputFolder:
                 self._list(name)
         except (InputError, FaultError) as error:
             raise FaultError(
-                f"{error}; once that is mended the same command goes on from the newest checkpoint"
+                f"{error}; once that is mended the same command continues from the newest checkpoint"
             ) from error
 
     def _foreign(self, state: Mapping[str, Tensor], suffix: str) -> dict[str, Array]:

@@ -85,7 +85,7 @@ def option_problems(options: InstanceOptions) -> list[str]:
         if getattr(options, name) < low
     ]
     found += [
-        f"--{name}={getattr(options, name)}: must lie between 0 and 1"
+        f"--{name}={getattr(options, name)}: must be between 0 and 1"
         for name in ("masked_lm_prob", "short_seq_prob")
         if not 0 <= getattr(options, name) <= 1
     ]
@@ -104,7 +104,7 @@ def read_documents(files: Sequence[Path], words: Tokenizer, *, strict: bool) -> 
     for number, path in enumerate(files):
         if number and documents[-1]:
             if strict:
-                logger.info("%s: its first document may go on with the last one of %s", path, files[number - 1])
+                logger.info("%s: its first document may continue the last one of %s", path, files[number - 1])
             else:
                 documents.append([])
         for line in _tokenized(path, words):

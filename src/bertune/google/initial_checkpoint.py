@@ -97,7 +97,7 @@ def open_initial_checkpoint(flags: ModelFlags, *, strict: bool, with_vocabulary:
     files = {"bert_config_file": flags.bert_config_file, "vocab_file": flags.vocab_file if with_vocabulary else ""}
     for name, value in files.items():
         if value and not Path(value).is_file():
-            problems.add(f"--{name} {value}: no such file; it lies beside the checkpoint in Google's archives")
+            problems.add(f"--{name} {value}: no such file; it is beside the checkpoint in Google's archives")
     if with_vocabulary:
         problems.extend(casing_problems(flags.init_checkpoint, flags.do_lower_case))
     problems.raise_if_any()
@@ -252,7 +252,7 @@ def load_initial_weights(network: Network, start: InitialCheckpoint, head: Seque
         text = f"--init_checkpoint {start.source}: holds none of the encoder's variables; is it a BERT checkpoint?"
         if not strict:
             raise InputError(text)
-        logger.warning("%s The original goes on with new weights, and so does this run", text)
+        logger.warning("%s The original continues with new weights, and so does this run", text)
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
     new = [name for name in network.state_dict() if name not in state]
     shown = ", ".join(new[:8]) + (f" and {len(new) - 8} more" if len(new) > 8 else "")

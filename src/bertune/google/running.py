@@ -48,7 +48,9 @@ class RunFlags:
     num_tpu_cores: int = option(8, help="accepted, without effect")
     iterations_per_loop: int = option(1000, help="accepted, without effect")
     require_tpu: bool = option(False, help="not in the original: fail where --use_tpu cannot be followed")
-    seed: int | None = option(None, help=f"not in the original: governs new weights, order and dropout; {DEFAULT_SEED}")
+    seed: int | None = option(
+        None, help=f"not in the original: seed of new weights, data order and dropout; none: {DEFAULT_SEED}"
+    )
     precision: str = option(
         "fp32", help="not in the original: floating-point format of the computation", choices=PRECISIONS
     )
@@ -64,7 +66,7 @@ class TrainFlags:
     train_batch_size: int = option(32, help="examples per training step")
     learning_rate: float = option(5e-5, help="highest learning rate")
     save_checkpoints_steps: int = option(1000, help="steps from one checkpoint to the next")
-    keep_checkpoint_max: int = option(5, help="not a flag of the original: checkpoints that stay; 0: all")
+    keep_checkpoint_max: int = option(5, help="not in the original: checkpoints that stay; 0: all")
     gradient_accumulation: int = option(1, help="not in the original: parts that a batch is computed in")
 
     def problems(self) -> list[str]:
@@ -97,7 +99,7 @@ class EpochFlags:
         if not 0 < self.num_train_epochs < float("inf"):
             found.append(f"--num_train_epochs={self.num_train_epochs}: must be above 0")
         if not 0 <= self.warmup_proportion <= 1:
-            found.append(f"--warmup_proportion={self.warmup_proportion}: must lie between 0 and 1")
+            found.append(f"--warmup_proportion={self.warmup_proportion}: must be between 0 and 1")
         return found
 
 

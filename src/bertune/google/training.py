@@ -86,7 +86,7 @@ def train(runtime: Runtime, target: TrainingTarget, training: Training) -> int:
     try:
         state, weights = launch(job, runtime.device, runtime.dtype, output, resume=prefix is not None)
     except Interrupted as error:
-        error.details.append("the same command goes on from the newest checkpoint")
+        error.details.append("the same command continues from the newest checkpoint")
         raise
     except NonFiniteError as error:
         advice = "try a lower --learning_rate or --precision fp32, and look at those rows"

@@ -49,7 +49,7 @@ def pack(folder: Path, output: Path) -> Packed:
     if output.suffix.lower() == ".zip":
         _zip(folder, files, output)
     elif output.exists():
-        raise InputError(f"--output {output}: is there already; name a new folder, or a file that ends in .zip")
+        raise InputError(f"--output {output}: already exists; name a new folder, or a file that ends in .zip")
     else:
         _copy(folder, files, output)
     name = str(read_json(folder / MODEL_FILE).get("task", {}).get("name", ""))

@@ -24,5 +24,10 @@ def require_model(folder: Path, option: str = "--model") -> None:
     named = f"{option} {folder}".strip()
     if not folder.exists():
         raise InputError(f"{named}: there is no such folder")
+    if folder.suffix.lower() == ".zip":
+        raise InputError(
+            f"{named}: a packed model is unpacked before it is used: python -m zipfile -e {folder} unpacked; then name "
+            "the folder in it"
+        )
     kind = f"{MODEL_FILE} is missing" if folder.is_dir() else "it is a file"
     raise InputError(f"{named}: holds no bertune model ({kind}); train one first")

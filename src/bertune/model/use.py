@@ -263,7 +263,7 @@ def load(
     positions = found.config.max_position_embeddings
     if not 1 <= max_seq_length <= positions:
         raise InputError(
-            f"{folder / 'bertune.json'}: max_seq_length {max_seq_length}; must lie between 1 and {positions}"
+            f"{folder / 'bertune.json'}: max_seq_length {max_seq_length}; must be between 1 and {positions}"
         )
     with torch.device("meta"):
         network = Network(Encoder(found.config), task.new_head(found.config))

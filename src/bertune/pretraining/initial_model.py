@@ -96,7 +96,7 @@ def open_initial_model(options: PretrainOptions) -> Iterator[InitialModel]:
 def _from_checkpoint(checkpoint: Checkpoint) -> InitialModel:
     if checkpoint.config.family != "bert":  # others shape and name their heads for masked words in their own ways
         raise InputError(
-            f"--encoder {checkpoint.source}: is of family {checkpoint.config.family}; pre-training goes on from BERT's"
+            f"--encoder {checkpoint.source}: is of family {checkpoint.config.family}; pre-training takes BERT's only"
         )
     tensors = dict(checkpoint.tensors)
     if "cls.predictions.decoder.bias" in tensors:  # the same vector under its other name

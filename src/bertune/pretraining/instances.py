@@ -146,6 +146,6 @@ def _row(record: Mapping[str, npt.NDArray[Any]], vocabulary: int, where: str) ->
     ):
         wrong = values[(values < 0) | (values >= limit)]
         if len(wrong):
-            raise InputError(f"{where}: {name} holds {wrong[0]}, but must lie between 0 and {limit - 1}")
+            raise InputError(f"{where}: {name} holds {wrong[0]}, but must be between 0 and {limit - 1}")
     parts = [record["input_ids"], record["segment_ids"], record["masked_lm_positions"], labels]
     return np.concatenate([*parts, [length], record["next_sentence_labels"]]).astype(np.int32)

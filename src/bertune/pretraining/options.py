@@ -88,7 +88,7 @@ class PretrainOptions:
         scratch = self.encoder_config is not None or self.vocab is not None
         if (self.encoder is None) == (not scratch) or (scratch and None in (self.encoder_config, self.vocab)):
             found.append(
-                "give either --encoder, to go on from a checkpoint, or both --encoder-config and --vocab, to start "
+                "give either --encoder, to continue from a checkpoint, or both --encoder-config and --vocab, to start "
                 "from scratch"
             )
         return found

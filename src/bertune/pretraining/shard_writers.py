@@ -55,7 +55,7 @@ def shard_writers(write: WriteShard, workers: int) -> Iterator[WriteShard]:
             waiting.popleft().result()
     except BrokenProcessPool:
         raise FaultError(
-            "a process that tokenizes was killed, perhaps for its memory; the same command goes on after the shards "
+            "a process that tokenizes was killed, perhaps for its memory; the same command continues after the shards "
             "that are whole (fewer --workers need less memory)"
         ) from None
     finally:

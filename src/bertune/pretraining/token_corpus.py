@@ -183,7 +183,7 @@ def _build(folder: Path, files: Sequence[Path], encoding: "_Encoding", workers: 
     """Write all shards that are not there."""
     form, whole = encoding.form, _whole_shards(folder)
     if whole:
-        logger.info("corpus: %d shards of a stopped build are whole; going on after them", len(whole))
+        logger.info("corpus: %d shards of a stopped build are complete; continuing after them", len(whole))
     cuts = Cuts(files, form.lines, form.text_column, SHARD_CHARACTERS, whole)
     made: dict[int, Mapping[str, Any]] = dict(enumerate(whole))
     with (

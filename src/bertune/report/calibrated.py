@@ -14,7 +14,7 @@ def calibration_of(answered: Answered) -> dict[str, Any] | None:
     """Errors of scores without a temperature and with one.
 
     Rows that the temperature was fitted to are judged cross-fitted: each by the temperature that fits the other parts.
-    Where the model has no temperature, what one would bring is told.
+    Where the model has no temperature, what one would bring is shown.
 
     Returns: `temperatures` (none: the model has none), `applied`, `cross_fitted`, and by `before` and `after` `ece`,
     `brier` and `bins`; None where the task has no probabilities to scale, or too few rows.

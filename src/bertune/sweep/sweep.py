@@ -105,7 +105,7 @@ def _checked(options: SweepOptions, trials: Trials) -> dict[str, Any]:
         if (output / SWEEP).exists():
             problems.add(f"--output {output}: holds another sweep; name a new folder, or continue it with --resume")
     elif not (output / SWEEP).is_file():
-        problems.add(f"--resume: {output} holds no sweep to go on with; leave --resume away to start one")
+        problems.add(f"--resume: {output} contains no sweep to continue; leave out --resume to start one")
     else:
         before = read_yaml(output / SWEEP)
         problems.extend(

@@ -50,7 +50,7 @@ _ANSWER = ("answer", "label", "answerKey", "gold")
 
 
 def read_choices(path: Path, options: ChoiceOptions, *, labelled: bool) -> Iterator[ChoiceExample]:
-    """Questions of a file; what is wrong is told all at once.
+    """Questions of a file; all problems are reported at once.
 
     Args:
         path: a file in any form of `data.formats`, or rows with a context (context, article, sent1), a question

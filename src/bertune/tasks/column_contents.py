@@ -60,7 +60,7 @@ def is_blank(value: object) -> bool:
 
 
 def _first_rows(file: Rows) -> list[Row]:
-    """The first thousand rows; those before one that cannot be read, which is told when all are read."""
+    """The first thousand rows; those before one that cannot be read, which is reported when all are read."""
     rows: list[Row] = []
     with contextlib.suppress(InputError):
         rows.extend(islice(iter(file), _LOOKED_AT))

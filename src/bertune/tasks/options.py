@@ -225,14 +225,14 @@ class RegressionOptions(TableOptions):
     )
     interval: float | None = option(
         None,
-        help="also predict low and high, between which this share of the true numbers lies, such as 0.9; by the errors "
+        help="also predict low and high, between which this share of the true numbers is, such as 0.9; by the errors "
         "on the validation rows",
     )
 
     def __post_init__(self) -> None:
         """Raises InputError for a share that is none."""
         if self.interval is not None and not 0 < self.interval < 1:
-            raise InputError(f"--interval {self.interval}: must lie between 0 and 1, such as 0.9")
+            raise InputError(f"--interval {self.interval}: must be between 0 and 1, such as 0.9")
 
 
 @dataclass(frozen=True)

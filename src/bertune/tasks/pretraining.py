@@ -185,7 +185,7 @@ class Pretraining(BaseTask[MaskedText]):
             InputError: an impossible number of answers.
         """
         if not 1 <= options.top_k <= CANDIDATES:
-            raise InputError(f"--top-k {options.top_k}: must lie between 1 and {CANDIDATES}")
+            raise InputError(f"--top-k {options.top_k}: must be between 1 and {CANDIDATES}")
         return dataclasses.replace(self, options=options)
 
     def to_json(self) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def text_rows(file: Rows, columns: Found, *, labelled: bool, drop_unlabelled: bo
         dropped.add(row.line)
     problems.raise_if_any()
     for left_out in (dropped, undecided):
-        left_out.log(file.path)
+        left_out.log(file)
     empty.tell()
 
 
@@ -275,13 +275,18 @@ class EmptyTexts:
         if self._empty:
             used = "used as they are; --drop-unlabelled leaves them out" if self._labelled else "answered all the same"
             logger.warning(
-                "%s: %d of %s %s an empty text in column %r (line%s %s%s), and %s %s",
+                "%s: %d of %s %s an empty text in column %r (%s%s %s%s), and %s %s",
                 self._file.path, self._empty, counted(self._rows, "row"), "has" if self._empty == 1 else "have",
-                self._column, "s" * (self._empty > 1),
+                self._column, _unit(self._file), "s" * (self._empty > 1),
                 ", ".join(map(str, self._first)), ", …" * (self._empty > len(self._first)),
                 "is" if self._empty == 1 else "are", used,
                 extra={"once": True},
             )  # fmt: skip
+
+
+def _unit(file: Rows) -> str:
+    """What places in a file are counted in: lines of text, or rows of a workbook."""
+    return "row" if file.where(1) == f"{file.path}, row 1" else "line"
 
 
 class LeftOut:
@@ -297,10 +302,11 @@ class LeftOut:
         if len(self._first) < 3:
             self._first.append(line)
 
-    def log(self, path: Path) -> None:
-        """Tell how many there are, and where the first ones stand; nothing where there are none."""
+    def log(self, file: Rows | Path) -> None:
+        """Log how many there are, and the places of the first ones; nothing if there are none."""
+        path, unit = (file, "line") if isinstance(file, Path) else (file.path, _unit(file))
         if self._count:
             more = ", …" if self._count > len(self._first) else ""
-            rows, lines = ("row is", "line") if self._count == 1 else ("rows are", "lines")
+            rows, lines = ("row is", unit) if self._count == 1 else ("rows are", f"{unit}s")
             first = ", ".join(map(str, self._first))
             logger.info("%s: %d %s left out, %s (%s %s%s)", path, self._count, rows, self._why, lines, first, more)

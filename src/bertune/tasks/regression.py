@@ -75,7 +75,7 @@ class Regression(BaseTask[NumberExample]):
         return "pearson" if self.name == "stsb" else "loss"
 
     def read(self, path: Path, *, labelled: bool) -> Iterator[NumberExample]:
-        """Texts and numbers of a table; all cells that hold none are told together."""
+        """Texts and numbers of a table; all cells that hold none are reported together."""
         given = {name: getattr(self.options, name) for name in STSB}
         if self.name == "stsb":
             given = {name: column or STSB[name] for name, column in given.items()}

@@ -104,7 +104,7 @@ class TextClassification(BaseTask[TextExample]):
     defaults: Defaults = DEFAULTS
 
     def read(self, path: Path, *, labelled: bool) -> Iterator[TextExample]:
-        """Texts and labels from a file. Rows that lack a text or, when `labelled`, a label are told all at once."""
+        """Texts and labels from a file. Rows that lack a text or, when `labelled`, a label are reported all at once."""
         return self.reader(path, self.options, labelled)
 
     def example(self, item: Any) -> TextExample:

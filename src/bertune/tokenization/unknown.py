@@ -32,13 +32,13 @@ def warn_of_unknown(input_ids: Ragged, tokenizer: Tokenizer, what: str) -> None:
     rows = mostly_unknown(input_ids, tokenizer)
     if rows:
         logger.warning(
-            "%s: %.0f%% of its tokens are %s, which the vocabulary cannot spell; nearly all are in %d of the %d "
+            "%s: %.0f%% of the tokens are %s, which the vocabulary cannot spell; nearly all are in %d of the %d "
             "sequences: are those in a language that the encoder does not know?",
             what, 100 * share, name, rows, len(input_ids),
         )  # fmt: skip
         return
     logger.warning(
-        "%s: %.0f%% of its tokens are %s, which the vocabulary cannot spell: is it the encoder of this language, "
+        "%s: %.0f%% of the tokens are %s, which the vocabulary cannot spell: is it the encoder of this language, "
         "and of this casing (--do-lower-case)?",
         what, 100 * share, name,
     )  # fmt: skip

@@ -42,7 +42,7 @@ def seconds_of_report(data: PreparedData) -> float:
 def write_closing_report(
     options: TrainOptions, data: PreparedData, saved: SavedModel | None, clock: Clock | None = None
 ) -> None:
-    """Write the report of a run that is done; a report that fails is told, and the run stands as it is.
+    """Write the report of a run that is done; a report that fails is logged, and the run is kept.
 
     Args:
         options: of the run.

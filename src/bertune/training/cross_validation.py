@@ -63,7 +63,7 @@ class Folds:
     def of(cls, task: Task[Any], rows: Labelled, count: int, group_column: str | None) -> "Folds":
         """Stratified by label; rows of the same texts, or of the same group, in one fold.
 
-        A label that occurs in fewer groups than there are folds is told: some folds are judged without it.
+        A label that occurs in fewer groups than there are folds is logged: some folds are judged without it.
 
         Raises:
             InputError: fewer groups than folds, also of every single label; no such column.

@@ -152,7 +152,7 @@ class TrainOptions:
         """What no run can start with, each option by its flag."""
         found = broken_limits(self)
         if not 0 < self.layer_decay <= 1:
-            found.append(f"--layer-decay {self.layer_decay}: must lie above 0 and up to 1")
+            found.append(f"--layer-decay {self.layer_decay}: must be above 0 and at most 1")
         if self.ema is not None and not 0 <= self.ema < 1:
             found.append(f"--ema {self.ema}: must be at least 0 and below 1, like 0.99")
         if self.ema and self.average_last:

@@ -122,7 +122,7 @@ def prepare(task: Task[Any], read: Mapping[str, Labelled], options: TrainOptions
 
 
 def source_problems(encoder: str | None) -> list[str]:
-    """Why there is no such encoder, to be told together with what is wrong with options and data."""
+    """Why there is no such encoder, to be reported together with what is wrong with options and data."""
     try:
         if encoder is not None:
             require_source(encoder)

@@ -133,7 +133,7 @@ class TrackerThread:
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         except Exception:  # an error that cannot say what it is
             reason = type(error).__name__
-        logger.warning("--track %s: off from here on (%s); the run goes on", self._name, reason)
+        logger.warning("--track %s: off from here on (%s); the run continues", self._name, reason)
 
 
 @dataclass

@@ -160,7 +160,7 @@ PARAGRAPH = "data[0].paragraphs[0]"
         (lambda d: d["data"][0]["paragraphs"][0].update(qas=None), [f"{PARAGRAPH}.qas is null, not a list"]),
         (lambda d: qas(d)[1].pop("id"), [f"{PARAGRAPH}.qas[1].id is missing"]),
         (lambda d: qas(d)[1].update(id=["x"]), [f"{PARAGRAPH}.qas[1].id is a list"]),
-        (lambda d: qas(d)[1].update(id="a"), ["the id 'a' stands already at", f"{PARAGRAPH}.qas[0]"]),
+        (lambda d: qas(d)[1].update(id="a"), ["the id 'a' is already used at", f"{PARAGRAPH}.qas[0]"]),
         (lambda d: qas(d)[0].update(question="\n"), [f"{PARAGRAPH}.qas[0].question is an empty text"]),
         (lambda d: qas(d)[0].update(question=3), [f"{PARAGRAPH}.qas[0].question is the value 3, not a text"]),
         (lambda d: qas(d)[0].update(question="\ud83d!"), ["qas[0].question: character 0 is half a character"]),
@@ -268,7 +268,7 @@ def test_a_wrong_offset_is_mended_where_the_text_stands_once(tmp_path: Path) -> 
 
 def test_a_wrong_offset_of_a_text_that_stands_twice_stays_an_error(tmp_path: Path) -> None:
     with_answer(tmp_path / "q.json", "Paris", 3)
-    with pytest.raises(InputError, match="stands 2 times"):
+    with pytest.raises(InputError, match="occurs 2 times"):
         read_questions(tmp_path / "q.json", labelled=True, fix_offsets=True)
 
 

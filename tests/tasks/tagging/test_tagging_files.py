@@ -126,9 +126,9 @@ def test_spaces_at_the_edges_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"text": "abc", "entities": [[0, 4, "X"]]}, "lies outside the text, which has characters 0 to 3"),
-        ({"text": "abc", "entities": [[-1, 2, "X"]]}, "lies outside the text"),
-        ({"text": "abc", "entities": [[2, 2, "X"]]}, "lies outside the text"),
+        ({"text": "abc", "entities": [[0, 4, "X"]]}, "is outside the text, which has characters 0 to 3"),
+        ({"text": "abc", "entities": [[-1, 2, "X"]]}, "is outside the text"),
+        ({"text": "abc", "entities": [[2, 2, "X"]]}, "is outside the text"),
         (
             {"text": "abcd", "entities": [[0, 2, "X"], [1, 3, "Y"]]},
             "entities overlap: X 'ab' (0 to 2) and Y 'bc' (1 to 3)",
@@ -182,7 +182,7 @@ def test_annotations_are_named_by_their_line(tmp_path: Path) -> None:
     records = [{"text": "ab\n[,", "entities": []}, {"text": "abc", "entities": [[0, 4, "X"]]}]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(records, indent=2))
-    with pytest.raises(InputError, match=r"a\.json, line 6 \(record 2\): entity \[0, 4, 'X'\]: lies outside the text"):
+    with pytest.raises(InputError, match=r"a\.json, line 6 \(record 2\): entity \[0, 4, 'X'\]: is outside the text"):
         read(path)
     path.write_text(json.dumps([{"text": "abc", "entities": [[0, 2, "X"]]}] * 3, indent=2).replace("},\n", "},"))
     assert [example.place for example in read(path)] == [2, 11, 20]

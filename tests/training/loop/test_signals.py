@@ -133,13 +133,13 @@ def test_a_run_stops_within_seconds_and_says_how_to_go_on(
     assert child.wait() == status
     assert time.monotonic() - sent < 5
     *_, last = child.told.splitlines()
-    told = rf"interrupted by {number.name}; (\d+) of 100000 steps are kept in a checkpoint; go on with: bertune "
+    told = rf"interrupted by {number.name}; (\d+) of 100000 steps are kept in a checkpoint; continue with: bertune "
     found = re.match(told, last)
     assert found, child.told
     assert "Traceback" not in child.told
     kept = last_checkpoint(tmp_path / "run")
     assert kept.name.startswith(f"step-{int(found[1]):08d}")
-    command = shlex.split(last.partition("go on with: ")[2])
+    command = shlex.split(last.partition("continue with: ")[2])
     assert command[0] == "bertune"
     again = nursery.start(*command[1:])
     again.until("step ")
@@ -242,4 +242,4 @@ def test_the_real_command(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
         assert process.wait(10) == 130, rest
-    assert "go on with: bertune train --config" in rest
+    assert "continue with: bertune train --config" in rest

@@ -125,7 +125,7 @@ def test_no_memory_in_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     start(tmp_path / "whole", options)
     with monkeypatch.context() as patch:
         _stopped_by(patch, loop, "check", 1, ask)
-        with pytest.raises(FaultError, match=r"no memory left: .* batch_size.*go on with: bertune train") as error:
+        with pytest.raises(FaultError, match=r"no memory left: .* batch_size.*continue with: bertune train") as error:
             start(tmp_path / "run", options)
     assert "\n" not in str(error.value)
     start(tmp_path / "run", options | {"resume": True})
@@ -192,7 +192,7 @@ def test_a_checkpoint_is_promised_only_where_there_is_one(tmp_path: Path, checkp
     with pytest.raises(FaultError) as error, run_errors(tmp_path, "train"):
         raise FaultError("no memory for a single sequence")
     kept = "The last checkpoint is kept; once" if checkpoint else "Once"
-    expected = f"no memory for a single sequence. {kept} that is mended, go on with: bertune train --config "
+    expected = f"no memory for a single sequence. {kept} that is mended, continue with: bertune train --config "
     assert str(error.value) == f"{expected}{tmp_path / 'run.yaml'} --resume"
 
 

@@ -144,7 +144,7 @@ def read_questions(
                 if strict:
                     example = _with_offsets(example, fix_offsets, report)
             if example.id in places:
-                raise InputError(f"{example.where}: the id {example.id!r} stands already at {places[example.id]}")
+                raise InputError(f"{example.where}: the id {example.id!r} is already used at {places[example.id]}")
         except InputError as error:
             if skip_bad and isinstance(record, Record):
                 report.skipped.append(str(error))
@@ -341,7 +341,7 @@ def _with_offsets(example: QuestionExample, fix: bool, report: ReadReport) -> Qu
 
 def _wrong_start(example: QuestionExample, answer: Answer, name: str, fix: bool) -> str:
     times = example.context.count(answer.text)
-    stands = f"stands {times} times in the context" if times > 1 else f"stands at {example.context.find(answer.text)}"
+    stands = f"occurs {times} times in the context" if times > 1 else f"is at {example.context.find(answer.text)}"
     there = example.context[max(answer.start, 0) : max(answer.start, 0) + len(answer.text)][:60]
     mend = "" if fix or times > 1 else ", let --fix-offsets correct it"
     remedy = f"correct the file{mend}, or leave such questions out with --skip-bad"

@@ -108,7 +108,7 @@ def _entity(item: object, text: str) -> list[Entity]:
     if type(start) is not int or type(end) is not int:
         raise InputError(f"entity {item!r}: start and end must be whole numbers, counted in characters from 0")
     if not 0 <= start < end <= len(text):
-        raise InputError(f"entity {item!r}: lies outside the text, which has characters 0 to {len(text)}")
+        raise InputError(f"entity {item!r}: is outside the text, which has characters 0 to {len(text)}")
     quoted = item.get("text") if isinstance(item, Mapping) else None
     if isinstance(quoted, str) and quoted != text[start:end]:
         raise InputError(f"entity {item!r}: the text has {text[start:end]!r} there")

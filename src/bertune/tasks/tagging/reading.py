@@ -28,7 +28,7 @@ ROWS = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather", ".csv", 
 
 
 def read_tagged(path: Path, options: ReadingOptions, *, labelled: bool) -> Iterator[TaggedExample]:
-    """Examples of a file, in order; what is wrong is told all at once.
+    """Examples of a file, in order; all problems are reported at once.
 
     Files in the forms of `data.formats` are recognised by their content. Else .jsonl, .ndjson, .json, .parquet and .csv
     hold rows with tokens and tags, or texts and entities; any other name is a CoNLL file's.
@@ -126,7 +126,7 @@ def _sentences(file: Rows, options: ReadingOptions, *, labelled: bool) -> Iterat
         elif not problems:
             yield Sentence(tokens, tags, row.line)
     problems.raise_if_any()
-    left_out.log(file.path)
+    left_out.log(file)
 
 
 def _texts(value: object) -> tuple[str, ...] | None:

@@ -1,7 +1,7 @@
 """Numbers that go wrong in an update: found there, traced to rows of the data, skipped, in the end refused.
 
 The optimizer changes nothing where the norm of the gradients is not finite (`training.optimizer`), and
-`training.update` gives it no finite norm where the loss is not. What is left is told and counted here.
+`training.update` gives it no finite norm where the loss is not. What is left is logged and counted here.
 """
 
 import logging

@@ -127,7 +127,7 @@ class Checkpoints:
             return state
         if damaged:
             raise InputError(
-                f"--resume: {self.folder} holds no whole checkpoint to start from; remove that folder to train from "
+                f"--resume: {self.folder} holds no complete checkpoint to start from; remove that folder to train from "
                 "the beginning, or train again into a new folder"
             )
         return None

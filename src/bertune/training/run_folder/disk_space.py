@@ -64,7 +64,7 @@ def check_disk_space(folder: Path, checkpoint: int, model: int, keep: int, furth
         runs = f"; runs to follow: {further}, each leaving {keep} checkpoints and a model" if further else ""
         raise FaultError(
             f"--output {folder}: this run needs {shown(needed - there)} on its disk, and {shown(free)} are free: "
-            f"{checkpoints} checkpoints of {shown(checkpoint)} (--keep-checkpoints {keep}; a new one is whole before "
-            f"an old one goes), the best model of {shown(model)} and the next one beside it{runs}. "
+            f"{checkpoints} checkpoints of {shown(checkpoint)} (--keep-checkpoints {keep}; a new one is written "
+            f"before an old one is deleted), the best model of {shown(model)} and the next one beside it{runs}. "
             "Make room, or name a folder on another disk"
         )

@@ -57,9 +57,9 @@ def run_errors(folder: Path, verb: str, options_file: str = "run.yaml", *, compl
 
     def how() -> str:
         if begun() and complete:
-            return f"go on with: bertune {verb} --config {folder / options_file} --resume"
+            return f"continue with: bertune {verb} --config {folder / options_file} --resume"
         if begun():
-            return f"go on with the same bertune {verb} and --resume"
+            return f"continue with the same bertune {verb} and --resume"
         return "the run had not begun, the same command starts it again"
 
     with signals_handled():

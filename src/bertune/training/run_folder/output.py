@@ -49,7 +49,7 @@ def output_problems(output: Path, tree: Mapping[str, Any], *, resume: bool) -> l
         message = f"--output {output}: holds another run; name a new folder, remove it, or continue it with --resume"
         return [message] if _holds_run(output) else []
     if not (output / "run.yaml").is_file():
-        return [f"--resume: {output} holds no run to go on with; leave --resume away to start one"]
+        return [f"--resume: {output} contains no run to continue; leave out --resume to start one"]
     before = read_yaml(output / "run.yaml")
     return [
         f"--{name.replace('_', '-')} is {tree.get(name)!r}, but the run to resume has {before.get(name)!r}"

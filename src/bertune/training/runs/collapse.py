@@ -112,9 +112,7 @@ def collapse_of(state: TrainState, config: TrainConfig, chance: float | None) ->
     if at_chance := _at_chance(state, chance, state.best_metrics.get("matthews_correlation")):
         signs.append(at_chance)
     if signs and config.steps < LEAST_UPDATES:
-        signs.append(
-            f"{counted(config.steps, 'step is', 'steps are')} few: train for more --epochs (or --max-steps) first"
-        )
+        signs.append(f"{counted(config.steps, 'step is', 'steps are')} few: try more --epochs or --max-steps first")
     return "; ".join(signs) or None
 
 

@@ -36,7 +36,7 @@ class RestartResult:
 
 
 Attempt = Callable[[int, bool], RestartResult]
-"""Seed, and whether to go on from a checkpoint → what came of it.
+"""Seed, and whether to continue from a checkpoint → what came of it.
 
 Where the checkpoint is another seed's, its progress comes back and nothing has been done.
 """
