@@ -128,5 +128,5 @@ class AdamWOptions:
     beta2: float = option(0.999, help="decay rate of the mean of squared gradients")
     eps: float = option(1e-8, help="added to the root of the mean of squares")
     weight_decay: float = option(0.01, help="share of a weight lost a step, times the learning rate")
-    bias_correction: bool = option(True, help="correct the moments for their start at zero")
-    max_grad_norm: float = option(1.0, help="gradients are scaled down to this norm jointly; 0: never")
+    bias_correction: bool = option(True, help="Adam's bias correction")
+    max_grad_norm: float = option(1.0, help="clip gradients to this global norm; 0: no clipping")

@@ -25,8 +25,8 @@ class InstanceOptions:
     do_whole_word_mask: bool = option(False, help="mask all pieces of a word together")
     max_seq_length: int = option(128, help="longest sequence in tokens, special tokens included")
     max_predictions_per_seq: int = option(20, help="most masked tokens of a sequence")
-    random_seed: int = option(12345, help="governs all that is drawn")
-    dupe_factor: int = option(10, help="passes over the text, each with other masks")
+    random_seed: int = option(12345, help="seed of all random choices")
+    dupe_factor: int = option(10, help="passes over the text, each with different masks")
     masked_lm_prob: float = option(0.15, help="share of tokens to mask")
     short_seq_prob: float = option(0.1, help="share of documents whose sequences are shorter than the longest")
 

@@ -33,7 +33,7 @@ class IgnoredFlags:
     bert_config_file: str | None = option(None, help="accepted, not used: the module brings its own")
     vocab_file: str | None = option(None, help="accepted, not used: the module brings its own")
     init_checkpoint: str | None = option(None, help="accepted, not used: the weights are the module's")
-    do_lower_case: bool = option(True, help="accepted, not used: the module tells")
+    do_lower_case: bool = option(True, help="accepted, not used: the module states it")
 
 
 def program(argv: Sequence[str]) -> None:

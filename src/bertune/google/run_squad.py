@@ -81,7 +81,7 @@ class SquadFlags:
     do_train: bool = option(False, help="train on the training file")
     do_predict: bool = option(False, help="answer the questions of the other file")
     predict_batch_size: int = option(8, help="accepted; the result does not depend on it")
-    n_best_size: int = option(20, help="candidates kept a question")
+    n_best_size: int = option(20, help="candidates kept for a question")
     max_answer_length: int = option(30, help="tokens of the longest answer")
     verbose_logging: bool = option(False, help="name every question whose answer is not found")
     version_2_with_negative: bool = option(False, help="SQuAD 2.0: some questions have no answer")

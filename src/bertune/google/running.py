@@ -40,7 +40,7 @@ DEFAULT_SEED = 42
 class RunFlags:
     """Flags of every program: the original's for TPUs, and ours."""
 
-    use_tpu: bool = option(False, help="accepted; training runs on the device that is here")
+    use_tpu: bool = option(False, help="accepted; training uses the device of this machine")
     tpu_name: str | None = option(None, help="accepted, without effect")
     tpu_zone: str | None = option(None, help="accepted, without effect")
     gcp_project: str | None = option(None, help="accepted, without effect")

@@ -78,8 +78,8 @@ class TrainOptions:
     )
     soup: int | Literal["auto"] | None = option(
         None,
-        help="make so many runs from the same start and keep the mean of their weights (a model soup), like 3; auto: "
-        "as many as --time-limit has room for",
+        help="make this many runs from the same start and keep the mean of their weights (a model soup), such as 3; "
+        "auto: as many as --time-limit has room for",
         minimum=1,
     )
     r_drop: float | None = option(
