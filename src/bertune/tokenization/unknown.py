@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from bertune.ragged import Ragged
+from bertune.features import Ragged
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
