@@ -105,7 +105,7 @@ class Embedder:
             prompt_name: one of `prompts`; None: the folder's default prompt, where it names one.
 
         Raises:
-            InputError: something that is no text, or an unknown prompt.
+            InputError: an item that is not a text, or an unknown prompt.
         """
         batch_size = whole_number("embed: batch_size", batch_size)
         table = as_table(texts)
@@ -155,10 +155,10 @@ def embed(
     precision: str = "auto",
     prompt_name: str | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Vectors of texts. Shape: (texts, width). To embed more than once make an `Embedder`, whose arguments these are.
+    """Compute a vector for each text. Shape: (texts, width). To embed more than once, create an `Embedder` (same arguments).
 
     Raises:
-        InputError: no such encoder, an illegal option, something that is no text.
+        InputError: no such encoder, an illegal option, an item that is not a text.
     """
     made = Embedder(encoder, pooling=pooling, max_seq_length=max_seq_length, normalize=normalize, precision=precision)
     return made(texts, prompt_name=prompt_name)

@@ -114,7 +114,7 @@ def coloured(texts: Mapping[str, str], words: Sequence[Mapping[str, Any]]) -> st
 
 @python_call
 def explain(model: Model, item: Any, *, label: str | None = None) -> Explanation:
-    """Words that carry a model's answer to a text or a pair of texts.
+    """Show which words of a text, or of a pair of texts, carry a model's answer.
 
     Args:
         model: for classification (one label or several) or regression of texts.

@@ -53,7 +53,7 @@ LEAST_AGREEMENT = 0.95
 
 @dataclass
 class Model:
-    """A network with what it takes to use it: its task, its tokenizer, its length."""
+    """A fine-tuned model: its network, task, tokenizer and longest sequence."""
 
     network: Network
     task: Task[Any]
@@ -70,7 +70,7 @@ class Model:
 
     @python_call
     def predict(self, items: Iterable[Any] | Path, *, batch_size: int = 256) -> Predictions:
-        """Answers to texts, pairs of texts, or whatever the task takes; one each, in order.
+        """Predict: one answer for each text, pair of texts, or whatever the task takes, in order.
 
         Args:
             items: for text classification strings or pairs of strings, from any iterable; or a table (a frame of
@@ -84,11 +84,11 @@ class Model:
         return predict(self, items, batch_size=batch_size)
 
     def predict_examples(self, examples: Iterable[Any], *, batch_size: int = 256) -> Generator[Prediction, None, None]:
-        """Answers as a stream, in order, in constant memory."""
+        """Predict as a stream, in order, in constant memory."""
         return predict_examples(self, examples, batch_size=batch_size)
 
     def compute_logits(self, features: Features, *, batch_size: int = 256) -> Logits:
-        """One array a sequence, in the features' order. Shape: (outputs,) or (tokens, outputs) each, float32."""
+        """One array per sequence, in the features' order. Shape: (outputs,) or (tokens, outputs) each, float32."""
         batch_size = whole_number("compute_logits: batch_size", batch_size)
         with fast_float32(self.network.device):
             self.check_int8(features)
@@ -104,7 +104,7 @@ class Model:
 
     @property
     def precision(self) -> str:
-        """The numbers that the encoder's matrices are computed in."""
+        """The floating-point format, or int8, of the encoder's matrix products."""
         return str(self.network.encoder.compute_dtype).removeprefix("torch.")
 
     @property
@@ -155,7 +155,7 @@ class Model:
 
     @python_call
     def evaluate(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> dict[str, float]:
-        """Metrics on labelled data, its mean loss and `examples_per_second` among them; as `evaluation` finds them.
+        """Compute metrics on labelled data, with the mean loss and `examples_per_second`.
 
         Raises:
             InputError: unreadable data, or labels that the model does not know.
@@ -164,7 +164,7 @@ class Model:
 
     @python_call
     def evaluation(self, path: object, *, batch_size: int = 256, feature_cache: bool = True) -> "Evaluated":
-        """Metrics on labelled data, and what they depend on.
+        """Compute metrics on labelled data, and state what they depend on.
 
         Args:
             path: the file of the data; or a table in memory, as for `predict`.
@@ -243,7 +243,7 @@ def evaluate(
 def load(
     folder: str | Path, *, device: str = "auto", precision: str = "auto", trust_task_file: str | Path | None = None
 ) -> Model:
-    """A model that `bertune train` left in a folder.
+    """Load a model from the folder that `bertune train` wrote.
 
     Args:
         folder: the run's output folder.

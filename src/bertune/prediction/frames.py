@@ -13,17 +13,17 @@ PREFIX = "predicted_"
 
 @python_call
 def predict_frame(model: Predictor, frame: Any, *, prefix: str = PREFIX, batch_size: int = 256) -> Any:
-    """A copy of a data frame with a column for every key of the model's predictions.
+    """Copy a data frame, with a new column for every key of the model's predictions.
 
     Args:
         model: of `bertune.load`, or of `bertune_runtime.load`.
         frame: of pandas or polars, with the columns that the model's task reads. Its own columns and a pandas index
             stay as they are.
-        prefix: stands before the names of the new columns: `predicted_label`, `predicted_score`, …
+        prefix: of the names of the new columns: `predicted_label`, `predicted_score`, …
         batch_size: most sequences computed at a time.
 
     Raises:
-        InputError: no data frame, a column of such a name is there already, or rows that the task cannot take.
+        InputError: no data frame, a column of that name exists already, or rows that the task cannot take.
     """
     library = type(frame).__module__.partition(".")[0]
     if library not in ("pandas", "polars") or type(frame).__name__ != "DataFrame":
