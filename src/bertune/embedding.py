@@ -155,7 +155,9 @@ def embed(
     precision: str = "auto",
     prompt_name: str | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Compute a vector for each text. Shape: (texts, width). To embed more than once, create an `Embedder` (same arguments).
+    """Compute a vector for each text. Shape: (texts, width).
+
+    To embed more than once, create an `Embedder`, which takes the same arguments.
 
     Raises:
         InputError: no such encoder, an illegal option, an item that is not a text.
