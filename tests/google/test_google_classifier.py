@@ -205,7 +205,7 @@ def test_a_checkpoint_of_which_nothing_fits(run: Run, tiny: list[str], mrpc: lis
     answer = run(run_classifier.main, *flags, f"--output_dir={tmp_path / 'out'}", status=2)
     assert "resnet/kernel" in answer.err
     answer = run(run_classifier.main, *flags, f"--output_dir={tmp_path / 'out'}", "--strict_original")
-    assert "goes on with new weights" in answer.err
+    assert "continues with new weights" in answer.err
 
 
 def test_tpu_flags_are_taken_and_told(run: Run, tiny: list[str], mrpc: list[str], tmp_path: Path) -> None:

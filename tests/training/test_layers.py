@@ -92,7 +92,7 @@ def test_a_weights_step_is_its_rates() -> None:
         ({"reinitialize_layers": 3}, "reinitialize_layers 3: the encoder has 2 layers"),
         ({"frozen_layers": 2, "reinitialize_layers": 1}, "of 2 layers some are both"),
         ({"frozen_layers": -1}, "frozen_layers -1: must be at least 0"),
-        ({"layer_decay": 0.0}, "layer_decay 0.0: must lie above 0"),
+        ({"layer_decay": 0.0}, "layer_decay 0.0: must be above 0"),
     ],
 )
 def test_impossible_options(run: Any, tmp_path: Path, options: dict[str, Any], told: str) -> None:
