@@ -14,7 +14,7 @@ from tools.docs_hooks import home
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page.stem for page in (ROOT / "docs").glob("*.md") if not page.name.endswith(".zh.md"))
 MOST_WORDS = 900
-LONG = {"scale": 1600, "serving": 1400, "export": 1100}
+LONG = {"scale": 1600, "serving": 1400}
 """Pages that are longer than `MOST_WORDS`, and what they may have."""
 
 

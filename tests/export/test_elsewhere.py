@@ -20,7 +20,7 @@ import tokenizers
 import bertune
 from tests.tiny import opinions
 
-PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+PAGE = Path(__file__).parents[2] / "docs" / "using-onnx.md"
 NODE, MODULES = shutil.which("node"), os.environ.get("BERTUNE_NODE_MODULES")
 HOSTILE = ["", "!", "Très bien, le film!", "这部电影很好", "fine\u00a0film 😀", "İstanbul GOOD", "bad" * 40, "a\tb\nc"]
 
