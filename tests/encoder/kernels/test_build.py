@@ -26,10 +26,14 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def test_a_change_of_any_file_compiles_anew(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_any_file_compiles_anew(
+    sources: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bertune")
     compiled = build._compiled(torch.float32, processor.level())
     monkeypatch.setattr("subprocess.run", lambda *_, **__: None)
     assert build._compiled(torch.float32, processor.level()) == compiled
+    assert not caplog.text  # it was compiled by the fixture
     seen = {compiled}
     files = [path for path in sources.iterdir() if path.is_file()]
     assert len(files) > 5
@@ -37,6 +41,7 @@ def test_a_change_of_any_file_compiles_anew(sources: Path, monkeypatch: pytest.M
         file.write_text(file.read_text(encoding="utf-8") + "/* changed */\n", encoding="utf-8")
         seen.add(build._compiled(torch.float32, processor.level()))
     assert len(seen) == len(files) + 1
+    assert caplog.text.count("compiling the CPU kernels, once on this machine") == len(files)
 
 
 def test_every_file_is_included_and_packaged() -> None:

@@ -38,7 +38,7 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
     BERTUNE_KERNELS=off turns them off; BERTUNE_ISA holds them to a lower level than the processor's (see
     `processor.level`). A wheel carries the usual levels compiled (`prebuilt`); of another level, or in a source
-    checkout, the first call on a machine compiles for about two seconds. The answer is cached.
+    checkout, the first call on a machine compiles for two to eight seconds. The answer is cached.
 
     Raises:
         InputError: BERTUNE_ISA names a level that does not exist or that this processor lacks.
@@ -84,6 +84,7 @@ def _compiled(dtype: torch.dtype, level: str) -> Path:
     target = cache_folder("kernels") / name
     if target.exists():
         return target
+    logger.info("compiling the CPU kernels, once on this machine (%s, %s)", level, str(dtype).removeprefix("torch."))
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, unfinished = tempfile.mkstemp(suffix=".so", dir=target.parent)
     os.close(handle)
