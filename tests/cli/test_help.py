@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bertune.cli.completion import SCRIPTS
-from bertune.cli.main import VERBS, main
+from bertune.cli.general import VERBS
+from bertune.cli.main import main
 from tests.tiny import bertune, refused
 
 Capture = pytest.CaptureFixture[str]

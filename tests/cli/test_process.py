@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import bertune
-from bertune.cli.main import VERBS
+from bertune.cli.general import VERBS
 from tests.tiny import FAST, opinions, write_encoder, write_rows
 
 HEAVY = ("torch", "numpy", "tokenizers", "pyarrow", "sklearn", "rich", "yaml", "safetensors", "transformers")
@@ -76,7 +76,7 @@ def test_general_help_imports_what_it_prints(arguments: list[str]) -> None:
         "import sys; before = set(sys.modules); from bertune.cli.main import main; "
         f"main({arguments!r}); print(*sorted(set(sys.modules) - before), file=sys.stderr)"
     )
-    assert run("-c", code).stderr.split() == ["bertune", "bertune.cli", "bertune.cli.main"]
+    assert run("-c", code).stderr.split() == ["bertune", "bertune.cli", "bertune.cli.general", "bertune.cli.main"]
 
 
 def imported(*arguments: object, of: Sequence[str] = HEAVY) -> tuple[int, str, set[str]]:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bertune.cli.main import VERBS, drop_output
+from bertune.cli.general import VERBS, drop_output
 from bertune.errors import FaultError, InputError, Interrupted
 
 _COLLECT_AFTER = 50_000

@@ -47,7 +47,7 @@ SCRIPTS = {"bash": _BASH, "zsh": "autoload -U +X bashcompinit && bashcompinit\n"
 
 def main(argv: Sequence[str]) -> None:
     """Print the script for a shell."""
-    from bertune.cli.main import VERBS
+    from bertune.cli.general import VERBS
     from bertune.tasks.registry import TASKS
 
     known = ", ".join(SCRIPTS)
