@@ -198,7 +198,7 @@ def _log_features(data: str, rows: int, text: tuple[Tokenizer, int], features: F
     share = f"{cut} ({100 * cut / max(1, len(features)):.1f} %) are cut" if cut else "none is cut"
     unknown = 100 * unknown_share(features.input_ids, tokenizer)
     foreign = mostly_unknown(features.input_ids, tokenizer)
-    where = f", nearly all in {counted(foreign, 'sequence')} of perhaps another language" if foreign else ""
+    where = f", nearly all in {counted(foreign, 'sequence')}, perhaps of another language" if foreign else ""
     logger.info(
         "%s: %s; %s at --max-seq-length %d; %.1f %% of the tokens are unknown%s",
         data, counted(rows, "row"), share, length, unknown, where,
