@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,16 @@ def test_bad_sources(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     refused(capsys, tmp_path, ["inspect", tmp_path], "holds no encoder")
 
 
-def test_a_fine_tuned_google_checkpoint_without_its_config(capsys: pytest.CaptureFixture[str], shared: Path) -> None:
+def test_a_fine_tuned_google_checkpoint_without_its_config(
+    capsys: pytest.CaptureFixture[str], shared: Path, tmp_path: Path
+) -> None:
     """Its config and vocabulary lie with the pretrained one; heads are recognised, optimizer slots left out."""
     tiny, finetuned = shared / "golden/tiny", shared / "golden/finetuned"
     refused(capsys, finetuned, ["inspect", finetuned], "no bert_config.json", "--config-file", "--vocab-file")
+    ours = shutil.copytree(finetuned, tmp_path / "output_dir") / "bertune"
+    ours.mkdir()
+    (ours / "config.json").write_text("{}", encoding="utf-8")
+    refused(capsys, tmp_path, ["inspect", ours.parent], f"or name {ours}, the model folder beside it")
     files = ["--config-file", tiny / "bert_config.json", "--vocab-file", tiny / "vocab.txt"]
     facts = json.loads(done(capsys, "inspect", *files, finetuned, "--json").out)
     assert (facts["format"], facts["heads"]) == ("Google", ["text-classification"])
