@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bertune.errors import FaultError
-from bertune.training.loop import loop
+from bertune.training.loop import loop, validation
 from bertune.training.run_folder import checkpoints as checkpoint
 from bertune.training.run_folder import disk_space as room
 from bertune.training.run_folder.disk_space import check_disk_space, shown
@@ -124,7 +124,7 @@ def test_no_memory_in_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     options = prepare(tmp_path, "text-classification")
     start(tmp_path / "whole", options)
     with monkeypatch.context() as patch:
-        _stopped_by(patch, loop, "check", 1, ask)
+        _stopped_by(patch, validation, "check", 1, ask)
         with pytest.raises(FaultError, match=r"no memory left: .* batch_size.*continue with: bertune train") as error:
             start(tmp_path / "run", options)
     assert "\n" not in str(error.value)
