@@ -9,14 +9,28 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.test_ranks import EXACT, OPTIONS, alone, encoder, figures, options
-from tests.nursery import ROOT, command_line
-
-__all__ = ["alone", "encoder", "options"]  # fixtures: the run in one process, and what it is made from
+from tests.distributed.test_ranks import NO_DROPOUT, figures, finished
+from tests.nursery import ROOT, Nursery, command_line
+from tests.runs import prepare
+from tests.tiny import write_encoder
 
 pytestmark = pytest.mark.slow
-assert OPTIONS["precision"] == "fp32"
-assert EXACT
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run without dropout, whose masks differ with the number of ranks; of a task whose head has the encoder's."""
+    folder = tmp_path_factory.mktemp("run")
+    encoder = write_encoder(folder / "without-dropout", **NO_DROPOUT)
+    return prepare(folder, "token-classification") | {"encoder": encoder, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, options: dict[str, Any]) -> Path:
+    """The run in one process."""
+    output = tmp_path_factory.mktemp("alone") / "run"
+    finished([nursery.start(*command_line(options, output))])
+    return output
 
 
 def run(*command: object, more: dict[str, str] | None = None) -> str:

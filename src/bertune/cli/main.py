@@ -1,11 +1,12 @@
 """`bertune VERB …`: finds the verb, imports only what it needs, turns errors into messages and exit statuses."""
 
+import contextlib
 import gc
 import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import bertune
 from bertune.errors import FaultError, InputError, Interrupted
@@ -96,17 +97,11 @@ def _run(argv: Sequence[str] | None) -> int:
 
         gc.set_threshold(_COLLECT_AFTER, 20, 20)
         start_logging()
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            _join_ranks(verb)
         from bertune.argument_names import command_line
 
-        with command_line():
+        with command_line(), _among_ranks(verb):
             status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
-        sys.stdout.flush()
-        if verb in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from bertune.distributed.world import leave
-
-            leave()
+            sys.stdout.flush()
     except InputError as error:
         _tell(f"error: {error}")
         return 2
@@ -142,18 +137,28 @@ def _print(text: str) -> None:
         _drop_output()
 
 
-def _join_ranks(verb: str) -> None:
-    """Join the processes that torchrun started.
+@contextlib.contextmanager
+def _among_ranks(verb: str) -> Iterator[None]:
+    """Inside, this process works together with those that torchrun started with it; a signal to one stops all.
 
     Raises:
         InputError: a verb that they cannot share.
     """
-    from bertune.distributed.world import is_launched, start
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        yield
+        return
+    from bertune.distributed.stopping import interruptible
+    from bertune.distributed.world import is_launched, leave, start
 
-    if verb in SHARED:
-        start()
-    elif is_launched():
-        raise InputError(f"bertune {verb}: computes in one process; start it without torchrun")
+    if verb not in SHARED:
+        if is_launched():
+            raise InputError(f"bertune {verb}: computes in one process; start it without torchrun")
+        yield
+        return
+    start()
+    with interruptible(lambda: ""):
+        yield
+        leave()
 
 
 def _tell(message: str) -> None:

@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from bertune.distributed.stopping import interruptible
 from bertune.distributed.world import World, current, is_launched, is_restart
 from bertune.errors import InputError, counted
 from bertune.files.outputs import check_output, open_output, refuse_inputs
@@ -29,7 +30,6 @@ from bertune.prediction.inputs import InputFile, is_stream
 from bertune.prediction.options import BulkOptions
 from bertune.prediction.parts import OpenPart, Parts
 from bertune.prediction.shards import ROWS_PER_PART, Shard, Share
-from bertune.prediction.stopping import interruptible
 from bertune.progress import progress_bar
 
 logger = logging.getLogger(__name__)

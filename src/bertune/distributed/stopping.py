@@ -1,4 +1,4 @@
-"""A run of predictions that is stopped by a signal says what it leaves."""
+"""A command that a signal stops says what it leaves, and stops the other ranks."""
 
 import signal
 import threading
@@ -11,9 +11,9 @@ from bertune.errors import Interrupted
 
 @contextmanager
 def interruptible(kept: Callable[[], str]) -> Iterator[Callable[[], None]]:
-    """SIGTERM ends a run as Ctrl-C does, and stops the other ranks too.
+    """SIGTERM ends a command as Ctrl-C does, and stops the other ranks too.
 
-    kept: tells, for the message, what is there and how to go on.
+    kept: tells, for the message, what is there and how to go on; "": nothing.
 
     Yields: to be called now and then: raises a signal again that was lost. Python drops what a handler raises while
     a callback of the garbage collector or of the import system is at work.
