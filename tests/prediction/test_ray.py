@@ -1,11 +1,9 @@
 """`--engine ray`: the answers of one process, whatever actors are lost."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import random
-import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 from bertune.prediction import bulk
 from bertune.prediction.inputs import input_files
 from bertune.prediction.options import BulkOptions
+from tests.deaths import die_once
 from tests.tiny import bertune, done, opinions, write_encoder
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -49,15 +48,6 @@ def test_vectors_and_bad_rows(tmp_path: Path, capsys: Capture) -> None:
     assert answer.status == 2
     assert "not valid JSON" in answer.err
     assert not (tmp_path / "x.jsonl.parts").exists()
-
-
-def die_once(mark: Path) -> None:
-    """SIGKILL to this process of Ray, unless another one has died with the same mark."""
-    if os.environ.get("RAY_JOB_ID", "driver") == "driver":
-        return
-    with contextlib.suppress(FileExistsError):
-        mark.touch(exist_ok=False)
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclasses.dataclass(frozen=True)

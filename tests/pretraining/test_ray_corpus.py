@@ -1,22 +1,19 @@
 """A corpus tokenized on Ray is that of one process, file by file, whatever processes are lost."""
 
-import dataclasses
-import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bertune.data.documents import Document
 from bertune.distributed.ray_map import RayOptions
 from bertune.errors import InputError
-from bertune.pretraining import ray_writers, token_corpus
+from bertune.pretraining import token_corpus
 from bertune.pretraining.token_corpus import CorpusForm, tokenized
 from bertune.tokenization.tokenizer import Tokenizer
 from tests import tiny
-from tests.prediction.test_ray import die_once
+from tests.deaths import MortalEncoding
 from tests.runs import prepare
 from tests.tiny import done, refused
 
@@ -94,26 +91,11 @@ def test_bad_text_is_named(tmp_path: Path, files: list[Path], tokenizer: Tokeniz
         tokenized(files, tokenizer, CorpusForm(), tmp_path / "many", ray=RayOptions())
 
 
-@dataclasses.dataclass(frozen=True)
-class Mortal:
-    """Encodes as `encode` does; its process is killed the first time that it has one of some shards in hand."""
-
-    encode: ray_writers.Encode
-    folder: str
-    kills: int
-
-    def __call__(self, documents: Sequence[Document]) -> ray_writers.Arrays:
-        first = "\n".join(documents[0].sentences)
-        if first.startswith("film") and len(first.split()) <= 3 + self.kills // 2:
-            die_once(Path(self.folder) / f"kill-{hashlib.sha256(first.encode()).hexdigest()}")
-        return self.encode(documents)
-
-
 def survived(folder: Path, files: list[Path], tokenizer: Tokenizer, monkeypatch: Patch, kills: int) -> None:
     one = tokenized(files, tokenizer, CorpusForm(), folder / "one")
     real = token_corpus.ray_writers
     monkeypatch.setattr(
-        token_corpus, "ray_writers", lambda encode, *rest: real(Mortal(encode, str(folder), kills), *rest)
+        token_corpus, "ray_writers", lambda encode, *rest: real(MortalEncoding(encode, str(folder), kills), *rest)
     )
     many = tokenized(files, tokenizer, CorpusForm(), folder / "many", ray=RayOptions())
     assert len(list(folder.glob("kill-*"))) == kills
