@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from bertune.data.features import Features
 from bertune.errors import InputError
 from bertune.export.running import for_task, pytorch_rows
+from bertune.features import Features, Ragged
 from bertune.inference.onnx_model import FloatArray, OnnxModel
 from bertune.model.use import Model
-from bertune.ragged import Ragged
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.protocol import lower_is_better
 

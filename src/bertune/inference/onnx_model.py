@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.batching import sorted_batches
-from bertune.data.features import Features
+from bertune.features import Features
 
 FloatArray = npt.NDArray[np.float32]
 Rows = list[FloatArray]

@@ -21,9 +21,9 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bertune.errors import InputError
+from bertune.features import IntArray, Ragged
 from bertune.files.json_files import read_json
 from bertune.files.text_files import small_file
-from bertune.ragged import IntArray, Ragged
 from bertune.tokenization.folder_rules import (
     add_tokens,
     as_settings_say,
