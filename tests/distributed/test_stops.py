@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bertune.distributed.stopping import interruptible, status_stands
+from bertune.errors import Interrupted
 from tests.nursery import Child, Nursery, command_line
 from tests.runs import prepare
 from tests.tiny import opinions, write_rows
@@ -78,3 +80,19 @@ def test_while_all_compute(
     if verb in ("train", "pretrain"):
         assert "are kept in a checkpoint" in told(children)
         assert "going on" in again[0].told or "resum" in again[0].told, again[0].told
+
+
+def test_at_its_end_a_process_keeps_its_status() -> None:
+    """torchrun signals all ranks when one has ended: one that is ending likewise must not die of that."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with status_stands(ours=False):
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        with status_stands():
+            signal.raise_signal(signal.SIGTERM)  # would end this process
+            with pytest.raises(Interrupted), interruptible(lambda: ""):
+                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -99,7 +99,7 @@ def _run(argv: Sequence[str] | None) -> int:
         start_logging()
         from bertune.argument_names import command_line
 
-        with command_line(), _among_ranks(verb):
+        with command_line(), _among_ranks(verb, ours=argv is None):
             status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
             sys.stdout.flush()
     except InputError as error:
@@ -138,8 +138,10 @@ def _print(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _among_ranks(verb: str) -> Iterator[None]:
+def _among_ranks(verb: str, *, ours: bool) -> Iterator[None]:
     """Inside, this process works together with those that torchrun started with it; a signal to one stops all.
+
+    ours: whether the process ends with the command.
 
     Raises:
         InputError: a verb that they cannot share.
@@ -147,7 +149,7 @@ def _among_ranks(verb: str) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         yield
         return
-    from bertune.distributed.stopping import interruptible
+    from bertune.distributed.stopping import interruptible, status_stands
     from bertune.distributed.world import is_launched, leave, start
 
     if verb not in SHARED:
@@ -156,7 +158,7 @@ def _among_ranks(verb: str) -> Iterator[None]:
         yield
         return
     start()
-    with interruptible(lambda: ""):
+    with status_stands(ours=ours), interruptible(lambda: ""):
         yield
         leave()
 
