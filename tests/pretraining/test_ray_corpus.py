@@ -4,12 +4,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bertune.distributed.ray_map import RayOptions
 from bertune.errors import InputError
-from bertune.pretraining import token_corpus
+from bertune.pretraining import ray_writers, token_corpus
 from bertune.pretraining.token_corpus import CorpusForm, tokenized
 from bertune.tokenization.tokenizer import Tokenizer
 from tests import tiny
@@ -74,9 +75,12 @@ def test_a_stopped_build_goes_on(tmp_path: Path, files: list[Path], tokenizer: T
     (many.folder / "corpus.json").unlink()
     written: list[str] = []
     write = token_corpus._write_shard
-    monkeypatch.setattr(
-        token_corpus, "_write_shard", lambda target, *rest: (written.append(target.name), write(target, *rest))
-    )
+
+    def noted(target: Path, *rest: Any) -> None:
+        written.append(target.name)
+        write(target, *rest)
+
+    monkeypatch.setattr(token_corpus, "_write_shard", noted)
     again = tokenized(files, tokenizer, CorpusForm(), tmp_path / "many", ray=RayOptions())
     assert written == shards[3:]
     assert tiny.files(again.folder) == tiny.files(one.folder)
@@ -93,7 +97,7 @@ def test_bad_text_is_named(tmp_path: Path, files: list[Path], tokenizer: Tokeniz
 
 def survived(folder: Path, files: list[Path], tokenizer: Tokenizer, monkeypatch: Patch, kills: int) -> None:
     one = tokenized(files, tokenizer, CorpusForm(), folder / "one")
-    real = token_corpus.ray_writers
+    real = ray_writers.ray_writers
     monkeypatch.setattr(
         token_corpus, "ray_writers", lambda encode, *rest: real(MortalEncoding(encode, str(folder), kills), *rest)
     )
