@@ -4,31 +4,51 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.distributed.test_ranks import EXACT, OPTIONS, alone, encoder, figures, options
-from tests.nursery import ROOT, command_line
-
-__all__ = ["alone", "encoder", "options"]  # fixtures: the run in one process, and what it is made from
+from tests.distributed.test_ranks import NO_DROPOUT, figures, finished
+from tests.nursery import ROOT, Nursery, command_line
+from tests.runs import prepare
+from tests.tiny import write_encoder
 
 pytestmark = pytest.mark.slow
-assert OPTIONS["precision"] == "fp32"
-assert EXACT
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run without dropout, whose masks differ with the number of ranks; of a task whose head has the encoder's."""
+    folder = tmp_path_factory.mktemp("run")
+    encoder = write_encoder(folder / "without-dropout", **NO_DROPOUT)
+    return prepare(folder, "token-classification") | {"encoder": encoder, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, options: dict[str, Any]) -> Path:
+    """The run in one process."""
+    output = tmp_path_factory.mktemp("alone") / "run"
+    finished([nursery.start(*command_line(options, output))])
+    return output
 
 
 def run(*command: object, more: dict[str, str] | None = None) -> str:
     """A command that must succeed. Returns: all that it said."""
+    done = run_process(*command, more=more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def run_process(*command: object, more: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """A command, run to its end."""
     environment = (
         os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | (more or {})
     )
-    done = subprocess.run(
+    return subprocess.run(
         list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def torchrun(*more: object) -> list[object]:
@@ -49,6 +69,18 @@ def test_torchrun_restarts_after_a_rank_is_killed(
     told = run(*torchrun("--max-restarts", 1, "-m", "tests.distributed.dying"), phase, *command)
     assert f"killed in {phase}" in told
     assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
+
+
+def test_torchrun_of_which_one_rank_gets_sigterm(tmp_path: Path, options: dict[str, Any]) -> None:
+    """While it waits for a rank that is busy for minutes; processes that end with an exchange open must not hang."""
+    command = [*torchrun("-m", "tests.distributed.stopped"), *command_line(options, tmp_path / "run")]
+    began = time.monotonic()
+    done = run_process(*command)
+    told = done.stdout + done.stderr
+    assert done.returncode == 1, told  # torchrun's own
+    assert re.findall(r"exitcode {2}: (-?\d+)", told) == ["143", "143"], told
+    assert told.count("interrupted by SIGTERM") == 1, told
+    assert time.monotonic() - began < 150  # of 200 that rank 0 would be busy
 
 
 def test_the_example_of_ray_train(tmp_path: Path, options: dict[str, Any], alone: Path) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import random
-import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from bertune.prediction import bulk
 from bertune.prediction.inputs import input_files
 from bertune.prediction.options import BulkOptions
+from tests.deaths import die_once
 from tests.tiny import bertune, done, opinions, write_encoder
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -52,28 +52,19 @@ def test_vectors_and_bad_rows(tmp_path: Path, capsys: Capture) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Mortal:
-    """Answers with a text's length; its process is killed at random, so many times in all."""
+    """Answers with a text's length; its process is killed at each of some texts, the first time that it comes there."""
 
     folder: str
-    kills: int
-    seed: int
+    deadly: frozenset[str]
 
     def read(self, path: Path) -> Iterator[str]:
         return iter(path.read_text(encoding="utf-8").splitlines())
 
     def answers(self, examples: Iterable[str]) -> Iterator[Mapping[str, Any]]:
         for text in examples:
-            if random.random() < 0.01 and os.environ.get("RAY_JOB_ID", "driver") != "driver":
-                self.die()
+            if text in self.deadly:
+                die_once(Path(self.folder) / f"kill-{text}")
             yield {"text": text, "length": len(text)}
-
-    def die(self) -> None:
-        for number in range(self.kills):
-            try:
-                (Path(self.folder) / f"kill-{number}").touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            os.kill(os.getpid(), signal.SIGKILL)
 
     @property
     def looks_first(self) -> bool:
@@ -83,13 +74,14 @@ class Mortal:
         pass
 
     def described(self) -> Mapping[str, Any]:
-        return {"mortal": self.seed}
+        return {"mortal": len(self.deadly)}
 
 
 def survived(folder: Path, kills: int, seed: int, rows: int = 600) -> None:
     data = folder / "data.txt"
     data.write_text("".join(f"row {i}\n" for i in range(rows)), encoding="utf-8")
-    answerer = Mortal(str(folder), kills, seed)
+    deadly = random.Random(seed).sample(range(rows), kills)
+    answerer = Mortal(str(folder), frozenset(f"row {i}" for i in deadly))
     options = BulkOptions(input=str(data), output=str(folder / "out.jsonl"), engine="ray", rows_per_part=20)
     with input_files(options.input) as files:
         assert bulk.run(answerer, files, options).rows == rows

@@ -1,10 +1,11 @@
 """`bertune COMMAND …`: runs one command, with errors as messages and exit statuses."""
 
+import contextlib
 import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bertune.cli.general import VERBS, drop_output
 from bertune.errors import FaultError, InputError, Interrupted
@@ -16,8 +17,16 @@ SHARED = ("train", "pretrain", "sweep", "evaluate", "predict", "embed")
 """Verbs whose work the processes share that torchrun started."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run a command. arguments: its name, then its options. Returns: the exit status."""
+def run(arguments: Sequence[str], *, ours: bool) -> int:
+    """Run a command.
+
+    Args:
+        arguments: its name, then its options.
+        ours: whether the process ends with the command.
+
+    Returns:
+        The exit status.
+    """
     verb, *rest = arguments
     try:
         if verb not in VERBS:
@@ -26,17 +35,11 @@ def run(arguments: Sequence[str]) -> int:
 
         gc.set_threshold(_COLLECT_AFTER, 20, 20)
         start_logging()
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            _join_ranks(verb)
         from bertune.argument_names import command_line
 
-        with command_line():
+        with command_line(), _among_ranks(verb, ours=ours):
             status: int | None = importlib.import_module(f"bertune.cli.{verb}").main(rest)
-        sys.stdout.flush()
-        if verb in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from bertune.distributed.world import leave
-
-            leave()
+            sys.stdout.flush()
     except InputError as error:
         _tell(f"error: {error}")
         return 2
@@ -64,18 +67,30 @@ def run(arguments: Sequence[str]) -> int:
     return status or 0
 
 
-def _join_ranks(verb: str) -> None:
-    """Join the processes that torchrun started.
+@contextlib.contextmanager
+def _among_ranks(verb: str, *, ours: bool) -> Iterator[None]:
+    """Inside, this process works together with those that torchrun started with it; a signal to one stops all.
+
+    ours: whether the process ends with the command.
 
     Raises:
         InputError: a verb that they cannot share.
     """
-    from bertune.distributed.world import is_launched, start
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        yield
+        return
+    from bertune.distributed.stopping import interruptible, status_stands
+    from bertune.distributed.world import is_launched, leave, start
 
-    if verb in SHARED:
-        start()
-    elif is_launched():
-        raise InputError(f"bertune {verb}: computes in one process; start it without torchrun")
+    if verb not in SHARED:
+        if is_launched():
+            raise InputError(f"bertune {verb}: computes in one process; start it without torchrun")
+        yield
+        return
+    start()
+    with status_stands(ours=ours), interruptible(lambda: ""):
+        yield
+        leave()
 
 
 def _tell(message: str) -> None:

@@ -31,7 +31,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         return 0
     from bertune.cli.command import end_despite_trackers, run
 
-    status = run(arguments)
+    status = run(arguments, ours=argv is None)
     if argv is None:
         end_despite_trackers(status)
     return status

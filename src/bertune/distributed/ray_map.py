@@ -56,7 +56,7 @@ def ray_map(
     Raises:
         InputError, FaultError: those of `lanes` and `work`; Ray is not installed, cannot be reached, or gave up.
     """
-    with _ray(options):
+    with ray_running(options):
         import ray
         import ray.data
 
@@ -89,8 +89,12 @@ def ray_map(
 
 
 @contextlib.contextmanager
-def _ray(options: RayOptions) -> Iterator[None]:
-    """Ray, started here where it is not running."""
+def ray_running(options: RayOptions) -> Iterator[None]:
+    """Inside, Ray is there: the cluster, or one of this machine for as long as the block, where none is running.
+
+    Raises:
+        InputError: Ray is not installed, or cannot be reached.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray

@@ -31,6 +31,8 @@ ValueT = TypeVar("ValueT")
 
 TIMEOUT = datetime.timedelta(minutes=30)
 """How long a rank waits for the others: one of them may be writing a checkpoint, or tokenizing for all."""
+_LOOK_EVERY = datetime.timedelta(seconds=0.5)
+"""How long a rank waits at a time: signals are handled in between, which PyTorch's waiting keeps out."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,15 @@ class World:
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over ranks, in place; equal bit for bit on all of them. Shape: any, the same on all."""
         if self.size > 1:
-            _told(lambda: torch.distributed.all_reduce(tensor))
+            _exchange(tensor, lambda: torch.distributed.all_reduce(tensor, async_op=True))
         return tensor
 
     def most(self, tensor: Tensor) -> Tensor:
         """The largest values of a tensor over ranks, in place. Shape: any, the same on all."""
         if self.size > 1:
-            _told(lambda: torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX))
+            _exchange(
+                tensor, lambda: torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX, async_op=True)
+            )
         return tensor
 
     def gather(self, value: ValueT) -> list[ValueT]:
@@ -65,6 +69,7 @@ class World:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
+        self.wait()
         _told(lambda: torch.distributed.all_gather_object(found, value))
         return found
 
@@ -73,7 +78,7 @@ class World:
         if self.size == 1:
             return [tensor]
         found = [torch.empty_like(tensor) for _ in range(self.size)]
-        _told(lambda: torch.distributed.all_gather(found, tensor))
+        _exchange(tensor, lambda: torch.distributed.all_gather(found, tensor, async_op=True))
         return found
 
     def gather_tensors(self, tensor: Tensor) -> list[Tensor]:
@@ -92,6 +97,7 @@ class World:
         if self.size == 1:
             return value
         box: list[Any] = [value]
+        self.wait()
         _told(lambda: torch.distributed.broadcast_object_list(box, src=0))
         found: ValueT = box[0]
         return found
@@ -99,7 +105,7 @@ class World:
     def copy_from_first(self, tensor: Tensor) -> Tensor:
         """Rank 0's values, in place. Shape: any, the same on all ranks."""
         if self.size > 1:
-            _told(lambda: torch.distributed.broadcast(tensor, src=0))
+            _exchange(tensor, lambda: torch.distributed.broadcast(tensor, src=0, async_op=True))
         return tensor
 
     def any(self, flag: bool) -> bool:
@@ -254,6 +260,39 @@ def _store_of_attempt(size: int) -> Any:
     store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
     store.set_timeout(TIMEOUT)
     return torch.distributed.PrefixStore(f"bertune/{_attempt()}/{size}", store)  # type: ignore[attr-defined]
+
+
+def _exchange(tensor: Tensor, begin: Callable[[], Any]) -> None:
+    """Exchange a tensor. begin: starts to, and returns PyTorch's `Work`.
+
+    Raises:
+        Interrupted: this rank or another one was stopped by a signal.
+        FaultError: another rank stopped.
+    """
+
+    def exchange() -> None:
+        work = begin()
+        if tensor.device.type == "cpu":
+            _wait_for(work)
+        else:
+            work.wait()
+
+    _told(exchange)
+
+
+def _wait_for(work: Any) -> None:
+    """Wait for an exchange, and meanwhile for signals: a rank may wait minutes for one that tokenizes for all."""
+    while True:
+        try:
+            work.wait(_LOOK_EVERY)
+        except RuntimeError:
+            if work.is_completed():  # failed, or finished just now
+                work.wait()
+                return
+            if (number := _announced_stop()) is not None:
+                raise Interrupted(number) from None
+        else:
+            return
 
 
 def _told(operation: Callable[[], object]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bertune.cli.logs import start_logging
 from bertune.data.rows import file_sha256
+from bertune.distributed.stopping import status_stands
 from bertune.distributed.world import current, is_first_to_tell, is_launched, leave, start
 from bertune.encoder.encoder import Encoder
 from bertune.errors import FaultError, InputError, Interrupted
@@ -239,7 +240,7 @@ def run_program(
             start()
         elif is_launched():
             raise InputError("this program computes in one process; start it without torchrun")
-        with signals_handled(), contextlib.suppress(DoneHere):
+        with status_stands(ours=argv is None and is_launched()), signals_handled(), contextlib.suppress(DoneHere):
             program(list(sys.argv[1:] if argv is None else argv))
         leave(wait=False)
     except InputError as error:

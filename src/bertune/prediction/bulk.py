@@ -15,21 +15,21 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from bertune.distributed.stopping import interruptible
 from bertune.distributed.world import World, current, is_launched, is_restart
 from bertune.errors import InputError, counted
-from bertune.files.outputs import check_output, open_output, refuse_inputs
+from bertune.files.outputs import open_output, refuse_inputs
 from bertune.prediction.examples import BadRow, ExampleStream, Item, count, merged
-from bertune.prediction.formats import KINDS, Format
 from bertune.prediction.inputs import InputFile, is_stream
 from bertune.prediction.options import BulkOptions
 from bertune.prediction.parts import OpenPart, Parts
 from bertune.prediction.shards import ROWS_PER_PART, Shard, Share
-from bertune.prediction.stopping import interruptible
+from bertune.prediction.target import Target, target_of
 from bertune.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -75,20 +75,6 @@ class BulkResult(NamedTuple):
     bad: int
 
 
-@dataclass(frozen=True)
-class _Target:
-    """Where answers go.
-
-    path: as the user wrote it.  parts: where they are kept until they are whole; None: written as a stream.
-    joined: whether the parts become one file.
-    """
-
-    path: Path
-    format: Format
-    parts: Parts | None
-    joined: bool
-
-
 def check(options: BulkOptions) -> None:
     """Refuse, before a model is loaded, options that no run can have.
 
@@ -108,7 +94,7 @@ def check(options: BulkOptions) -> None:
         if options.resume or options.shard or options.output_format:
             raise InputError("--resume, --shard and --output-format need --output")
         return
-    target = _target(options)
+    target = target_of(options)
     if target.parts is None and options.resume:
         raise InputError(f"--resume: {options.output} is a stream, which cannot be resumed; name a file or folder")
     if target.joined and options.output_format is not None:
@@ -124,7 +110,7 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         Interrupted: finished parts are kept.
     """
     options = replace(options, resume=options.resume or is_restart())
-    world, target = current(), _target(options)
+    world, target = current(), target_of(options)
     if target.parts is None or target.joined:
         refuse_inputs(target.path, [file.path for file in files])
     if world.size > 1 and is_stream(options.input):
@@ -155,7 +141,9 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
                 numbers = _make(answerer, stream, share, parts, options, bad, raise_if_stopped)
             except BaseException as error:
                 ours = began and world.is_first and (target.joined or options.shard is None)
-                if ours and (isinstance(error, InputError) or not parts.numbers()):
+                # Other ranks may still write into it, until they find that this one has stopped.
+                empty = world.size == 1 and not parts.numbers()
+                if ours and (isinstance(error, InputError) or empty):
                     parts.remove()
                 raise
             everyone = sorted(number for mine in world.gather(numbers) for number in mine)
@@ -164,7 +152,7 @@ def run(answerer: Answerer, files: Sequence[InputFile], options: BulkOptions) ->
         return result
 
 
-def _log_kept(target: _Target, parts: Parts) -> None:
+def _log_kept(target: Target, parts: Parts) -> None:
     """Tell what an earlier run has answered already."""
     rows = sum(parts.rows(number) for number in parts.numbers() if parts.finished(number))
     if rows:
@@ -201,7 +189,7 @@ def _make(
 
 
 def _described(
-    answerer: Answerer, files: Sequence[InputFile], options: BulkOptions, share: Share, target: _Target
+    answerer: Answerer, files: Sequence[InputFile], options: BulkOptions, share: Share, target: Target
 ) -> dict[str, Any]:
     """All that parts depend on: those of another run are not taken up."""
     what = {**answerer.described(), "inputs": [file.described() for file in files], "rows_per_part": share.rows}
@@ -219,30 +207,7 @@ def first_answers(answerer: Answerer, files: Sequence[InputFile], number: int) -
     return examples, list(answerer.answers(examples))
 
 
-def _target(options: BulkOptions) -> _Target:
-    name = str(options.output)
-    path = Path(name)
-    folder = name != "-" and (path.is_dir() or name.endswith(("/", "\\")))
-    if folder:
-        form = Format(*_named_format(options.output_format or "jsonl"))
-        return _Target(path, form, Parts(path, form), joined=False)
-    check_output(name)
-    form = Format() if name == "-" else Format.of_name(path)
-    if is_stream(name):
-        if form.kind == "parquet":
-            raise InputError(f"--output {name}: Parquet cannot be written to a pipe; name a file")
-        return _Target(path, form, None, joined=False)
-    return _Target(path, form, Parts(Path(f"{name}.parts"), form, header="first", of=path), joined=True)
-
-
-def _named_format(name: str) -> tuple[str, str]:
-    kind, dot, packing = name.removeprefix(".").lower().partition(".")
-    if kind not in KINDS or packing not in ("", "gz", "zst") or (kind == "parquet" and packing):
-        raise InputError(f"--output-format {name}: must be one of {', '.join(KINDS)}; text also with .gz or .zst")
-    return kind, dot + packing
-
-
-def _share(stream: ExampleStream, options: BulkOptions, world: World, target: _Target) -> Share:
+def _share(stream: ExampleStream, options: BulkOptions, world: World, target: Target) -> Share:
     """The parts of this process.
 
     A folder's parts are dealt out in turn, without counting rows. A file's or a stream's shard is one stretch of rows,
@@ -352,11 +317,12 @@ def _to_parts(
                     part.write(answered.row)
                     raise_if_stopped()
                 finish(number, part, begin)
+            current().raise_if_stopped()
             begin = time.perf_counter()
     return numbers
 
 
-def _close(target: _Target, parts: Parts, numbers: Sequence[int]) -> BulkResult:
+def _close(target: Target, parts: Parts, numbers: Sequence[int]) -> BulkResult:
     """Count, and make one file of the parts where one is wanted."""
     rows = sum(parts.rows(number) for number in numbers)
     bad = parts.bad_rows(numbers)
@@ -376,7 +342,7 @@ def _close(target: _Target, parts: Parts, numbers: Sequence[int]) -> BulkResult:
 
 
 def _to_stream(
-    answerer: Answerer, stream: ExampleStream, share: Share, target: _Target, bad: deque[BadRow]
+    answerer: Answerer, stream: ExampleStream, share: Share, target: Target, bad: deque[BadRow]
 ) -> BulkResult:
     """Answers as they come, to standard output, a pipe or a device."""
     rows, left_out = 0, 0

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bertune.data.documents import Lines, corpus_kind, find_files, meaning_of_lines
 from bertune.data.rows import file_sha256
+from bertune.distributed.ray_map import RayOptions
 from bertune.errors import InputError, Problems
 from bertune.features import Features, Ragged
 from bertune.pretraining.instances import Instances, open_instances
@@ -136,13 +137,15 @@ def open_data(
     cache = Path(options.cache) if options.cache else corpora_folder()
     lines = _lines(inputs.train, options)
     held = 0.0 if inputs.validation else options.validation_share
-    corpus = tokenized(inputs.train, tokenizer, _form(options, lines, held), cache, workers=options.workers)
+    ray = RayOptions(options.ray_address) if options.engine == "ray" else None
+    how: dict[str, Any] = {"workers": options.workers, "ray": ray}
+    corpus = tokenized(inputs.train, tokenizer, _form(options, lines, held), cache, **how)
     _layout = _Layout(tokenizer, options, next_sentence)
     train = _layout.over(corpus, corpus.train, "train")
     described = inputs.describe()
     if inputs.validation:
         form = _form(options, _lines(inputs.validation, options), 0.0)
-        other = tokenized(inputs.validation, tokenizer, form, cache, workers=options.workers)
+        other = tokenized(inputs.validation, tokenizer, form, cache, **how)
         validation: Source | None = _layout.over(other, other.train, "validation")
     elif held:
         if not corpus.held.total:

@@ -79,7 +79,17 @@ class PretrainOptions:
     device: str = run_option("device")
     resume: bool = run_option("resume")
     checkpoint_every: int | None = run_option("checkpoint_every")
-    workers: int = option(1, help="number of tokenizing processes; does not change the result", minimum=1)
+    workers: int | None = option(
+        None,
+        help="number of tokenizing processes; does not change the result (default: 1; with --engine ray one a core)",
+        minimum=1,
+    )
+    engine: str = option(
+        "local",
+        help="what tokenizes the text: local: processes of this machine; ray: tasks of Ray; does not change the result",
+        choices=("local", "ray"),
+    )
+    ray_address: str | None = option(None, help="address of a Ray cluster, or auto (default: Ray on this machine)")
     keep_checkpoints: int = run_option("keep_checkpoints")
 
     def problems(self) -> list[str]:
@@ -91,4 +101,6 @@ class PretrainOptions:
                 "give either --encoder, to continue from a checkpoint, or both --encoder-config and --vocab, to start "
                 "from scratch"
             )
+        if self.engine != "ray" and self.ray_address is not None:
+            found.append("--ray-address: is for --engine ray")
         return found

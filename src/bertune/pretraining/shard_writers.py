@@ -19,7 +19,7 @@ from bertune.errors import FaultError
 WriteShard = Callable[[Path, Sequence[Document], Mapping[str, Any]], None]
 """Where to, what of, and its description."""
 
-_AHEAD = 2
+AHEAD = 2
 """Shards a process that may wait for it: memory stays bounded by them."""
 _PDEATHSIG = 1  # of prctl(2)
 
@@ -45,7 +45,7 @@ def shard_writers(write: WriteShard, workers: int) -> Iterator[WriteShard]:
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(write, os.getpid()))
 
     def hand_over(target: Path, documents: Sequence[Document], described: Mapping[str, Any]) -> None:
-        while len(waiting) >= _AHEAD * workers:
+        while len(waiting) >= AHEAD * workers:
             waiting.popleft().result()
         waiting.append(pool.submit(_write_one, target, documents, described))
 

@@ -19,6 +19,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,11 +29,13 @@ import numpy.typing as npt
 
 from bertune.data.documents import Document, Lines
 from bertune.data.rows import file_sha256
+from bertune.distributed.ray_map import RayOptions
 from bertune.errors import InputError
 from bertune.features import IntArray, Offsets, Ragged
 from bertune.files.cache import cache_folder
 from bertune.pretraining.cuts import SHORT_SHOWN, Cuts, size_of, up_to
-from bertune.pretraining.shard_writers import shard_writers
+from bertune.pretraining.ray_writers import ray_writers
+from bertune.pretraining.shard_writers import WriteShard, shard_writers
 from bertune.progress import progress_bar
 from bertune.tokenization.tokenizer import Tokenizer
 
@@ -139,7 +142,8 @@ def tokenized(
     form: CorpusForm,
     cache: Path | None = None,
     *,
-    workers: int = 1,
+    workers: int | None = None,
+    ray: RayOptions | None = None,
 ) -> TokenCorpus:
     """The tokenized form of some files: found again, or built, or built on from where a stopped build was.
 
@@ -148,10 +152,12 @@ def tokenized(
         tokenizer: makes the pieces.
         form: how texts become tokens.
         cache: folder of tokenized corpora; None: `corpora_folder()`.
-        workers: processes that tokenize; any number of them gives the same files.
+        workers: processes that tokenize; any number of them gives the same files. None: one, or Ray's number of cores.
+        ray: tokenize by tasks of Ray, which gives the same files again; None: by processes of this machine.
 
     Raises:
-        InputError: unreadable files, or no text in them; a cache that cannot be written.
+        InputError: unreadable files, or no text in them; a cache that cannot be written; no Ray.
+        FaultError: a process was killed, or Ray gave up; the shards that are whole are kept.
     """
     made_from = {
         "version": _VERSION,
@@ -167,7 +173,12 @@ def tokenized(
             logger.info("corpus: found tokenized in %s", folder)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            _build(folder, files, _Encoding(tokenizer, form), workers)
+            encoding = _Encoding(tokenizer, form)
+            if ray is None:
+                writers = shard_writers(encoding.write, workers or 1)
+            else:
+                writers = ray_writers(encoding.sides, _write_shard, workers, ray)
+            _build(folder, files, form, writers)
         return _opened(folder)
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written or read: {error.strerror or error}") from None
@@ -179,16 +190,16 @@ class _DamagedError(Exception):
     """A shard, or the list of them, that is not as it was written."""
 
 
-def _build(folder: Path, files: Sequence[Path], encoding: "_Encoding", workers: int) -> None:
+def _build(folder: Path, files: Sequence[Path], form: CorpusForm, writers: AbstractContextManager[WriteShard]) -> None:
     """Write all shards that are not there."""
-    form, whole = encoding.form, _whole_shards(folder)
+    whole = _whole_shards(folder)
     if whole:
         logger.info("corpus: %d shards of a stopped build are complete; continuing after them", len(whole))
     cuts = Cuts(files, form.lines, form.text_column, SHARD_CHARACTERS, whole)
     made: dict[int, Mapping[str, Any]] = dict(enumerate(whole))
     with (
         progress_bar("tokenizing (bytes)", sum(path.stat().st_size for path in files)) as bar,
-        shard_writers(encoding.write, workers) as write,
+        writers as write,
     ):
         for number, (documents, described) in cuts:
             write(folder / f"shard-{number:06d}", documents, described)

@@ -17,6 +17,8 @@ MAY_DIFFER = frozenset(
         "checkpoint_every",
         "keep_checkpoints",
         "workers",
+        "engine",
+        "ray_address",
         "report",
         "opinions",
         "track",

@@ -1,4 +1,4 @@
-"""A run of predictions that is stopped by a signal says what it leaves."""
+"""A command that a signal stops says what it leaves, and stops the other ranks."""
 
 import signal
 import threading
@@ -10,10 +10,29 @@ from bertune.errors import Interrupted
 
 
 @contextmanager
-def interruptible(kept: Callable[[], str]) -> Iterator[Callable[[], None]]:
-    """SIGTERM ends a run as Ctrl-C does, and stops the other ranks too.
+def status_stands(*, ours: bool = True) -> Iterator[None]:
+    """Around all that a rank does: SIGTERM changes nothing where the work inside does not handle it, nor afterwards.
 
-    kept: tells, for the message, what is there and how to go on.
+    torchrun sends it to all ranks when the first has ended, and one that is at its own end would die with status -15.
+
+    ours: whether the process ends with the block; otherwise nothing changes.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not (ours and main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL):
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Python takes handlers away before it ends
+
+
+@contextmanager
+def interruptible(kept: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """SIGTERM ends a command as Ctrl-C does, and stops the other ranks too.
+
+    kept: tells, for the message, what is there and how to go on; "": nothing.
 
     Yields: to be called now and then: raises a signal again that was lost. Python drops what a handler raises while
     a callback of the garbage collector or of the import system is at work.
