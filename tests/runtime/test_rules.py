@@ -33,7 +33,7 @@ SHARE = {"automate_at": 0.9, "interval": 0.8}
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier in `labels` and a regression in `numbers`, trained, and exported to `…-exported`; texts to answer."""
+    """A classifier in `labels` and a regression in `numbers`, trained, and exported to `…-exported`; texts."""
     root = tmp_path_factory.mktemp("rules")
     tiny.write_encoder(root / "encoder")
     rows = [dict(row) for row in tiny.opinions(80, seed=1)]
