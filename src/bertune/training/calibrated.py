@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakSet
 
 from torch import Tensor
 
@@ -14,6 +15,9 @@ from bertune.training.loop.state import Evaluation
 from bertune.training.prepare import Split
 
 logger = logging.getLogger(__name__)
+
+_TOLD: WeakSet[Network] = WeakSet()
+"""Networks whose runs have said why there is no temperature."""
 
 
 def calibrated(
@@ -31,6 +35,7 @@ def calibrated(
         return weights, {"temperatures": list(temperatures), "rows": len(examples)}
     if evaluation.logits is not None:
         why = temperatures_of(network, task, evaluation.logits, features, examples, tune=True).why_none
-        if why:
+        if why and network not in _TOLD:  # every better model is saved, and this is the same for all of them
+            _TOLD.add(network)
             logger.info("%s: scores are as the head gives them, without a temperature: %s", task.name, why)
     return weights, None
