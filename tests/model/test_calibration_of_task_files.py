@@ -130,7 +130,12 @@ def test_scores_are_those_of_logits_at_the_temperature(data: Path, tmp_path: Pat
     ],
 )  # fmt: skip
 def test_one_line_says_why_there_is_none(
-    old: str, new: str, told: str, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    old: str,
+    new: str,
+    told: str,
+    data: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bertune.model.calibration.useful_temperatures", lambda _: np.array([0.2]))

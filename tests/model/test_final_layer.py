@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bertune.inference.network import Network
 from torch import Tensor, nn
 
-from bertune.data.features import Features
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.inference.network import Network
+from bertune.features import Features
 from bertune.model import final_layer as module
 from bertune.model.calibration import folded
 from bertune.model.final_layer import final_layer

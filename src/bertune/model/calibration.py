@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune.data.features import Column, Features
 from bertune.encoder.layout import Layout
+from bertune.features import Column, Features, Ragged
 from bertune.inference.network import Network
 from bertune.model.final_layer import OWN, final_layer
-from bertune.ragged import Ragged
 from bertune.tasks.calibration import LEAST_ROWS, useful_temperatures
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.row_metrics import Floats

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bertune.data.features import Features
 from bertune.data.packing import pack
+from bertune.features import Features
 from bertune.inference.network import Network
 from bertune.tasks.protocol import Task
 from bertune.tasks.user_files import task_file_of

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 import numpy as np
 
 from bertune.checkpoints.names import KIND, Rename
-from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.features import Features
 from bertune.options import refuse_changed
 from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.protocol import Baseline, Defaults, ExampleT, HuggingFaceHead, Logits, Prediction
