@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bertune.inference.network import Network
 from torch import Tensor, nn
 
 from bertune.encoder.encoder import EncoderOutput
@@ -15,6 +14,7 @@ from bertune.features import Features
 from bertune.model import final_layer as module
 from bertune.model.calibration import folded
 from bertune.model.final_layer import final_layer
+from bertune.network import Network
 from tests.export.test_families_and_heads import features_of, network_of
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bertune.encoder.layout import Layout
 from bertune.features import Column, Features, Ragged
-from bertune.inference.network import Network
 from bertune.model.final_layer import OWN, final_layer
+from bertune.network import Network
 from bertune.tasks.calibration import LEAST_ROWS, useful_temperatures
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.row_metrics import Floats

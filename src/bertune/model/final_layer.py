@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bertune.data.packing import pack
 from bertune.features import Features
-from bertune.inference.network import Network
+from bertune.network import Network, pack
 from bertune.tasks.protocol import Task
 from bertune.tasks.user_files import task_file_of
 

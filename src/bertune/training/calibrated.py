@@ -7,9 +7,9 @@ from weakref import WeakSet
 
 from torch import Tensor
 
-from bertune.inference.network import Network
 from bertune.model.calibration import folded, temperatures_of
 from bertune.model.final_layer import final_layer
+from bertune.network import Network
 from bertune.tasks.protocol import Task
 from bertune.training.loop.state import Evaluation
 from bertune.training.prepare import Split
