@@ -126,7 +126,7 @@ def test_scores_are_those_of_logits_at_the_temperature(data: Path, tmp_path: Pat
         ("return self.answers(torch.tanh(self.inner(output.pooled_output.float())) * 3)",
          "return self.answers(torch.tanh(self.inner(output.pooled_output.float())) * 3) + self.answers.bias.tanh() + 1",
          "the head Head ends in no linear layer"),
-        ('self.labels[row.argmax()]', 'self.labels[int(row[1] > 0.98)]', "answers would change"),
+        ('self.labels[row.argmax()]', 'self.labels[int(row.max() * 10_000) % 2]', "answers would change"),
     ],
 )  # fmt: skip
 def test_one_line_says_why_there_is_none(
