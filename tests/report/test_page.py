@@ -1,5 +1,6 @@
 """The page in a real browser: no request, no script error, hostile texts and labels inert, in both languages."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,65 @@ def test_light_and_dark_and_narrow(chromium: Browser, hostile: Path) -> None:
     assert papers == ["rgb(255, 255, 255)", "rgb(25, 25, 25)"]
 
 
+PAPER = 688
+"""Pixels that A4 has between the report's margins: 182 mm at 96 to the inch."""
+CUT_OFF = """
+[...document.querySelectorAll('th, td, p, h1, h2, h3, svg')].filter((node) => {
+  const box = node.getBoundingClientRect();
+  return node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).display !== 'inline' && !node.ownerSVGElement
+    || box.right > document.documentElement.clientWidth + 1 || box.left < -1;
+}).map((node) => node.outerHTML.slice(0, 200))
+"""
+BEYOND_THE_PICTURE = """
+[...document.querySelectorAll('svg text')].filter((node) => {
+  const text = node.getBoundingClientRect(), picture = node.ownerSVGElement.getBoundingClientRect();
+  return text.left < picture.left - 2 || text.right > picture.right + 2 || text.top < picture.top - 2
+    || text.bottom > picture.bottom + 2;
+}).map((node) => node.textContent)
+"""
+BROKEN = """
+[...document.querySelectorAll('th, td')].flatMap((cell) => [...cell.childNodes].filter((node) => node.nodeType === 3)
+  .flatMap((node) => [...node.data.matchAll(/\\S+/g)]
+    .filter(([word]) => word.length <= 16 && /^[\\x20-\\x7e]+$/.test(word)).filter(({0: word, index}) => {
+      const range = document.createRange();
+      range.setStart(node, index); range.setEnd(node, index + word.length);
+      return new Set([...range.getClientRects()].map((one) => Math.round(one.top))).size > 1 && !word.includes('-');
+    }).map(([word]) => `${word} in ${cell.outerHTML.slice(0, 150)}`)))
+"""
+
+
+@pytest.fixture
+def printed(chromium: Browser) -> Any:
+    """The browser as it lays out for paper, while its user has asked for dark pages."""
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    chromium.send("Emulation.setEmulatedMedia", media="print", features=[dark])
+    chromium.send("Emulation.setDeviceMetricsOverride", width=PAPER, height=1000, deviceScaleFactor=1, mobile=False)
+    yield chromium
+    chromium.send("Emulation.setEmulatedMedia", media="", features=[])
+    chromium.send("Emulation.clearDeviceMetricsOverride")
+
+
+def assert_fits_on_paper(printed: Browser) -> None:
+    """Light, nothing beyond the paper's edge or a picture's, no short word broken, and it can be printed."""
+    assert printed.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert printed.run("getComputedStyle(document.body).color") == "rgb(28, 28, 28)"
+    assert printed.run("document.documentElement.scrollWidth") <= PAPER
+    assert printed.run(CUT_OFF) == []
+    assert printed.run(BEYOND_THE_PICTURE) == []
+    assert printed.run(BROKEN) == []
+    pdf = base64.b64decode(printed.send("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"])
+    assert pdf.startswith(b"%PDF-")
+    assert len(pdf) > 10_000
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_it_prints(printed: Browser, hostile: Path, language: str) -> None:
+    page = hostile / f"{language}-printed.html"
+    write_report(hostile, ReportOptions(resamples=100, language=language, output=str(page), explain=3, device="cpu"))
+    opened(printed, page)
+    assert_fits_on_paper(printed)
+
+
 @pytest.mark.parametrize(
     ("task", "heading"),
     [
@@ -107,3 +167,10 @@ def test_every_kind_of_task(chromium: Browser, task: str, heading: str, tmp_path
     runs.start(tmp_path / "run", options)
     opened(chromium, tmp_path / "run" / "report.html")
     assert heading in chromium.run("document.body.innerText")
+
+
+def test_every_kind_of_task_prints(printed: Browser, tmp_path: Path) -> None:
+    for task in ("question-answering", "multi-label-classification", "token-classification", "regression"):
+        runs.start(tmp_path / task / "run", runs.prepare(tmp_path / task, task))
+        opened(printed, tmp_path / task / "run" / "report.html")
+        assert_fits_on_paper(printed)

@@ -1,4 +1,4 @@
-"""`serve --threshold` and `--automate-at`: answers are those of `predict` with the same options."""
+"""`serve --threshold`, `--automate-at` and `--interval`: answers are those of `predict` with the same options."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -9,9 +9,11 @@ import pytest
 from starlette.testclient import TestClient
 
 import bertune
+from bertune.cli.arguments import parse
 from bertune.errors import InputError
 from bertune.serving import app
 from bertune.serving.answer_rules import AnswerRules
+from bertune.serving.options import ServeOptions, environment_arguments
 from tests import tiny
 from tests.serving.conftest import ITEMS, plain
 
@@ -79,6 +81,18 @@ def test_a_share_of_right_answers(folders: Folders) -> None:
     assert [one["review"] for one in found] == [one["score"] < 0.9 for one in found]
 
 
+def test_numbers_with_an_interval(folders: Folders) -> None:
+    models = {"n": folders("regression"), "other": folders("regression"), "m": folders("text-classification")}
+    items = ITEMS["regression"]
+    with TestClient(app(models, rules=AnswerRules(interval=["0.5", "other:0.8"]))) as client:
+        for name, share in (("n", 0.5), ("other", 0.8)):
+            found = plain(client.post(f"/v1/models/{name}/predict", json={"inputs": items}).json()["predictions"])
+            assert found == changed(folders("regression"), interval=share).predict(items)
+            assert all(one["low"] < one["score"] < one["high"] for one in found)
+        described = {one["name"]: one["review"] for one in client.get("/v1/models").json()["models"]}
+        assert described == {"n": {"interval": 0.5}, "other": {"interval": 0.8}, "m": {}}
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -92,6 +106,9 @@ def test_a_share_of_right_answers(folders: Folders) -> None:
         (["--automate-at", "0.9"], "keeps no coverage of validation rows"),
         (["--automate-at", "m:2"], "--automate-at m:2: must be a number from 0 to 1"),
         (["--automate-at", "0.9", "0.8"], "one number a model"),
+        (["--interval", "0.9"], "--interval 0.9: concerns none of the models m, e"),
+        (["--interval", "m:0.9"], "--interval m:0.9: the model's task, text-classification, has no such option"),
+        (["--interval", "much"], "--interval much: concerns none of the models m, e"),
     ],
 )
 def test_rules_that_cannot_be(
@@ -101,6 +118,29 @@ def test_rules_that_cannot_be(
     answer = tiny.bertune(capsys, "serve", "--model", *models, *options)
     assert answer.status == 2
     assert told in answer.err
+
+
+@pytest.mark.parametrize(
+    ("interval", "told"),
+    [
+        ("much", "--interval much: must be a number from 0 to 1"),
+        ("1", "--interval 1.0: must lie between 0 and 1"),
+        ("0.9999", "enough for"),
+    ],
+)
+def test_intervals_that_cannot_be(folders: Folders, interval: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        app({"n": folders("regression")}, rules=AnswerRules(interval=[interval]))
+
+
+def test_rules_from_the_environment(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"THRESHOLD": "0.8 m:good=0.9", "AUTOMATE_AT": "0.95", "INTERVAL": "n:0.9 0.8"}
+    found = environment_arguments({f"BERTUNE_SERVE_{name}": value for name, value in given.items()})
+    options = ServeOptions(**parse("serve", "", [ServeOptions], [*found, "--model", "m"]))
+    assert options.threshold == ["0.8", "m:good=0.9"]
+    assert options.automate_at == ["0.95"]
+    assert options.interval == ["n:0.9", "0.8"]
+    assert "is no option" not in caplog.text
 
 
 def test_rules_hold_after_a_reload(folders: Folders) -> None:

@@ -113,6 +113,14 @@ def test_a_table_is_answered_and_comes_back(page: Browser, folders: Folders, tmp
     assert page.run("window.hacked") is None
 
 
+def test_a_number_and_its_interval(page: Browser, folders: Folders) -> None:
+    choose(page, "regression")
+    (expected,) = predicted(folders("regression"), [["the film", "a film"]])
+    assert answer(page, text="the film", pair="a film").startswith(f"Value: {expected['score']}")
+    page.run("window.parts = show({score: 3.5, low: 2, high: 5, tokens: 4, truncated: false}, {})")
+    assert page.run("window.parts[0].textContent") == "Value: 3.5 (between 2 and 5)"
+
+
 def test_chinese(page: Browser) -> None:
     page.run("(() => { $('language').value = 'zh'; $('language').onchange(); })()")
     assert page.run("document.documentElement.lang") == "zh-CN"

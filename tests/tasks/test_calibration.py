@@ -10,6 +10,7 @@ from bertune.tasks.calibration import (
     calibration_errors,
     cross_fitted,
     fit_temperatures,
+    useful_temperatures,
 )
 from bertune.tasks.reliability import automatic_from, coverage_curve
 
@@ -100,7 +101,8 @@ def test_rows_that_are_all_right_do_not_ask_for_certainty() -> None:
 
 def test_few_rows_say_nothing() -> None:
     assert fit_temperatures(overconfident(LEAST_ROWS - 1, 2.0)) is None
-    assert cross_fitted(overconfident(LEAST_ROWS, 2.0)) is None
+    assert cross_fitted(overconfident(LEAST_ROWS - 1, 2.0)) is None
+    assert useful_temperatures(overconfident(LEAST_ROWS - 1, 2.0)) is None
 
 
 def test_every_label_has_its_own_and_rare_ones_none() -> None:
@@ -183,3 +185,32 @@ def test_a_label_with_few_rows_of_a_kind_keeps_its_probabilities() -> None:
     assert found is not None
     assert found[0] == pytest.approx(3, rel=0.3)
     assert found[1] == 1
+
+
+def test_a_temperature_that_is_chance_is_left_out() -> None:
+    """Of scores that are right as they are: whatever few rows suggest, other rows are no better predicted by it."""
+    kept = 0
+    for seed in range(40):
+        rows = overconfident(100 + seed, 1.0)
+        found = useful_temperatures(rows)
+        assert found is not None
+        kept += int((found == 1).all())
+    assert kept >= 28  # a fair share of samples cannot tell
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_temperature_that_helps_is_used(factor: float) -> None:
+    rows = overconfident(1_000, factor)
+    assert useful_temperatures(rows) == pytest.approx(fit_temperatures(rows))
+    some = candidates(1_000, factor)
+    assert useful_temperatures(some) == pytest.approx(fit_temperatures(some))
+
+
+def test_every_label_is_judged_by_itself() -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.normal(0, 2, (600, 6))
+    truth = rng.random((600, 6)) < 1 / (1 + np.exp(-logits))
+    found = useful_temperatures(CalibrationRows(logits * np.array([3.0, 1, 1, 1, 1, 1]), truth))
+    assert found is not None
+    assert found[0] == pytest.approx(3, rel=0.3)
+    assert (found[1:] == 1).any()

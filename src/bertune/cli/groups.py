@@ -20,9 +20,9 @@ _GROUPS = {
     "max_validation_sequences checkpoint_every keep_checkpoints max_skipped",
     "service": "host port api_key_file access_log max_batch_tokens max_queue_tokens max_body_bytes request_seconds "
     "drain_seconds",
-    "output": "output json format require report texts explain apply threshold automate_at top_k all_scores track "
-    "label_margins glue_submission columns keep_columns output_format skip_bad rows_per_part shard engine ray_address "
-    "ray_actors",
+    "output": "output json format require report texts explain apply threshold automate_at interval top_k "
+    "all_scores track label_margins glue_submission columns keep_columns output_format skip_bad rows_per_part shard "
+    "engine ray_address ray_actors",
 }
 """Headings and their options, in the order of `--help`. An option under two of them is listed under the second by
 commands that do not train."""

@@ -60,7 +60,7 @@ def serve(options: ServeOptions, loading: "Loader", distribution: str) -> None:
     logging.getLogger("bertune.serving.access").setLevel(logging.INFO if options.access_log else logging.ERROR)
     made = app(
         folders, limits=limits_of(options), loading=loading, api_keys=keys, access_log=options.access_log,
-        rules=AnswerRules(options.threshold or (), options.automate_at or ()),
+        rules=AnswerRules(options.threshold or (), options.automate_at or (), options.interval or ()),
     )  # fmt: skip
     run(made, options.host, options.port)
 

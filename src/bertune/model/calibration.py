@@ -4,6 +4,7 @@ Folded in, they need no place of their own: PyTorch, transformers, ONNX Runtime 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,34 +13,69 @@ from torch import Tensor
 
 from bertune.encoder.layout import Layout
 from bertune.features import Column, Features, Ragged
-from bertune.tasks.calibration import fit_temperatures
+from bertune.model.final_layer import OWN, final_layer
+from bertune.network import Network
+from bertune.tasks.calibration import LEAST_ROWS, useful_temperatures
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.row_metrics import Floats
 from bertune.tasks.user_files import task_file_of
 
-LAST_LAYER = ("head.weight", "head.bias")
-"""Names, in a network, of the linear layer that a head ends in."""
+_UNKNOWN = (
+    'its class does not say that its logits are those of classes (logit_kind = "classes" and labels), nor has it '
+    "calibration_rows"
+)
 _AT_ONCE = 1 << 20
 """Logits whose loss is computed together."""
 
 
-def temperatures_of(
-    task: Task[Any], logits: Logits, features: Features, examples: Sequence[Any], *, tune: bool = False
-) -> Floats | None:
-    """The temperatures that fit these examples; None where the task has none, or the examples are too few.
+@dataclass(frozen=True)
+class Temperatures:
+    """What was found for a model's scores.
 
-    The heads of users' tasks are none of ours: nothing says that they end in a linear layer.
+    values: by which logits are divided; none: there are none to be had. Shape: (1,) or (outputs,).
+    why_none: why not, for people; empty where it goes without saying.
+    """
+
+    values: Floats | None = None
+    why_none: str = ""
+
+
+def temperatures_of(
+    network: Network,
+    task: Task[Any],
+    logits: Logits,
+    features: Features,
+    examples: Sequence[Any],
+    *,
+    tune: bool = False,
+) -> Temperatures:
+    """The temperatures that fit these examples; none where the task has none, or the examples are too few.
+
+    A task from a file must also have a head that ends in a linear layer, and answer at them as it does without.
 
     tune: the task is yet to be tuned on these examples; where that decides which answers are given, it is done first.
-
-    Returns: Shape: (1,) or (outputs,).
     """
-    if task_file_of(task) is not None:
-        return None
+    own = task_file_of(task) is None
     rows = task.calibration_rows(logits, features, examples)
-    if rows is not None and rows.chosen is not None and tune:
+    if rows is None:
+        return Temperatures(None, "" if own else _UNKNOWN)
+    if rows.chosen is not None and tune:
         rows = task.tuned(logits, features, examples).calibration_rows(logits, features, examples)
-    return None if rows is None else fit_temperatures(rows)
+    found = None if rows is None else useful_temperatures(rows)
+    if found is None:
+        return Temperatures(None, "" if own else f"{LEAST_ROWS} validation rows are the fewest that one is fitted to")
+    if own or (found == 1).all():
+        return Temperatures(found)
+    if final_layer(network, task, features, each=len(found) > 1) is None:
+        head = type(network.head).__name__
+        return Temperatures(None, f"the head {head} ends in no linear layer that logits could be divided in")
+    before, after = (
+        [task.predicted_answer(one) for one in task.decode(some, features, examples)]
+        for some in (logits, at_temperatures(logits, found))
+    )
+    if before != after:
+        return Temperatures(None, "answers would change: the task's decode compares logits with numbers of its own")
+    return Temperatures(found)
 
 
 def at_temperatures(logits: Logits, temperatures: Floats) -> Logits:
@@ -50,17 +86,21 @@ def at_temperatures(logits: Logits, temperatures: Floats) -> Logits:
     return [row / divisor for row in logits]
 
 
-def folded(weights: Mapping[str, Tensor], temperatures: Sequence[float]) -> dict[str, Tensor]:
+def folded(weights: Mapping[str, Tensor], temperatures: Sequence[float], layer: str = OWN) -> dict[str, Tensor]:
     """A network's weights with its head's last layer divided by the temperatures.
+
+    layer: its name, as `final_layer` finds it.
 
     Shape: those of the network; temperatures (1,) or (outputs,).
 
     Raises:
-        KeyError: the head does not end in a linear layer of that name.
+        KeyError: there is no layer of that name.
     """
     divisor = torch.tensor(temperatures, dtype=torch.float64)
     changed = dict(weights)
-    for name in LAST_LAYER:
+    for name in (f"{layer}.weight", f"{layer}.bias"):
+        if name == f"{layer}.bias" and name not in weights:
+            continue
         tensor = weights[name]
         changed[name] = (tensor.double().cpu() / (divisor[:, None] if tensor.ndim == 2 else divisor)).to(tensor)
     return changed

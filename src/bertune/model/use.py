@@ -26,7 +26,7 @@ from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
 from bertune.inference.evaluation import infer, record_forwards
 from bertune.model.agreement import Agreement
-from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
+from bertune.model.calibration import Temperatures, at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
 from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.predicting import label_names, predict, predict_examples
@@ -196,6 +196,7 @@ class Evaluated(NamedTuple):
     task: as these examples tuned it, where that was asked for.
     settings: what the metrics depend on besides the answers, by name (`Task.metric_settings`).
     logits: divided by `temperatures`, where there are any, and so are the metrics'.
+    why_none: why there are no temperatures, where that needs to be said.
     """
 
     metrics: dict[str, float]
@@ -203,6 +204,7 @@ class Evaluated(NamedTuple):
     logits: Logits
     settings: Mapping[str, str]
     temperatures: tuple[float, ...] = ()
+    why_none: str = ""
 
 
 def evaluate(
@@ -226,7 +228,8 @@ def evaluate(
         )
     logits: Logits = result.logits
     loss = result.loss
-    temperatures = temperatures_of(task, logits, features, examples, tune=tune) if calibrate else None
+    found = temperatures_of(network, task, logits, features, examples, tune=tune) if calibrate else Temperatures()
+    temperatures = found.values
     if temperatures is not None and (temperatures != 1).any():
         logits = at_temperatures(logits, temperatures)
         loss = loss_of(task, logits, features)
@@ -236,7 +239,7 @@ def evaluate(
         metrics["loss"] = loss
     metrics["examples_per_second"] = len(examples) / max(result.seconds, 1e-9)
     tempered = () if temperatures is None else tuple(temperatures.tolist())
-    return Evaluated(metrics, used, logits, used.metric_settings(examples), tempered)
+    return Evaluated(metrics, used, logits, used.metric_settings(examples), tempered, found.why_none)
 
 
 @python_call

@@ -16,7 +16,8 @@ def calibration_of(answered: Answered) -> dict[str, Any] | None:
     Rows that the temperature was fitted to are judged cross-fitted: each by the temperature that fits the other parts.
     Where the model has no temperature, what one would bring is shown.
 
-    Returns: `temperatures` (none: the model has none), `applied`, `cross_fitted`, and by `before` and `after` `ece`,
+    Returns: `temperatures` (none: the model has none), `applied`, `left_out` (one was fitted, but rows that it was not
+    fitted to were no better predicted with it: all are 1), `cross_fitted`, and by `before` and `after` `ece`,
     `brier` and `bins`; None where the task has no probabilities to scale, or too few rows.
     """
     rows = answered.calibration_rows()
@@ -24,7 +25,7 @@ def calibration_of(answered: Answered) -> dict[str, Any] | None:
         return None
     rows = rows.thinned()
     recorded = (answered.record.get("calibration") or {}).get("temperatures") or []
-    applied = bool(recorded)
+    applied = any(one != 1 for one in recorded)
     raw = rows.at(np.array(recorded or [1.0]))
     fresh = applied and not answered.recorded
     after = rows.probabilities() if fresh else cross_fitted(raw)
@@ -33,6 +34,7 @@ def calibration_of(answered: Answered) -> dict[str, Any] | None:
     return {
         "temperatures": recorded,
         "applied": applied,
+        "left_out": bool(recorded) and not applied,
         "cross_fitted": not fresh,
         "rows": len(rows.logits),
         "before": _described(raw, raw.probabilities()),

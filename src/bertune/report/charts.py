@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 420, 240
-_LEFT, _TOP, _RIGHT, _BOTTOM = 62, 12, 12, 34
+_LEFT, _TOP, _RIGHT, _BOTTOM = 62, 12, 24, 34
 
 Point = tuple[float, float]
 """Across, up."""

@@ -11,7 +11,8 @@ body{{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper
 max-width:60rem;margin:2rem auto;padding:0 1rem}}
 h1{{font-size:1.5rem;overflow-wrap:anywhere}}h2{{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid var(--line)}}
 table{{border-collapse:collapse;width:100%;margin:.5rem 0}}th,td{{text-align:left;padding:.2rem .6rem;
-border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}}
+border-bottom:1px solid var(--line);vertical-align:top}}.long{{overflow-wrap:anywhere}}
+@media screen and (max-width:36rem){{th,td{{overflow-wrap:anywhere}}}}
 td.n,th.n{{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}}
 p{{overflow-wrap:anywhere}}.verdict{{font-size:1.2rem}}.note{{color:var(--soft)}}.charts{{display:flex;flex-wrap:wrap;gap:1rem}}
 .charts>*{{flex:1 1 20rem;max-width:30rem}}svg{{width:100%;height:auto}}
@@ -22,20 +23,37 @@ section>.charts:last-child{{break-before:avoid}}}}
 """
 
 
+_LONGEST_WHOLE = 16
+"""Characters of the longest words that a table's cell keeps in one piece.
+
+If all words could be broken anywhere, a browser would give nearly the whole width to the longest texts of a table, and
+labels beside them would stand on three lines.
+"""
+
+
+def _cell(cell: Any) -> str:
+    if isinstance(cell, float):
+        return f'<td class="n">{cell:.4f}</td>'
+    if isinstance(cell, int):
+        return f'<td class="n">{cell}</td>'
+    text = str(cell)
+    return f"<td{' class=long' if _is_long(text) else ''}>{escape(text)}</td>"
+
+
+def _is_long(text: str) -> bool:
+    return max(map(len, text.split()), default=0) > _LONGEST_WHOLE
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table; cells that are numbers are aligned; everything is escaped."""
     body = []
     numeric: set[int] = set()
     for row in rows:
         numeric |= {at for at, cell in enumerate(row) if isinstance(cell, int | float)}
-        cells = (
-            f'<td class="n">{cell:.4f}</td>' if isinstance(cell, float)
-            else f'<td class="n">{cell}</td>' if isinstance(cell, int) else f"<td>{escape(str(cell))}</td>"
-            for cell in row
-        )  # fmt: skip
-        body.append(f"<tr>{''.join(cells)}</tr>")
+        body.append(f"<tr>{''.join(map(_cell, row))}</tr>")
     head = "".join(
-        f'<th scope="col"{" class=n" if at in numeric else ""}>{escape(one)}</th>' for at, one in enumerate(heads)
+        f'<th scope="col"{" class=n" if at in numeric else " class=long" if _is_long(one) else ""}>{escape(one)}</th>'
+        for at, one in enumerate(heads)
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>" if body else ""
 

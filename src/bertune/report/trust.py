@@ -41,7 +41,8 @@ def _calibration(found: Mapping[str, Any], word: Words) -> list[str]:
     if found["applied"]:
         told = [word["temperature"].format(temperatures=shown), word["helps" if better else "helps_not"]]
     else:
-        told = [word["no_temperature"], word["would_help" if better else "would_not_help"]]
+        none = word["left_out" if found["left_out"] else "no_temperature"]
+        told = [none, word["would_help" if better else "would_not_help"]]
     if found["cross_fitted"]:
         told.append(word["cross_fitted"])
     rows = [("ECE", before["ece"], after["ece"]), ("Brier", before["brier"], after["brier"])]

@@ -49,6 +49,9 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "helps": ("It lowers the calibration error.", "它降低了校准误差。"),
     "helps_not": ("It does not lower the calibration error on these rows.", "它没有降低这些行上的校准误差。"),
     "no_temperature": ("The model has no temperature.", "该模型没有使用温度缩放。"),
+    "left_out": ("A temperature was fitted to validation rows and left out: rows that it was not fitted to are no "
+                 "better predicted with it, so the scores are as the head gives them.",
+                 "在验证集上拟合过温度，但在未参与拟合的行上没有更好，因此没有使用，分数保持原样。"),
     "would_help": ("One would lower the calibration error.", "使用温度缩放会降低校准误差。"),
     "would_not_help": ("One would not lower the calibration error.", "温度缩放不会降低校准误差。"),
     "cross_fitted": ("Each row is judged by a temperature that was fitted to other rows.",

@@ -1,4 +1,4 @@
-"""`--threshold` and `--automate-at` of a service: which answers of a model are left to a person, as in `predict`."""
+"""`--threshold`, `--automate-at` and `--interval` of a service: how a model's answers stand, as in `predict`."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -7,6 +7,9 @@ from typing import Any, cast
 
 from bertune.errors import InputError, Problems
 from bertune.model.predicting import Predictor, label_names
+
+RULES = ("threshold", "automate_at", "interval")
+"""Options of tasks that a service may set."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,12 @@ class AnswerRules:
 
     threshold: `NUMBER`, `LABEL=NUMBER`, `MODEL:NUMBER` or `MODEL:LABEL=NUMBER`. `LABEL=NUMBER` is for the models that
         have this label.
-    automate_at: `NUMBER` or `MODEL:NUMBER`.
+    automate_at, interval: `NUMBER` or `MODEL:NUMBER`.
     """
 
     threshold: Sequence[str] = ()
     automate_at: Sequence[str] = ()
+    interval: Sequence[str] = ()
 
     def applied(self, name: str, model: Predictor, names: Iterable[str]) -> Predictor:
         """The model with its task's options changed as said.
@@ -36,17 +40,15 @@ class AnswerRules:
         """
         changes: dict[str, Any] = {}
         known = {field.name for field in dataclasses.fields(model.task.options)}
-        for option in ("threshold", "automate_at"):
+        for option in RULES:
             own, common = self._parts(option, name, names)
             if own and option not in known:
                 raise InputError(
                     f"--{_typed(option)} {name}:{own[0]}: the model's task, {model.task.name}, has no such option"
                 )
             parts = own or [part for part in common if option in known and _concerns(part, model)]
-            if parts and option == "automate_at":
-                changes[option] = _share(parts, name if own else None)
-            elif parts:
-                changes[option] = parts
+            if parts:
+                changes[option] = parts if option == "threshold" else _share(option, parts, name if own else None)
         if not changes:
             return model
         task = model.task.with_options(dataclasses.replace(model.task.options, **changes))
@@ -61,7 +63,7 @@ class AnswerRules:
             InputError: naming all of these parts.
         """
         problems, names = Problems(), [name for name, _ in models]
-        for option in ("threshold", "automate_at"):
+        for option in RULES:
             takers = [
                 model for _, model in models
                 if option in {field.name for field in dataclasses.fields(model.task.options)}
@@ -81,8 +83,8 @@ class AnswerRules:
 
 
 def rules_in_use(model: Predictor) -> dict[str, Any]:
-    """The options of a model's task that leave answers to a person; empty where there are none."""
-    found = {name: getattr(model.task.options, name, None) for name in ("threshold", "automate_at")}
+    """These options of a model's task, where they are set: as the service, or the model itself, has them."""
+    found = {name: getattr(model.task.options, name, None) for name in RULES}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -98,21 +100,21 @@ def _concerns(part: str, model: Predictor) -> bool:
     return not equals or label in label_names(model.task)
 
 
-def _share(parts: Sequence[str], name: str | None) -> float:
-    """The one number of `--automate-at`.
+def _share(option: str, parts: Sequence[str], name: str | None) -> float:
+    """The one number of `--automate-at` or `--interval`.
 
     Raises:
         InputError: several, or none from 0 to 1.
     """
-    prefix = f"{name}:" if name else ""
+    prefix, typed = f"{name}:" if name else "", f"--{_typed(option)}"
     if len(parts) > 1:
-        raise InputError(f"--automate-at {' '.join(prefix + part for part in parts)}: one number a model")
+        raise InputError(f"{typed} {' '.join(prefix + part for part in parts)}: one number a model")
     try:
         share = float(parts[0])
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise InputError(f"--automate-at {prefix}{parts[0]}: must be a number from 0 to 1, or MODEL:NUMBER")
+        raise InputError(f"{typed} {prefix}{parts[0]}: must be a number from 0 to 1, or MODEL:NUMBER")
     return share
 
 

@@ -67,6 +67,11 @@ class ServeOptions(ServeLimits):
         help="pick the threshold above which this share of the validation rows was right, and leave answers "
         "below it to a person, as in predict: NUMBER, or MODEL:NUMBER …",
     )
+    interval: list[str] | None = option(  # noqa: RUF009
+        None,
+        help="models of numbers also answer with low and high, between which this share of the true numbers lies, "
+        "as in predict: NUMBER, or MODEL:NUMBER …",
+    )
     access_log: bool = option(True, help="log every request to stderr")
 
 
@@ -92,7 +97,7 @@ def environment_arguments(environment: Mapping[str, str] | None = None) -> list[
             continue
         name = "--" + field.name.replace("_", "-")
         logger.info("%s in the environment: %s %s", PREFIX + field.name.upper(), name, value)
-        if field.name in ("model", "threshold", "automate_at"):
+        if field.name in ("model", "threshold", "automate_at", "interval"):
             found += [name, *value.split()]
         elif isinstance(field.default, bool):
             found.append(f"{name}={value}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 
+import numpy as np
+
 from bertune.checkpoints.names import KIND, Rename
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
@@ -15,6 +17,7 @@ from bertune.options import refuse_changed
 from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.protocol import Baseline, Defaults, ExampleT, HuggingFaceHead, Logits, Prediction
 from bertune.tasks.row_metrics import RowMetrics
+from bertune.tasks.shared.texts import by_example
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,13 +159,20 @@ class BaseTask(_Protocol[ExampleT]):
         return self
 
     def calibration_rows(
-        self,
-        logits: Logits,  # noqa: ARG002
-        features: Features,  # noqa: ARG002
-        examples: Sequence[ExampleT],  # noqa: ARG002
+        self, logits: Logits, features: Features, examples: Sequence[ExampleT]
     ) -> CalibrationRows | None:
-        """None: it is not known what the head's logits stand for."""
-        return None
+        """Every example's logits and the place of its true answer among `labels`, where `logit_kind` is classes.
+
+        None where it is not, where there are no `labels`, one for every logit, or a true answer is none of them.
+        """
+        labels = getattr(self, "labels", ())
+        if self.logit_kind != "classes" or not examples or any(row.shape != (len(labels),) for row in logits):
+            return None
+        index = {str(label): i for i, label in enumerate(labels)}
+        truth = [index.get(str(self.true_answer(example)), -1) for example in examples]
+        if min(truth) < 0:
+            return None
+        return CalibrationRows(by_example(logits, features, len(examples)), np.array(truth, np.int64))
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """Whether `huggingface` below wrote the head, for a task of this name, form, and learnt values.

@@ -25,7 +25,7 @@ MOST_NUMBERS = 1 << 23
 """Logits from which on a temperature of all outputs is fitted to rows drawn evenly: of 5,000 outputs 1,677 rows."""
 _AT_ONCE = 1 << 20
 """Logits whose probabilities are computed together."""
-_HALVINGS = 40
+_HALVINGS = 24
 _GRID = 41
 _LEAST_SHARE = 1e-9
 """Of a probability whose logarithm is taken."""
@@ -129,11 +129,64 @@ def fit_temperatures(rows: CalibrationRows) -> Floats | None:
 
     Returns: Shape: (1,) or (outputs,); None where there are fewer than LEAST_ROWS rows.
     """
-    if len(rows.logits) < LEAST_ROWS:
-        return None
+    return None if len(rows.logits) < LEAST_ROWS else _fitted(rows)
+
+
+def _fitted(rows: CalibrationRows) -> Floats:
+    """`fit_temperatures` for however few rows."""
     if rows.independent:
         return _independent(rows)
     return _joint(rows.thinned()) if rows.chosen is None else _of_answers(rows.thinned())
+
+
+def useful_temperatures(rows: CalibrationRows) -> Floats | None:
+    """`fit_temperatures`, but 1 where rows that a temperature was not fitted to are no better predicted with it.
+
+    Judged by cross-fitting: the cross-entropy of every part of the rows at the temperature that fits the others. A
+    temperature fitted to few rows, of a model whose scores are right as they are, is chance and does harm. Every
+    independent output is judged by itself.
+
+    Returns: Shape: (1,) or (outputs,); None where there are fewer than LEAST_ROWS rows.
+    """
+    found = fit_temperatures(rows)
+    if found is None:
+        return None
+    if not rows.independent:
+        return found if _gain(rows.thinned())[0] > 0 else np.ones(1)
+    fitted = np.flatnonzero(found != 1)
+    together = max(1, _AT_ONCE // len(rows.truth))
+    for start in range(0, len(fitted), together):
+        some = fitted[start : start + together]
+        gain = _gain(CalibrationRows(rows.logits[:, some], rows.truth[:, some]))
+        found[some[gain <= 0]] = 1
+    return found
+
+
+def _gain(rows: CalibrationRows) -> Floats:
+    """By how much temperatures fitted to other parts lower the cross-entropy of the rows, summed over these.
+
+    Shape: (1,), or (outputs,) for independent outputs.
+    """
+    part, total = np.arange(len(rows.logits)) % FOLDS, np.zeros(1)
+    for index in range(FOLDS):
+        own = rows.take(part == index)
+        total = total + _cross_entropy(own, own.probabilities())
+        total = total - _cross_entropy(own, own.probabilities(_fitted(rows.take(part != index))))
+    return total
+
+
+def _cross_entropy(rows: CalibrationRows, probabilities: Floats) -> Floats:
+    """Of the truth, summed over the rows. Shape: probabilities (rows, outputs) → (1,), or (outputs,) if independent."""
+    if rows.independent:
+        truth, p = rows.truth.astype(np.bool_), probabilities
+    elif rows.chosen is not None:
+        confidence, truth = rows.confidence(probabilities)
+        truth, p = truth[:, None], confidence[:, None]
+    else:
+        p = probabilities[np.arange(len(probabilities)), rows.truth.astype(np.int64)][:, None]
+        truth = np.ones(p.shape, np.bool_)
+    result: Floats = -np.log(np.clip(np.where(truth, p, 1 - p), _LEAST_SHARE, None)).sum(0)
+    return result
 
 
 def _joint(rows: CalibrationRows) -> Floats:
@@ -231,12 +284,10 @@ def cross_fitted(rows: CalibrationRows) -> Floats | None:
 
     Shape: (rows, outputs).
     """
+    if len(rows.logits) < LEAST_ROWS:
+        return None
     part = np.arange(len(rows.logits)) % FOLDS
     result = np.zeros(rows.logits.shape)
     for index in range(FOLDS):
-        temperatures = fit_temperatures(rows.take(part != index))
-        if temperatures is None:
-            return None
-        own = rows.take(part == index)
-        result[part == index] = own.probabilities(temperatures)
+        result[part == index] = rows.take(part == index).probabilities(_fitted(rows.take(part != index)))
     return result

@@ -25,7 +25,6 @@ from bertune.errors import InputError, counted
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.model.build import build_network
-from bertune.model.calibration import folded
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
@@ -35,6 +34,7 @@ from bertune.progress import console
 from bertune.tasks.protocol import Task
 from bertune.tasks.user_files import task_file_of
 from bertune.tokenization.text_encoding import TextEncoding
+from bertune.training.calibrated import calibrated
 from bertune.training.config import train_config
 from bertune.training.estimate import seconds_of, training_operations
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
@@ -212,12 +212,9 @@ def _announcement(
 
 def _save(run: FineTuning, network: Network, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
     """Write the model folder at the top of the run's."""
-    data = run.data
-    temperatures = evaluation.temperatures
-    calibration = None
-    if temperatures and data.validation is not None:
-        weights = folded(weights, temperatures)
-        calibration = {"temperatures": list(temperatures), "rows": len(data.validation.examples)}
+    data, calibration = run.data, None
+    if data.validation is not None and run.options.calibration:
+        weights, calibration = calibrated(weights, network, data.task, evaluation, data.validation)
     provenance = Provenance(
         run.options.encoder, {role: split.describe() for role, split in data.splits.items()}, run.tree, calibration
     )

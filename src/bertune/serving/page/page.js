@@ -112,6 +112,11 @@ function marked(text, spans) {
   return element("div", {class: "text"}, ...parts);
 }
 
+function isNumber(answer) {
+  // Of a model of numbers the score is the answer itself; an interval may be around it.
+  return Object.keys(answer).every((name) => ["score", "low", "high", "tokens", "truncated"].includes(name)) && "score" in answer;
+}
+
 function show(answer, values) {
   const parts = [];
   if (answer.error_type) return [element("p", {}, answer.error)];
@@ -128,8 +133,10 @@ function show(answer, values) {
     if (Array.isArray(answer.labels)) parts.push(element("p", {}, answer.labels.length ? answer.labels.join(", ") : t("no_labels")));
     const chosen = (name) => Array.isArray(answer.labels) ? answer.labels.includes(name) : name === answer.label;
     parts.push(...Object.entries(answer.scores).sort((a, b) => b[1] - a[1]).map(([name, score]) => bar(name, score, chosen(name))));
-  } else if ("value" in answer) parts.push(element("p", {}, `${t("value")}: `, element("strong", {}, String(answer.value))));
-  else if (answer.embeddings) parts.push(element("p", {}, `${t("similarity")}: `, element("strong", {}, String(answer.score))));
+  } else if (isNumber(answer)) {
+    const around = answer.low === undefined || answer.low === null ? "" : ` (${t("between").replace("LOW", answer.low).replace("HIGH", answer.high)})`;
+    parts.push(element("p", {}, `${t("value")}: `, element("strong", {}, String(answer.score)), around));
+  } else if (answer.embeddings) parts.push(element("p", {}, `${t("similarity")}: `, element("strong", {}, String(answer.score))));
   else if (answer.embedding) parts.push(element("p", {}, `${t("vector")} (${answer.embedding.length}): ${answer.embedding.slice(0, 8).join(", ")} …`));
   else parts.push(element("pre", {class: "text"}, JSON.stringify(answer, null, 2)));
   parts.push(element("p", {class: "note"}, `${answer.tokens} ${t("tokens_read")}`));

@@ -13,6 +13,7 @@ const TEXTS = {
     version: "Version", length: "Longest text (tokens)", answer_row: "Row", no_columns: "The file needs a header line and rows.",
     network: "The service cannot be reached.", why: "Why?",
     threshold: "Answers stand from this score on", automate_at: "Share of right answers among those that stand",
+    interval: "Share of the true numbers in an interval", between: "between LOW and HIGH",
     why_note: "green words speak for it, red ones against it.", review: "Below the threshold: a person must look.", unknown_form: "This model takes items that the page has no form for; see API.",
   },
   zh: {
@@ -29,6 +30,7 @@ const TEXTS = {
     version: "版本", length: "最大长度（token）", answer_row: "行", no_columns: "文件需要一行表头和至少一行数据。",
     network: "无法连接服务。", why: "为什么？",
     threshold: "采用答案的最低分数", automate_at: "所采用答案的预期正确率",
+    interval: "区间包含真实值的比例", between: "LOW 到 HIGH 之间",
     why_note: "绿色的词支持该答案，红色的词反对。", review: "低于阈值：需要人工检查。", unknown_form: "页面没有适合此模型输入的表单，请参阅 API。",
   },
 };
