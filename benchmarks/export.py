@@ -32,8 +32,8 @@ from bertune.checkpoints.source import open_encoder
 from bertune.export.files import save_graph
 from bertune.export.network import network_model
 from bertune.export.quantized import Int8Products
-from bertune.inference.network import Network
 from bertune.inference.onnx_model import OnnxModel
+from bertune.network import Network
 from bertune.tasks.shared.heads import PooledHead
 
 OPENED, RUNS = 3, 3

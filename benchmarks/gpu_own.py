@@ -10,20 +10,18 @@ from torch.nn import functional as F
 
 from benchmarks.own import NoCheckpointer
 from benchmarks.workers import commands, say
-from bertune.data.features import Features
-from bertune.data.packing import Batch
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
+from bertune.features import Features, Ragged
 from bertune.hardware import choose_device, choose_dtype, prepare_process
-from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.inference.evaluation import infer, record_forwards
+from bertune.network import Batch, Network
 from bertune.options import AdamWOptions
-from bertune.ragged import Ragged
 from bertune.tasks.shared.heads import PooledHead
-from bertune.training.loop.loop import fit, steps_per_epoch
+from bertune.training.loop.loop import TrainingBatches, fit
 from bertune.training.loop.optimizer import AdamW, Schedule
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
-from bertune.training.loop.update import TrainingBatches
+from bertune.training.loop.validation import steps_per_epoch
 
 ROWS = 3668
 SERVED = 256
@@ -153,7 +151,7 @@ def _serve(net: Network, data: Features, batch_size: int, facts: dict[str, float
 def _answer(net: Network, asked: list[Features], batch_size: int, facts: dict[str, float]) -> None:
     """One call after the other, each of which waits for its answers."""
     net.encoder.set_compute_dtype(choose_dtype("auto", net.device))
-    net.record()
+    record_forwards(net)
     for _ in range(3):  # the second time records
         for data in asked:
             infer(net, data, batch_size=batch_size)

@@ -13,12 +13,10 @@ from benchmarks.machine import save_result
 
 PROGRAM = """
 import resource, sys, numpy as np, torch
-from bertune.data.features import Features
-from bertune.data.packing import pack
-from bertune.ragged import Ragged
+from bertune.features import Features, Ragged
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
-from bertune.inference.network import Network
+from bertune.network import Network, pack
 from bertune.hardware import choose_device, choose_dtype
 from bertune.tasks.shared.heads import PooledHead
 from bertune.options import AdamWOptions

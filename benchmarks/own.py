@@ -16,22 +16,21 @@ from benchmarks.workers import commands, say
 from benchmarks.workloads import BATCH, TRAINING_ROWS
 from bertune.checkpoints.source import open_checkpoint
 from bertune.data.batching import shuffled_batches
-from bertune.data.features import Features
-from bertune.data.packing import Batch, pack
 from bertune.encoder import int8
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
+from bertune.features import Features
 from bertune.hardware import choose_device, choose_dtype, prepare_process
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
 from bertune.model.build import build_network
+from bertune.network import Batch, Network, pack
 from bertune.options import AdamWOptions
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task
+from bertune.training.loop.loop import update
 from bertune.training.loop.optimizer import AdamW, Schedule
 from bertune.training.loop.state import TrainConfig, TrainingSetup, TrainState
-from bertune.training.loop.update import update
 
 
 class NoCheckpointer:

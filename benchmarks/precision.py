@@ -47,7 +47,7 @@ def losses(precision: str, steps: int) -> list[float]:
     """Those of all updates of a run with seed 1. Masks are hashed from seeds that the run's seed alone decides."""
     import bertune
     from bertune.training.loop import loop
-    from bertune.training.loop.update import StepMetrics, update
+    from bertune.training.loop.loop import StepMetrics, update
 
     found: list[float] = []
 

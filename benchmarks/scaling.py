@@ -19,12 +19,10 @@ from rich.table import Table
 
 from benchmarks.machine import save_result
 from bertune.checkpoints.source import open_encoder
-from bertune.data.features import Features
-from bertune.data.packing import pack
+from bertune.features import Features, Ragged
 from bertune.hardware import choose_device, choose_dtype, prepare_process
-from bertune.inference.network import Network
+from bertune.network import Network, pack
 from bertune.options import AdamWOptions
-from bertune.ragged import Ragged
 from bertune.tasks.shared.heads import PooledHead
 from bertune.training.loop.optimizer import AdamW
 

@@ -15,12 +15,11 @@ from torch.nn import functional as F
 import bertune
 from bertune.checkpoints.source import _minilm_folder
 from bertune.conformance import tiny_encoder
-from bertune.data.packing import pack
 from bertune.embedding import Embedder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.network import Network, pack
 from bertune.tasks.embedding import Pair
 from bertune.tasks.options import EmbeddingOptions
 from bertune.tasks.protocol import Task

@@ -14,8 +14,8 @@ SOURCE = Path(__file__).parents[1] / "src"
 ORDER = """
     __main__ google cli serving sklearn spacy sweep distill adaptation pretraining training export
     report prediction conversion
-    embedding conformance checking evaluation model tasks inference cuda checkpoints data tokenization encoder
-    tensorflow_formats fastest files hardware distributed processor ragged options option_values progress durations
+    embedding conformance checking evaluation model tasks inference cuda checkpoints network data tokenization features
+    encoder tensorflow_formats fastest files hardware distributed processor options option_values progress durations
     tables argument_names errors samples
 """.split()
 """Folders and files of src/bertune from the top down: each may import those that follow it, and itself."""

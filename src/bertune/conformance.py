@@ -22,18 +22,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune.data.features import Features
-from bertune.data.packing import Batch, pack
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
+from bertune.features import Features, Ragged
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
 from bertune.model.folder import save_model
 from bertune.model.provenance import Provenance
 from bertune.model.use import evaluate, load
-from bertune.ragged import Ragged
+from bertune.network import Batch, Network, pack
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task, task_from_json
 from bertune.tokenization.text_encoding import TextEncoding

@@ -23,7 +23,8 @@ from bertune.checkpoints.source import (
     build_encoder,
     open_checkpoint,
 )
-from bertune.encoder.encoder import Encoder, initialise
+from bertune.encoder.encoder import Encoder
+from bertune.encoder.initialisation import initialise
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
 from bertune.files.outputs import link_to_nothing

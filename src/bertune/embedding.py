@@ -23,10 +23,10 @@ from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype
-from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.inference.evaluation import infer, record_forwards
 from bertune.inference.sentence_modules import SentenceHead
 from bertune.model.use import load
+from bertune.network import Network
 from bertune.option_values import whole_number
 from bertune.tasks.embedding import Pair
 from bertune.tasks.options import POOLINGS
@@ -91,7 +91,7 @@ class Embedder:
         if target.type == "cpu":
             pack_for_prediction(network.encoder, target)
         else:
-            network.record()
+            record_forwards(network)
 
     def __call__(
         self, texts: Iterable[str], *, batch_size: int = 256, prompt: str | None = None, prompt_name: str | None = None

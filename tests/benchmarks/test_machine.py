@@ -12,7 +12,7 @@ from benchmarks.own import operations_per_sequence
 from bertune import processor
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
-from bertune.inference.network import Network
+from bertune.network import Network
 
 
 def test_every_result_names_processor_instruction_set_threads_and_torch(

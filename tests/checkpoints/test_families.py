@@ -18,14 +18,14 @@ from bertune.checkpoints.huggingface import config_from_json, config_to_json, en
 from bertune.checkpoints.names import to_ours, to_theirs
 from bertune.checkpoints.source import build_encoder, open_checkpoint, open_encoder
 from bertune.conversion import convert
-from bertune.encoder.attention import rotation_of
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
+from bertune.encoder.rotary import rotation_of
 from bertune.errors import InputError
-from bertune.inference.network import Network
 from bertune.model.folder import save_model
 from bertune.model.provenance import Provenance
+from bertune.network import Network
 from bertune.tasks.masking.names import MASKED_LM
 from bertune.tasks.text_classification import TextClassification
 from bertune.tokenization.text_encoding import TextEncoding

@@ -13,14 +13,14 @@ from torch import Tensor
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.cuda.recording import CudaRecorder
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.packing import pack
-from bertune.encoder.attention import attend, flash_works
+from bertune.encoder.flash_attention import flash_works
 from bertune.encoder.layout import Layout
+from bertune.encoder.modules import attend
 from bertune.inference.evaluation import infer
-from bertune.training.loop.loop import fit
+from bertune.network import pack
+from bertune.training.loop.loop import TrainingBatches, fit, update
 from bertune.training.loop.optimizer import Schedule
 from bertune.training.loop.state import TrainingSetup, TrainState
-from bertune.training.loop.update import TrainingBatches, update
 from tests.training import small_run
 
 pytestmark = [

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from bertune.cuda.recorded_forwards import RecordedForwards, _Shape
 from bertune.cuda.recording import CudaRecorder
-from bertune.data.packing import Batch, pack
-from bertune.encoder.attention import flash_works
-from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.encoder.flash_attention import flash_works
+from bertune.inference.evaluation import infer, record_forwards
+from bertune.network import Batch, Network, pack
 from tests.cuda.test_recorded_forwards import ANY, FAMILIES, HEADS, features, network
 from tests.training import small_run
 
@@ -60,7 +59,7 @@ def test_replays_equal_launches_and_the_cpu(
     head: str, family: str, dtype: torch.dtype, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain, net, cpu = on_gpu(network(head, family), dtype), on_gpu(network(head, family), dtype), network(head, family)
-    net.record()
+    record_forwards(net)
     assert net.recorded is not None
     with caplog.at_level(logging.INFO, logger="bertune.cuda.recorded_forwards"):
         for seed, lengths in enumerate(LENGTHS):
@@ -98,7 +97,7 @@ def test_a_stream_of_batches(dtype: torch.dtype) -> None:
     """Hundreds of replays of many shapes one after the other, two batches read behind, with losses."""
     rng = np.random.default_rng(0)
     plain, net = on_gpu(network(), dtype), on_gpu(network(), dtype)
-    net.record()
+    record_forwards(net)
     for seed in range(10):
         data = features(rng.integers(2, 60, 500).tolist(), seed)
         one, other = (
@@ -118,7 +117,7 @@ def test_flash_attention_is_what_is_recorded(device: torch.device) -> None:
         pytest.skip(f"no flash attention on {torch.cuda.get_device_name()} with torch {torch.__version__}")
     for family in ("bert", "modernbert"):
         net, plain = (on_gpu(network("tokens", family), torch.bfloat16) for _ in range(2))
-        net.record()
+        record_forwards(net)
         for seed, lengths in enumerate(([90, 3, 60, 2, 2, 2, 2, 2, 9], [96, 96, 2, 2, 2, 2, 2, 2, 2]) * 2):
             data = features(lengths, seed)
             close(infer(net, data).logits, infer(plain, data).logits, torch.bfloat16)
@@ -128,7 +127,7 @@ def test_flash_attention_is_what_is_recorded(device: torch.device) -> None:
 
 def test_other_weights_are_followed(caplog: pytest.LogCaptureFixture) -> None:
     net, data = on_gpu(network(), torch.float32), features([20, 9])
-    net.record()
+    record_forwards(net)
     for _ in range(3):
         infer(net, data)
     with torch.no_grad():
@@ -173,7 +172,7 @@ def test_a_recording_that_fails_changes_no_answer(caplog: pytest.LogCaptureFixtu
     torch.cuda.empty_cache()
     for _ in range(3):
         close(infer(net, data).logits, expected, torch.float32)
-    net.record()
+    record_forwards(net)
     for _ in range(3):
         close(infer(net, data).logits, expected, torch.float32)
 
@@ -217,7 +216,7 @@ def test_threads_get_their_own_answers() -> None:
     data = [features([20], seed) for seed in range(6)]
     expected = [infer(nets[0], one).logits for one in data]
     for net in nets:
-        net.record()
+        record_forwards(net)
     wrong: list[str] = []
 
     def ask(i: int) -> None:
@@ -240,7 +239,7 @@ def test_threads_get_their_own_answers() -> None:
 def test_memory_does_not_grow_with_shapes_that_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertune.cuda.recorded_forwards.MOST_GRAPHS", 3)
     net = on_gpu(network(), torch.bfloat16)
-    net.record()
+    record_forwards(net)
 
     def through() -> int:
         for count in (1, 2, 3, 4, 5, 6, 7, 8):
@@ -257,7 +256,7 @@ def test_memory_does_not_grow_with_shapes_that_come_and_go(monkeypatch: pytest.M
 def test_off_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERTUNE_CUDA_GRAPHS", "off")
     net = on_gpu(network(), torch.bfloat16)
-    net.record()
+    record_forwards(net)
     for _ in range(3):
         infer(net, features([20]))
     assert net.recorded is not None

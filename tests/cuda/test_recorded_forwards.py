@@ -19,19 +19,16 @@ from torch import Tensor, nn
 from bertune.cuda import recorded_forwards
 from bertune.cuda.recorded_forwards import RecordedForwards, _Shape
 from bertune.cuda.recording import recorder_for
-from bertune.data.features import Column, Features
-from bertune.data.packing import Batch, pack, pack_with_companion
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.kernels import build
-from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
-from bertune.ragged import Ragged
+from bertune.features import Column, Features, Ragged
+from bertune.inference.evaluation import infer, record_forwards
+from bertune.network import Batch, Network, pack, pack_with_companion
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.options import LossOptions
-from bertune.tasks.shared.heads import PoolingHead, pooled_head, token_head
+from bertune.tasks.shared.heads import PoolingHead, cross_entropy, pooled_head, token_head
 from bertune.tasks.shared.layers import LayerMix
-from bertune.tasks.shared.losses import cross_entropy
 from bertune.tasks.squad.head import SpanHead, span_loss
 from tests.tape import Tape
 from tests.training.loop.test_no_waiting import Waits
@@ -449,7 +446,7 @@ def test_threads_get_their_own_answers() -> None:
 
 def test_copies_begin_without_recordings() -> None:
     net, data = network(), features([20])
-    net.record()
+    record_forwards(net)
     assert net.recorded is not None
     net.recorded = RecordedForwards(ANY, Tape())
     for _ in range(2):
@@ -459,7 +456,7 @@ def test_copies_begin_without_recordings() -> None:
     assert copied.recorded is not None
     assert copied.recorded is not net.recorded
     assert copied.recorded.recorded == 0
-    net.record()
+    record_forwards(net)
     again: Network = pickle.loads(pickle.dumps(net))
     assert again.recorded is not None
     assert same(infer(again, data).logits, infer(net, data).logits)
@@ -468,7 +465,7 @@ def test_copies_begin_without_recordings() -> None:
 def test_heads_that_look_at_targets_are_not_recorded() -> None:
     config = network().encoder.config
     net = Network(Encoder(config), PretrainingHead(config, next_sentence=False))
-    net.record()
+    record_forwards(net)
     assert net.recorded is None
 
 
@@ -477,7 +474,7 @@ def test_nothing_records_on_the_cpu_or_where_it_is_turned_off(monkeypatch: pytes
     monkeypatch.setenv("BERTUNE_CUDA_GRAPHS", "off")
     assert recorder_for(torch.device("cuda", 0)) is None
     net = network()
-    net.record()
+    record_forwards(net)
     for _ in range(3):
         infer(net, features([20]))
     assert net.recorded is not None

@@ -8,10 +8,9 @@ import torch
 
 from bertune.checkpoints import google
 from bertune.checkpoints.names import for_layers, to_ours
-from bertune.data.features import IGNORED
-from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
-from bertune.inference.network import Network
+from bertune.features import IGNORED
+from bertune.network import Batch, Network
 from bertune.pretraining.data import FixedSequences
 from bertune.pretraining.initial_model import open_initial_model
 from bertune.pretraining.instances import Instances, open_instances

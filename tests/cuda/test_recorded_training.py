@@ -11,9 +11,8 @@ from torch import Tensor
 from bertune.checkpoints import google
 from bertune.checkpoints.names import Rename, for_layers, to_ours
 from bertune.checkpoints.source import open_encoder
-from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
-from bertune.inference.network import Network
+from bertune.network import Batch, Network
 from bertune.tasks.shared.heads import PooledHead
 from bertune.tasks.squad.head import SpanHead, span_loss
 from bertune.training.loop.optimizer import GOOGLE_ADAMW, AdamW, Schedule

@@ -13,10 +13,9 @@ from bertune.cuda import recorded_updates as cuda_graphs
 from bertune.cuda.recorded_updates import RecordedUpdates
 from bertune.cuda.recording import Work
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.packing import Batch, pack
-from bertune.training.loop.loop import fit
+from bertune.network import Batch, pack
+from bertune.training.loop.loop import TrainingBatches, fit, update
 from bertune.training.loop.state import TrainingSetup, TrainState
-from bertune.training.loop.update import TrainingBatches, update
 from tests.training import small_run
 
 SEQUENCES, BATCH = 52, 8

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertune.cuda.resident import ResidentFeatures, size_of
-from bertune.data.features import IGNORED, Features
-from bertune.data.packing import pack
-from bertune.ragged import Ragged
+from bertune.features import IGNORED, Features, Ragged
+from bertune.network import pack
 
 lengths = st.lists(st.integers(1, 150), min_size=1, max_size=12)
 

@@ -41,18 +41,21 @@ def test_nothing_else_decides_it() -> None:
     assert order(seed=1, epoch=0) == before
 
 
-@given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 100), sizes)
-def test_similar_lengths_together(lengths: list[int], max_tokens: int, max_sequences: int) -> None:
-    batches = [
-        batch.tolist()
-        for batch in sorted_batches(np.array(lengths, np.int64), max_tokens=max_tokens, max_sequences=max_sequences)
-    ]
+@given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 100), sizes, st.booleans())
+def test_similar_lengths_together(lengths: list[int], max_tokens: int, max_sequences: int, padded: bool) -> None:
+    def tokens(batch: list[int]) -> int:
+        sizes = [lengths[row] for row in batch]
+        return len(sizes) * max(sizes) if padded else sum(sizes)
+
+    array = np.array(lengths, np.int64)
+    made = sorted_batches(array, max_tokens=max_tokens, max_sequences=max_sequences, padded=padded)
+    batches = [batch.tolist() for batch in made]
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
         assert 1 <= len(batch) <= max_sequences
-        assert len(batch) == 1 or sum(lengths[row] for row in batch) <= max_tokens
+        assert len(batch) == 1 or tokens(batch) <= max_tokens
     in_order = [lengths[row] for batch in batches for row in batch]
     assert in_order == sorted(lengths, reverse=True)
     for batch, following in pairwise(batches):  # no batch could have taken one more
         full = len(batch) == max_sequences
-        assert full or sum(lengths[row] for row in [*batch, following[0]]) > max_tokens
+        assert full or tokens([*batch, following[0]]) > max_tokens

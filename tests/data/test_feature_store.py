@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from bertune.data.feature_store import FeatureStore
-from bertune.data.features import Column, Features
-from bertune.data.packing import pack
-from bertune.ragged import Ragged
+from bertune.features import Column, Features, Ragged
+from bertune.network import pack
 
 
 def features(count: int = 5, *, together: bool = False) -> Features:

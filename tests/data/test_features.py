@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertune.data.features import IGNORED, Features, join_pair
-from bertune.data.packing import ROUND_TOKENS, pack
+from bertune.data.pairs import join_pair
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError
-from bertune.ragged import Ragged
+from bertune.features import IGNORED, Features, Ragged
+from bertune.network import ROUND_TOKENS, pack
 from bertune.tokenization.special_tokens import SpecialTokens
 
 CLS, SEP = 1, 2

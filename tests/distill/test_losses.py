@@ -5,10 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bertune.data.features import Features
 from bertune.distill.batches import DistillationBatches, distillation_loss
 from bertune.distill.losses import SOFT_LOSSES, TEACHER
-from bertune.ragged import Ragged
+from bertune.features import Features, Ragged
 
 T = 3.0
 

@@ -6,8 +6,7 @@ import sys
 from typing import Any
 
 from bertune.cli.main import main
-from bertune.training.loop import loop
-from bertune.training.loop import update as updates
+from bertune.training.loop import loop, validation
 
 
 def _die(phase: str) -> None:
@@ -19,22 +18,22 @@ def _die(phase: str) -> None:
 def die_in(phase: str) -> None:
     """Let this process die there: after three updates, in the first evaluation, or while rank 0 writes a checkpoint."""
     if phase == "training":
-        compute = updates._Update.compute
+        compute = loop._Update.compute
 
-        def dying(self: updates._Update, *given: Any, **more: Any) -> Any:
+        def dying(self: loop._Update, *given: Any, **more: Any) -> Any:
             if self.state.step == 3:
                 _die(phase)
             return compute(self, *given, **more)
 
-        updates._Update.compute = dying  # type: ignore[method-assign]
+        loop._Update.compute = dying  # type: ignore[method-assign]
     elif phase == "evaluation":
-        check = loop.check
+        check = validation.check
 
-        def checking(setup: Any, config: Any, state: Any) -> None:
+        def checking(*given: Any) -> None:
             _die(phase)
-            check(setup, config, state)
+            check(*given)
 
-        loop.check = checking
+        validation.check = checking  # type: ignore[assignment]
     else:
         from bertune.training.launch import Follower
 

@@ -86,17 +86,17 @@ def google_program(name: str, *arguments: str) -> int:
 
 def short_of_memory(rank: str, times: str, *arguments: str) -> int:
     """A training one rank of which has no memory for a forward pass, in its fourth update and so many times."""
-    from bertune.training.loop import update
+    from bertune.training.loop import loop
 
-    forward, calls, found = update._Update.compute, [0], int(times)
+    forward, calls, found = loop._Update.compute, [0], int(times)
 
-    def compute(self: update._Update, *given: Any, **more: Any) -> torch.Tensor:
+    def compute(self: loop._Update, *given: Any, **more: Any) -> torch.Tensor:
         if os.environ.get("RANK") == rank and self.state.step == 3 and calls[0] < found:
             calls[0] += 1
             raise MemoryError("not enough memory, says the test")
         return forward(self, *given, **more)
 
-    update._Update.compute = compute  # type: ignore[method-assign]
+    loop._Update.compute = compute  # type: ignore[method-assign]
     return without_dropout(*arguments)
 
 

@@ -14,7 +14,8 @@ from bertune.checkpoints.huggingface import encoder_names
 from bertune.checkpoints.names import to_ours, to_theirs
 from bertune.checkpoints.source import open_encoder
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.encoder import Encoder, EncoderOutput, truncated_normal_
+from bertune.encoder.encoder import Encoder, EncoderOutput
+from bertune.encoder.initialisation import truncated_normal_
 from bertune.encoder.kernels import build
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError

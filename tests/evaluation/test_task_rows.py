@@ -9,7 +9,7 @@ import pytest
 from bertune.conformance import LENGTH, tiny_encoder
 from bertune.data.subsets import of_examples
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.network import Network
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task
 from tests.conformance import SAMPLES

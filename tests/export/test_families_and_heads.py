@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from bertune.checkpoints.families import FAMILIES
-from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError
@@ -18,9 +17,9 @@ from bertune.export.files import save_graph
 from bertune.export.network import network_model
 from bertune.export.quantized import Int8Products
 from bertune.export.running import pytorch_rows
-from bertune.inference.network import Network
+from bertune.features import Features, Ragged
 from bertune.inference.onnx_model import OnnxModel, padded_inputs
-from bertune.ragged import Ragged
+from bertune.network import Network
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.shared.heads import PooledHead, PoolingHead, TokenHead
 from bertune.tasks.shared.layers import LayerMix, LayersHead

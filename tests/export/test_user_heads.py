@@ -13,8 +13,8 @@ from bertune.errors import InputError
 from bertune.export.files import save_graph
 from bertune.export.network import network_model
 from bertune.export.running import pytorch_rows
-from bertune.inference.network import Network
 from bertune.inference.onnx_model import OnnxModel
+from bertune.network import Network
 from tests.export.test_families_and_heads import features_of, network_of
 
 

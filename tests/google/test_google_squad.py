@@ -10,15 +10,13 @@ import torch
 
 import bertune
 from bertune.checkpoints.source import open_encoder
-from bertune.data.features import Features
-from bertune.data.packing import pack
+from bertune.features import Features, Ragged
 from bertune.google import run_squad
 from bertune.google.padding import infer_padded, pad
 from bertune.google.run_squad import SquadFlags, read_file, records
 from bertune.google.squad_exact import google_features
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
-from bertune.ragged import Ragged
+from bertune.network import Network, pack
 from bertune.tasks.squad.head import SpanHead
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.tensorflow_formats.tfrecord import read_records

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import bertune
-from bertune.data.features import Features
 from bertune.encoder import int8
+from bertune.features import Features
 from bertune.inference import evaluation
-from bertune.inference.network import Network
 from bertune.model import use
 from bertune.model.agreement import Agreement
+from bertune.network import Network
 from tests import runs
 
 

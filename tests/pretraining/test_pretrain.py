@@ -13,8 +13,8 @@ from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
 import bertune
 from bertune.checkpoints import google
-from bertune.data.packing import pack
 from bertune.errors import InputError
+from bertune.network import pack
 from bertune.pretraining.initial_model import open_initial_model
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import pretrain

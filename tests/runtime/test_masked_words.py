@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from bertune_runtime.model import most_probable
 
-from bertune.data.features import IGNORED
+from bertune.features import IGNORED
 from bertune.tasks.masking.head import most_probable as by_torch
 
 

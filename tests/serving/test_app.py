@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 import bertune
 from bertune.errors import InputError
-from bertune.inference.network import Network
+from bertune.network import Network
 from bertune.serving import app
 from bertune.serving.engine import Engine
 from bertune.serving.options import ServeLimits

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertune.data.features import Features
 from bertune.errors import InputError
-from bertune.ragged import Ragged
+from bertune.features import Features, Ragged
 from bertune.serving.batcher import Batcher
 from bertune.serving.errors import ItemsError, RequestError
 from bertune.serving.tickets import Ticket

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bertune.conformance import tiny_encoder
-from bertune.data.features import Features
 from bertune.errors import InputError
+from bertune.features import Features
 from bertune.tasks import feature_cache
 from bertune.tasks.feature_cache import Source, featurized
 from bertune.tasks.multi_label import MultiLabelClassification

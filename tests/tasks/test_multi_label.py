@@ -143,8 +143,7 @@ def test_labels_are_learnt_and_thresholds_kept(folder: Path) -> None:
 
 def test_thresholds_decide() -> None:
     task = task_from_json({"name": NAME, "options": {}, "labels": ["a", "b"], "thresholds": [0.9, 0.1], "weights": []})
-    from bertune.data.features import Features
-    from bertune.ragged import Ragged
+    from bertune.features import Features, Ragged
 
     ids = Ragged.from_lists([[1]])
     features = Features(ids, ids, np.zeros(1, np.int32))
@@ -157,8 +156,7 @@ def test_metrics_are_scikit_learns(folder: Path) -> None:
     generator = np.random.default_rng(0)
     truth, logits = generator.random((20, 3)) < 0.4, generator.normal(size=(20, 3)).astype(np.float32)
     examples = [LabelledText("s", labels=frozenset(np.array(["bad", "film", "good"])[row])) for row in truth]
-    from bertune.data.features import Features
-    from bertune.ragged import Ragged
+    from bertune.features import Features, Ragged
 
     ids = Ragged.from_lists([[1]] * 20)
     features = Features(ids, ids, np.arange(20, dtype=np.int32))

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 import bertune
 from bertune.conformance import tiny_encoder
-from bertune.data.packing import pack
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.inference.evaluation import infer
+from bertune.network import pack
 from bertune.tasks.choices import ChoiceExample
 from bertune.tasks.registry import new_task
 from bertune.training.train import train

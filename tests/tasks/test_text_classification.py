@@ -11,12 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
-from bertune.ragged import Ragged
+from bertune.features import Features, Ragged
 from bertune.tasks.options import TextOptions
 from bertune.tasks.registry import TASKS, new_task, task_from_json, task_kind
 from bertune.tasks.shared.huggingface import labels_of

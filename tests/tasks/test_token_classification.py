@@ -16,8 +16,8 @@ import bertune
 from bertune.conformance import tiny_encoder
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
+from bertune.features import Ragged
 from bertune.inference.evaluation import infer
-from bertune.ragged import Ragged
 from bertune.tasks.characters import readable_span
 from bertune.tasks.options import TokenOptions
 from bertune.tasks.registry import new_task

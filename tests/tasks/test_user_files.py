@@ -366,7 +366,7 @@ def test_the_base_class_needs_a_dataclass_and_a_measure(task_file: Make) -> None
 def test_old_paths_lead_to_the_same_things(old: str) -> None:
     module = importlib.import_module(old)
     for home in HOMES[old]:
-        now = importlib.import_module(f"bertune.tasks.{home}")
+        now = importlib.import_module(f"bertune.{home}")
         public = [name for name, thing in vars(now).items() if getattr(thing, "__module__", "") == now.__name__]
         assert public
         assert all(getattr(module, name) is getattr(now, name) for name in public)

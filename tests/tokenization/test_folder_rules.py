@@ -10,7 +10,7 @@ import transformers
 from tokenizers import models, pre_tokenizers, trainers
 
 from bertune.errors import InputError
-from bertune.ragged import Ragged
+from bertune.features import Ragged
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.unknown import unknown_share, warn_of_unknown
 from tests.tiny import VOCABULARY, write_json

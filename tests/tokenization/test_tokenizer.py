@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bertune.errors import InputError
-from bertune.ragged import Ragged
+from bertune.features import Ragged
 from bertune.tokenization.special_tokens import SpecialTokens
 from bertune.tokenization.tokenizer import Tokenizer
 from tests.vocabularies import VOCAB, write_vocab

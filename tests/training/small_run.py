@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.data.features import Features
-from bertune.data.packing import Batch, pack
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.inference.network import BatchLoss, Network
+from bertune.features import Features, Ragged
+from bertune.network import Batch, BatchLoss, Network, pack
 from bertune.options import AdamWOptions
-from bertune.ragged import Ragged
 from bertune.training.loop.optimizer import AdamW, Schedule
 from bertune.training.loop.state import Evaluation, TrainConfig, TrainingSetup, TrainState
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from bertune.data.packing import Batch
 from bertune.errors import InputError, Interrupted
-from bertune.inference.network import Network
-from bertune.training.loop import loop, update
+from bertune.network import Batch, Network
+from bertune.training.loop import loop
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.run_folder import checkpoints as checkpoint
 from bertune.training.run_folder.folder import RunFolder
@@ -276,7 +275,7 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path, ca
     options = prepare(tmp_path, "text-classification")
     start(tmp_path / "whole", options)
     with pytest.MonkeyPatch.context() as patch:
-        _at_call(update._Update, "compute", 2, _kill)(patch)
+        _at_call(loop._Update, "compute", 2, _kill)(patch)
         with pytest.raises(KilledError):
             start(tmp_path / "run", options)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())

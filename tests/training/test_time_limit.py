@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import bertune
-from bertune.data.packing import Batch
 from bertune.errors import InputError
+from bertune.network import Batch
 from bertune.training import time_limit
 from bertune.training.launch import TrainingJob
 from tests import tiny

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from bertune.data.features import IGNORED, Features
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError
+from bertune.features import IGNORED, Features, Ragged
 from bertune.files.json_files import read_json
 from bertune.inference.onnx_model import FloatArray, OnnxModel, Rows
 from bertune.model.predicting import predict, predict_examples
 from bertune.model.record import MODEL_FILE, read_record
-from bertune.ragged import Ragged
 from bertune.tasks.options import CANDIDATES
 from bertune.tasks.protocol import FillsMasks, Prediction, Task
 from bertune.tokenization.tokenizer import Tokenizer

@@ -9,13 +9,14 @@ import numpy.typing as npt
 import torch
 
 from bertune.data.batching import sorted_batches
-from bertune.data.features import Features, join_pair
 from bertune.data.in_memory import as_items
-from bertune.data.packing import pack_with_companion
+from bertune.data.pairs import join_pair
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError
+from bertune.features import Features
+from bertune.network import pack_with_companion
 from bertune.option_values import whole_number
 from bertune.tokenization.tokenizer import Tokenizer
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from bertune.cuda.recording import CANNOT_RECORD, Recorder, Work, recorder_for
 from bertune.cuda.resident import Size, size_of
-from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout
+from bertune.network import Batch
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from bertune.cuda.recording import CANNOT_RECORD, Recorder, Work
 from bertune.cuda.resident import ResidentFeatures, Size
-from bertune.data.packing import Batch
 from bertune.encoder.layout import ToHost, to_device
+from bertune.network import Batch
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.features import IGNORED, Column, Features
-from bertune.data.packing import Batch
 from bertune.encoder.layout import Layout, to_device
-from bertune.ragged import Ragged
+from bertune.features import IGNORED, Column, Features, Ragged
+from bertune.network import Batch
 
 _SHARE_OF_MEMORY = 4
 """Features may take one part in so many of the device's free memory."""
@@ -53,7 +52,7 @@ def fits(entries: int, free: int) -> bool:
 
 
 class ResidentFeatures:
-    """Features on a device. Equal to `data.features.pack` but for the length of the tail."""
+    """Features on a device. Equal to `network.pack` but for the length of the tail."""
 
     def __init__(self, features: Features, device: torch.device) -> None:
         self.features = features

@@ -22,9 +22,12 @@ def shuffled_batches(sequences: int, batch_size: int, *, seed: int, epoch: int) 
     return [order[start : start + batch_size] for start in range(0, sequences, batch_size)]
 
 
-def sorted_batches(lengths: npt.NDArray[np.int64], *, max_tokens: int, max_sequences: int) -> Iterator[Rows]:
+def sorted_batches(
+    lengths: npt.NDArray[np.int64], *, max_tokens: int, max_sequences: int, padded: bool = False
+) -> Iterator[Rows]:
     """Sequences of similar length together, longest first, up to a number of tokens and of sequences a batch.
 
+    padded: count what a batch padded to its longest sequence holds, not real tokens alone.
     A single sequence longer than `max_tokens` makes a batch of its own.
 
     Raises:
@@ -38,7 +41,7 @@ def sorted_batches(lengths: npt.NDArray[np.int64], *, max_tokens: int, max_seque
         tokens = 0
         end = start
         while end < len(order) and end - start < max_sequences:
-            tokens += int(lengths[order[end]])
+            tokens = tokens + int(lengths[order[end]]) if not padded else int(lengths[order[start]]) * (end + 1 - start)
             if tokens > max_tokens and end > start:
                 break
             end += 1

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Features
-from bertune.ragged import Ragged
+from bertune.features import Features, Ragged
 
 logger = logging.getLogger(__name__)
 

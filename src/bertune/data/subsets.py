@@ -3,8 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Column, Features
-from bertune.ragged import Ragged
+from bertune.features import Column, Features, Ragged
 
 
 def of_examples(features: Features, examples: npt.NDArray[np.integer]) -> tuple[Features, npt.NDArray[np.int64]]:

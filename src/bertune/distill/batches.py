@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
-from bertune.data.features import IGNORED, Column, Features
-from bertune.data.packing import Batch, pack
 from bertune.distill.losses import CHOICE, COUNTED, KNOWN, ON_TOKENS, QUESTION, SOFT_LOSSES, TEACHER
-from bertune.inference.network import BatchLoss, Network
-from bertune.ragged import Ragged
+from bertune.features import IGNORED, Column, Features, Ragged
+from bertune.network import Batch, BatchLoss, Network, pack
 from bertune.tasks.protocol import Logits
 
 TaskLoss = Callable[[Tensor, Mapping[str, Tensor], Batch], tuple[Tensor, Tensor]]

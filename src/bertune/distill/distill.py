@@ -20,9 +20,9 @@ from bertune.distill.student import every, layers_of, network_from_source, netwo
 from bertune.distill.teachers import Models, ScoreColumn, Teacher, kind_of
 from bertune.errors import InputError, Problems
 from bertune.evaluation.compare import CompareSettings, compare
-from bertune.inference.network import Network
 from bertune.model.provenance import encoder_sha256
 from bertune.model.use import load
+from bertune.network import Network
 from bertune.tables import PlainTable, plain_table
 from bertune.tasks.labelled import Labelled, read_labelled
 from bertune.tasks.protocol import Task, lower_is_better

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertune.data.packing import Batch
+from bertune.network import Batch
 from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
-from bertune.tasks.shared.losses import mean_of_runs
+from bertune.tasks.shared.heads import mean_of_runs
 
 TEACHER, COUNTED, QUESTION, CHOICE, KNOWN = "teacher logits", "counted", "question of", "choice of", "known"
 """Targets of a batch that distillation adds: logits as the student's; tokens that are answered; owners of sequences."""

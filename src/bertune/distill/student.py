@@ -7,9 +7,9 @@ import re
 from bertune.checkpoints.source import open_checkpoint
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError
-from bertune.inference.network import Network
 from bertune.model.build import build_network
 from bertune.model.use import Model
+from bertune.network import Network
 from bertune.tasks.protocol import Task
 
 _EVERY = re.compile(r"every:(\d+)")

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Features
 from bertune.data.rows import file_sha256
 from bertune.distill.losses import ON_TOKENS, SOFT_LOSSES
 from bertune.distill.options import DistillOptions
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
+from bertune.features import Features
 from bertune.inference.evaluation import infer
 from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.presence import require_model

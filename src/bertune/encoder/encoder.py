@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bertune.encoder import fused_layer
-from bertune.encoder.attention import Attention, Rotation, rotation_of
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.convolution import Convolution
-from bertune.encoder.fused_layer import LayerNumbers, LayerWeights, Product
+from bertune.encoder.initialisation import initialise
+from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import Dropout, LayerNorm, Linear, RMSNorm, activate
-from bertune.encoder.relative import RelativeTable
+from bertune.encoder.modules import Attention, Dropout, LayerNorm, Linear, RMSNorm, activate
+from bertune.encoder.relative import RelativeScores, RelativeTable
+from bertune.encoder.rotary import Rotation, rotation_of
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,10 @@ class Layer(nn.Module):
 
     def __init__(self, config: EncoderConfig, index: int = 0) -> None:
         super().__init__()
-        self.is_plain = config.has_plain_layers
+        self.is_plain = config.has_plain_layers and config.hidden_act in calls.ACTIVATION_CODES
         self.pre_norm = config.pre_norm
-        self.attention = Attention(config, is_local=config.is_local(index))
+        distances = RelativeScores(config) if config.relative in {"layer", "projected"} else None
+        self.attention = Attention(config, is_local=config.is_local(index), distances=distances)
         self.normalises_first = not (config.pre_norm and config.embedding_norm and index == 0)
         """False where the embeddings have just been normalised."""
         if self.normalises_first:
@@ -150,8 +151,8 @@ class Layer(nn.Module):
         first_only: bool = False,
     ) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (sequences, hidden), for the first tokens."""
-        if not first_only and fused_layer.applies_to(x, self.feed_forward.activation, plain=self.is_plain):
-            return fused_layer.run(x, layout, self._weights(), self._numbers(), self._products)
+        if not first_only and self.is_plain and calls.available(x):
+            return fused(self, x, layout)
         residual = layout.first_tokens(x) if first_only else x
         if self.pre_norm:
             normal = self.attention_norm(x) if self.normalises_first else x
@@ -163,21 +164,6 @@ class Layer(nn.Module):
         x = self.attention_norm(residual + self.dropout(attended))
         result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return result
-
-    def _weights(self) -> LayerWeights:
-        attention, feed_forward = self.attention, self.feed_forward
-        linear = (attention.qkv, attention.output, feed_forward.up, feed_forward.down)
-        qkv, output, up, down = ((one.weight, one.bias) for one in linear)
-        norm1, norm2 = self.attention_norm, self.feed_forward_norm
-        return LayerWeights(*qkv, *output, norm1.weight, norm1.bias, *up, *down, norm2.weight, norm2.bias)
-
-    def _numbers(self) -> LayerNumbers:
-        rates = (self.dropout.p, self.attention.dropout) if self.training else (0.0, 0.0)
-        return LayerNumbers(self.attention.heads, self.feed_forward.activation, self.attention_norm.eps, *rates)
-
-    def _products(self) -> tuple[Product, ...]:
-        attention, feed_forward = self.attention, self.feed_forward
-        return attention.qkv.product, attention.output.product, feed_forward.up.product, feed_forward.down.product
 
 
 class Encoder(nn.Module):
@@ -297,31 +283,122 @@ class Encoder(nn.Module):
         return self.pooler_norm(active) if self.config.pooler_norm else active
 
 
-def initialise(module: nn.Module, deviation: float) -> None:
-    """New weights as in google-research/bert: truncated normal for matrices, zero biases, unit norms."""
-    for part in module.modules():
-        if isinstance(part, Linear | nn.Linear | nn.Embedding | Convolution):
-            truncated_normal_(part.weight, deviation)
-        if isinstance(part, Linear | nn.Linear | Convolution) and part.bias is not None:
-            nn.init.zeros_(part.bias)
+@dataclass(frozen=True)
+class _Settings:
+    """What a fused layer needs to know besides tensors. …_mask: dropout's probability and seed."""
+
+    layout: Layout
+    heads: int
+    activation: str
+    eps: float
+    attention_mask: tuple[float, int]
+    first_mask: tuple[float, int]
+    second_mask: tuple[float, int]
 
 
-@torch.no_grad()
-def truncated_normal_(weight: Tensor, deviation: float) -> None:
-    """Fill with normal numbers of mean 0 that lie within two deviations; in place, as `torch.nn.init.trunc_normal_`.
+Product = Callable[[Tensor], Tensor]
+"""A linear layer's product, without its bias. Shape: (tokens, in) → (tokens, out)."""
 
-    The numbers are those of PyTorch 2.13 for the same seed, and as many are drawn; but only those outside are looked at
-    again, which halves the time of a whole encoder.
 
-    Shape: any, contiguous.
+def fused(layer: Layer, x: Tensor, layout: Layout) -> Tensor:
+    """`Layer.forward` on the CPU as a single step of autograd, its products in PyTorch, all between them in kernels.
+
+    Equal in meaning to `Layer.forward`, which is its reference (tests compare them), for layers wired like BERT's.
+    Written out by hand because it saves most of the memory traffic: biases ride in the passes that follow the products,
+    residual gradients are added by the products themselves, and dropout masks are computed twice instead of stored.
+
+    Shape: (tokens, hidden) → (tokens, hidden)
     """
-    if weight.is_meta:
-        return
-    most = float(weight.new_tensor(2 * deviation, device="cpu"))
-    values = weight.normal_(0.0, deviation).view(-1)
-    outside = torch.nonzero(values.abs() > most)[:, 0]
-    fresh = torch.empty_like(weight)
-    while len(outside):
-        drawn = fresh.normal_(0.0, deviation).view(-1)[outside]
-        values[outside] = drawn
-        outside = outside[drawn.abs() > most]
+    attention, norm1 = layer.attention, layer.attention_norm
+    feed_forward, norm2 = layer.feed_forward, layer.feed_forward_norm
+    hidden_p, attention_p = (layer.dropout.p, attention.dropout) if layer.training else (0.0, 0.0)
+    settings = _Settings(
+        layout,
+        attention.heads,
+        feed_forward.activation,
+        norm1.eps,
+        (attention_p, calls.new_seed() if attention_p else 0),
+        (hidden_p, calls.new_seed() if hidden_p else 0),
+        (hidden_p, calls.new_seed() if hidden_p else 0),
+    )
+    qkv, output, up, down = attention.qkv, attention.output, feed_forward.up, feed_forward.down
+    parameters = (
+        *(qkv.weight, qkv.bias, output.weight, output.bias, norm1.weight, norm1.bias),
+        *(up.weight, up.bias, down.weight, down.bias, norm2.weight, norm2.bias),
+    )
+    if not torch.is_grad_enabled():  # matrices may be packed
+        return _forward(x, (qkv.product, output.product, up.product, down.product), parameters, settings, keep=False)[0]
+    result: Tensor = _FusedLayer.apply(settings, x, *parameters)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _forward(
+    x: Tensor, products: tuple[Product, ...], parameters: tuple[Tensor, ...], settings: _Settings, *, keep: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The layer's output and, when asked, what backward needs.
+
+    products: with the matrices of queries, keys and values; of attention's output; up; and down.
+    """
+    by_qkv, by_out, by_up, by_down = products
+    _, b_qkv, _, b_out, norm1, shift1, _, b_up, _, b_down, norm2, shift2 = parameters
+    qkv = by_qkv(x)
+    context, denominators = calls.attention(
+        qkv, b_qkv, settings.layout, settings.heads, settings.attention_mask, keep=keep
+    )
+    attended = by_out(context)
+    middle, kept1 = calls.add_norm(attended, b_out, x, (norm1, shift1, settings.eps), settings.first_mask, keep=keep)
+    up = by_up(middle)
+    active = calls.bias_activation(up, b_up, settings.activation)
+    down = by_down(active)
+    out, kept2 = calls.add_norm(down, b_down, middle, (norm2, shift2, settings.eps), settings.second_mask, keep=keep)
+    if kept1 is None or kept2 is None or denominators is None:
+        return out, ()
+    return out, (qkv, context, denominators, *kept1, middle, up, active, *kept2)
+
+
+def _times(weight: Tensor, x: Tensor) -> Tensor:
+    return torch.mm(x, weight.t())
+
+
+class _FusedLayer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, settings: _Settings, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        x = x.contiguous()
+        products = tuple(partial(_times, weight) for weight in parameters if weight.ndim > 1)
+        out, kept = _forward(x, products, parameters, settings, keep=True)
+        ctx.settings = settings
+        ctx.save_for_backward(x, *parameters, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        settings: _Settings = ctx.settings
+        x, w_qkv, b_qkv, w_out, _, norm1, _, w_up, b_up, w_down, _, norm2, _, *kept = ctx.saved_tensors
+        qkv, context, denominators, z1, mean1, rstd1, middle, up, active, z2, mean2, rstd2 = kept
+
+        d_middle, d_down, sums2 = calls.add_norm_backward(
+            gradient.contiguous(), calls.Norm(z2, mean2, rstd2), norm2, settings.second_mask
+        )
+        d_w_down = torch.mm(d_down.t(), active)
+        d_up = torch.mm(d_down, w_down)
+        d_b_up = calls.bias_activation_backward_(up, b_up, settings.activation, d_up)
+        d_w_up = torch.mm(d_up.t(), middle)
+        d_middle.addmm_(d_up, w_up)
+
+        d_x, d_attended, sums1 = calls.add_norm_backward(
+            d_middle, calls.Norm(z1, mean1, rstd1), norm1, settings.first_mask
+        )
+        d_w_out = torch.mm(d_attended.t(), context)
+        d_context = torch.mm(d_attended, w_out)
+        d_qkv = calls.attention_backward(
+            d_context, (qkv, b_qkv, context, denominators), settings.layout, settings.heads, settings.attention_mask
+        )
+        d_b_qkv = calls.column_sums(d_qkv)
+        d_w_qkv = torch.mm(d_qkv.t(), x)
+        d_x.addmm_(d_qkv, w_qkv)
+        return (
+            None,
+            d_x,
+            *(d_w_qkv, d_b_qkv, d_w_out, sums1[2], sums1[0], sums1[1]),
+            *(d_w_up, d_b_up, d_w_down, sums2[2], sums2[0], sums2[1]),
+        )

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from bertune import processor
-from bertune.encoder.attention import Projection, first_token_attention
 from bertune.encoder.encoder import Encoder, Layer
 from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import Linear
+from bertune.encoder.modules import Linear, Projection, first_token_attention
 from bertune.errors import InputError
 from bertune.fastest import fastest
 
@@ -115,7 +114,7 @@ def _packed(weight: Tensor, scale: Tensor) -> _Product:
 
 
 class Int8Layer(nn.Module):
-    """A layer of the encoder with its four products in 8 bits; see `fused_layer._forward` for the same in full."""
+    """A layer of the encoder with its four products in 8 bits; see `encoder._forward` for the same in full."""
 
     def __init__(self, layer: Layer, *, is_last: bool = False) -> None:
         """is_last: also keep the projection of queries, keys and values in full, for `first_only`."""

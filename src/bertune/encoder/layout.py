@@ -167,6 +167,36 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+def padded_float32(tokens: Tensor, layout: Layout) -> Tensor:
+    """Rows by sequence, in float32; what lies behind a sequence's end is finite and without meaning.
+
+    Shape: (total, width) → (sequences, longest, width).
+    """
+    if not layout.is_packed:
+        return tokens.view(len(layout), layout.stride, -1).float()
+    padded: Tensor = _Padded.apply(tokens, layout)  # type: ignore[no-untyped-call]
+    return padded
+
+
+class _Padded(torch.autograd.Function):
+    """A gather, and for its gradient another: autograd would scatter, row by row, which is slow on a CPU."""
+
+    @staticmethod
+    def forward(ctx, tokens: Tensor, layout: Layout) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.layout, ctx.dtype = layout, tokens.dtype
+        rows = layout.rows().reshape(-1)
+        return tokens.index_select(0, rows).float().view(len(layout), layout.longest, -1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        layout: Layout = ctx.layout
+        places, is_real = layout.places()
+        rows = gradient.reshape(-1, gradient.shape[-1]).index_select(0, places)
+        if layout.real < layout.total:
+            rows = rows.masked_fill(~is_real[:, None], 0.0)
+        return rows.to(ctx.dtype), None
+
+
 class ToHost:
     """A tensor on its way to the host; the one on the device may be overwritten by what is computed next."""
 

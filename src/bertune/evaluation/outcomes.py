@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Features
 from bertune.data.subsets import of_examples
+from bertune.features import Features
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.row_metrics import Floats
 

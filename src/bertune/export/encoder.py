@@ -275,7 +275,7 @@ class EncoderGraph:
         return self.graph.op("Gather", self._by_head(x), self.rows.padded, axis=1)
 
     def _rotated(self, x: str, base: float) -> str:
-        """Rotary positions; see `bertune.encoder.attention.rotated`. Shape: (tokens, heads * head size) → the same."""
+        """Rotary positions; see `bertune.encoder.rotary.rotated`. Shape: (tokens, heads * head size) → the same."""
         graph, size = self.graph, self.config.head_size
         if base not in self._rotations:
             self._rotations[base] = self._rotation(base)

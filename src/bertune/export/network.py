@@ -8,7 +8,7 @@ from bertune.export.graph import Axes, Graph
 from bertune.export.heads import needs_of, values, write_head
 from bertune.export.layers import Float32Products, Products, Rows
 from bertune.export.outputs import HeadOutput
-from bertune.inference.network import Network
+from bertune.network import Network
 from bertune.tasks.masking.head import PretrainingHead
 
 QUESTIONS, CHOICES = "ForQuestionAnswering", "ForMultipleChoice"

@@ -7,13 +7,12 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.data.features import IGNORED, Features
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
+from bertune.features import IGNORED, Features, Ragged
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
 from bertune.inference.onnx_model import FloatArray, Rows
-from bertune.ragged import Ragged
+from bertune.network import Network
 from bertune.tasks.masking.head import MaskedWords, PretrainingHead, most_probable
 
 

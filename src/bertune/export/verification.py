@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from bertune.data.features import Features
 from bertune.errors import InputError
 from bertune.export.running import for_task, pytorch_rows
+from bertune.features import Features, Ragged
 from bertune.inference.onnx_model import FloatArray, OnnxModel
 from bertune.model.use import Model
-from bertune.ragged import Ragged
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.protocol import lower_is_better
 
@@ -23,6 +22,8 @@ _CANARY_VALUES = 1 << 15
 
 _SHORT = 128
 """Tokens up to which sequences of every length cost little."""
+_TOGETHER = 1024
+"""Tokens of a batch, padding included: made-up sequences are of very different lengths."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Compared:
 
 def compare(onnx: OnnxModel, reference: Reference) -> Compared:
     """Run a graph on all rows of the reference, and on those that are recorded with it."""
-    ours = onnx.rows(reference.made_up)
+    ours = onnx.rows(reference.made_up, max_tokens=_TOGETHER)
     canaries = onnx.rows(canary_features(reference.model))
     pairs = list(zip(ours, reference.made_up_rows, strict=True))
     labelled, model = reference.labelled, reference.model

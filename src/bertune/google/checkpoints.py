@@ -18,7 +18,7 @@ from bertune.checkpoints.names import Rename, to_ours, to_theirs
 from bertune.errors import FaultError, InputError
 from bertune.files import atomic_write as files
 from bertune.google.initial_checkpoint import check_shapes
-from bertune.inference.network import Network
+from bertune.network import Network
 from bertune.progress import Curves
 from bertune.tensorflow_formats.tensor_bundle import Array, TensorBundle, write_bundle
 from bertune.training.loop.optimizer import AdamW

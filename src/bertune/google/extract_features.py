@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bertune.data.features import Features, join_pair
-from bertune.data.packing import Batch, pack
+from bertune.data.pairs import join_pair
 from bertune.distributed.world import current
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.float32_route import fast_float32
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError, Problems
+from bertune.features import Features
 from bertune.files.atomic_write import unwritable
 from bertune.files.outputs import open_output
 from bertune.google.flags import parse_flags
@@ -35,7 +35,7 @@ from bertune.google.initial_checkpoint import (
 )
 from bertune.google.running import RunFlags, leave_to_first, run_program, set_up
 from bertune.inference.evaluation import run_batches
-from bertune.inference.network import Network
+from bertune.network import Batch, Network, pack
 from bertune.options import option
 from bertune.tokenization.tokenizer import Tokenizer
 

@@ -17,7 +17,7 @@ from bertune.checkpoints.names import Rename, for_layers, to_ours
 from bertune.checkpoints.source import SourceError, open_checkpoint
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
-from bertune.inference.network import Network
+from bertune.network import Network
 from bertune.options import option
 from bertune.tasks.protocol import Task
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle

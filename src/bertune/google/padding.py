@@ -6,14 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertune.data.features import Features
-from bertune.data.packing import Batch
 from bertune.distributed.world import ALONE, World
 from bertune.encoder.layout import Layout
+from bertune.features import Features, Ragged
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
-from bertune.inference.network import Network
+from bertune.network import Batch, Network
 from bertune.progress import progress_bar
-from bertune.ragged import Ragged
 
 
 def pad(features: Features, rows: npt.NDArray[np.integer], width: int) -> Batch:

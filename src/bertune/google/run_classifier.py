@@ -13,11 +13,10 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from bertune.data.features import Features
-from bertune.data.packing import Batch, pack
 from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
+from bertune.features import Features
 from bertune.google.checkpoints import write_text
 from bertune.google.flags import parse_flags
 from bertune.google.initial_checkpoint import (
@@ -45,7 +44,7 @@ from bertune.google.running import (
 )
 from bertune.google.training import TrainingTarget, newest_or_start, steps_of, train
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network, batch_loss
+from bertune.network import Batch, Network, batch_loss, pack
 from bertune.options import option
 from bertune.progress import Curves, progress_bar
 from bertune.tasks.protocol import Purpose

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from bertune.data.documents import find_files
-from bertune.data.features import IGNORED
-from bertune.data.packing import Batch
 from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
+from bertune.features import IGNORED
 from bertune.google.flags import Flags, parse_flags
 from bertune.google.initial_checkpoint import (
     InitialCheckpoint,
@@ -41,7 +40,7 @@ from bertune.google.running import (
 from bertune.google.tables import tables_of_run
 from bertune.google.training import Training, TrainingTarget, is_finished, newest_or_start, train
 from bertune.inference.evaluation import run_batches
-from bertune.inference.network import Network
+from bertune.network import Batch, Network
 from bertune.options import option
 from bertune.pretraining.data import FixedSequences
 from bertune.pretraining.instances import open_instances

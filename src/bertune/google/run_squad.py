@@ -13,11 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertune.data.features import Features
-from bertune.data.packing import Batch, pack
 from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
+from bertune.features import Features
 from bertune.google.flags import parse_flags
 from bertune.google.initial_checkpoint import (
     InitialCheckpoint,
@@ -49,7 +48,7 @@ from bertune.google.squad_decoding import (
 from bertune.google.squad_exact import GoogleExample, GoogleFeatures, google_examples, google_features
 from bertune.google.training import TrainingTarget, newest_or_start, steps_of, train
 from bertune.inference.evaluation import infer
-from bertune.inference.network import Network
+from bertune.network import Batch, Network, pack
 from bertune.options import option
 from bertune.tasks.options import QuestionOptions
 from bertune.tasks.question_answering import QuestionAnswering

@@ -21,9 +21,9 @@ from bertune.files.atomic_write import is_disk_fault, unwritable
 from bertune.google.checkpoints import write_text
 from bertune.google.initial_checkpoint import InitialCheckpoint, head_names, load_initial_weights
 from bertune.hardware import choose_device, choose_dtype
-from bertune.inference.network import Network
 from bertune.model.folder import save_model
 from bertune.model.provenance import Provenance
+from bertune.network import Network
 from bertune.options import DEVICES, PRECISIONS, option
 from bertune.tasks.protocol import Task
 from bertune.tokenization.text_encoding import TextEncoding

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.errors import InputError, Problems
-from bertune.ragged import IntArray, Ragged
+from bertune.features import IntArray, Ragged
 from bertune.tasks.squad.reading import QuestionExample
 from bertune.tasks.squad.windows import check_lengths, cut_questions, lay_out, positions, ranges
 

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 
 from bertune.checkpoints.names import Rename
-from bertune.data.packing import Batch
 from bertune.errors import InputError, Interrupted
 from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
 from bertune.google.running import EpochFlags, Runtime, TrainFlags
 from bertune.google.stream import Buffered, Rows, Shuffled, Stream
-from bertune.inference.network import BatchLoss, Network
+from bertune.network import Batch, BatchLoss, Network
 from bertune.tensorflow_formats.tensor_bundle import TensorBundle
 from bertune.training.launch import HostBatches, TrainingJob, launch
 from bertune.training.loop.nonfinite import NonFiniteError

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bertune.cuda.recorded_forwards import RecordedForwards
 from bertune.data.batching import sorted_batches
-from bertune.data.features import Features
-from bertune.data.packing import Batch, pack, pack_with_companion
 from bertune.distributed.shares import shares_by_cost
 from bertune.distributed.world import ALONE, World
 from bertune.encoder.layout import ToHost
-from bertune.inference.network import BatchLoss, Network
+from bertune.features import Features
+from bertune.network import Batch, BatchLoss, Network, TiedHead, pack, pack_with_companion
 
 MAX_TOKENS = 4096
 """Tokens of a batch outside training; more gain nothing on a CPU and cost memory."""
@@ -43,6 +43,24 @@ class BatchOutput:
     batch: Batch
     logits: npt.NDArray[np.float32]
     loss: tuple[Tensor, Tensor] | None
+
+
+LAUNCH_BOUND = 2**23
+"""Tokens times hidden size up to which forward passes are recorded on CUDA.
+
+An estimate: at some 150 us to launch a layer and what an H100 computes, the device is busy for several times as long
+with larger batches, and a tail of no use would cost more than launching them.
+"""
+
+
+def record_forwards(network: Network) -> None:
+    """Let `run_batches` record forward passes from now on, where the device can.
+
+    For a network that is only used, and whose head decides nothing in Python by a batch's values. A `TiedHead` is not
+    recorded: it asks the device which tokens it is to answer.
+    """
+    most_tokens = LAUNCH_BOUND // network.encoder.config.hidden_size
+    network.recorded = None if isinstance(network.head, TiedHead) else RecordedForwards(most_tokens)
 
 
 def run_batches(

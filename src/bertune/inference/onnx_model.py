@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.batching import sorted_batches
-from bertune.data.features import Features
+from bertune.features import Features
 
 FloatArray = npt.NDArray[np.float32]
 Rows = list[FloatArray]
@@ -48,10 +48,13 @@ class OnnxModel:
         return last if isinstance(last, int) else 0
 
     def rows(self, features: Features, *, max_sequences: int = 64, max_tokens: int = _TOKENS) -> Rows:
-        """The output for every sequence, in order; similar lengths are computed together."""
+        """The output for every sequence, in order; similar lengths are computed together.
+
+        max_tokens: of a batch, padding included.
+        """
         found: Rows = [np.zeros(0, np.float32)] * len(features)
         lengths = features.input_ids.lengths
-        for batch in sorted_batches(lengths, max_tokens=max_tokens, max_sequences=max_sequences):
+        for batch in sorted_batches(lengths, max_tokens=max_tokens, max_sequences=max_sequences, padded=True):
             for row, values in zip(batch, self.run(features, batch), strict=True):
                 found[int(row)] = values
         return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from bertune.checkpoints.names import for_layers, to_ours
 from bertune.checkpoints.source import Checkpoint, build_encoder
-from bertune.inference.network import Network
+from bertune.network import Network
 from bertune.tasks.protocol import Task
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune.data.features import Column, Features
 from bertune.encoder.layout import Layout
-from bertune.ragged import Ragged
+from bertune.features import Column, Features, Ragged
 from bertune.tasks.calibration import fit_temperatures
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.row_metrics import Floats

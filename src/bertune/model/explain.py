@@ -18,14 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from bertune.argument_names import python_call
-from bertune.data.features import Features
-from bertune.data.packing import pack
 from bertune.encoder.int8 import is_quantized
 from bertune.errors import InputError
-from bertune.inference.network import Network
+from bertune.features import Features, Ragged
 from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model
-from bertune.ragged import Ragged
+from bertune.network import Network, pack
 from bertune.tasks.protocol import Task
 from bertune.tasks.shared.words import words_of
 from bertune.tokenization.tokenizer import Tokenizer

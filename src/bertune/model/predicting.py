@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bertune.data import in_memory
-from bertune.data.features import Features
 from bertune.data.prefetch import in_chunks
+from bertune.features import Features
 from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.predictions import Predictions
 from bertune.option_values import whole_number

@@ -14,18 +14,17 @@ from bertune.argument_names import python_call
 from bertune.checkpoints import huggingface
 from bertune.checkpoints.names import to_ours
 from bertune.data import in_memory
-from bertune.data.features import Features
 from bertune.data.rows import file_sha256
 from bertune.distributed.world import current
 from bertune.encoder import int8
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.float32_route import fast_float32, pack_for_prediction
 from bertune.errors import InputError, Problems
+from bertune.features import Features
 from bertune.files.atomic_write import SAVED
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype, leaves_host_free, prepare_process
-from bertune.inference.evaluation import infer
-from bertune.inference.network import Network, batch_loss
+from bertune.inference.evaluation import infer, record_forwards
 from bertune.model.agreement import Agreement
 from bertune.model.calibration import at_temperatures, loss_of, temperatures_of
 from bertune.model.folder import network_names
@@ -34,6 +33,7 @@ from bertune.model.predicting import label_names, predict, predict_examples
 from bertune.model.predictions import Predictions
 from bertune.model.presence import MODEL_FILE, require_model
 from bertune.model.record import read_record
+from bertune.network import Network, batch_loss
 from bertune.option_values import whole_number
 from bertune.progress import progress_bar
 from bertune.tasks.feature_cache import featurized
@@ -292,7 +292,7 @@ def load(
     elif target.type == "cpu":
         pack_for_prediction(network.encoder, target)
     elif task_file_of(task) is None:  # what Python decides in a user's head, a recording would decide once for all
-        network.record()
+        record_forwards(network)
     return model
 
 

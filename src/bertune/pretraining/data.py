@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.documents import Lines, corpus_kind, find_files, meaning_of_lines
-from bertune.data.features import Features
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError, Problems
+from bertune.features import Features, Ragged
 from bertune.pretraining.instances import Instances, open_instances
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.sequences import FullSequences, PairRules, Sequences, pair_sequences
 from bertune.pretraining.token_corpus import CorpusForm, TokenCorpus, TokenStream, Words, corpora_folder, tokenized
-from bertune.ragged import Ragged
 from bertune.tasks.masking.dynamic import Masking, mask
 from bertune.tasks.pretraining import masking_rules
 from bertune.tokenization.tokenizer import Tokenizer

@@ -4,12 +4,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertune.data.features import IGNORED
 from bertune.durations import duration
 from bertune.errors import counted
-from bertune.inference.network import Network
+from bertune.features import IGNORED, Ragged
+from bertune.network import Network
 from bertune.pretraining.data import PretrainingData, Source
-from bertune.ragged import Ragged
 from bertune.training.estimate import seconds_of, training_operations
 from bertune.training.loop.state import TrainConfig
 

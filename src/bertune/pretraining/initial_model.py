@@ -18,7 +18,7 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
 from bertune.files.json_files import read_json
-from bertune.inference.network import Network
+from bertune.network import Network
 from bertune.pretraining.options import PretrainOptions
 from bertune.tasks.masking.head import PretrainingHead, head_names
 from bertune.tokenization.tokenizer import Tokenizer

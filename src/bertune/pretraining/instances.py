@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import IGNORED, Features
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError
+from bertune.features import IGNORED, Features, Ragged
 from bertune.files.atomic_write import unwritable
 from bertune.pretraining.token_corpus import release
 from bertune.progress import progress_bar
-from bertune.ragged import Ragged
 from bertune.tensorflow_formats.tfrecord import read_records
 
 _VERSION = 1

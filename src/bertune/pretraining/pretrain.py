@@ -16,7 +16,6 @@ from torch import Tensor
 
 from bertune.argument_names import python_call
 from bertune.data.in_memory import as_table, kept_file
-from bertune.data.packing import Batch, pack
 from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, counted
@@ -24,9 +23,9 @@ from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.hardware import choose_device, choose_dtype
 from bertune.inference.evaluation import MAX_TOKENS, run_batches
-from bertune.inference.network import Network, batch_loss
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, encoder_sha256, files_sha256, run_provenance
+from bertune.network import Batch, Network, batch_loss, pack
 from bertune.option_values import checked_values
 from bertune.options import AdamWOptions, keyword_problems
 from bertune.pretraining.data import Inputs, PretrainingData, Source, find_inputs, open_data

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.errors import InputError
+from bertune.features import IntArray, Offsets, Ragged
 from bertune.pretraining.token_corpus import TokenStream, release
-from bertune.ragged import IntArray, Offsets, Ragged
 from bertune.tokenization.special_tokens import SpecialTokens
 
 Rows = npt.NDArray[np.int64]

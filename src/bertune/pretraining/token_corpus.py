@@ -29,11 +29,11 @@ import numpy.typing as npt
 from bertune.data.documents import Document, Lines
 from bertune.data.rows import file_sha256
 from bertune.errors import InputError
+from bertune.features import IntArray, Offsets, Ragged
 from bertune.files.cache import cache_folder
 from bertune.pretraining.cuts import SHORT_SHOWN, Cuts, size_of, up_to
 from bertune.pretraining.shard_writers import shard_writers
 from bertune.progress import progress_bar
-from bertune.ragged import IntArray, Offsets, Ragged
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)

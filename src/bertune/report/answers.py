@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError, Problems
 from bertune.evaluation.outcomes import FromTask, Outcomes
+from bertune.features import Features
 from bertune.inference.evaluation import infer
 from bertune.model.pairs import check_pairs, trained_on_pairs
 from bertune.model.use import Model

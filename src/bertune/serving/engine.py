@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Column, Features
+from bertune.features import Column, Features, Ragged
 from bertune.model.pairs import checked_example, trained_on_pairs
 from bertune.model.predicting import Predictor
-from bertune.ragged import Ragged
 
 Logits = list[npt.NDArray[np.float32]]
 Prediction = dict[str, Any]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertune.data.features import Features
+from bertune.features import Features
 from bertune.serving.errors import RequestError
 
 Prediction = dict[str, Any]

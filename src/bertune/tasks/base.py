@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 
 from bertune.checkpoints.names import KIND, Rename
-from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.features import Features
 from bertune.options import refuse_changed
 from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.protocol import Baseline, Defaults, ExampleT, HuggingFaceHead, Logits, Prediction

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from bertune.checkpoints.names import KIND, Rename
 from bertune.data.columns import guess_label_column, listed
-from bertune.data.features import Features
 from bertune.data.formats.prodigy_labels import accepted
 from bertune.data.tables import Rows, open_table
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems, counted
+from bertune.features import Features
 from bertune.tasks.base import BaseTask
 from bertune.tasks.column_contents import is_blank
 from bertune.tasks.hyperparameters import EMBEDDING
@@ -267,7 +267,7 @@ class Embedding(BaseTask[Pair]):
 
         Texts equal to one's own second are not negatives. Shape: logits (sequences, width); targets (sequences,) each.
         """
-        from bertune.tasks.shared.losses import contrastive, in_batch_cross_entropy, pair_cosines, squared_error
+        from bertune.tasks.shared.heads import contrastive, in_batch_cross_entropy, pair_cosines, squared_error
 
         if self.pair_loss != "ranking":
             cosines, labels = pair_cosines(logits, targets)

@@ -13,7 +13,7 @@ from typing import Any
 import bertune
 from bertune.data.contents import content_sha256, state_of
 from bertune.data.feature_store import FeatureStore
-from bertune.data.features import Features
+from bertune.features import Features
 from bertune.files.cache import cache_folder
 from bertune.tasks.protocol import Purpose, Task
 from bertune.tasks.user_files import task_file_of

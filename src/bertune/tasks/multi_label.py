@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.columns import named
-from bertune.data.features import IGNORED, Column, Features
 from bertune.data.formats.registry import open_any
 from bertune.data.rows import Row
 from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
+from bertune.features import IGNORED, Column, Features
 from bertune.tasks.base import BaseTask
 from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.hyperparameters import USUAL
@@ -205,7 +205,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
 
         Shape: logits (sequences, labels), targets `labels` (sequences, most), as `targets` gives them.
         """
-        from bertune.tasks.shared.losses import binary_cross_entropy, marked
+        from bertune.tasks.shared.heads import binary_cross_entropy, marked
 
         return binary_cross_entropy(logits, marked(targets["labels"], logits), self.options, self.weights)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.features import Features
 from bertune.tasks.base import BaseTask
 from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.choices import ChoiceExample, from_record, read_choices
@@ -95,7 +95,7 @@ class MultipleChoice(BaseTask[ChoiceExample]):
         """
         import torch
 
-        from bertune.tasks.shared.losses import grouped_cross_entropy, mean_of_runs
+        from bertune.tasks.shared.heads import grouped_cross_entropy, mean_of_runs
 
         first, scores = mean_of_runs(logits[:, 0], targets["choice"])
         _, group = torch.unique_consecutive(targets["question"][first], return_inverse=True)

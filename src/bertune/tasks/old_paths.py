@@ -1,4 +1,4 @@
-"""Import paths of version 0.1.0 that moved. Task files which models are bound to by their SHA-256 cannot follow a move.
+"""Import paths of earlier versions. Task files which models are bound to by their SHA-256 cannot follow a move.
 
 `bertune.tasks` installs a finder for them; each is a module that looks a name up where it is now.
 """
@@ -12,16 +12,21 @@ from types import ModuleType
 from typing import Any
 
 HOMES = {
-    "bertune.tasks.defaults": ("base", "user_files"),
-    "bertune.tasks.heads": ("shared.heads", "shared.huggingface"),
-    "bertune.tasks.layers": ("shared.layers", "options"),
-    "bertune.tasks.losses": ("shared.losses", "shared.class_weights", "options"),
-    "bertune.tasks.names": ("registry",),
-    "bertune.tasks.task": ("protocol", "registry"),
-    "bertune.tasks.task_files": ("user_files",),
-    "bertune.tasks.texts": ("shared.texts", "options"),
+    "bertune.data.features": ("features", "data.pairs"),
+    "bertune.data.packing": ("network",),
+    "bertune.inference.network": ("network",),
+    "bertune.ragged": ("features",),
+    "bertune.tasks.defaults": ("tasks.base", "tasks.user_files"),
+    "bertune.tasks.heads": ("tasks.shared.heads", "tasks.shared.huggingface"),
+    "bertune.tasks.layers": ("tasks.shared.layers", "tasks.options"),
+    "bertune.tasks.losses": ("tasks.shared.heads", "tasks.shared.class_weights", "tasks.options"),
+    "bertune.tasks.names": ("tasks.registry",),
+    "bertune.tasks.shared.losses": ("tasks.shared.heads",),
+    "bertune.tasks.task": ("tasks.protocol", "tasks.registry"),
+    "bertune.tasks.task_files": ("tasks.user_files",),
+    "bertune.tasks.texts": ("tasks.shared.texts", "tasks.options"),
 }
-"""The old module, and the modules of `bertune.tasks` that hold its names now."""
+"""The old module, and the modules of `bertune` that hold its names now."""
 RENAMED = {"FocusOptions": "FocalLossOptions"}
 
 
@@ -43,7 +48,7 @@ class OldPaths(MetaPathFinder, Loader):
         def forwarded(name: str) -> Any:
             if not name.startswith("__"):
                 for home in HOMES[module.__name__]:
-                    found = importlib.import_module(f"bertune.tasks.{home}")
+                    found = importlib.import_module(f"bertune.{home}")
                     if hasattr(found, RENAMED.get(name, name)):
                         return getattr(found, RENAMED.get(name, name))
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")

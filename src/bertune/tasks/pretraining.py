@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from bertune.data.documents import meaning_of_lines, read_documents, read_texts
-from bertune.data.features import IGNORED, Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
-from bertune.ragged import Ragged
+from bertune.features import IGNORED, Features, Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.masking.dynamic import Masking, mask

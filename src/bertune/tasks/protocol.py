@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.checkpoints.names import Rename
-from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
+from bertune.features import Features
 from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.hyperparameters import Defaults as Defaults  # noqa: PLC0414 (its home before)
 from bertune.tasks.row_metrics import RowMetrics

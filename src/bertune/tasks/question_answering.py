@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Features
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
-from bertune.ragged import Ragged
+from bertune.features import Features, Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.hyperparameters import QUESTION_ANSWERING

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Column, Features
 from bertune.data.formats.registry import open_any
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, Problems
+from bertune.features import Column, Features
 from bertune.tasks.base import BaseTask
 from bertune.tasks.hyperparameters import USUAL
 from bertune.tasks.options import RegressionOptions, TextColumns
@@ -146,7 +146,7 @@ class Regression(BaseTask[NumberExample]):
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
         """Squared error, one term a sequence. Shape: logits (sequences, 1), targets value (sequences,)."""
-        from bertune.tasks.shared.losses import squared_error
+        from bertune.tasks.shared.heads import squared_error
 
         return squared_error(logits[:, 0], targets["value"])
 

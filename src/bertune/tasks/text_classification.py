@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.columns import named
-from bertune.data.features import Column, Features
 from bertune.data.formats.registry import open_any
 from bertune.data.tables import Rows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.features import Column, Features
 from bertune.tasks.base import BaseTask
 from bertune.tasks.calibration import LEAST_ROWS, CalibrationRows
 from bertune.tasks.hyperparameters import USUAL
@@ -162,7 +162,7 @@ class TextClassification(BaseTask[TextExample]):
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
         """Softmax cross-entropy, one term a sequence. Shape: logits (sequences, labels), targets label (sequences,)."""
-        from bertune.tasks.shared.losses import cross_entropy
+        from bertune.tasks.shared.heads import cross_entropy
 
         return cross_entropy(logits, targets["label"], self.options, self.weights)
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import IGNORED, Features
 from bertune.data.windows import Windows, place_windows
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
-from bertune.ragged import Ragged
+from bertune.features import IGNORED, Features, Ragged
 from bertune.tasks.base import BaseTask
 from bertune.tasks.calibration import CalibrationRows
 from bertune.tasks.characters import readable_span
@@ -172,7 +171,7 @@ class TokenClassification(BaseTask[TaggedExample]):
         layout: "Layout",  # noqa: ARG002
     ) -> tuple["Tensor", "Tensor"]:
         """Softmax cross-entropy, one term a word. Shape: logits (tokens, labels), targets tag (tokens,)."""
-        from bertune.tasks.shared.losses import cross_entropy
+        from bertune.tasks.shared.heads import cross_entropy
 
         return cross_entropy(logits, targets["tag"], self.options, self.weights)
 

@@ -21,9 +21,9 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bertune.errors import InputError
+from bertune.features import IntArray, Ragged
 from bertune.files.json_files import read_json
 from bertune.files.text_files import small_file
-from bertune.ragged import IntArray, Ragged
 from bertune.tokenization.folder_rules import (
     add_tokens,
     as_settings_say,
@@ -36,6 +36,7 @@ from bertune.tokenization.japanese import JapaneseWords, is_japanese, mecab_word
 from bertune.tokenization.saved_rules import with_google_rules, without_google_rules
 from bertune.tokenization.special_tokens import SpecialTokens, find_special, structural_tokens
 from bertune.tokenization.vocabulary_files import vocabulary_lines
+from bertune.tokenization.word_table import WordTable
 
 _LONGEST_WORD = 200  # characters that Google's code still takes apart; a longer word is [UNK]
 _MOST_IDS = 1 << 24  # some thirty times the largest vocabulary in use; a table of all ids is made
@@ -77,6 +78,11 @@ class Tokenizer:
         self.__dict__.update(state)
         self._backend: tokenizers.Tokenizer = state["_backend"]
         self._backend.encode_special_tokens = True  # that is, as text; the library does not pickle this
+        self._table: WordTable | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy, without the table of words, which fills again."""
+        return {name: value for name, value in vars(self).items() if name != "_table"}
 
     @classmethod
     def from_vocab(cls, vocab_file: Path, *, do_lower_case: bool = True) -> "Tokenizer":
@@ -165,19 +171,37 @@ class Tokenizer:
         """Pieces of all texts: ids; how many a text has; start, end, start, end, … if wanted, else nothing of use."""
         if isinstance(texts, str):
             raise InputError("one string was given where a list of texts is needed")
-        read = self._backend.encode_batch if with_spans else self._backend.encode_batch_fast
         parts = [[np.zeros(0, np.int32)] * 3]
         for first in range(0, len(texts), _CHUNK):
             chunk = [_checked(text, first + index) for index, text in enumerate(texts[first : first + _CHUNK])]
-            with _library_errors("the tokenizer cannot read some of these texts"):
-                encodings = read(chunk, add_special_tokens=False)
-            ids = [encoding.ids for encoding in encodings]
-            spans = [encoding.offsets if with_spans else [] for encoding in encodings]
-            for index in self._words.differing(chunk) if self._exact else ():
-                ids[index], spans[index] = self._read_rare(chunk[index])
+            ids, spans = self._by_library(chunk) if with_spans else (self._by_words(chunk), [])
             edges = chain.from_iterable(chain.from_iterable(spans))
             parts.append([np.fromiter(column, np.int32) for column in (chain.from_iterable(ids), map(len, ids), edges)])
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _by_words(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of every text, from the table of words where that can read the text, else from the library."""
+        if self._table is None and self._exact and isinstance(self._words, GoogleWords):
+            self._table = WordTable(self._backend, lower=self._words.lower)
+        if self._table is None or not self._table.pays_for(len(texts)):
+            return self._by_library(texts, with_spans=False)[0]
+        found = [self._table.ids(text) for text in texts]
+        rest = [text for text, ids in zip(texts, found, strict=True) if ids is None]
+        others = iter(self._by_library(rest, with_spans=False)[0]) if rest else iter(())
+        return [next(others) if ids is None else ids for ids in found]
+
+    def _by_library(
+        self, texts: Sequence[str], *, with_spans: bool = True
+    ) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        """Ids and, where wanted, spans of every text; those that the library would split otherwise in Python."""
+        read = self._backend.encode_batch if with_spans else self._backend.encode_batch_fast
+        with _library_errors("the tokenizer cannot read some of these texts"):
+            encodings = read(texts, add_special_tokens=False)
+        ids = [encoding.ids for encoding in encodings]
+        spans = [encoding.offsets if with_spans else [] for encoding in encodings]
+        for index in self._words.differing(texts) if self._exact else ():
+            ids[index], spans[index] = self._read_rare(texts[index])
+        return ids, spans
 
     def _read_rare(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and spans of a text that the library would split differently."""

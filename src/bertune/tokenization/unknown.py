@@ -2,7 +2,7 @@
 
 import logging
 
-from bertune.ragged import Ragged
+from bertune.features import Ragged
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)

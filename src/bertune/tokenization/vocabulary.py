@@ -11,9 +11,9 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 from bertune.errors import InputError, Problems
+from bertune.features import Ragged
 from bertune.files.outputs import open_output
 from bertune.files.text_files import lines as text_lines
-from bertune.ragged import Ragged
 from bertune.tokenization.tokenizer import Tokenizer
 from bertune.tokenization.vocabulary_files import read_vocabulary
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 from bertune.distributed.world import current, is_restart
 from bertune.errors import InputError, Problems
-from bertune.training.loop.loop import steps_per_epoch
 from bertune.training.loop.optimizer import Schedule
 from bertune.training.loop.state import TrainConfig
+from bertune.training.loop.validation import steps_per_epoch
 from bertune.training.run_folder.output import output_problems
 
 ReadT = TypeVar("ReadT")

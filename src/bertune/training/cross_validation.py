@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import Features
 from bertune.data.subsets import of_examples
 from bertune.distributed.world import apart, current
 from bertune.durations import Clock
 from bertune.errors import InputError, counted
+from bertune.features import Features
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
 from bertune.model.use import evaluate, load

@@ -24,12 +24,12 @@ from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError, counted
 from bertune.evaluation.baselines import baselines
 from bertune.hardware import choose_device, choose_dtype, prepare_process
-from bertune.inference.network import BatchLoss, Network, batch_loss
 from bertune.model.build import build_network
 from bertune.model.calibration import folded
 from bertune.model.folder import save_model
 from bertune.model.provenance import RECORD_KEY, Provenance, run_provenance
 from bertune.model.use import evaluate
+from bertune.network import BatchLoss, Network, batch_loss
 from bertune.options import AdamWOptions
 from bertune.progress import console
 from bertune.tasks.protocol import Task
@@ -40,11 +40,11 @@ from bertune.training.estimate import seconds_of, training_operations
 from bertune.training.launch import Batches, Hooks, TrainingJob, launch
 from bertune.training.layers import layer_rates, prepare_layers
 from bertune.training.loop.budget import TimeBudget
-from bertune.training.loop.loop import steps_per_epoch
+from bertune.training.loop.loop import TrainingBatches
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.regularization import APART, gradients_by
 from bertune.training.loop.state import Evaluation, TrainConfig
-from bertune.training.loop.update import TrainingBatches
+from bertune.training.loop.validation import steps_per_epoch
 from bertune.training.options import TrainOptions, passes_of_update
 from bertune.training.prepare import PreparedData, source_options
 from bertune.training.result import TrainResult

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertune.data.packing import Batch
 from bertune.distributed.world import current
 from bertune.errors import InputError
 from bertune.files.atomic_write import write_text
-from bertune.inference.network import BatchLoss
+from bertune.network import Batch, BatchLoss
 from bertune.report.write import SUSPECT_COLUMNS, csv_text
 from bertune.tasks.parts import parts_of
 from bertune.tasks.protocol import Task

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
-from bertune.data.packing import Batch
 from bertune.distributed.world import current
 from bertune.encoder.float32_route import fast_float32, training_route
 from bertune.hardware import prepare_process
-from bertune.inference.network import BatchLoss, Network
+from bertune.network import Batch, BatchLoss, Network
 from bertune.options import AdamWOptions
 from bertune.training.loop.loop import fit
 from bertune.training.loop.memory import micro_batches_that_fit

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from bertune.encoder.encoder import Encoder, initialise
+from bertune.encoder.encoder import Encoder
+from bertune.encoder.initialisation import initialise
 from bertune.encoder.modules import LayerNorm
 from bertune.errors import Problems
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from bertune.checking.doctor import log_findings
 from bertune.checkpoints.sentence_transformers import read_sentence_folder
 from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint, require_source
-from bertune.data.features import Features
 from bertune.errors import InputError, Problems, counted
+from bertune.features import Features
 from bertune.model.pairs import all_pairs, check_pairs
 from bertune.model.provenance import encoder_sha256
 from bertune.tasks.feature_cache import featurized

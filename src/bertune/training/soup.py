@@ -35,8 +35,8 @@ from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, counted
 from bertune.files.atomic_write import write_text
 from bertune.files.json_files import read_json
-from bertune.inference.network import Network
 from bertune.model.folder import network_names
+from bertune.network import Network
 from bertune.progress import console
 from bertune.tasks.protocol import lower_is_better
 from bertune.training.closing_report import seconds_of_report
@@ -50,9 +50,9 @@ from bertune.training.fine_tune import (
     write_model,
 )
 from bertune.training.loop.budget import TARGET
-from bertune.training.loop.loop import is_better, steps_per_epoch
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation
+from bertune.training.loop.validation import is_better, steps_per_epoch
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData
 from bertune.training.result import TrainResult

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bertune.data.packing import Batch
 from bertune.distributed.world import current
 from bertune.durations import Clock, duration
 from bertune.encoder.float32_route import fast_float32
 from bertune.errors import InputError
+from bertune.network import Batch
 from bertune.training.launch import TrainingJob
 from bertune.training.loop.budget import TARGET, TimeBudget
+from bertune.training.loop.loop import save_generators
 from bertune.training.loop.memory import is_out_of_memory
 from bertune.training.loop.regularization import BackwardOf, one_pass
-from bertune.training.loop.update import save_generators
 
 _BYTES_PER_SECOND = 3e8
 """At which a model and a checkpoint are written, hashed and synced, until that is measured: a slow disk's rate."""

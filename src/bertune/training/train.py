@@ -13,7 +13,7 @@ from bertune.data.in_memory import data_path
 from bertune.durations import Clock, seconds_of
 from bertune.errors import InputError, counted
 from bertune.files.yaml_files import read_yaml, write_yaml
-from bertune.inference.network import batch_loss
+from bertune.network import batch_loss
 from bertune.option_values import checked_values
 from bertune.options import keyword_problems
 from bertune.progress import console

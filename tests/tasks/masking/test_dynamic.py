@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertune.data.features import IGNORED
-from bertune.ragged import Ragged
+from bertune.features import IGNORED, Ragged
 from bertune.tasks.masking.dynamic import Masking, mask
 
 CLS, SEP, MASK, FIRST, VOCABULARY = 2, 3, 4, 5, 50

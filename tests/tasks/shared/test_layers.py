@@ -11,10 +11,10 @@ from bertune.checkpoints.source import open_checkpoint
 from bertune.conformance import tiny_encoder
 from bertune.encoder.encoder import EncoderOutput
 from bertune.errors import InputError
-from bertune.inference.network import Network
 from bertune.model.build import build_network
 from bertune.model.folder import save_model
 from bertune.model.provenance import Provenance
+from bertune.network import Network
 from bertune.tasks.registry import new_task
 from bertune.tasks.shared.layers import LayerMix
 from bertune.tokenization.text_encoding import TextEncoding

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 import bertune
 from bertune.cli.arguments import parse
-from bertune.data.features import IGNORED
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
+from bertune.features import IGNORED
 from bertune.tasks.options import FocalLossOptions, LossOptions
 from bertune.tasks.registry import new_task
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
-from bertune.tasks.shared.losses import binary_cross_entropy, cross_entropy, grouped_cross_entropy, mean_of_runs
+from bertune.tasks.shared.heads import binary_cross_entropy, cross_entropy, grouped_cross_entropy, mean_of_runs
 from tests.tiny import refused, train, write_encoder, write_rows
 
 LOGITS = torch.tensor([[1.0, -0.5, 0.2], [0.1, 2.0, -1.0], [0.0, 0.3, 0.1], [3.0, -3.0, 0.0]])

@@ -16,7 +16,7 @@ from bertune.encoder.layout import Layout
 from bertune.errors import InputError
 from bertune.tasks.embedding import Pair
 from bertune.tasks.registry import new_task
-from bertune.tasks.shared.losses import contrastive, squared_error
+from bertune.tasks.shared.heads import contrastive, squared_error
 from bertune.tasks.shared.pair_labels import labelled_rows, loss_for, pair_label
 from tests.tiny import Row, write_encoder, write_rows
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bertune.errors import InputError
-from bertune.ragged import Ragged
+from bertune.features import Ragged
 from bertune.tasks.squad import windows as module
 from bertune.tasks.squad.reading import Answer, QuestionExample, read_questions
 from bertune.tasks.squad.windows import Windows, build_windows

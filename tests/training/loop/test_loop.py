@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pytest
 from torch import Tensor
 
-from bertune.data.packing import Batch, pack
+from bertune.network import Batch, pack
 from bertune.training.loop import loop
-from bertune.training.loop.loop import fit, is_better
+from bertune.training.loop.loop import fit
 from bertune.training.loop.state import TrainState
+from bertune.training.loop.validation import is_better
 from tests.training import small_run
 
 NAN = math.nan

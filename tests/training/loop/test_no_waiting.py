@@ -15,13 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bertune.cuda.resident import ResidentFeatures
-from bertune.data.packing import Batch
 from bertune.encoder.kernels import build
+from bertune.network import Batch
 from bertune.tasks.options import LossOptions
-from bertune.tasks.shared.losses import binary_cross_entropy, cross_entropy, grouped_cross_entropy
+from bertune.tasks.shared.heads import binary_cross_entropy, cross_entropy, grouped_cross_entropy
 from bertune.tasks.squad.head import span_loss
+from bertune.training.loop.loop import _Update
 from bertune.training.loop.state import TrainState
-from bertune.training.loop.update import _Update
 from tests.training import small_run
 
 NEEDS_VALUES = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "equal.default")

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bertune.data.packing import Batch
 from bertune.errors import InputError
+from bertune.network import Batch
 from bertune.training import fine_tune
 from bertune.training.launch import TrainingJob
 from bertune.training.loop import nonfinite as health
@@ -164,7 +164,7 @@ def test_counts_survive_a_stop(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     spoil(monkeypatch, {BAD}, lambda _, total: total * torch.nan)
     run("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bertune.training.loop.loop.is_better", lambda *_: 1 / 0)
+        patch.setattr("bertune.training.loop.validation.is_better", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run("stopped", checkpoint_every=1)
     run("stopped", resume=True, checkpoint_every=1)

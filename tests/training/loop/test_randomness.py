@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from bertune.training.loop.loop import save_generators
 from bertune.training.loop.randomness import random_state, restore_random_state, seed_all
-from bertune.training.loop.update import save_generators
 
 
 def _draw() -> list[float]:

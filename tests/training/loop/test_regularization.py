@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertune.data.packing import Batch, pack
-from bertune.inference.network import Network
+from bertune.network import Batch, Network, pack
 from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
+from bertune.training.loop.loop import update
 from bertune.training.loop.regularization import (
     APART,
     AdversarialEmbeddings,
@@ -24,7 +24,6 @@ from bertune.training.loop.regularization import (
     worst_step,
 )
 from bertune.training.loop.state import TrainState
-from bertune.training.loop.update import update
 from tests.training import small_run
 
 

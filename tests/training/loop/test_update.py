@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertune.data.features import IGNORED
-from bertune.data.packing import Batch
 from bertune.errors import FaultError
-from bertune.inference.network import BatchLoss
+from bertune.features import IGNORED
+from bertune.network import Batch, BatchLoss
 from bertune.tasks.options import LossOptions
-from bertune.tasks.shared.losses import cross_entropy
+from bertune.tasks.shared.heads import cross_entropy
+from bertune.training.loop.loop import update
 from bertune.training.loop.state import TrainingSetup, TrainState
-from bertune.training.loop.update import update
 from tests.training import small_run
 
 
@@ -113,7 +112,7 @@ def test_an_update_that_runs_out_of_memory_begins_anew_in_more_parts(
     with caplog.at_level(logging.WARNING):
         (short, progress), (planned, _) = run(9, 1, error), run(9, 4)
     assert progress.micro_batches == 4
-    told = [record.message for record in caplog.records if record.name == "bertune.training.loop.update"]
+    told = [record.message for record in caplog.records if record.name == "bertune.training.loop.loop"]
     assert [message.rpartition(" in ")[2] for message in told] == ["2 parts", "4 parts"]
     ours, theirs = short.optimizer.state(), planned.optimizer.state()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bertune.conformance import LENGTH, tiny_encoder
-from bertune.data.features import Column, Features
+from bertune.features import Column, Features
 from bertune.tasks.protocol import Task
 from bertune.tasks.registry import new_task
 from bertune.training.loop.optimizer import Schedule

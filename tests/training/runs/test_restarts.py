@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bertune.training.loop import loop
-from bertune.training.loop.update import update as real_update
+from bertune.training.loop.loop import update as real_update
 from bertune.training.result import TrainResult
 from bertune.training.runs import restarts as tries
 from bertune.training.train import train

@@ -12,7 +12,7 @@ import yaml
 
 import bertune
 from bertune.training.loop import loop
-from bertune.training.loop.update import update as real_update
+from bertune.training.loop.loop import update as real_update
 from bertune.training.result import TrainResult
 from bertune.training.runs.seeds import run_seeds
 from bertune.training.train import train

@@ -286,7 +286,7 @@ def attention_backward(
 def first_token_attention(
     x: Tensor, weight: Tensor, bias: Tensor | None, layout: Layout, heads: int, window: int
 ) -> Tensor:
-    """`encoder.attention.first_token_attention` without dropout. Every sequence's result is that of it alone.
+    """`encoder.modules.first_token_attention` without dropout. Every sequence's result is that of it alone.
 
     Args:
         x: the layer's input. Shape: (T, H).

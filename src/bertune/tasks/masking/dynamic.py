@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import IGNORED
-from bertune.ragged import IntArray, Ragged
+from bertune.features import IGNORED, IntArray, Ragged
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _UInt64s = npt.NDArray[np.uint64]

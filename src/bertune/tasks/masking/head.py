@@ -8,12 +8,13 @@ from torch.nn import functional as F
 
 from bertune.checkpoints import google
 from bertune.checkpoints.names import Rename
-from bertune.data.features import IGNORED
-from bertune.data.packing import Batch
 from bertune.encoder.config import EncoderConfig
-from bertune.encoder.encoder import EncoderOutput, initialise
+from bertune.encoder.encoder import EncoderOutput
+from bertune.encoder.initialisation import initialise
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import LayerNorm, Linear, activate
+from bertune.features import IGNORED
+from bertune.network import Batch
 from bertune.tasks.masking.forms import masked_form
 from bertune.tasks.masking.names import MASKED_LM, NEXT_SENTENCE
 from bertune.tasks.masking.scores import LOG_PROBABILITY, NEXT

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from bertune.data.features import IGNORED
+from bertune.features import IGNORED
 
 LOG_PROBABILITY, CORRECT, NEXT = 0, 1, slice(2, 4)
 """What the columns of the head's output say: of a masked token, the log-probability of its label and whether the label

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.data.columns import guess_text_columns, is_customary, named
-from bertune.data.features import Column, Features, cut_pair, join_pair
+from bertune.data.pairs import cut_pair, join_pair
 from bertune.data.windows import place_windows
 from bertune.errors import InputError
-from bertune.ragged import Ragged
+from bertune.features import Column, Features, Ragged
 from bertune.tasks.protocol import Logits
 from bertune.tokenization.special_tokens import SpecialTokens
 from bertune.tokenization.tokenizer import Tokenizer

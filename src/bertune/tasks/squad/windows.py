@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertune.errors import InputError
-from bertune.ragged import IntArray, Offsets, Ragged
+from bertune.features import IntArray, Offsets, Ragged
 from bertune.tasks.squad.reading import QuestionExample
 
 if TYPE_CHECKING:

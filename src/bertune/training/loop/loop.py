@@ -1,43 +1,44 @@
-"""The training loop, one for every task."""
+"""The training loop, one for every task, and one update: its batch, the gradients of it, the optimizer's step."""
 
+import functools
 import logging
-import math
+import random
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from bertune.cuda.recorded_updates import RecordedUpdates
+from bertune.cuda.recording import recorder_for
+from bertune.cuda.resident import ResidentFeatures, entries_of, fits
 from bertune.data.batching import shuffled_batches
-from bertune.errors import InputError, Interrupted, counted
+from bertune.encoder.layout import ToHost
+from bertune.errors import FaultError
+from bertune.features import Features
+from bertune.network import Batch, Network, pack
 from bertune.progress import Bar, progress_bar
-from bertune.tables import main_figures
-from bertune.tasks.protocol import lower_is_better
+from bertune.training.loop.memory import free_memory, is_out_of_memory
 from bertune.training.loop.nonfinite import StepRecord, count_update, log_skipped
 from bertune.training.loop.signals import (
     raise_if_requested,
     request_stop,
     signals_deferred,
     signals_handled,
-    signals_immediate,
     stop_requested,
 )
-from bertune.training.loop.state import Checkpointer, Evaluation, TrainConfig, TrainingSetup, TrainState
-from bertune.training.loop.update import StepMetrics, save_generators, update
+from bertune.training.loop.state import Checkpointer, TrainConfig, TrainingSetup, TrainState
+from bertune.training.loop.validation import Pace, kept
 
 logger = logging.getLogger(__name__)
 
 READ_BEHIND = 16
 """Updates that an accelerator may be ahead of the host before their numbers are read."""
-
-
-def steps_per_epoch(sequences: int, batch_size: int) -> int:
-    """Updates a pass; the last may be of fewer sequences."""
-    return max(1, math.ceil(sequences / batch_size))
 
 
 def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainState:
@@ -52,13 +53,13 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
     """
     with signals_handled(), signals_deferred(), progress_bar("training", config.steps, done=state.step) as bar:
         batches = batches_of_epoch(setup, config, state.epoch)
-        pace = _Pace(setup, config, state, bar)
+        pace = Pace(setup, config, state, bar)
         config, reader = pace.config, _Reader(setup, pace, bar)
         begun = time.perf_counter() - state.wall_seconds
         while True:
             if state.evaluation_due:
-                config = pace.check(state)
-                raise_if_requested(_kept(config, state))
+                config = pace.check(state, save_generators())
+                raise_if_requested(kept(config, state))
             if state.finished or state.step >= config.steps:
                 break
             start = time.perf_counter()
@@ -88,62 +89,21 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
                 batches = batches_of_epoch(setup, config, state.epoch)
             if keep:
                 setup.checkpointer.save_checkpoint(setup.optimizer, state)
-                raise_if_requested(_kept(config, state))
+                raise_if_requested(kept(config, state))
         state.wall_seconds = time.perf_counter() - begun
     log_skipped(state)
     return state
 
 
-def _kept(config: TrainConfig, state: TrainState) -> str:
-    return f"{state.step} of {config.steps} updates are kept in a checkpoint"
-
-
-class _Pace:
-    """The numbers that a run goes by: those it began with, or, where its time is limited, those that its budget plans.
-
-    config: the numbers as of now.
-    """
-
-    def __init__(self, setup: TrainingSetup, config: TrainConfig, state: TrainState, bar: Bar) -> None:
-        self.config = config
-        self._setup, self._bar = setup, bar
-        self._every = config.check_every or steps_per_epoch(setup.sequences, config.batch_size)
-        if setup.budget is not None:
-            self._follow(setup.budget.plan(config, state, self._every))
-
-    def check(self, state: TrainState) -> TrainConfig:
-        """Evaluate (see `check` below). Returns: the numbers to go on by."""
-        start = time.perf_counter()
-        check(self._setup, self.config, state)
-        if self._setup.budget is not None:
-            seconds = time.perf_counter() - start
-            self._follow(self._setup.budget.after_evaluation(self.config, state, seconds, self._every))
-        return self.config
-
-    def after_update(self, state: TrainState, seconds: float) -> TrainConfig:
-        """Count an update that took so many seconds. Returns: the numbers to go on by."""
-        if self._setup.budget is not None:
-            self._follow(self._setup.budget.after_update(self.config, state, seconds, self._every))
-        return self.config
-
-    def _follow(self, config: TrainConfig) -> None:
-        world, budget = self._setup.world, self._setup.budget
-        if world.size > 1 and budget is not None:  # every rank has its own clock: the first one's plan holds
-            config = budget.with_steps(int(world.copy_from_first(torch.tensor(config.steps)).item()))
-        if config.steps != self.config.steps:
-            self._bar.resize(config.steps)
-        self.config = config
-
-
 class _Reader:
     """Reads what updates came to, a few updates behind on a device that works ahead of the host."""
 
-    def __init__(self, setup: TrainingSetup, pace: "_Pace", bar: Bar) -> None:
+    def __init__(self, setup: TrainingSetup, pace: Pace, bar: Bar) -> None:
         self._setup, self._pace, self._bar = setup, pace, bar
         self._behind = 0 if setup.network.device.type == "cpu" else READ_BEHIND
         self._waiting: deque[tuple[StepRecord, StepMetrics]] = deque()
 
-    def add(self, made: StepRecord, numbers: StepMetrics) -> None:
+    def add(self, made: StepRecord, numbers: "StepMetrics") -> None:
         """One more update, and what it will have come to."""
         self._waiting.append((made, numbers))
 
@@ -168,72 +128,6 @@ def batches_of_epoch(setup: TrainingSetup, config: TrainConfig, epoch: int) -> l
     return shuffled_batches(setup.sequences, config.batch_size, seed=config.seed, epoch=epoch)
 
 
-def check(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> None:
-    """Evaluate, keep the model when it is the best so far, and keep a checkpoint.
-
-    Raises:
-        Interrupted: by a signal while it evaluated; a checkpoint is kept whose run begins with this evaluation.
-    """
-    rewind = save_generators()
-    try:
-        if setup.optimizer.average is not None:
-            setup.optimizer.average.before_evaluation(state.step)
-        with signals_immediate(), setup.optimizer.averaged():
-            found = setup.evaluate() if setup.evaluate is not None else Evaluation()
-    except Interrupted as error:
-        rewind()
-        setup.checkpointer.save_checkpoint(setup.optimizer, state)
-        error.details.append(_kept(config, state))
-        raise
-    metrics = found.metrics
-    if metrics:
-        main = main_figures(metrics)
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in main.items() if name != "examples_per_second")
-        logger.info("step %d of %d: %s", state.step, config.steps, shown)
-        setup.checkpointer.curves({f"validation/{name}": value for name, value in main.items()}, state.step)
-    was_constant, state.constant_prediction = state.constant_prediction is not None, found.constant_prediction
-    if not was_constant:
-        state.constant_prediction_since = state.step
-    state.correlation = found.correlation
-    if is_better(metrics, config.metric, state.best):
-        state.best = metrics.get(config.metric) if config.metric else None
-        state.best_step, state.without_improvement, state.best_metrics = state.step, 0, metrics
-        state.best_constant_prediction = state.constant_prediction
-        with setup.optimizer.averaged():
-            setup.checkpointer.save_best(weights_of(setup), found)
-    else:
-        state.without_improvement += 1
-        if config.patience is not None and state.without_improvement >= config.patience:
-            logger.info("no improvement in %s: stopping early", counted(state.without_improvement, "evaluation"))
-            state.finished = True
-    state.evaluation_due = False
-    setup.checkpointer.save_checkpoint(setup.optimizer, state)
-
-
-def is_better(metrics: Mapping[str, float], metric: str | None, best: float | None) -> bool:
-    """Whether these metrics beat the best so far; without validation the latest model is always the best.
-
-    What is no number (NaN) beats nothing, and any number beats it.
-
-    Raises:
-        InputError: a metric that the task does not give.
-    """
-    if not metrics or metric is None:
-        return True
-    if metric not in metrics:
-        raise InputError(f"--metric {metric}: this task gives {', '.join(metrics)}")
-    value = metrics[metric]
-    if best is None or math.isnan(best):
-        return best is None or not math.isnan(value)
-    return value < best if lower_is_better(metric) else value > best
-
-
-def weights_of(setup: TrainingSetup) -> dict[str, torch.Tensor]:
-    """The network's weights by name, the trained ones in full precision. Shape: those of the network."""
-    state: dict[str, Any] = dict(setup.network.state_dict())
-    return state | setup.optimizer.masters()
-
-
 def _log_update(
     checkpointer: Checkpointer, bar: Bar, state: TrainState, config: TrainConfig, step: int, loss: float, norm: float
 ) -> None:
@@ -242,3 +136,200 @@ def _log_update(
     if step % 10 == 0 or step == config.steps:
         values = {"train/loss": loss, "train/gradient_norm": norm, "train/learning_rate": config.schedule(step - 1)}
         checkpointer.curves(values | {"train/examples_per_second": rate}, step)
+
+
+class TrainingBatches:
+    """Makes a run's batches; on CUDA the features are moved to the device, where they fit."""
+
+    def __init__(self, features: Features, device: torch.device) -> None:
+        """Nothing is moved yet.
+
+        Args:
+            features: of all training data.
+            device: that trains.
+        """
+        self._features, self._device = features, device
+        free = free_memory(device) if device.type == "cuda" else None
+        # Decided once: the length of a batch's tail depends on it, and random numbers on that.
+        self._fits = free is not None and fits(entries_of(features), free)
+
+    def make(self, units: npt.NDArray[np.int64], epoch: int) -> Batch:  # noqa: ARG002 (the same in every epoch)
+        """The batch of the units at these places."""
+        resident = self.resident
+        return pack(self._features, units) if resident is None else resident.pack(units)
+
+    @functools.cached_property
+    def resident(self) -> ResidentFeatures | None:
+        """All features in the device's memory; None where they are not to be moved there."""
+        return ResidentFeatures(self._features, self._device) if self._fits else None
+
+    def recorded_updates(self, network: Network, batch_size: int) -> RecordedUpdates | None:
+        """What records updates on these batches as CUDA graphs.
+
+        None but on CUDA, with BERTUNE_CUDA_GRAPHS=off, and where activations are computed twice, which restores random
+        generators midway.
+        """
+        recorder = None if network.encoder.activation_checkpointing else recorder_for(self._device)
+        return None if recorder is None else RecordedUpdates(lambda: self.resident, recorder, batch_size)
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """Loss and gradient norm of an update; on CUDA they are on their way to the host while later updates run.
+
+    values: the mean loss over the batch, and the gradients' norm before clipping; not finite: nothing was updated.
+        Shape: (2,)
+    """
+
+    values: ToHost
+
+    def read(self) -> tuple[float, float]:
+        """Loss and norm; waits until this update, and no later one, is done."""
+        loss, norm = self.values.read().tolist()
+        return loss, norm
+
+
+def update(setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64], state: TrainState) -> StepMetrics:
+    """One optimizer step on the sequences at `rows`, computed at once or in micro-batches.
+
+    When memory runs out the update begins anew in twice as many micro-batches, random numbers included, and the run
+    goes on with so many.
+
+    Args:
+        setup: network, loss, optimizer.
+        config: of the run.
+        rows: places of the training sequences. Shape: (batch,).
+        state: how far the run has come; only `micro_batches` is changed here.
+
+    Raises:
+        FaultError: memory does not suffice for a single sequence.
+    """
+    if not setup.network.training:
+        setup.network.train()
+    if setup.world.size > 1:  # so that a rank's random numbers follow from seed and step alone
+        torch.manual_seed(rank_seed(config.seed, state.step, setup.world.rank))
+        rows = setup.share(rows)
+    step = _Update(setup, config, rows, state)
+    if setup.graphs is not None and max(config.accumulation, state.micro_batches) == 1:
+        return StepMetrics(setup.graphs.run(rows, config.schedule(state.step), step))
+    return StepMetrics(step.run_eager())
+
+
+def rank_seed(seed: int, step: int, rank: int) -> int:
+    """A seed for the random numbers that a rank draws in an update."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
+
+
+@dataclass(frozen=True)
+class _Update:
+    """One update. See `cuda.recorded_updates.Update`, which replays it where it can."""
+
+    setup: TrainingSetup
+    config: TrainConfig
+    rows: npt.NDArray[np.int64]
+    state: TrainState
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        return self.setup.network.device
+
+    def run_eager(self) -> ToHost:
+        """Operation by operation, in as many micro-batches as memory asks for."""
+        setup, state, rows = self.setup, self.state, self.rows
+        rate = self.config.schedule(state.step)
+        while True:
+            micro_batches = max(1, min(max(self.config.accumulation, state.micro_batches), len(rows)))
+            restore = self.snapshot()
+            try:
+                parts = np.array_split(rows, micro_batches) if len(rows) else []
+                batches = (setup.make_batch(some, state.epoch) for some in parts)
+                return ToHost(self.compute(batches, rate, accumulate=micro_batches > 1))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            # Only here, where the error and all that it refers to is gone, can memory be freed.
+            setup.optimizer.clear()
+            if setup.graphs is not None:
+                setup.graphs.forget()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if micro_batches >= len(rows):
+                raise FaultError(
+                    f"training: memory does not suffice for a single sequence ({reason}); try "
+                    "--activation-checkpointing, a lower --max-seq-length, or a smaller encoder"
+                )
+            restore()
+            state.micro_batches = min(2 * micro_batches, len(rows))
+            logger.warning(
+                "out of memory (%s): from now on a batch is computed in %d parts", reason, state.micro_batches
+            )
+
+    def compute(self, batches: Iterable[Batch], rate: float | Tensor, *, accumulate: bool = False) -> Tensor:
+        """Gradients of some batches that are one, and the optimizer's step. On CUDA nothing here waits for the device.
+
+        Returns: mean loss and the gradients' norm. Shape: (2,), on the device.
+        """
+        setup, device = self.setup, self.device
+        total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        count = torch.zeros_like(total)
+        for host_batch in batches:
+            batch = host_batch.to(device)
+            if setup.gradients is None:
+                loss, weight = setup.loss(setup.network(batch), batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                loss, weight = setup.gradients(setup.network, setup.loss, batch)
+            if accumulate:
+                setup.optimizer.accumulate()
+            total, count = total + loss.detach(), count + weight
+        totals = torch.stack([total, count])
+        if setup.world.size == 1:
+            return self._apply(totals, rate)
+        try:
+            return self._apply(setup.optimizer.sum_over(setup.world, totals), rate)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # To begin anew, as `run_eager` would, needs all ranks, and the others are further.
+            raise FaultError(f"rank {setup.world.rank}: no memory left to add gradients in ({error})") from None
+
+    def _apply(self, totals: Tensor, rate: float | Tensor) -> Tensor:
+        """The optimizer's step. totals: sum and number of the losses. Shape: (2,) → (2,)"""
+        total, count = totals
+        count = count.clamp(min=1.0)
+        scale = (1 / count).masked_fill(~total.isfinite(), torch.nan)  # without a finite loss nothing is updated
+        norm = self.setup.optimizer.step(rate, scale=scale)
+        return torch.stack([total / count, torch.as_tensor(norm, dtype=total.dtype, device=self.device)])
+
+    def snapshot(self) -> Callable[[], None]:
+        """Remember the random generators. Returns: what restores them and clears all gradients."""
+        rewind = save_generators()
+
+        def restore() -> None:
+            self.setup.optimizer.clear()
+            rewind()
+
+        return restore
+
+
+def save_generators() -> Callable[[], None]:
+    """What puts all generators back to where they stand now.
+
+    To restore within the process, as every update needs: `random_state`, for files, takes twice as long.
+    """
+    python, numpy, cpu = random.getstate(), np.random.get_state(legacy=True), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+
+    def restore() -> None:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state(cuda)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+    return restore

@@ -1,7 +1,7 @@
 """Gradients of a batch by more than one pass: R-Drop and adversarial embeddings (FGM, FreeLB).
 
 Each pass costs the time of a plain update. A plain update computes its loss and gradients itself
-(`training.loop.update`); these replace that part where they are asked for.
+(`training.loop.loop`); these replace that part where they are asked for.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from bertune.data.features import IGNORED
-from bertune.data.packing import Batch
-from bertune.inference.network import BatchLoss, Network
+from bertune.features import IGNORED
+from bertune.network import Batch, BatchLoss, Network
 from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
-from bertune.tasks.shared.losses import mean_of_runs
+from bertune.tasks.shared.heads import mean_of_runs
 
 
 class Gradients(Protocol):

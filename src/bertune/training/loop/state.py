@@ -9,10 +9,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bertune.cuda.recorded_updates import RecordedUpdates
-from bertune.data.packing import Batch
 from bertune.distributed.shares import shares_by_cost
 from bertune.distributed.world import ALONE, World
-from bertune.inference.network import BatchLoss, Network
+from bertune.network import Batch, BatchLoss, Network
 from bertune.training.loop.optimizer import AdamW, Schedule
 from bertune.training.loop.regularization import Gradients
 

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertune.data.features import Column, Features
 from bertune.data.subsets import of_examples
 from bertune.encoder.layout import Layout
 from bertune.errors import counted
+from bertune.features import Column, Features
 from bertune.tasks.protocol import Logits, Task
 from bertune.tasks.shared.review import with_every_answer
 from bertune.tasks.user_files import task_file_of

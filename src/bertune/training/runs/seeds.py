@@ -22,7 +22,7 @@ from bertune.files.atomic_write import publish, write_text
 from bertune.files.json_files import read_json
 from bertune.model.record import MODEL_FILE
 from bertune.tables import PlainTable, for_people, plain_table
-from bertune.training.loop.loop import is_better
+from bertune.training.loop.validation import is_better
 from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.report import finished
 

@@ -1,70 +1,11 @@
-"""Features: tokenized examples as columns of numbers, without torch; `data.packing` makes tensors of them."""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+"""Two tokenized texts as one sequence, and what is cut from them where they are too long."""
 
 import numpy as np
 import numpy.typing as npt
 
 from bertune.errors import InputError
-from bertune.ragged import IntArray, Ragged
+from bertune.features import IntArray, Ragged
 from bertune.tokenization.special_tokens import SpecialTokens
-
-IGNORED = -100
-"""Target of tokens that no loss counts, as in PyTorch's cross-entropy."""
-
-Column = npt.NDArray[np.integer] | npt.NDArray[np.floating] | Ragged
-
-
-@dataclass(frozen=True)
-class Features:
-    """Tokenized sequences, columnar. One example makes one sequence, or several (windows over a long text).
-
-    input_ids, segment_ids: one entry a token, special tokens included.
-    example_index: which example every sequence comes from, ascending. Shape: (sequences,).
-    targets: what the loss compares with: arrays of shape (sequences, …), or Ragged with one entry a token.
-    cut: whether the sequence lost tokens to the length limit. Shape: (sequences,), bool.
-    extras: what the task's decoding needs, in the same forms as targets.
-    together: whether all sequences of an example must stand in one batch (the answers to choose from).
-    """
-
-    input_ids: Ragged
-    segment_ids: Ragged
-    example_index: IntArray
-    targets: Mapping[str, Column] = field(default_factory=dict)
-    cut: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
-    extras: Mapping[str, Column] = field(default_factory=dict)
-    together: bool = False
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def unit_lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of every unit that batches are made of: a sequence, or an example where its sequences go together."""
-        lengths = self.input_ids.lengths
-        if not self.together:
-            return lengths
-        return np.bincount(self.example_index, weights=lengths).astype(np.int64)
-
-    def rows_of(self, units: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """The sequences of some units, in order."""
-        if not self.together:
-            return np.asarray(units, np.int64)
-        units = np.asarray(units, self.example_index.dtype)  # of two types, numpy would copy the whole index
-        first = np.searchsorted(self.example_index, units, side="left")
-        counts = np.searchsorted(self.example_index, units, side="right") - first
-        return np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
-
-    def first(self, count: int) -> "Features":
-        """The first `count` sequences, without targets."""
-        rows = np.arange(min(count, len(self)))
-        return Features(self.input_ids.take(rows), self.segment_ids.take(rows), self.example_index[: len(rows)])
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all sequences together."""
-        return len(self.input_ids.values)
 
 
 def join_pair(

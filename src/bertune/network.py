@@ -1,16 +1,20 @@
-"""Batches: some of the features on one token axis, as tensors."""
+"""From features to logits: how a batch is packed, and the network, an encoder and a head, that takes it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bertune.data.features import IGNORED, Column, Features
+from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout, to_device
-from bertune.ragged import Ragged
+from bertune.features import IGNORED, Column, Features, Ragged
+
+if TYPE_CHECKING:
+    from bertune.cuda.recorded_forwards import RecordedForwards
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,59 @@ def _target(column: Column, rows: npt.NDArray[np.integer], total: int) -> Tensor
         return _on_token_axis(column.take(rows).values, total, IGNORED)
     chosen = torch.from_numpy(column[rows])
     return chosen.float() if chosen.is_floating_point() else chosen.long()
+
+
+POOLED_OUTPUT = "pooled_output"
+"""A head's attribute `reads` of this value declares that it reads nothing else of the encoder's output."""
+
+
+@runtime_checkable
+class TiedHead(Protocol):
+    """A head that shares the encoder's word vectors: it is handed their table, and the batch with its targets."""
+
+    def with_embeddings(self, output: EncoderOutput, batch: Batch, table: Tensor) -> Tensor:
+        """Logits, as a head gives them. table: Shape: (vocabulary, hidden)."""
+        ...
+
+
+class Network(nn.Module):
+    """What is trained: an encoder and a task's head."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.recorded: RecordedForwards | None = None
+        """What `inference.evaluation` replays forward passes from, where there is something."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits. Shape: (sequences, outputs) or (tokens, outputs), as the head gives them."""
+        output = self.encoder(
+            batch.input_ids,
+            batch.segment_ids,
+            batch.positions,
+            batch.layout,
+            keep_layers=getattr(self.head, "needs_layers", False),
+            only_pooled=getattr(self.head, "reads", None) == POOLED_OUTPUT,
+        )
+        if isinstance(self.head, TiedHead):
+            return self.head.with_embeddings(output, batch, self.encoder.embeddings.word.weight)
+        logits: Tensor = self.head(output, batch.layout)
+        return logits
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.embeddings.word.weight.device
+
+
+TaskLoss = Callable[[Tensor, Mapping[str, Tensor], Layout], tuple[Tensor, Tensor]]
+"""Logits, targets and layout of a batch → the sum of its losses, and how many there are: `Task.loss`."""
+
+BatchLoss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
+"""Logits and batch → sum of losses and the count to divide it by."""
+
+
+def batch_loss(loss: TaskLoss) -> BatchLoss:
+    """A task's loss as one of logits and batch."""
+    return lambda logits, batch: loss(logits, batch.targets, batch.layout)
