@@ -235,13 +235,13 @@ def test_int8_that_loses_too_much_goes_back_to_float32_product_by_product(
     model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The feed-forward products are made worthless in 8 bits: they must be found, and written in float32."""
-    plain = quantized.quantized_weight
+    plain = quantized.paired_weight
 
-    def spoil(weight: Any, most: int) -> Any:
-        numbers, steps = plain(weight, most)
+    def spoil(weight: Any) -> Any:
+        numbers, steps = plain(weight)
         return (numbers, steps * -40) if 32 in weight.shape else (numbers, steps)
 
-    monkeypatch.setattr(quantized, "quantized_weight", spoil)
+    monkeypatch.setattr(quantized, "paired_weight", spoil)
     out = tmp_path / "out"
     done(capsys, "export", "--model", model, "--output", out, "--precision", "int8")
     graph = record_of(out)["graphs"]["model_quantized.onnx"]
@@ -254,13 +254,13 @@ def test_int8_that_loses_too_much_goes_back_to_float32_product_by_product(
 def test_int8_that_cannot_be_saved_is_refused_with_the_figures(
     model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = quantized.quantized_weight
+    plain = quantized.paired_weight
 
-    def spoil(weight: Any, most: int) -> Any:
-        numbers, steps = plain(weight, most)
+    def spoil(weight: Any) -> Any:
+        numbers, steps = plain(weight)
         return numbers, steps * -40
 
-    monkeypatch.setattr(quantized, "quantized_weight", spoil)
+    monkeypatch.setattr(quantized, "paired_weight", spoil)
     arguments = ["export", "--model", model, "--output", tmp_path / "out", "--precision", "int8"]
     refused(capsys, tmp_path, arguments, "accuracy falls by", "--max-loss 0.005", "nothing was written")
 

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import importlib.util
 import io
 import itertools
 import json
@@ -47,27 +46,6 @@ sys.path.insert(0, sys.argv[1])
 sys.argv[1:] = sys.argv[2:]
 runpy.run_module("bertune_runtime", run_name="__main__")
 '''
-
-
-def _backend() -> Any:
-    spec = importlib.util.spec_from_file_location("build_backend", ROOT / "runtime" / "build_backend.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the wheel holds: the runtime and the modules of bertune that its build chooses."""
-    folder = tmp_path_factory.mktemp("installed")
-    shutil.copytree(ROOT / "runtime" / "src" / "bertune_runtime", folder / "bertune_runtime")
-    for path in _backend().needed_files():
-        target = folder / "bertune_runtime" / "_modules" / path.relative_to(ROOT / "src")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    return folder
 
 
 def without_torch(installed: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -253,6 +231,22 @@ def test_what_cannot_be_run_is_refused_in_a_line(copy: Path, installed: Path, tm
     assert "needs onnxruntime 99.1 or newer" in refused("predict", "--model", copy, "--input", rows)
     change(copy, format=2)
     assert "not of format 1" in refused("predict", "--model", copy, "--input", rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"graphs": {"model.onnx": 5}}, "is not as bertune export wrote it"),
+        ({"onnxruntime": "1.17"}, "is not as bertune export wrote it"),
+        ({"longest_sequence": "64"}, "longest_sequence is '64'"),
+        ({"canaries": [{"input_ids": [2, 3], "token_type_ids": [0, 0]}]}, "KeyError: 'logits'"),
+        ({"canaries": [{"input_ids": [2, 10**6], "token_type_ids": [0, 0]}]}, "rows cannot be computed"),
+    ],
+)
+def test_a_record_that_export_did_not_write_is_refused(changes: dict[str, Any], told: str, copy: Path) -> None:
+    change(copy, **changes)
+    with pytest.raises(InputError, match=re.escape(told)):
+        bertune_runtime.load(copy, precision="fp32")
 
 
 def test_the_command_says_aloud_that_it_computes_in_float32(copy: Path, installed: Path, tmp_path: Path) -> None:

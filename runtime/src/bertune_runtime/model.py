@@ -106,18 +106,34 @@ def load(
     graphs = record.get("graphs")
     if record.get("format") != 1 or not isinstance(graphs, dict) or not isinstance(record.get("canaries"), list):
         raise InputError(f"{verification}: is not of format 1, which this version reads; export the model again")
-    _check_runtime(str(record.get("onnxruntime", {}).get("minimum", "0")), folder)
+    try:
+        _check_runtime(str(record.get("onnxruntime", {}).get("minimum", "0")), folder)
+    except AttributeError as error:
+        raise _strange(verification, error) from None
     made, task, max_seq_length = read_record(folder / MODEL_FILE, trust_task_file)
     longest = record.get("longest_sequence", max_seq_length)
+    if not isinstance(longest, int):
+        raise _strange(verification, TypeError(f"longest_sequence is {longest!r}"))
     if not 1 <= max_seq_length <= longest:
         raise InputError(
             f"{folder / MODEL_FILE}: max_seq_length {max_seq_length}; must be between 1 and {longest}, the positions "
             "of the exported model"
         )
     tokenizer = Tokenizer.from_folder(folder)
-    graph, name = _first_that_agrees(folder, record, precision, threads)
-    version = str(graphs[name]["sha256"])[:12]
-    return RuntimeModel(graph, task, tokenizer, max_seq_length, str(graphs[name]["precision"]), version, record=made)
+    try:
+        graph, name = _first_that_agrees(folder, record, precision, threads)
+        version, computed = str(graphs[name]["sha256"])[:12], str(graphs[name]["precision"])
+    except InputError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _strange(verification, error) from error
+    return RuntimeModel(graph, task, tokenizer, max_seq_length, computed, version, record=made)
+
+
+def _strange(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: is not as bertune export wrote it ({type(error).__name__}: {error}); export the model again"
+    )
 
 
 def _first_that_agrees(folder: Path, record: Mapping[str, Any], precision: str, threads: int) -> tuple[OnnxModel, str]:
@@ -171,7 +187,10 @@ def _disagreement(graph: OnnxModel, name: str, record: Mapping[str, Any]) -> str
     if not canaries:
         return None
     ids, segments = (Ragged.from_lists([canary[key] for canary in canaries]) for key in ("input_ids", "token_type_ids"))
-    rows = graph.rows(Features(ids, segments, np.arange(len(canaries), dtype=np.int32)))
+    try:
+        rows = graph.rows(Features(ids, segments, np.arange(len(canaries), dtype=np.int32)))
+    except Exception as error:  # onnxruntime's errors share no class of their own
+        return f"the recorded rows cannot be computed: {str(error).splitlines()[0][:200]}"
     tolerance = float(record["graphs"][name]["canary_tolerance"])
     largest = 0.0
     for row, canary in zip(rows, canaries, strict=True):

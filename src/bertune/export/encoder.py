@@ -8,7 +8,7 @@ import numpy as np
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
 from bertune.export.graph import Graph
-from bertune.export.layers import Float32Products, FloatArray, Products, Rows, activate, layer_norm, rms_norm
+from bertune.export.layers import LEAST, Float32Products, FloatArray, Products, Rows, activate, layer_norm, rms_norm
 from bertune.export.relative import RelativeGraph
 
 WORDS = "embeddings.word"
@@ -102,13 +102,16 @@ class EncoderGraph:
             result = self.transform(x if first_only else self._pool(x))
         return Encoded("" if first_only else x, result, tuple(kept) if keep_layers else ())
 
-    def linear(self, x: str, name: str, rows: slice = slice(None)) -> str:
-        """A product with a weight of the encoder, or with some of its rows. Shape: (…, inputs) → (…, outputs)."""
+    def linear(self, x: str, name: str, rows: slice = slice(None), least: float | None = None) -> str:
+        """A product with a weight of the encoder, or with some of its rows. Shape: (…, inputs) → (…, outputs).
+
+        least: see `Products.linear`.
+        """
         bias = self.weights.get(f"{name}.bias")
         weight = self.weights[f"{name}.weight"]
         suffix = "" if rows == slice(None) else f".{rows.start}"
         return self.products.linear(
-            self.graph, x, f"{name}{suffix}", weight[rows], None if bias is None else bias[rows]
+            self.graph, x, f"{name}{suffix}", weight[rows], None if bias is None else bias[rows], least
         )
 
     def norm(self, x: str, name: str) -> str:
@@ -202,7 +205,8 @@ class EncoderGraph:
             active = graph.op("Mul", activate(graph, gate, config.hidden_act), up)
         else:
             active = activate(graph, self.linear(x, f"{name}.feed_forward.up"), config.hidden_act)
-        return self.linear(active, f"{name}.feed_forward.down")
+        least = None if config.gated else LEAST.get(config.hidden_act)
+        return self.linear(active, f"{name}.feed_forward.down", least=least)
 
     def _attention(self, x: str, index: int, *, first_only: bool) -> str:
         """Shape: (tokens, hidden) → (tokens, hidden); with `first_only` → (batch, hidden)."""

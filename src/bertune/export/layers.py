@@ -21,11 +21,20 @@ HIDDEN = -1e9
 """Added to attention scores of padding: float32 keeps nothing of a score beside it."""
 
 
+LEAST = {"gelu": -0.1701, "gelu_tanh": -0.1701, "silu": -0.2785, "relu": 0.0}
+"""Numbers a little below the smallest that an activation gives."""
+
+
 class Products(Protocol):
     """How products with weights, and the table of words, are written: in float32, or in 8 bits."""
 
-    def linear(self, graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatArray | None) -> str:
-        """X Wᵀ + b. weight: Shape: (outputs, inputs); x: Shape: (rows, inputs) → (rows, outputs)."""
+    def linear(
+        self, graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatArray | None, least: float | None = None
+    ) -> str:
+        """X Wᵀ + b. weight: Shape: (outputs, inputs); x: Shape: (rows, inputs) → (rows, outputs).
+
+        least: no value of x lies below it; None: it is not known.
+        """
         ...
 
     def words(self, graph: Graph, name: str, table: FloatArray, ids: str) -> str:
@@ -36,7 +45,15 @@ class Products(Protocol):
 class Float32Products:
     """Products in float32."""
 
-    def linear(self, graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatArray | None) -> str:
+    def linear(
+        self,
+        graph: Graph,
+        x: str,
+        name: str,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        least: float | None = None,  # noqa: ARG002
+    ) -> str:
         """See `Products`."""
         inputs = [x, graph.weight(f"{name}.weight", weight)]
         if bias is not None:

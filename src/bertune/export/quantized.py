@@ -1,13 +1,15 @@
 """Products in 8 bits: weights by output channel, activations by token, and never a sum that saturates.
 
-Weights keep 7 bits, from -63 to 63: instruction sets without 8-bit dot products (AVX2, AVX-512 without VNNI) add pairs
-of products of an unsigned and a signed byte in 16 bits, 2 * 255 * 63 = 32130 of 32767. The same file then gives the
-same sums on every processor. Every token has a scale of its own, found when it is computed: one long vector does not
-take the others' digits.
+Instruction sets without 8-bit dot products (AVX2, AVX-512 without VNNI) add the products of neighbours, an unsigned
+and a signed byte each, in 16 bits. So two neighbouring weights of an output together reach at most 128: 255 * 128 =
+32640 of 32767. The same file then gives the same sums on every processor, and steps are finer by a third than with 7
+bits for each weight. Every token has a scale of its own, found when it is computed: one long vector does not take the
+others' digits. Values that cannot fall below a bound (an activation's) use the whole byte above it.
 """
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,14 @@ from bertune.inference.onnx_model import OnnxModel
 
 logger = logging.getLogger(__name__)
 
-MOST = 63
-"""Largest 8-bit weight; see above."""
+MOST = 127
+"""Largest 8-bit weight."""
+PAIR = 128
+"""Most that two neighbouring weights may come to, both without their signs; see above."""
 _ZERO = 128
-"""The unsigned byte that stands for an activation of zero."""
+"""The unsigned byte that stands for an activation of zero, where values have both signs."""
+_SMALLEST = 1e-20
+"""Least length of a row, so that one of zeros is not divided by zero."""
 _SHARES = (0.125, 0.25, 0.5)
 """Shares of the products that go back to float32, the most sensitive first, until the metric is kept."""
 _PROBED = 16
@@ -45,24 +51,31 @@ class Int8Products:
         self.float32 = frozenset(float32)
         self.names: list[str] = []
         self._plain = Float32Products()
-        self._quantized: dict[str, tuple[str, str]] = {}
+        self._quantized: dict[str, _Bytes] = {}
         self._scalar = ""
 
-    def linear(self, graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatArray | None) -> str:
+    def linear(
+        self, graph: Graph, x: str, name: str, weight: FloatArray, bias: FloatArray | None, least: float | None = None
+    ) -> str:
         """See `export.layers.Products`."""
         if name not in self.names:
             self.names.append(name)
         if name in self.float32:
             return self._plain.linear(graph, x, name, weight, bias)
         if x not in self._quantized:
-            self._quantized[x] = quantized_rows(graph, x)
-        rows, scale = self._quantized[x]
-        numbers, steps = quantized_weight(weight, MOST)
+            self._quantized[x] = quantized_rows(graph, x) if least is None else rows_above(graph, x, least)
+        rows = self._quantized[x]
+        numbers, steps = paired_weight(weight)
         matrix = graph.weight(f"{name}.weight_quantized", np.ascontiguousarray(numbers.T))
-        total = graph.op("Cast", graph.op("MatMulInteger", rows, matrix, graph.scalar(_ZERO, np.uint8)), to=1)
+        total = graph.op(
+            "Cast", graph.op("MatMulInteger", rows.numbers, matrix, graph.scalar(rows.zero, np.uint8)), to=1
+        )
         # In this form ONNX Runtime computes the product, the conversion and the scale of outputs in one operator.
         steps_now = graph.op("Mul", self._one(graph), graph.weight(f"{name}.weight_scale", steps))
-        result = graph.op("Mul", graph.op("Mul", total, steps_now), scale)
+        result = graph.op("Mul", graph.op("Mul", total, steps_now), rows.scale)
+        if rows.moved:  # the bytes stand for x + moved; what that adds to an output is the same for every token
+            added = np.float32(rows.moved) * numbers.sum(1, dtype=np.int32).astype(np.float32) * steps
+            bias = -added if bias is None else bias - added
         return result if bias is None else graph.op("Add", result, graph.weight(f"{name}.bias", bias))
 
     def words(self, graph: Graph, name: str, table: FloatArray, ids: str) -> str:
@@ -71,7 +84,7 @@ class Int8Products:
             self.names.append(name)
         if name in self.float32:
             return self._plain.words(graph, name, table, ids)
-        numbers, steps = quantized_weight(table, most=127)
+        numbers, steps = quantized_weight(table, most=MOST)
         rows = graph.op("Gather", graph.weight(f"{name}.weight_quantized", numbers), ids, axis=0)
         scales = graph.op("Gather", graph.weight(f"{name}.weight_scale", steps[:, None]), ids, axis=0)
         return graph.op("Mul", graph.op("Cast", rows, to=1), scales)
@@ -93,14 +106,61 @@ def quantized_weight(weight: FloatArray, most: int) -> tuple[npt.NDArray[np.int8
     return np.round(weight / steps[:, None]).astype(np.int8), steps
 
 
-def quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
-    """Rows as unsigned bytes around 128 and the step of every row. Shape: (rows, width) → the same, (rows, 1)."""
+def paired_weight(weight: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
+    """A matrix as whole numbers of which two neighbours come to at most `PAIR`, and every row's step.
+
+    Neighbours are inputs 0 and 1, 2 and 3, and so on: those that instructions add.
+
+    Shape: (outputs, inputs) → the same, (outputs,).
+    """
+    width = weight.shape[1]
+    even = weight if width % 2 == 0 else np.pad(weight, ((0, 0), (0, 1)))
+    sizes = np.abs(even)
+    steps = np.maximum(sizes.max(1) / MOST, (sizes[:, ::2] + sizes[:, 1::2]).max(1) / PAIR)
+    steps = np.where(steps > 0, steps, 1).astype(np.float32)
+    exact = even / steps[:, None]
+    numbers = np.clip(np.rint(exact), -MOST, MOST).astype(np.int8)
+    sums = np.abs(numbers[:, ::2]).astype(np.uint8) + np.abs(numbers[:, 1::2]).astype(np.uint8)
+    # Two that were both rounded away from zero may come to one more: that which was rounded further goes back.
+    for output, pair in zip(*np.nonzero(sums > PAIR), strict=True):
+        at = slice(2 * pair, 2 * pair + 2)
+        two = numbers[output, at]
+        further = int(np.argmax(np.abs(two) - np.abs(exact[output, at])))
+        two[further] -= np.sign(two[further])
+    return numbers[:, :width], steps
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    """Rows in bytes: a value is (number - zero) * its row's scale - moved.
+
+    numbers: Shape: (rows, width). scale: Shape: (rows, 1).
+    """
+
+    numbers: str
+    scale: str
+    zero: int
+    moved: float = 0.0
+
+
+def quantized_rows(graph: Graph, x: str) -> _Bytes:
+    """Rows as unsigned bytes around 128, with a step for every row. Shape: (rows, width)."""
     largest, smallest = (graph.op(kind, x, axes=(1,), keepdims=1) for kind in ("ReduceMax", "ReduceMin"))
-    largest = graph.op("Max", largest, graph.op("Neg", smallest), graph.scalar(1e-20))
-    scale = graph.op("Mul", largest, graph.scalar(1 / 127))
+    largest = graph.op("Max", largest, graph.op("Neg", smallest), graph.scalar(_SMALLEST))
+    return _in_steps(graph, x, graph.op("Mul", largest, graph.scalar(1 / 127)), _ZERO)
+
+
+def rows_above(graph: Graph, x: str, least: float) -> _Bytes:
+    """Rows without a value below `least` (not above 0), as unsigned bytes from there. Shape: (rows, width)."""
+    moved = graph.op("Add", x, graph.scalar(-least)) if least else x
+    largest = graph.op("Max", graph.op("ReduceMax", moved, axes=(1,), keepdims=1), graph.scalar(_SMALLEST))
+    return replace(_in_steps(graph, moved, graph.op("Mul", largest, graph.scalar(1 / 255)), 0), moved=-least)
+
+
+def _in_steps(graph: Graph, x: str, scale: str, zero: int) -> _Bytes:
     # Not QuantizeLinear with a step for every row: OpenVINO takes none that is computed.
     steps = graph.op("Div", x, scale)
-    return graph.op("QuantizeLinear", steps, graph.scalar(1.0), graph.scalar(_ZERO, np.uint8)), scale
+    return _Bytes(graph.op("QuantizeLinear", steps, graph.scalar(1.0), graph.scalar(zero, np.uint8)), scale, zero)
 
 
 def write_int8(path: Path, reference: Reference, kind: str, max_loss: float) -> Written:
