@@ -45,7 +45,7 @@ def test_a_run_that_a_signal_stopped_goes_on_to_the_same_weights(
     status, printed = interrupted("run_classifier", [*flags, f"--output_dir={stopped}"], "step 100:", signal.SIGTERM)
     assert status == 143, printed
     assert "interrupted by SIGTERM" in printed
-    assert "the same command goes on" in printed
+    assert "the same command continues" in printed
     assert "Traceback" not in printed
     prefix = newest(stopped)
     assert prefix is not None
@@ -101,7 +101,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_fault(
     flags = [*tiny, "--task_name=mrpc", f"--data_dir={shared / 'golden/finetuned'}", *MANY]
     answer = run(run_classifier.main, *flags, f"--output_dir={tmp_path}", status=1)
     assert "cannot be written" in answer.err
-    assert "the same command goes on" in answer.err
+    assert "the same command continues" in answer.err
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])

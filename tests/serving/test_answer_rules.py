@@ -124,7 +124,7 @@ def test_rules_that_cannot_be(
     ("interval", "told"),
     [
         ("much", "--interval much: must be a number from 0 to 1"),
-        ("1", "--interval 1.0: must lie between 0 and 1"),
+        ("1", "--interval 1.0: must be between 0 and 1"),
         ("0.9999", "enough for"),
     ],
 )

@@ -46,7 +46,7 @@ def test_yaml_names_values_and_ranges(tmp_path: Path) -> None:
         ("learning_rate: [-1e-5]", "must be above 0"),
         ("epochs: [0]", "must be above 0"),
         ("batch_size: [8.5]", "whole number"),
-        ("layer_decay: [1.5]", "up to 1"),
+        ("layer_decay: [1.5]", "at most 1"),
         ("learning_rate: {low: 1e-4, high: 1e-5}", "low must be below high"),
         ("learning_rate: {low: 0, high: 1e-5, log: true}", "above 0 with log"),
         ("learning_rate: {min: 0, max: 1}", "a range has low, high"),

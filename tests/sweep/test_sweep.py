@@ -159,7 +159,7 @@ def test_a_sweep_whose_trials_all_fail_ends_soon(tmp_path: Path, monkeypatch: py
 
 def test_an_unknown_metric_and_resuming_nothing_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.refused(capsys, tmp_path, arguments(tmp_path, "5m", "--metric", "beauty"), "--metric beauty")
-    tiny.refused(capsys, tmp_path, arguments(tmp_path, "5m", "--resume"), "holds no sweep")
+    tiny.refused(capsys, tmp_path, arguments(tmp_path, "5m", "--resume"), "contains no sweep")
     tiny.refused(capsys, tmp_path, arguments(tmp_path, "soon"), "expected a duration")
 
 

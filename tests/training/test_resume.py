@@ -14,7 +14,7 @@ import torch
 
 from bertune.errors import InputError, Interrupted
 from bertune.network import Batch, Network
-from bertune.training.loop import loop
+from bertune.training.loop import loop, validation
 from bertune.training.loop.optimizer import AdamW
 from bertune.training.run_folder import checkpoints as checkpoint
 from bertune.training.run_folder.folder import RunFolder
@@ -334,12 +334,12 @@ def test_the_model_folder_between_two_files(tmp_path: Path) -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Path, "replace", counted)
-            patch.setattr(loop, "is_better", lambda *_: True)
+            patch.setattr(validation, "is_better", lambda *_: True)
             with pytest.raises(KilledError):
                 start(output, options)
         bertune.load(output, device="cpu").predict(["the film is good"])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "is_better", lambda *_: True)
+            patch.setattr(validation, "is_better", lambda *_: True)
             start(output, options | {"resume": True})
         assert not (output / ".saved").exists()
         record = json.loads((output / "bertune.json").read_text())

@@ -105,7 +105,7 @@ def test_one_that_raises_is_off_with_one_warning(tmp_path: Path, caplog: pytest.
         made.log({"train/loss": 1.0}, step)
     made.finish({"accuracy": 1.0})
     assert [message for message in warnings_of(caplog) if "mlflow" in message] == [
-        "--track mlflow: off from here on (ConnectionError: the server); the run goes on"
+        "--track mlflow: off from here on (ConnectionError: the server); the run continues"
     ]
     assert tracker.finished is None
 
@@ -220,7 +220,7 @@ def test_whatever_is_raised_and_wherever_is_one_warning(
     made.finish({"accuracy": 1.0})
     (message,) = warnings_of(caplog)
     assert type(error).__name__ in message
-    assert message.endswith("the run goes on")
+    assert message.endswith("the run continues")
 
 
 def test_a_system_without_a_further_thread(

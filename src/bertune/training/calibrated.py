@@ -25,7 +25,12 @@ def calibrated(
 ) -> tuple[Mapping[str, Tensor], dict[str, Any] | None]:
     """Weights at the temperatures of their evaluation, and what is recorded of these; or a line on why none.
 
-    weights, network: as trained.  task: as it was before validation rows tuned it.  split: the validation rows.
+    Args:
+        weights: as trained. Shape: those of the network.
+        network: as trained.
+        task: as it was before validation rows tuned it.
+        evaluation: of the validation rows.
+        split: the validation rows.
     """
     features, examples, temperatures = split.features, split.examples, evaluation.temperatures
     if temperatures:
