@@ -33,3 +33,15 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Nursery"]:
 
     with nursery_in(tmp_path_factory.mktemp("nursery")) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    """One local Ray of two cores for all tests of a file, as to start it takes seconds."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    root = Path(__file__).parents[1]
+    paths = os.pathsep.join([str(root / "src"), str(root)])
+    environment = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    yield
+    ray.shutdown()

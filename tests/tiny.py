@@ -131,6 +131,14 @@ def opinions(count: int, *, seed: int = 0, labels: Sequence[object] = ("bad", "g
     return rows
 
 
+def doubtful_opinions(count: int, wrong: int, *, seed: int = 1) -> list[dict[str, object]]:
+    """`opinions`, the first of them with the other label: a model that learnt them is too sure on these rows."""
+    rows = opinions(count, seed=seed)
+    for row in rows[:wrong]:
+        row["label"] = "good" if row["label"] == "bad" else "bad"
+    return rows
+
+
 def pairs(count: int, *, seed: int = 0) -> list[dict[str, object]]:
     """Rows with two texts and a label: whether the second says the same word."""
     chance = random.Random(seed)

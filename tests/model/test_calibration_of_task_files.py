@@ -80,10 +80,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("task-file")
     tiny.write_encoder(root / "encoder")
     tiny.write_rows(root / "train.jsonl", tiny.opinions(96))
-    rows = [dict(row) for row in tiny.opinions(80, seed=1)]
-    for row in rows[:WRONG]:
-        row["label"] = "good" if row["label"] == "bad" else "bad"
-    tiny.write_rows(root / "dev.jsonl", rows)
+    tiny.write_rows(root / "dev.jsonl", tiny.doubtful_opinions(80, WRONG))
     return root
 
 

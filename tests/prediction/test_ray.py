@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,19 +15,9 @@ from bertune.prediction.options import BulkOptions
 from tests.deaths import die_once
 from tests.tiny import bertune, done, opinions, write_encoder
 
-ray = pytest.importorskip("ray", reason="Ray is not installed")
+pytest.importorskip("ray", reason="Ray is not installed")
 Capture = pytest.CaptureFixture[str]
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_ray() -> Iterator[None]:
-    """One Ray for all of these tests: to start it takes seconds."""
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    environment = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("one_ray")
 
 
 def test_vectors_and_bad_rows(tmp_path: Path, capsys: Capture) -> None:

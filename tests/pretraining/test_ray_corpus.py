@@ -1,8 +1,6 @@
 """A corpus tokenized on Ray is that of one process, file by file, whatever processes are lost."""
 
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +16,10 @@ from tests.deaths import MortalEncoding
 from tests.runs import prepare
 from tests.tiny import done, refused
 
-ray = pytest.importorskip("ray", reason="Ray is not installed")
-ROOT = Path(__file__).parents[2]
+pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = pytest.mark.usefixtures("one_ray")
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_ray() -> Iterator[None]:
-    """One Ray for all of these tests: to start it takes seconds."""
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    environment = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
