@@ -18,9 +18,22 @@ def test_a_prediction_is_the_fixed_part_and_the_epochs() -> None:
 
 def test_a_whole_run_replaces_the_probe() -> None:
     clock = TimeModel(rows=1000, evaluated=100)
-    clock.observe(speeds(10.0, seconds=2.0), wall=5.0, evaluations=1)
+    clock.observe(speeds(10.0, seconds=2.0), wall=3.0, evaluations=0)
     clock.observe(speeds(100.0, seconds=30.0), wall=37.0, evaluations=3)
     assert clock.predict(1) == pytest.approx(1 + 10 + 2)
+    clock.observe(speeds(300.0, seconds=30.0), wall=37.0, evaluations=3)
+    assert clock.rates == [100.0, 300.0]  # the first run's figures stay
+
+
+def test_runs_that_take_longer_than_predicted_ask_for_more_spare_time() -> None:
+    clock = TimeModel(rows=1000, evaluated=100)
+    assert clock.spare == 1.1
+    clock.missed += [0.9, 1.3, 1.0]
+    assert clock.spare == 1.3
+    clock.missed += [1.0, 1.0]
+    assert clock.spare == 1.1
+    clock.missed.append(7.0)  # the machine stood still once: not the rest of the sweep's time for that
+    assert clock.spare == 1.5
 
 
 def test_only_trials_of_the_same_schedule_are_compared() -> None:

@@ -9,6 +9,8 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,8 +20,10 @@ from bertune.sweep.journal import held, open_study
 from bertune.sweep.options import SweepOptions
 from bertune.sweep.sweep import run as sweep
 from bertune.sweep.trials import TrialResult, Trials
+from bertune.training.runs.seeds import Seeds
 from tests import tiny
 
+WIDE = "learning_rate: {low: 1e-4, high: 1e-2, log: true}\nepochs: [5, 10, 40]\n"
 SPACE = "learning_rate: [1e-2, 3e-3]\nepochs: [2, 3]\nbatch_size: [8]\n"
 
 
@@ -184,15 +188,57 @@ def test_a_killed_sweep_goes_on_with_one_trial_lost_at_most(tmp_path: Path, caps
 
 def test_the_time_limit_is_kept(tmp_path: Path) -> None:
     """Measured from the process's start; the space offers far more than fits."""
-    (tmp_path / "wide").mkdir()
     given = arguments(tmp_path, "30s")
-    (tmp_path / "space.yaml").write_text("learning_rate: {low: 1e-4, high: 1e-2, log: true}\nepochs: [5, 10, 40]\n")
+    (tmp_path / "space.yaml").write_text(WIDE)
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", "bertune", *map(str, given)], check=True)
     found = json.loads((tmp_path / "out/sweep.json").read_text())
     assert found["seconds"] < 30 * 1.05
     assert found["seconds"] < time.monotonic() - began  # imports and the end of Python are not the sweep's
-    assert found["final"] is not None
+    assert len(found["trials"]) > 1
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.4, 2.0])
+def test_the_winner_is_repeated_on_a_machine_that_becomes_slower(
+    slower: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A clock of our own: trials of 2, 4 or 16 s, all of them slower after half of the time."""
+    now, seeds = [0.0], list[int]()
+
+    def run(self: Trials, setting: dict[str, Any], folder: Path, *_: object, probe: bool = False) -> TrialResult:
+        seconds = (1.0 if probe else 0.4 * setting["epochs"]) * (slower if now[0] > 60 else 1.0)
+        speed = 96 * (0.0 if probe else setting["epochs"]) / seconds or 240.0
+        now[0] += seconds
+        seeds.extend([setting["seed"]] if "seed" in setting else [])
+        value = 0.5 if probe else setting["learning_rate"]
+        found = {"train_examples_per_second": speed, "eval_examples_per_second": 1e9, "train_seconds": seconds}
+        return TrialResult("done", seconds, [], {**found, "accuracy": value}, worked=seconds)
+
+    monkeypatch.setattr(Trials, "run", run)
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    for module in ("state", "sweep", "repeat"):
+        monkeypatch.setattr(f"bertune.sweep.{module}.time", clock)
+    monkeypatch.setattr("bertune.sweep.repeat._write", lambda *_: None)
+    monkeypatch.setattr(
+        "bertune.sweep.repeat.run_seeds",
+        lambda folder, seeds, metric, train, *, resume: Seeds(
+            {seed: train(seed, folder, False).metrics for seed in seeds}, seeds[0], metric, dict.fromkeys(seeds, 1), {}
+        ),
+    )
+    arguments(tmp_path, "2m")
+    (tmp_path / "space.yaml").write_text(WIDE)
+    found = sweep(
+        SweepOptions(
+            task="text-classification", encoder=str(tmp_path / "encoder"), train=str(tmp_path / "train.jsonl"),
+            validation=str(tmp_path / "dev.jsonl"), max_seq_length=32, output=str(tmp_path / "out"), time_limit="2m",
+            space=str(tmp_path / "space.yaml"), device="cpu", final_seeds=2,
+        ),
+        {},
+    )  # fmt: skip
+    assert now[0] <= 120 * 1.05
+    assert now[0] > 60
+    assert found.seeds is not None
+    assert len(found.seeds.metrics) == len(seeds) == 2, caplog.text
 
 
 def test_a_stopped_sweep_says_how_to_go_on_and_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 SPARE = 1.1
 """Predictions are multiplied by this before something is begun: trials differ in speed by a few per cent."""
+_REMEMBERED, _MOST_SPARE = 3, 1.5
+"""Latest runs that tell how wrong predictions are at present, and what they raise `SPARE` to at most."""
 
 
 @dataclass
@@ -14,6 +16,8 @@ class TimeModel:
     """Seconds of a run with one encoder: `fixed` + epochs · (`rows` / rate + evaluation).
 
     rows: training sequences.  evaluated: validation sequences.
+    probed: whether the speeds are of the probe's one batch, which also warms up caches; a whole run replaces it.
+    missed: what runs took, as a multiple of what was predicted for them.
     """
 
     rows: int
@@ -21,19 +25,26 @@ class TimeModel:
     fixed: float = 0.0
     rates: list[float] = field(default_factory=list)
     evaluations: list[float] = field(default_factory=list)
+    probed: bool = False
+    missed: list[float] = field(default_factory=list)
+
+    @property
+    def spare(self) -> float:
+        """By what a prediction is multiplied before something is begun: more where the latest runs took longer."""
+        return min(_MOST_SPARE, max([SPARE, *self.missed[-_REMEMBERED:]]))
 
     def observe(self, metrics: Mapping[str, float], wall: float, evaluations: int, passes: int = 1) -> None:
-        """Learn from a run.
+        """Learn from the probe, or from a run.
 
         Args:
             metrics: of the run, with its speeds in sequences/s.
             wall: seconds of its whole process.
-            evaluations: that it made.
+            evaluations: that it made; 0 of the probe.
             passes: over every batch.
         """
-        first = not self.rates or len(self.rates) == 1
-        if first:  # the probe's batch also warms up caches; a whole run replaces it
-            self.rates, self.evaluations = self.rates[1:], self.evaluations[1:]
+        if self.probed:
+            self.rates, self.evaluations = [], []
+        self.probed = evaluations == 0
         self.rates.append(passes * metrics["train_examples_per_second"])
         speed = metrics.get("eval_examples_per_second", 0.0)
         self.evaluations.append(self.evaluated / speed if speed else 0.0)

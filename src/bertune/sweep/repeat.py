@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 _LATE = 1.03
 """Of the time limit: what still runs then is stopped."""
+_TRIED = 0.9
+"""Share of the time that a run should take which must be left for it to be begun: predictions err, and a run that is
+stopped costs nothing but time that would be left."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def finish(sweep: Sweep) -> SweepResult:
     for of_rank in world.gather(_repeat(sweep, best)):
         done |= of_rank
     seeds = None
-    if len(done) > 1:
+    if done:
         seeds = run_seeds(
             sweep.folder, tuple(sorted(done)), sweep.metric, lambda seed, folder, resume: done[seed], resume=False  # noqa: ARG005
         )  # fmt: skip
@@ -73,7 +76,7 @@ def _repeat(sweep: Sweep, best: "FrozenTrial") -> dict[int, _Repeated]:
         if sweep.options.resume and (before := finished(folder)) is not None:
             done[seed] = _Repeated(before[0], int(before[1].get("steps", 0)), worked(folder))
             continue
-        if left < sweep.predicted(best.params):
+        if left < _TRIED * sweep.repetition(best):
             break
         found = sweep.trials.run({**best.params, "seed": seed}, folder, time.monotonic() + left)
         journal.keep_elapsed(sweep.study, sweep.elapsed)

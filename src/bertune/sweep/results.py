@@ -47,7 +47,7 @@ class SweepResult:
 
     trials: in the order in which they were begun: number, setting, value (None where there is none), seconds, reason.
     winner: the best trial's setting, and `value`, the figure that won.
-    seeds: the winner with fresh seeds; None where no time was left for two of them.
+    seeds: the winner with fresh seeds; None where no time was left for any.
     seconds, limit: that the sweep took, and that it had.
     overhead: share of the time (of all ranks' time) that was neither training nor evaluating nor writing in a trial or
         a repetition: data, probe, starts of processes, trials that were stopped.
@@ -98,7 +98,7 @@ class SweepResult:
             final = {
                 "seeds": {str(seed): metrics[self.metric] for seed, metrics in self.seeds.metrics.items()},
                 "mean": self.seeds.mean[self.metric],
-                "standard_deviation": self.seeds.deviation[self.metric],
+                "standard_deviation": self.seeds.deviation.get(self.metric),
                 "optimism": self.optimism,
             }
         return {
@@ -129,10 +129,15 @@ class SweepResult:
         title += f", {others} of them without a value" if others else ""
         tables = [plain_table(title, ("trial", self.metric, *map(_words, names), "time"), rows)]
         if self.seeds is not None:
-            mean, deviation = self.seeds.mean[self.metric], self.seeds.deviation[self.metric]
+            mean, deviation = self.seeds.mean[self.metric], self.seeds.deviation.get(self.metric)
+            repeated = (
+                ("with one fresh seed; no time was left for more", f"{mean:.4f}")
+                if deviation is None
+                else (f"mean of {len(self.seeds.metrics)} fresh seeds", f"{mean:.4f} ± {deviation:.4f}")
+            )
             lines = [
                 ("in the sweep", f"{self.value:.4f}"),
-                (f"mean of {len(self.seeds.metrics)} fresh seeds", f"{mean:.4f} ± {deviation:.4f}"),
+                repeated,
                 ("luck of the sweep", f"{self.optimism:+.4f}"),
             ]
             tables.append(plain_table(f"the winner, trial {self.number}: {self.metric}", ("", ""), lines))
@@ -162,7 +167,9 @@ def write_results(folder: Path, result: SweepResult, options: TrainOptions) -> N
         write_text(folder / "trials.csv", _csv(result))
         write_text(folder / "sweep.svg", svg(result))
         tree = dataclasses.asdict(options)
-        if seeds is not None:
+        if seeds is not None and len(seeds.metrics) == 1:
+            tree["seed"] = seeds.best
+        elif seeds is not None:
             tree["seeds"] = ",".join(map(str, seeds.metrics))
         write_yaml(folder / "run.yaml", tree)
     if seeds is None:
@@ -171,9 +178,8 @@ def write_results(folder: Path, result: SweepResult, options: TrainOptions) -> N
         write_metrics(folder, *found)
         return
     record = {**seeds.record, "seed": seeds.best, "seeds": list(seeds.metrics)}
-    write_metrics(
-        folder, seeds.metrics[seeds.best], record, {"mean": seeds.mean, "standard_deviation": seeds.deviation}
-    )
+    spread = {"mean": seeds.mean, "standard_deviation": seeds.deviation} if seeds.deviation else {}
+    write_metrics(folder, seeds.metrics[seeds.best], record, spread)
 
 
 def _csv(result: SweepResult) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertune.distributed.world import ALONE, World
 from bertune.sweep import journal
-from bertune.sweep.clock import SPARE, TimeModel
+from bertune.sweep.clock import TimeModel
 from bertune.sweep.options import SweepOptions
 from bertune.sweep.space import Space, passes
 from bertune.sweep.trials import Trials
@@ -78,9 +78,14 @@ class Sweep:
         """How many of the winner's final runs come one after the other."""
         return -(-self.options.final_seeds // self.world.size)
 
+    def repetition(self, best: "FrozenTrial") -> float:
+        """Seconds that training the best trial's setting again should take: no less than it took."""
+        return max(self.predicted(best.params), float(best.user_attrs["seconds"]))
+
     def fits(self, setting: Mapping[str, Any]) -> bool:
         """Whether a trial fits into the time that is left, and whoever wins may still be trained on fresh seeds."""
         trial, best = self.predicted(setting), self.best
-        candidates = [setting, *journal.running_settings(self.study, self.space), *([best.params] if best else [])]
-        winner = max(map(self.predicted, candidates))
-        return self.elapsed + SPARE * (trial + self.rounds * winner) <= self.options.seconds
+        winner = max(trial, *map(self.predicted, journal.running_settings(self.study, self.space)),
+                     self.repetition(best) if best else 0.0)  # fmt: skip
+        spare = max(clock.spare for clock in self.clocks.values())
+        return self.elapsed + spare * (trial + self.rounds * winner) <= self.options.seconds

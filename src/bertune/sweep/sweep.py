@@ -243,7 +243,7 @@ def _try(sweep: Sweep, trial: "Trial", setting: Mapping[str, Any]) -> None:
         return behind(rungs, others, lower=sweep.lower)
 
     best = sweep.best
-    reserve = sweep.rounds * sweep.predicted(best.params) if best else 0.0
+    reserve = sweep.rounds * sweep.repetition(best) if best else 0.0
     deadline = sweep.began + sweep.options.seconds - reserve
     found = sweep.trials.run(setting, sweep.folder / TRIALS / f"{trial.number:04d}", deadline, falls_behind)
     _record(sweep, trial, setting, found)
@@ -272,6 +272,8 @@ def _record(sweep: Sweep, trial: Any, setting: Mapping[str, Any], found: TrialRe
         return
     evaluations = max(1, len(found.rungs))
     clock = sweep.clocks[setting.get("encoder", sweep.options.encoders[0])]
+    if not clock.probed:
+        clock.missed.append(found.seconds / max(sweep.predicted(setting), 1e-9))
     clock.observe(found.metrics, found.seconds, evaluations, passes(setting))
     journal.complete(sweep.study, trial, value, {**facts, "metrics": found.metrics})
     best = sweep.best

@@ -84,7 +84,9 @@ class Seeds:
 
     @property
     def deviation(self) -> dict[str, float]:
-        """The standard deviation of the sample; NaN where a metric of any seed is no number."""
+        """The standard deviation of the sample; NaN where a metric of any seed is no number; none of a single seed."""
+        if len(self.metrics) == 1:
+            return {}
         return {name: float(np.std([one[name] for one in self.metrics.values()], ddof=1)) for name in self._shared()}
 
     def to_json(self) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def run_seeds(folder: Path, seeds: tuple[int, ...], metric: str, train: TrainSee
 
     Args:
         folder: of all.
-        seeds: at least two.
+        seeds: at least one.
         metric: decides which is best.
         train: one run.
         resume: whether to leave finished seeds as they are and go on with the one that was cut.
