@@ -15,6 +15,7 @@ from bertune.encoder.kernels import calls
 from bertune.encoder.layout import Layout
 from bertune.inference.sentence_modules import pool
 from bertune.tasks.shared.heads import PooledHead, PoolingHead, TokenHead
+from bertune.tasks.shared.pair_head import PairHead
 
 CPU = torch.device("cpu")
 LENGTHS = [7, 30, 3, 19, 64, 5, 61, 40] * 6
@@ -47,7 +48,7 @@ def test_answers_do_not_depend_on_the_batch(precision: str, width: tuple[int, in
         intermediate_size=middle, max_position_embeddings=64,
     )  # fmt: skip
     encoder = encoder_in(precision, config)
-    heads = (PooledHead(config, 5).eval(), TokenHead(config, 3).eval(), PoolingHead("mean"))
+    heads = (PooledHead(config, 5).eval(), TokenHead(config, 3).eval(), PoolingHead("mean"), PairHead(config, 2).eval())
     texts = [torch.randint(5, 100, (length,)) for length in LENGTHS]
 
     def answers(group: Sequence[int], *, only_pooled: bool) -> tuple[Layout, list[Tensor]]:
@@ -56,9 +57,10 @@ def test_answers_do_not_depend_on_the_batch(precision: str, width: tuple[int, in
         rest = torch.zeros(layout.total - sum(lengths), dtype=torch.int64)
         ids = torch.cat([*(texts[i] for i in group), rest])
         positions = torch.cat([*(torch.arange(length) for length in lengths), rest])
+        segments = torch.cat([*((torch.arange(length) > length // 2).long() for length in lengths), rest])
         with torch.inference_mode(), fast_float32(CPU):
-            output = encoder(ids, torch.zeros_like(ids), positions, layout, only_pooled=only_pooled)
-            found = [head(output, layout) for head in heads[: 1 if only_pooled else 3]]
+            output = encoder(ids, segments, positions, layout, only_pooled=only_pooled)
+            found = [head(output, layout) for head in heads[: 1 if only_pooled else 4]]
             if not only_pooled:
                 found += [pool(output.sequence_output.float(), layout, mode, 1) for mode in ("mean", "weightedmean")]
             return layout, found

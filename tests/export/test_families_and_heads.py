@@ -23,6 +23,7 @@ from bertune.network import Network
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.shared.heads import PooledHead, PoolingHead, TokenHead
 from bertune.tasks.shared.layers import LayerMix, LayersHead
+from bertune.tasks.shared.pair_head import PairHead
 from bertune.tasks.squad.head import SpanHead
 
 VOCABULARY = 50
@@ -43,6 +44,7 @@ HEADS: dict[str, tuple[Callable[[EncoderConfig], Any], str]] = {
     "spans": (SpanHead, "ForQuestionAnswering"),
     "mix, tokens": (lambda config: LayersHead(config, "mix", 3, tokens=True), "ForTokenClassification"),
     "mix, first": (lambda config: LayersHead(config, "mix", 3, tokens=False), "ForSequenceClassification"),
+    "pair": (lambda config: PairHead(config, 3), "ForSequenceClassification"),
     "last4": (lambda config: LayersHead(config, "last4", 2, tokens=True), "ForQuestionAnswering"),
     "mean": (lambda config: PoolingHead("mean"), "Model"),
     "cls": (lambda config: PoolingHead("cls", normalize=False), "Model"),

@@ -93,7 +93,7 @@ def without_torch(*arguments: object) -> object:
 
 
 def test_heads_and_losses_alone_need_torch() -> None:
-    expected = ["masking.head", "shared.divergence", "shared.heads", "shared.layers", "squad.head"]
+    expected = ["masking.head", "shared.divergence", "shared.heads", "shared.layers", "shared.pair_head", "squad.head"]
     assert without_torch("imports") == expected
 
 

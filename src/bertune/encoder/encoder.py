@@ -29,6 +29,7 @@ class EncoderOutput:
     tokens: `sequence_output`; None where only the pooled output was asked for.
     pooled_output: a vector for every sequence, from its first token. Shape: (sequences, hidden).
     layers: when asked for, the embeddings and every layer's output. Shape: (tokens, hidden) each.
+    segment_ids: as the batch has them. Shape: (tokens,), integer.
     transform: the family's steps from a token's vector to what its heads take, where it has any.
     """
 
@@ -36,6 +37,7 @@ class EncoderOutput:
     pooled_output: Tensor
     layers: tuple[Tensor, ...] = ()
     transform: Callable[[Tensor], Tensor] | None = None
+    segment_ids: Tensor | None = None
 
     @property
     def sequence_output(self) -> Tensor:
@@ -257,7 +259,8 @@ class Encoder(nn.Module):
         else:
             pooled = self._transform(x if first_only else self._pool(x, layout))
         transform = self._transform if self.config.pooler_norm else None
-        return EncoderOutput(None if only_pooled else x, pooled, tuple(kept) if keep_layers else (), transform)
+        layers = tuple(kept) if keep_layers else ()
+        return EncoderOutput(None if only_pooled else x, pooled, layers, transform, segment_ids)
 
     def _rotations(self, positions: Tensor) -> tuple[tuple[()] | tuple[Rotation], tuple[()] | tuple[Rotation]]:
         """What global and what local layers take besides: angles where positions are rotary, else nothing."""

@@ -64,6 +64,7 @@ class EncoderGraph:
     products: Products
     rows: Rows
     reuses_words: bool = False
+    _segments: str | None = None
     _rotations: dict[float, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ class EncoderGraph:
             pooled: give the pooled output.
         """
         config = self.config
+        self._segments = segment_ids
         x = self._embeddings(input_ids, segment_ids)
         kept = [x]
         first_only = only_pooled and config.pooling == "first" and not keep_layers
@@ -139,6 +141,23 @@ class EncoderGraph:
         total = graph.op("Squeeze", graph.op("MatMul", real, rows.to_padded(tokens)), graph.ints(1))
         count = graph.op("Cast", graph.op("Unsqueeze", rows.lengths, graph.ints(1)), to=1)
         return graph.op("Div", total, count)
+
+    def means_of_segments(self, tokens: str) -> tuple[str, str]:
+        """The mean of every sequence's rows of the first segment, and of the second; zero where it has none of them.
+
+        Shape: (tokens, width) → (batch, width) twice.
+        """
+        graph, rows = self.graph, self.rows
+        assert self._segments is not None, "the head was refused for an encoder without segments"
+        real = graph.op("Cast", rows.mask, to=1)
+        second = graph.op("Mul", graph.op("Cast", self._segments, to=1), real)
+        padded, found = rows.to_padded(tokens), []
+        for share in (graph.op("Sub", real, second), second):
+            spread = graph.op("Unsqueeze", share, graph.ints(1))  # (batch, 1, length)
+            total = graph.op("Squeeze", graph.op("MatMul", spread, padded), graph.ints(1))
+            count = graph.op("ReduceSum", share, graph.ints(1), keepdims=1)
+            found.append(graph.op("Div", total, graph.op("Max", count, graph.scalar(1.0))))
+        return found[0], found[1]
 
     def _plain(self, x: str, name: str) -> str:
         """A product in float32 whatever the others are written in. Shape: (rows, inputs) → (rows, outputs)."""

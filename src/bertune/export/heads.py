@@ -13,6 +13,7 @@ from bertune.export.user_heads import traced_head
 from bertune.tasks.masking.head import PretrainingHead
 from bertune.tasks.shared.heads import PooledHead, PoolingHead, TokenHead
 from bertune.tasks.shared.layers import LayerMix, LayersHead
+from bertune.tasks.shared.pair_head import PairHead
 from bertune.tasks.squad.head import SpanHead
 
 
@@ -67,6 +68,17 @@ def _(head: LayersHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
     mixed = _mixed(head.mix, writer, encoded)
     rows = mixed if head.tokens else writer.rows.first_tokens(mixed)
     return HeadOutput(_linear(writer, rows, head), "token" if head.tokens else "sequence", len(head.weight))
+
+
+@write_head.register
+def _(head: PairHead, writer: EncoderGraph, encoded: Encoded) -> HeadOutput:
+    graph = writer.graph
+    one, other = writer.means_of_segments(encoded.tokens)
+    difference = graph.op("Abs", graph.op("Sub", one, other))
+    compared = graph.op("Concat", one, other, difference, graph.op("Mul", one, other), axis=1)
+    dense = (graph.weight(f"head.{name}", values(getattr(head, name))) for name in ("dense_weight", "dense_bias"))
+    active = graph.op("Tanh", graph.op("Gemm", compared, *dense, transB=1))
+    return HeadOutput(_linear(writer, active, head), "sequence", len(head.weight))
 
 
 @write_head.register

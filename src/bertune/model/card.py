@@ -5,6 +5,7 @@ from typing import Any
 
 import bertune
 from bertune.model.provenance import Provenance
+from bertune.tasks.options import PAIR
 from bertune.tasks.protocol import Task, metric_in_words
 from bertune.tasks.user_files import task_file_of
 
@@ -63,4 +64,6 @@ def _in_transformers(task: Task[Any]) -> str:
     layers = getattr(task.options, "layers", "last")
     if layers != "last":
         usage += f"; the head reads several layers (`--layers {layers}`)"
+    if getattr(task.options, "pooling", None) == PAIR:
+        usage += f"; the head compares the means of both texts' tokens (`--pooling {PAIR}`)"
     return f"{usage}."

@@ -15,6 +15,7 @@ LONG_TEXT = ("truncate", "head-tail", "window")
 READ_AS = ("auto", "iob1", "bio", "bioes", "io")
 WRITTEN_AS = ("bio", "bioes", "io")
 POOLINGS = ("mean", "cls")
+FIRST_TOKEN, PAIR = "cls", "pair"
 CANDIDATES = 32
 """Answers computed for a mask in prediction."""
 
@@ -96,6 +97,16 @@ def layers_option() -> str:
     return made
 
 
+def text_pooling_option() -> str:
+    """The option `--pooling` of heads on whole texts, for a task's dataclass of options."""
+    description = (
+        "what the head reads of a text: the first token, as BERT does; or of pairs the means of both texts' tokens, "
+        "their difference and product; auto: that, for pairs and an encoder of sentence-transformers with mean pooling"
+    )
+    made: str = option(FIRST_TOKEN, help=description, choices=(FIRST_TOKEN, PAIR, "auto"), fixed=True)
+    return made
+
+
 def long_text_option(default: str = "truncate") -> str:
     """The option `--long-text`, for a task's dataclass of options."""
     description = "texts longer than --max-seq-length: cut the end, cut the middle, or read overlapping windows"
@@ -171,6 +182,7 @@ class TextOptions(TextColumns, LossOptions, ScoreOptions, ReviewOptions):
 
     long_text: str = long_text_option()
     layers: str = layers_option()
+    pooling: str = text_pooling_option()
 
     def __post_init__(self) -> None:
         """Raises InputError for impossible numbers, naming the option."""
@@ -217,6 +229,7 @@ class RegressionOptions(TableOptions):
     label_column: str | None = option(None, help="column of the number")
     long_text: str = long_text_option()
     layers: str = layers_option()
+    pooling: str = text_pooling_option()
     standardize: bool = option(
         False,
         help="standardize the target (subtract the mean, divide by the standard deviation); for numbers far "

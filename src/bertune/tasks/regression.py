@@ -21,6 +21,7 @@ from bertune.tasks.options import RegressionOptions, TextColumns
 from bertune.tasks.protocol import Baseline, Defaults, HuggingFaceHead, Logits, Prediction, Purpose
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import ridge_regression
+from bertune.tasks.shared.folder_pooling import with_pooling
 from bertune.tasks.shared.huggingface import label_settings, linear_in_folder
 from bertune.tasks.shared.intervals import Curve, error_curve, half_width, too_few
 from bertune.tasks.shared.metrics import number_rows
@@ -97,7 +98,7 @@ class Regression(BaseTask[NumberExample]):
         """From a string, a pair of strings, or a mapping with `text` and perhaps `pair`."""
         return NumberExample(*text_item(item))
 
-    def fit(self, examples: Sequence[NumberExample], *, path: Path, settings: Mapping[str, Any]) -> Self:  # noqa: ARG002
+    def fit(self, examples: Sequence[NumberExample], *, path: Path, settings: Mapping[str, Any]) -> Self:
         """With the mean and the standard deviation of the training data."""
         values = np.array([example.value for example in examples], np.float64)
         mean, deviation = float(values.mean()), float(values.std())
@@ -108,7 +109,9 @@ class Regression(BaseTask[NumberExample]):
                 "%s: the numbers have mean %.4g and standard deviation %.4g; --standardize learns such better",
                 path, mean, deviation,
             )  # fmt: skip
-        return dataclasses.replace(self, mean=mean, deviation=deviation)
+        return dataclasses.replace(
+            self, mean=mean, deviation=deviation, options=with_pooling(self.options, examples, settings)
+        )
 
     @property
     def unit(self) -> tuple[float, float]:
@@ -134,7 +137,7 @@ class Regression(BaseTask[NumberExample]):
 
         from bertune.tasks.shared.heads import pooled_head
 
-        head = pooled_head(config, 1, self.options.layers)
+        head = pooled_head(config, 1, self.options.layers, self.options.pooling)
         origin, step = self.unit
         nn.init.constant_(head.bias, (self.mean - origin) / step)
         return head
@@ -239,7 +242,7 @@ class Regression(BaseTask[NumberExample]):
 
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head and the intervals."""
-        return self._described_without("layers", "errors", "interval")
+        return self._described_without("layers", "pooling", "errors", "interval")
 
     def keeps_head(self, settings: Mapping[str, Any]) -> bool:
         """When the checkpoint was fine-tuned for regression."""
@@ -248,7 +251,9 @@ class Regression(BaseTask[NumberExample]):
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForSequenceClassification` with one output; with several layers `AutoModel`, a head beside it."""
         settings = label_settings(["score"], "regression")
-        return linear_in_folder("ForSequenceClassification", self.options.layers, settings)
+        return linear_in_folder(
+            "ForSequenceClassification", self.options.layers, settings, pooling=self.options.pooling
+        )
 
 
 def _number(label: str | None) -> float | None:

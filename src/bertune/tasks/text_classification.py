@@ -31,6 +31,7 @@ from bertune.tasks.reliability import Coverage, coverage_curve
 from bertune.tasks.row_metrics import RowMetrics
 from bertune.tasks.shared.baselines import logistic_regression, most_common
 from bertune.tasks.shared.class_weights import balanced_weights, class_weights
+from bertune.tasks.shared.folder_pooling import with_pooling
 from bertune.tasks.shared.huggingface import is_for, label_settings, labels_of, linear_in_folder
 from bertune.tasks.shared.metrics import classification_metrics, classification_rows
 from bertune.tasks.shared.review import least_scores
@@ -122,7 +123,9 @@ class TextClassification(BaseTask[TextExample]):
         given = (example.label for example in examples)
         weights = class_weights(self.options.class_weights, labels, lambda: balanced_weights(given, labels))
         least_scores(dataclasses.replace(self.options, automate_at=None), labels, ())  # refuses unknown labels
-        return dataclasses.replace(self, labels=labels, weights=weights)
+        return dataclasses.replace(
+            self, labels=labels, weights=weights, options=with_pooling(self.options, examples, settings)
+        )
 
     def problems(self, examples: Sequence[TextExample], path: Path) -> list[str]:
         """Labels that training never saw."""
@@ -153,7 +156,7 @@ class TextClassification(BaseTask[TextExample]):
         """A linear layer on the pooled output, or on the first token of several layers."""
         from bertune.tasks.shared.heads import pooled_head
 
-        return pooled_head(config, len(self.labels), self.options.layers)
+        return pooled_head(config, len(self.labels), self.options.layers, self.options.pooling)
 
     def loss(
         self,
@@ -253,8 +256,8 @@ class TextClassification(BaseTask[TextExample]):
     def feature_key(self) -> Mapping[str, Any]:
         """All but the head and the loss."""
         return self._described_without(
-            "weights", "coverage", "class_weights", "label_smoothing", "focal_gamma", "layers", "top_k", "all_scores",
-            "threshold", "automate_at",
+            "weights", "coverage", "class_weights", "label_smoothing", "focal_gamma", "layers", "pooling", "top_k",
+            "all_scores", "threshold", "automate_at",
         )  # fmt: skip
 
     def calibration_rows(self, logits: Logits, features: Features, examples: Sequence[TextExample]) -> CalibrationRows:
@@ -285,7 +288,9 @@ class TextClassification(BaseTask[TextExample]):
     def huggingface(self) -> HuggingFaceHead:
         """`AutoModelForSequenceClassification`; with several layers `AutoModel` and a head beside it."""
         settings = label_settings(self.labels, "single_label_classification")
-        return linear_in_folder("ForSequenceClassification", self.options.layers, settings)
+        return linear_in_folder(
+            "ForSequenceClassification", self.options.layers, settings, pooling=self.options.pooling
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Name, options, labels, weights, coverage where it is known."""

@@ -180,14 +180,23 @@ def _prepared(
 
 
 def _settings(task: Task[Any], checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """The checkpoint's own configuration, for a task whose answers are vectors with its sentence modules.
+    """The checkpoint's own configuration, with its sentence modules for a task that looks at them.
+
+    Those are tasks whose answers are vectors, and heads that choose what they read (`--pooling auto`).
 
     Raises:
-        InputError: a module that is not supported.
+        InputError: a module that is not supported, where vectors are answered.
     """
-    if getattr(task, "logit_kind", None) != "vector":
+    gives_vectors = getattr(task, "logit_kind", None) == "vector"
+    chooses = getattr(task.options, "pooling", None) == "auto" and checkpoint.config.type_vocab_size > 1
+    if not gives_vectors and not chooses:
         return checkpoint.settings
-    modules = read_sentence_folder(checkpoint.folder, checkpoint.path).modules or ()
+    try:
+        modules = read_sentence_folder(checkpoint.folder, checkpoint.path).modules or ()
+    except InputError:
+        if gives_vectors:
+            raise
+        return checkpoint.settings
     return {**checkpoint.settings, SENTENCE_MODULES: [{"kind": one.kind, **one.config} for one in modules]}
 
 

@@ -3,17 +3,21 @@
 What is in `best` paid in `benchmarks.techniques` (docs/techniques.md has the table); what did not is an option only.
 """
 
+import dataclasses
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from bertune.checkpoints.source import open_checkpoint
 from bertune.encoder.config import EncoderConfig
 from bertune.errors import InputError
+from bertune.files.yaml_files import read_yaml
 from bertune.options import PRESETS
+from bertune.tasks.options import RegressionOptions, TextOptions
 from bertune.tasks.protocol import Defaults
-from bertune.tasks.registry import new_task
-from bertune.training.options import NOT_WITH_SOUP
+from bertune.tasks.registry import new_task, options_of
+from bertune.training.options import NOT_WITH_SOUP, TrainOptions
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,27 @@ def preset_options(
         **({"reinitialize_layers": 1} if deep else {}),
         **({"soup": "auto"} if validates and averages else {}),
     }
+
+
+def with_preset_of_task(options: TrainOptions, task_options: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's own options with those that the preset sets, where they do not say themselves; logged.
+
+    `best` lets heads on whole texts choose what they read, `--pooling auto`. A run that an earlier release began keeps
+    what it had.
+    """
+    found, known = dict(task_options), {field.name for field in dataclasses.fields(options_of(options.task))}
+    if options.preset != "best" or "pooling" not in known or found.get("pooling") is not None:
+        return found
+    if (
+        not issubclass(options_of(options.task), TextOptions | RegressionOptions)
+        or found.get("layers", "last") != "last"
+    ):
+        return found
+    begun = Path(options.output) / "run.yaml"
+    if options.resume and begun.is_file() and "pooling" not in read_yaml(begun):
+        return found
+    logger.info("--preset best: --pooling auto")
+    return {**found, "pooling": "auto"}
 
 
 def _shown(value: Any) -> str:

@@ -30,7 +30,7 @@ from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, prepare, source_problems
-from bertune.training.presets import said_patience, with_preset
+from bertune.training.presets import said_patience, with_preset, with_preset_of_task
 from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
@@ -110,9 +110,9 @@ def run(
     """
     clock = clock or time_limit(options, began)
     with run_errors(Path(options.output), "train"):
-        task = new_task(options.task, task_options)
-        options = with_defaults(options, task)
-        options = as_begun(with_share(dataclasses.replace(options, resume=resumes(options))))
+        options = dataclasses.replace(options, resume=resumes(options))
+        task = new_task(options.task, with_preset_of_task(options, task_options))
+        options = as_begun(with_share(with_defaults(options, task)))
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
         read = _read(options, task, tree)
         data = functools.cache(lambda: prepare(task, read, options))

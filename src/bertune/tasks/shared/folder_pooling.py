@@ -1,11 +1,12 @@
-"""How a model of embeddings pools that is trained from a folder of sentence-transformers."""
+"""How a model pools that is trained from a folder of sentence-transformers: embeddings, and `--pooling auto`."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from bertune.errors import InputError
-from bertune.tasks.options import POOLINGS
+from bertune.tasks.options import FIRST_TOKEN, PAIR, POOLINGS, RegressionOptions, TextOptions
 
 logger = logging.getLogger(__name__)
 
@@ -13,6 +14,29 @@ SENTENCE_MODULES = "sentence_modules"
 """Key, among a checkpoint's settings, of the modules that its folder puts behind the encoder."""
 WEIGHTED_MODULES = ("Dense", "LayerNorm", "WeightedLayerPooling")
 """Modules of sentence-transformers with weights of their own."""
+
+
+class _MaybePair(Protocol):
+    @property
+    def pair(self) -> str | None: ...
+
+
+OptionsT = TypeVar("OptionsT", TextOptions, RegressionOptions)
+
+
+def with_pooling(options: OptionsT, examples: Sequence[_MaybePair], settings: Mapping[str, Any]) -> OptionsT:
+    """The options with what `--pooling auto` comes to for these training examples and this encoder.
+
+    `pair` where every example has two texts, and the encoder's folder pools by the mean of its tokens: such an encoder
+    was trained to put like texts near each other (docs/techniques.md has what it brought).
+    """
+    if options.pooling != "auto":
+        return options
+    modules = settings.get(SENTENCE_MODULES) or []
+    means = any(one["kind"] == "Pooling" and list(one["modes"]) == ["mean"] for one in modules)
+    chosen = PAIR if means and examples and all(one.pair is not None for one in examples) else FIRST_TOKEN
+    logger.info("--pooling auto: %s", chosen)
+    return dataclasses.replace(options, pooling=chosen)
 
 
 def pooling_of(modules: Sequence[Mapping[str, Any]], asked: str) -> str:

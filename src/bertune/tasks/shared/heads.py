@@ -15,9 +15,11 @@ from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.encoder.modules import linear_by_rows
+from bertune.errors import InputError
 from bertune.features import IGNORED
-from bertune.tasks.options import FocalLossOptions
+from bertune.tasks.options import FIRST_TOKEN, PAIR, FocalLossOptions
 from bertune.tasks.shared.layers import LayerMix, LayersHead
+from bertune.tasks.shared.pair_head import PairHead
 
 
 class PooledHead(nn.Module):
@@ -54,12 +56,20 @@ class TokenHead(nn.Module):
         return linear_by_rows(self.dropout(output.token_output.float()), self.weight, self.bias)
 
 
-def pooled_head(config: EncoderConfig, outputs: int, layers: str) -> PooledHead | LayersHead:
-    """A linear layer on the pooled output; with several layers on their first token. layers: `--layers`.
+def pooled_head(
+    config: EncoderConfig, outputs: int, layers: str, pooling: str = FIRST_TOKEN
+) -> PooledHead | LayersHead | PairHead:
+    """A linear layer on the pooled output; with several layers on their first token; or a comparison of two texts.
+
+    layers, pooling: `--layers`, `--pooling`.
 
     Raises:
-        InputError: more layers than the encoder has.
+        InputError: more layers than the encoder has; a pair head on several layers, or without segments.
     """
+    if pooling == PAIR:
+        if layers != "last":
+            raise InputError(f"--pooling {PAIR}: reads the last layer; it does not go with --layers {layers}")
+        return PairHead(config, outputs)
     return PooledHead(config, outputs) if layers == "last" else LayersHead(config, layers, outputs, tokens=False)
 
 

@@ -4,27 +4,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bertune.checkpoints.names import KIND, Rename
+from bertune.tasks.options import FIRST_TOKEN, PAIR
 from bertune.tasks.protocol import HuggingFaceHead
 
 
 def linear_in_folder(
-    architecture: str, layers: str, settings: Mapping[str, Any] | None = None, *, tensor: str = "classifier"
+    architecture: str,
+    layers: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    tensor: str = "classifier",
+    pooling: str = FIRST_TOKEN,
 ) -> HuggingFaceHead:
     """How a folder keeps a linear head.
 
-    A head on several layers is none that transformers has a class for: it stands as `head.` beside an encoder for
-    `AutoModel`, and config.json says under `KIND` what it is.
+    A head on several layers, or one that compares two texts, is none that transformers has a class for: it stands as
+    `head.` beside an encoder for `AutoModel`, and config.json says under `KIND` what it is.
 
     Args:
         architecture: transformers' class for a head on the last layer, after the family's name.
         layers: `--layers`.
+        pooling: `--pooling`.
         settings: what config.json tells of the head.
         tensor: transformers' name of the linear layer.
     """
-    if layers == "last":
+    if layers == "last" and pooling == FIRST_TOKEN:
         names = [Rename(name, (f"{tensor}.{name}",)) for name in ("weight", "bias")]
         return HuggingFaceHead(architecture, names, settings or {})
-    names = [Rename(name, (f"head.{name}",)) for name in ("weight", "bias", *mix_names(layers))]
+    more = ("dense_weight", "dense_bias") if pooling == PAIR else mix_names(layers)
+    names = [Rename(name, (f"head.{name}",)) for name in ("weight", "bias", *more)]
     return HuggingFaceHead("Model", names, {**(settings or {}), KIND: architecture})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from bertune.files.outputs import link_to_nothing
 from bertune.files.yaml_files import read_yaml
 from bertune.model.provenance import RECORD_KEY
+from bertune.tasks.options import FIRST_TOKEN
 
 MAY_DIFFER = frozenset(
     {
@@ -66,6 +67,8 @@ def _is_new(name: str, tree: Mapping[str, Any], before: Mapping[str, Any]) -> bo
         return tree.get(name) is None and before.get(name) in (None, True)
     if name == "freelb_steps":  # counts with --freelb alone
         return name not in before and tree.get("freelb") in _AS_BEFORE
+    if name == "pooling":  # of heads on whole texts, which read the first token
+        return name not in before and tree.get(name) == FIRST_TOKEN
     return name not in before and tree[name] in _AS_BEFORE
 
 
