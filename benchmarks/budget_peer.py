@@ -1,6 +1,6 @@
-"""transformers' Trainer within a wall clock: bfloat16, dynamic padding, batches of similar lengths, one setting.
+"""transformers' Trainer within a wall clock: dynamic padding, batches of similar lengths, one setting.
 
-Started by `benchmarks.budget`. Its updates are planned beforehand, so that the learning rate reaches zero in time; the
+In bfloat16 where the processor multiplies it. Started by `benchmarks.budget`. Its updates are planned beforehand, so that the learning rate reaches zero in time; the
 clock ends it should the plan have been too long. It evaluates on the rows for choosing about once an epoch and keeps
 the best weights in memory. The last line of its output is a JSON object, with the metrics of the best and of the last
 weights on the rows for reporting, which are looked at when the clock has been stopped.
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import in_bfloat16
 from benchmarks.quality import JOBS, encoded_for_transformers
 
 AT_MOST = 10
@@ -126,7 +127,7 @@ def run(said: argparse.Namespace) -> dict[str, Any]:
         max_steps=steps,
         warmup_steps=0.1,  # a share of the updates, as warmup_ratio was
         weight_decay=0.01,
-        bf16=True,
+        bf16=in_bfloat16(),
         use_cpu=True,
         save_strategy="no",
         logging_strategy="no",

@@ -179,3 +179,10 @@ def _int8_product(tokens: int) -> Product:
     return lambda: torch.ops.onednn.qlinear_pointwise(
         x, 1.0, 128, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
     )
+
+
+def in_bfloat16() -> bool:
+    """Whether a peer computes in bfloat16 here: where the device has no such products it would be many times slower."""
+    from bertune.hardware import choose_device, choose_dtype
+
+    return choose_dtype("auto", choose_device("auto")) == torch.bfloat16

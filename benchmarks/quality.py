@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import save_result
+from benchmarks.machine import in_bfloat16, save_result
 from bertune.tasks.registry import new_task
 from bertune.tasks.shared.metrics import classification_metrics
 from bertune.tasks.tagging.metrics import entity_metrics
@@ -81,7 +81,7 @@ def of_bertune(job: Job, train: Path, dev: Path, seed: int) -> tuple[Metrics, fl
 
 
 def of_transformers(job: Job, train: Path, dev: Path, seed: int) -> tuple[Metrics, float]:
-    """The same of the Trainer: bfloat16, dynamic padding, batches of similar lengths."""
+    """The same of the Trainer: bfloat16 where the processor has it, dynamic padding, batches of similar lengths."""
     import torch
     from datasets import Dataset
     from transformers import Trainer, TrainingArguments, set_seed
@@ -99,7 +99,7 @@ def of_transformers(job: Job, train: Path, dev: Path, seed: int) -> tuple[Metric
         num_train_epochs=job.epochs,
         warmup_steps=0.1,  # a share of the updates, as warmup_ratio was
         weight_decay=0.01,
-        bf16=True,
+        bf16=in_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
         save_strategy="no",
         logging_strategy="no",
