@@ -1,7 +1,7 @@
 """An output folder as google-research/bert keeps it: checkpoints of a run that goes on when it is started again.
 
 `model.ckpt-STEP.{index,data-00000-of-00001}` hold weights, Adam's moments (`NAME/adam_m`, `NAME/adam_v`) and
-`global_step`; the text file `checkpoint` names the newest and those before it.
+`global_step`; the text file `checkpoint` names the newest and those before it. `bertune/dropout_by_example` is ours.
 """
 
 import logging
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _LISTED = re.compile(r'^all_model_checkpoint_paths: "([^"]+)"', re.MULTILINE)
 _CURVES = {"train/loss": "loss", "train/learning_rate": "learning_rate", "train/examples_per_second": "examples/sec"}
+_BY_EXAMPLE = "bertune/dropout_by_example"
 _EVERY = 100
 """Updates from one point of the curves to the next, as in the original."""
 
@@ -70,6 +71,11 @@ def step_of(bundle: TensorBundle) -> int:
     return int(bundle.read("global_step")) if "global_step" in bundle else 0
 
 
+def drops_by_example(prefix: Path) -> bool:
+    """Whether the run of a checkpoint draws dropout by the example; those that older versions began do not."""
+    return _BY_EXAMPLE in TensorBundle(prefix)
+
+
 def _key(bundle: TensorBundle, name: str) -> str | None:
     """What a bundle calls a variable: run_classifier_with_tfhub's encoders lie below `module/`."""
     return next((key for key in (name, f"module/{name}") if key in bundle), None)
@@ -90,6 +96,7 @@ class OutputFolder:
         *,
         keep: int,
         start: tuple[Path | None, int] = (None, 0),
+        drops_by_example: bool = True,
     ) -> None:
         """The weights of the checkpoint that a run goes on from are in the network already.
 
@@ -99,7 +106,9 @@ class OutputFolder:
             names: of its weights, ours and the original's.
             keep: checkpoints that stay, the newest; 0: all.
             start: the checkpoint that the run goes on from, and its step.
+            drops_by_example: as `training.launch.TrainingJob`; kept with every checkpoint.
         """
+        self._drops_by_example = drops_by_example
         self.folder, self.keep = folder, keep
         self._network, self._names = network, names
         self._prefix, self._step = start
@@ -124,6 +133,7 @@ class OutputFolder:
         state |= {name: value.detach().cpu() for name, value in optimizer.masters().items()}
         moments = optimizer.state()
         arrays: dict[str, Array] = {"global_step": np.array(progress.step, np.int64)}
+        arrays |= {_BY_EXAMPLE: np.array(1, np.int64)} if self._drops_by_example else {}
         arrays |= self._foreign(state, "")
         for moment in ("m", "v"):
             values = {name: moments[f"{moment}.{name}"].cpu() for name in _trained(moments)}
