@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bertune.encoder.layout import Layout
 from bertune.network import Batch, Network, pack
 from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
 from bertune.training.loop.loop import update
