@@ -9,10 +9,10 @@ import pytest
 
 from bertune.errors import Interrupted
 from bertune.files.yaml_files import read_yaml
-from bertune.google import training as google_training
 from bertune.pretraining import pretrain
 from bertune.training import fine_tune, train
 from bertune.training.loop import loop
+from bertune.training.run_folder.folder import RunFolder
 from bertune.training.run_folder.output import drops_by_example
 from tests.runs import differences, prepare, start
 from tests.tiny import same_weights
@@ -74,7 +74,7 @@ def test_a_run_that_stopped_before_its_first_checkpoint_begins_again_as_it_began
     with older_version():
         start(tmp_path / "whole", options)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fine_tune.RunFolder, "save_checkpoint", lambda *_: None)
+            patch.setattr(RunFolder, "save_checkpoint", lambda *_: None)
             stopped(tmp_path / "stopped", options, at=1)
     start(tmp_path / "stopped", options | {"resume": True})
     assert same_weights(tmp_path / "whole", tmp_path / "stopped")
@@ -83,6 +83,7 @@ def test_a_run_that_stopped_before_its_first_checkpoint_begins_again_as_it_began
 def test_older_checkpoints_of_the_drop_in_programs_say_nothing_of_dropout(tmp_path: Path) -> None:
     """That they go on as they did, tests/test_older_versions.py shows."""
     from bertune.google.checkpoints import OutputFolder, newest
+    from bertune.google.checkpoints import drops_by_example as of_checkpoint
     from bertune.options import AdamWOptions
     from bertune.training.loop.optimizer import AdamW
     from tests.training import small_run
@@ -94,4 +95,4 @@ def test_older_checkpoints_of_the_drop_in_programs_say_nothing_of_dropout(tmp_pa
         OutputFolder(folder, network, [], keep=1, drops_by_example=by_example).start(optimizer, resume=False)
         prefix = newest(folder)
         assert prefix is not None
-        assert google_training.drops_by_example(prefix) == by_example
+        assert of_checkpoint(prefix) == by_example
