@@ -1,9 +1,11 @@
 """An output folder as google-research/bert keeps it: checkpoints of a run that goes on when it is started again.
 
 `model.ckpt-STEP.{index,data-00000-of-00001}` hold weights, Adam's moments (`NAME/adam_m`, `NAME/adam_v`) and
-`global_step`; the text file `checkpoint` names the newest and those before it. `bertune/dropout_by_example` is ours.
+`global_step`; the text file `checkpoint` names the newest and those before it.
+`model.ckpt-STEP.bertune.json` is ours: how dropout is drawn.
 """
 
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,9 @@ from bertune.checkpoints.google_files import find_checkpoint
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
 from bertune.errors import FaultError, InputError
 from bertune.files import atomic_write as files
+from bertune.files.json_files import read_json
 from bertune.google.initial_checkpoint import check_shapes
+from bertune.model.provenance import dropout_record
 from bertune.network import Network
 from bertune.progress import Curves
 from bertune.tensorflow_formats.tensor_bundle import Array, TensorBundle, write_bundle
@@ -29,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 _LISTED = re.compile(r'^all_model_checkpoint_paths: "([^"]+)"', re.MULTILINE)
 _CURVES = {"train/loss": "loss", "train/learning_rate": "learning_rate", "train/examples_per_second": "examples/sec"}
-_BY_EXAMPLE = "bertune/dropout_by_example"
+_RECORD = ".bertune.json"
+"""The end of a file's name beside each checkpoint."""
 _EVERY = 100
 """Updates from one point of the curves to the next, as in the original."""
 
@@ -73,7 +78,8 @@ def step_of(bundle: TensorBundle) -> int:
 
 def drops_by_example(prefix: Path) -> bool:
     """Whether the run of a checkpoint draws dropout by the example; those that older versions began do not."""
-    return _BY_EXAMPLE in TensorBundle(prefix)
+    path = prefix.with_name(prefix.name + _RECORD)
+    return path.is_file() and read_json(path) == dropout_record(by_example=True)
 
 
 def _key(bundle: TensorBundle, name: str) -> str | None:
@@ -133,7 +139,6 @@ class OutputFolder:
         state |= {name: value.detach().cpu() for name, value in optimizer.masters().items()}
         moments = optimizer.state()
         arrays: dict[str, Array] = {"global_step": np.array(progress.step, np.int64)}
-        arrays |= {_BY_EXAMPLE: np.array(1, np.int64)} if self._drops_by_example else {}
         arrays |= self._foreign(state, "")
         for moment in ("m", "v"):
             values = {name: moments[f"{moment}.{name}"].cpu() for name in _trained(moments)}
@@ -142,6 +147,8 @@ class OutputFolder:
         logger.info("saving checkpoint %s", self.folder / name)
         try:
             with disk_errors(self.folder / name, 0):
+                if self._drops_by_example:
+                    files.write_text(self.folder / f"{name}{_RECORD}", json.dumps(dropout_record(by_example=True)))
                 write_bundle(self.folder / name, arrays)
                 self._list(name)
         except (InputError, FaultError) as error:
@@ -161,7 +168,7 @@ class OutputFolder:
         lines = [f'model_checkpoint_path: "{name}"', *(f'all_model_checkpoint_paths: "{other}"' for other in kept)]
         write_text(file, "\n".join(lines) + "\n")
         for other in listed[: len(listed) - len(kept)]:
-            for suffix in (".index", ".meta", ".data-00000-of-00001"):
+            for suffix in (".index", ".meta", ".data-00000-of-00001", _RECORD):
                 (self.folder / f"{other}{suffix}").unlink(missing_ok=True)
 
     def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
