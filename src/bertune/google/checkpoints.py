@@ -147,9 +147,9 @@ class OutputFolder:
         logger.info("saving checkpoint %s", self.folder / name)
         try:
             with disk_errors(self.folder / name, 0):
+                write_bundle(self.folder / name, arrays)
                 if self._drops_by_example:
                     files.write_text(self.folder / f"{name}{_RECORD}", json.dumps(dropout_record(by_example=True)))
-                write_bundle(self.folder / name, arrays)
                 self._list(name)
         except (InputError, FaultError) as error:
             raise FaultError(
