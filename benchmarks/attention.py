@@ -27,7 +27,7 @@ from bertune.encoder.layout import Layout
 
 HEADS = 12
 TOKENS = 4096
-MASK = (0.1, 12345)
+MASK = calls.Mask(0.1, 12345)
 PARTS = ("result", "queries", "keys", "values")
 
 

@@ -30,7 +30,7 @@ from bertune.encoder.layout import Layout
 LENGTHS = [29, 77] * 8 + [41, 65] * 4 + [53] * 8
 """Tokens of 32 sequences, 1,696 together."""
 P = 0.1
-MASK = (P, 12345)
+MASK = calls.Mask(P, 12345)
 NUMBERS = calls.AdamWNumbers(1e-5, 0.9, 0.999, 1e-8, 0.01, 0.5, 0.5, 0.9)
 
 
@@ -99,7 +99,7 @@ def norm_lines(sizes: Sizes, dtype: torch.dtype) -> Iterator[Line]:
     half, norm = bias.to(dtype), (weight, shift, 1e-12)
     for p in (0.0, P):
         suffix = f" p={p}" if p else ""
-        mask = (p, 12345)
+        mask = calls.Mask(p, 12345)
 
         def theirs(p: float = p) -> Tensor:
             dropped = F.dropout(x + half, p) if p else x + half
@@ -107,7 +107,7 @@ def norm_lines(sizes: Sizes, dtype: torch.dtype) -> Iterator[Line]:
 
         yield Line(
             f"add_norm{suffix}",
-            lambda mask=mask: calls.add_norm(x, bias, residual, norm, mask, keep=mask[0] > 0),  # type: ignore[misc]
+            lambda mask=mask: calls.add_norm(x, bias, residual, norm, mask, keep=mask.p > 0),  # type: ignore[misc]
             theirs,
         )
     _, kept = calls.add_norm(x, bias, residual, norm, MASK, keep=True)
@@ -142,7 +142,7 @@ def attention_lines(sizes: Sizes, dtype: torch.dtype) -> Iterator[Line]:
         return layout.from_padded(context).reshape(layout.total, sizes.hidden)
 
     for p in (0.0, P):
-        mask, suffix = (p, 12345), f" p={p}" if p else ""
+        mask, suffix = calls.Mask(p, 12345), f" p={p}" if p else ""
         leaf = qkv.clone().requires_grad_()
         result = theirs(leaf, p)
         out, denominators = calls.attention(qkv, bias, layout, heads, mask, keep=True)
@@ -150,7 +150,7 @@ def attention_lines(sizes: Sizes, dtype: torch.dtype) -> Iterator[Line]:
         forward = (qkv, bias, out, denominators)
         yield Line(
             f"attention{suffix}",
-            lambda mask=mask: calls.attention(qkv, bias, layout, heads, mask, keep=mask[0] > 0),  # type: ignore[misc]
+            lambda mask=mask: calls.attention(qkv, bias, layout, heads, mask, keep=mask.p > 0),  # type: ignore[misc]
             lambda p=p: theirs(qkv, p),  # type: ignore[misc]
         )
         yield Line(

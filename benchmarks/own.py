@@ -119,6 +119,7 @@ def _train(task: Task[object], network: Network, features: Features, dtype: torc
         optimizer,
         None,
         NoCheckpointer(),
+        drops_by_example=network.drops_by_key,
     )
     plan = TrainConfig(10**6, BATCH, 1, 1, Schedule(1e-5, 10**6, 1), None, None)
     progress = TrainState()

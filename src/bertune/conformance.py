@@ -25,6 +25,7 @@ from torch import Tensor
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
+from bertune.encoder.modules import Dropout
 from bertune.errors import InputError
 from bertune.features import Features, Ragged
 from bertune.inference.evaluation import infer
@@ -113,7 +114,7 @@ def one_step_lowers_the_loss(case: Case, folder: Path) -> None:
     batch = pack(made.features, np.arange(len(made.features.unit_lengths)))
     made.network.train()
     for module in made.network.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.Dropout | Dropout):
             module.p = 0.0
     before = made.loss(made.network(batch), batch)
     before.backward()  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from bertune.encoder.encoder import Encoder, EncoderOutput
 from bertune.encoder.layout import Layout, to_device
@@ -33,6 +34,10 @@ class Batch:
     layout: Layout
     targets: Mapping[str, Tensor]
     rows: npt.NDArray[np.int64]
+
+    def with_keys(self) -> "Batch":
+        """The same on the CPU, whose dropout follows from the sequences' numbers in `rows`, not from their company."""
+        return replace(self, layout=replace(self.layout, keys=torch.from_numpy(self.rows.astype(np.int64))))
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device; the copy does not wait."""
@@ -157,6 +162,11 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.encoder.embeddings.word.weight.device
+
+    @property
+    def drops_by_key(self) -> bool:
+        """Whether all dropout can follow from `Layout.keys`: on the CPU, with a head that draws none itself."""
+        return self.device.type == "cpu" and not any(isinstance(part, _DropoutNd) for part in self.head.modules())
 
 
 TaskLoss = Callable[[Tensor, Mapping[str, Tensor], Layout], tuple[Tensor, Tensor]]

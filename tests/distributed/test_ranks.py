@@ -12,7 +12,6 @@ import torch
 from tests.nursery import Child, Nursery, command_line
 from tests.tiny import opinions, same_weights, weights, write_encoder, write_rows
 
-NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 OPTIONS: dict[str, Any] = {
     "max_seq_length": 32,
     "batch_size": 8,
@@ -23,7 +22,6 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-EXACT = "tests.distributed.work:without_dropout"
 PRETRAINING_LENGTHS = ["--max_seq_length=64", "--max_predictions_per_seq=10", "--max_eval_steps=7"]
 
 
@@ -33,7 +31,7 @@ def finished(children: list[Child]) -> None:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder", **NO_DROPOUT)
+    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +50,7 @@ def options(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> dict[str
 def alone(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, options: dict[str, Any]) -> Path:
     """The run in one process."""
     output = tmp_path_factory.mktemp("alone") / "run"
-    finished([nursery.start(*command_line(options, output), call=EXACT)])
+    finished([nursery.start(*command_line(options, output))])
     return output
 
 
@@ -65,7 +63,7 @@ def long(options: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def long_alone(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, long: dict[str, Any]) -> Path:
     output = tmp_path_factory.mktemp("long") / "run"
-    finished([nursery.start(*command_line(long, output), call=EXACT)])
+    finished([nursery.start(*command_line(long, output))])
     return output
 
 
@@ -123,12 +121,36 @@ def test_a_time_limit_is_kept_and_ranks_agree_on_the_plan(
 def test_training_equals_one_process(
     nursery: Nursery, tmp_path: Path, options: dict[str, Any], alone: Path, ranks: int
 ) -> None:
-    children = nursery.ranks(ranks, *command_line(options, tmp_path / "run"), call=EXACT)
+    children = nursery.ranks(ranks, *command_line(options, tmp_path / "run"))
     finished(children)
     assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
     assert not differing(alone, tmp_path / "run")
     assert "accuracy" in children[0].told
     assert [child.told for child in children[1:]] == [""] * (ranks - 1)
+
+
+def test_dropout_is_on_in_these_tests(nursery: Nursery, tmp_path: Path, options: dict[str, Any], alone: Path) -> None:
+    """Without it the run is another."""
+    encoder = write_encoder(tmp_path / "encoder", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    finished([nursery.start(*command_line(options | {"encoder": encoder}, tmp_path / "run"))])
+    assert figures(tmp_path / "run")["loss"] != pytest.approx(figures(alone)["loss"], rel=1e-4)
+
+
+def test_parts_of_a_batch_have_the_masks_of_the_whole(
+    nursery: Nursery, tmp_path: Path, options: dict[str, Any], alone: Path
+) -> None:
+    finished([nursery.start(*command_line(options | {"gradient_accumulation": 3}, tmp_path / "run"))])
+    assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
+
+
+@pytest.mark.parametrize("more", [{"freelb": 0.1}, {"r_drop": 1.0, "fgm": 0.5}], ids=["freelb", "r-drop and fgm"])
+def test_techniques_equal_one_process(
+    nursery: Nursery, tmp_path: Path, options: dict[str, Any], more: dict[str, Any]
+) -> None:
+    run = options | more | {"max_steps": 4}
+    finished([nursery.start(*command_line(run, tmp_path / "alone"))])
+    finished(nursery.ranks(2, *command_line(run, tmp_path / "ranks")))
+    assert figures(tmp_path / "ranks") == pytest.approx(figures(tmp_path / "alone"), rel=1e-6)
 
 
 @pytest.mark.parametrize("task", ["token-classification", "question-answering", "embedding", "pretraining"])
@@ -138,10 +160,10 @@ def test_other_tasks_equal_one_process(nursery: Nursery, tmp_path: Path, task: s
 
     run = prepare(tmp_path, task)
     if "encoder" in run:
-        run["encoder"] = write_encoder(tmp_path / "without-dropout", **NO_DROPOUT)
+        run["encoder"] = write_encoder(tmp_path / "another")
     run |= {"precision": "fp32"}
-    finished([nursery.start(*command_line(run, tmp_path / "alone"), call=EXACT)])
-    finished(nursery.ranks(2, *command_line(run, tmp_path / "ranks"), call=EXACT))
+    finished([nursery.start(*command_line(run, tmp_path / "alone"))])
+    finished(nursery.ranks(2, *command_line(run, tmp_path / "ranks")))
     told = [json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8")) for name in ("alone", "ranks")]
     losses = [{name: value for name, value in one.items() if name.endswith("loss")} for one in told]
     assert losses[0]
@@ -153,8 +175,8 @@ def test_gradient_accumulation_and_more_ranks_than_rows(
     nursery: Nursery, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     run = options | {"batch_size": 3, "gradient_accumulation": 2, "max_steps": 4}
-    finished([nursery.start(*command_line(run, tmp_path / "alone"), call=EXACT)])
-    finished(nursery.ranks(4, *command_line(run, tmp_path / "ranks"), call=EXACT))
+    finished([nursery.start(*command_line(run, tmp_path / "alone"))])
+    finished(nursery.ranks(4, *command_line(run, tmp_path / "ranks")))
     assert figures(tmp_path / "ranks") == pytest.approx(figures(tmp_path / "alone"), rel=1e-6)
 
 
@@ -163,7 +185,7 @@ def test_resume_on_another_number_of_ranks(
 ) -> None:
     """Stopped with three, gone on with two: the same data in the same order."""
     run, output = long | {"checkpoint_every": 2}, tmp_path / "run"
-    (first, *others) = nursery.ranks(3, *command_line(run, output), call=EXACT)
+    (first, *others) = nursery.ranks(3, *command_line(run, output))
     others[0].until("", 1)
     while not list(output.glob("checkpoints/step-*")):
         assert not first.ended(), first.told
@@ -171,7 +193,7 @@ def test_resume_on_another_number_of_ranks(
     assert [child.wait() for child in (first, *others)] == [143] * 3, first.told
     told = "".join(child.told for child in (first, *others))
     assert told.count("are kept in a checkpoint") == 1, told
-    finished(nursery.ranks(2, *command_line(run, output), "--resume", call=EXACT))
+    finished(nursery.ranks(2, *command_line(run, output), "--resume"))
     assert figures(output) == pytest.approx(figures(long_alone), rel=1e-5)
 
 
@@ -180,13 +202,13 @@ def test_a_restart_of_torchrun_goes_on(
 ) -> None:
     """A rank is killed: the others stop with one message, the checkpoint is good, and the next attempt takes it up."""
     run, output = long | {"checkpoint_every": 1}, tmp_path / "run"
-    children = nursery.ranks(3, *command_line(run, output), call=EXACT)
+    children = nursery.ranks(3, *command_line(run, output))
     while not list(output.glob("checkpoints/step-*")):
         assert not children[0].ended(), children[0].told
     children[1].send(signal.SIGKILL)
     assert [child.wait(20) for child in children] == [1, -9, 1], children[0].told
     assert "".join(child.told for child in children).count("another rank stopped") == 1
-    finished(nursery.ranks(3, *command_line(run, output), call=EXACT, restart=1))
+    finished(nursery.ranks(3, *command_line(run, output), restart=1))
     assert figures(output) == pytest.approx(figures(long_alone), rel=1e-5)
 
 
@@ -238,7 +260,7 @@ def test_a_prediction_that_lost_a_rank_goes_on_in_one_process(nursery: Nursery, 
 def test_bad_input_is_told_once(nursery: Nursery, tmp_path: Path, options: dict[str, Any]) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "film", "label": "good"}\n{', encoding="utf-8")
-    children = nursery.ranks(3, *command_line(options | {"train": bad}, tmp_path / "run"), call=EXACT)
+    children = nursery.ranks(3, *command_line(options | {"train": bad}, tmp_path / "run"))
     assert [child.wait(30) for child in children] == [2, 2, 2]
     assert "".join(child.told for child in children).count("error:") == 1
     assert not (tmp_path / "run").exists()
@@ -277,15 +299,15 @@ def test_memory_that_runs_out_on_one_rank(
     assert [child.wait(30) for child in children] == [1, 1, 1], [child.told for child in children]
     told = "".join(child.told for child in children)
     assert told.count("error:") == told.count("memory does not suffice for a single sequence") == 1, told
-    finished(nursery.ranks(2, *command_line(run, tmp_path / "run"), "--resume", call=EXACT))
+    finished(nursery.ranks(2, *command_line(run, tmp_path / "run"), "--resume"))
     assert figures(tmp_path / "run") == pytest.approx(figures(alone), rel=1e-6)
 
 
 def test_folds_side_by_side(nursery: Nursery, tmp_path: Path, options: dict[str, Any]) -> None:
     """Every rank trains whole folds, and all of them the final model; what a stop leaves is gone on with."""
     run = {name: value for name, value in options.items() if name != "validation"} | {"folds": 3, "max_steps": 4}
-    finished([nursery.start(*command_line(run, tmp_path / "alone"), call=EXACT)])
-    children = nursery.ranks(2, *command_line(run, tmp_path / "ranks"), call=EXACT)
+    finished([nursery.start(*command_line(run, tmp_path / "alone"))])
+    children = nursery.ranks(2, *command_line(run, tmp_path / "ranks"))
     finished(children)
     assert "side by side" in children[0].told
 
@@ -297,12 +319,12 @@ def test_folds_side_by_side(nursery: Nursery, tmp_path: Path, options: dict[str,
     assert not differing(tmp_path / "alone", tmp_path / "ranks")
     assert sorted(path.name for path in (tmp_path / "ranks").glob("fold-*")) == []
     stopped = tmp_path / "stopped"
-    (first, second) = nursery.ranks(2, *command_line(run | {"epochs": 3}, stopped), call=EXACT)
+    (first, second) = nursery.ranks(2, *command_line(run | {"epochs": 3}, stopped))
     while not list(stopped.glob("fold-2.done.json")):
         assert not second.ended(), second.told
     first.send(signal.SIGKILL)
     assert [first.wait(), second.wait(20)] == [-9, 1]
-    again = nursery.ranks(2, *command_line(run | {"epochs": 3}, stopped), "--resume", call=EXACT)
+    again = nursery.ranks(2, *command_line(run | {"epochs": 3}, stopped), "--resume")
     finished(again)
     assert told("stopped", "out_of_fold.jsonl") == told("alone", "out_of_fold.jsonl")
 
@@ -310,10 +332,8 @@ def test_folds_side_by_side(nursery: Nursery, tmp_path: Path, options: dict[str,
 def test_a_program_of_google(nursery: Nursery, tmp_path: Path, shared: Path) -> None:
     """Ranks train together and evaluate together; rank 0 writes."""
     tiny = shared / "golden/tiny"
-    config = json.loads((tiny / "bert_config.json").read_text("utf-8")) | NO_DROPOUT
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     flags = ["--task_name=mrpc", f"--data_dir={shared / 'golden/finetuned'}", "--do_train", "--do_eval", "--device=cpu"]
-    flags += [f"--vocab_file={tiny / 'vocab.txt'}", f"--bert_config_file={tmp_path / 'config.json'}"]
+    flags += [f"--vocab_file={tiny / 'vocab.txt'}", f"--bert_config_file={tiny / 'bert_config.json'}"]
     flags += [f"--init_checkpoint={tiny / 'bert_model.ckpt'}", "--max_seq_length=32", "--train_batch_size=6"]
     work = "tests.distributed.work:google_program"
     finished([nursery.start("run_classifier", *flags, f"--output_dir={tmp_path / 'alone'}", call=work)])

@@ -15,14 +15,6 @@ from bertune.distributed.gradients import GradientSums
 from bertune.distributed.world import current, leave, start
 
 
-def without_dropout(*arguments: str) -> int:
-    """A command of bertune whose heads drop nothing either; their rate is fixed."""
-    from bertune.cli.main import main
-
-    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
-    return main(list(arguments))
-
-
 def evaluate_and_predict(model: str, folder: str, output: str) -> int:
     """Metrics of every file in a folder, written by rank 0; and predictions by the command itself."""
     from bertune.model.use import load
@@ -79,14 +71,14 @@ def add_gradients(output: str, how: str) -> int:
 
 
 def google_program(name: str, *arguments: str) -> int:
-    """A program of google-research/bert, whose head drops nothing."""
-    torch.nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign, assignment]
+    """A program of google-research/bert."""
     status: int = importlib.import_module(f"bertune.google.{name}").main(list(arguments))
     return status
 
 
 def short_of_memory(rank: str, times: str, *arguments: str) -> int:
     """A training one rank of which has no memory for a forward pass, in its fourth update and so many times."""
+    from bertune.cli.main import main
     from bertune.training.loop import loop
 
     forward, calls, found = loop._Update.compute, [0], int(times)
@@ -98,7 +90,7 @@ def short_of_memory(rank: str, times: str, *arguments: str) -> int:
         return forward(self, *given, **more)
 
     loop._Update.compute = compute  # type: ignore[method-assign]
-    return without_dropout(*arguments)
+    return main(list(arguments))
 
 
 def predict_and_die(*arguments: str) -> int:

@@ -33,7 +33,7 @@ from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, Split
 from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import run_errors
-from bertune.training.run_folder.output import output_problems
+from bertune.training.run_folder.output import drops_by_example, output_problems
 from bertune.training.train import with_defaults
 
 logger = logging.getLogger(__name__)
@@ -315,7 +315,8 @@ def _labels_only(data: PreparedData, options: TrainOptions, new_network: Callabl
     changed = dataclasses.replace(
         options, output=str(folder), train=str(data.train.path), resume=(folder / "run.yaml").is_file()
     )
-    fine_tune(FineTuning(data, changed, new_network))
+    by_example = drops_by_example(Path(options.output), resume=True)  # as the distilled one, which is trained by now
+    fine_tune(FineTuning(dataclasses.replace(data, drops_by_example=by_example), changed, new_network))
 
 
 def _compared(options: DistillOptions, output: Path, trained: TrainResult, folders: list[str]) -> DistillResult:

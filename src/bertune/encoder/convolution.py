@@ -29,5 +29,5 @@ class Convolution(nn.Module):
         channels = layout.to_padded(embeddings).transpose(1, 2)  # (sequences, hidden, longest)
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         found = F.conv1d(channels, weight, bias, padding=self.span // 2, groups=self.groups).transpose(1, 2)
-        result: Tensor = self.norm(x + activate(self.dropout(layout.from_padded(found)), self.activation))
+        result: Tensor = self.norm(x + activate(self.dropout(layout.from_padded(found), layout), self.activation))
         return result

@@ -77,14 +77,14 @@ class Embeddings(nn.Module):
         if config.embedding_size:
             self.projection = Linear(width, config.hidden_size)
 
-    def forward(self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
         """Shape: (tokens,) each → (tokens, hidden)."""
         total = self.word(input_ids)
         if hasattr(self, "position"):
             total = total + self.position(positions + self.offset if self.offset else positions)
         if self.segments:
             total = total + self.segment(segment_ids if self.segments > 1 else torch.zeros_like(segment_ids))
-        result: Tensor = self.dropout(self.norm(total) if hasattr(self, "norm") else total)
+        result: Tensor = self.dropout(self.norm(total) if hasattr(self, "norm") else total, layout)
         return self.projection(result) if hasattr(self, "projection") else result
 
 
@@ -113,13 +113,13 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob if config.gated_dropout else 0.0)
         self.activation = config.hidden_act
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Shape: (tokens, hidden) → (tokens, hidden)."""
         up = self.up(x)  # (tokens, intermediate), with the gate (tokens, 2 x intermediate)
         if self.gated:
             first, second = up.chunk(2, dim=-1)
             gate, up = (second, first) if self.gate_last else (first, second)
-            active = self.dropout(activate(gate, self.activation) * up)
+            active = self.dropout(activate(gate, self.activation) * up, layout)
         else:
             active = activate(up, self.activation)
         result: Tensor = self.down(active)
@@ -159,12 +159,12 @@ class Layer(nn.Module):
         if self.pre_norm:
             normal = self.attention_norm(x) if self.normalises_first else x
             attended = self.attention(normal, layout, rotation, relative=relative, first_only=first_only)
-            x = residual + self.dropout(attended)
-            added: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            x = residual + self.dropout(attended, layout)
+            added: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x), layout), layout)
             return added
         attended = self.attention(x, layout, rotation, relative=relative, first_only=first_only)
-        x = self.attention_norm(residual + self.dropout(attended))
-        result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        x = self.attention_norm(residual + self.dropout(attended, layout))
+        result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, layout), layout))
         return result
 
 
@@ -231,7 +231,7 @@ class Encoder(nn.Module):
             only_pooled: compute `pooled_output` alone. Where it comes from first tokens, the last layer then computes
                 nothing else; results and gradients are the same.
         """
-        x = self.embeddings(input_ids, segment_ids, positions).to(self.compute_dtype)
+        x = self.embeddings(input_ids, segment_ids, positions, layout).to(self.compute_dtype)
         kept = [x]
         turns = self._rotations(positions)
         shared = {"relative": self.distances(layout.longest)} if hasattr(self, "distances") else {}
@@ -288,15 +288,15 @@ class Encoder(nn.Module):
 
 @dataclass(frozen=True)
 class _Settings:
-    """What a fused layer needs to know besides tensors. …_mask: dropout's probability and seed."""
+    """What a fused layer needs to know besides tensors. …_mask: of dropout."""
 
     layout: Layout
     heads: int
     activation: str
     eps: float
-    attention_mask: tuple[float, int]
-    first_mask: tuple[float, int]
-    second_mask: tuple[float, int]
+    attention_mask: calls.Mask
+    first_mask: calls.Mask
+    second_mask: calls.Mask
 
 
 Product = Callable[[Tensor], Tensor]
@@ -320,9 +320,9 @@ def fused(layer: Layer, x: Tensor, layout: Layout) -> Tensor:
         attention.heads,
         feed_forward.activation,
         norm1.eps,
-        (attention_p, calls.new_seed() if attention_p else 0),
-        (hidden_p, calls.new_seed() if hidden_p else 0),
-        (hidden_p, calls.new_seed() if hidden_p else 0),
+        calls.Mask(attention_p, calls.new_seed(), layout.sequence_masks) if attention_p else calls.NO_MASK,
+        calls.Mask(hidden_p, calls.new_seed(), layout.row_masks(x.shape[1])) if hidden_p else calls.NO_MASK,
+        calls.Mask(hidden_p, calls.new_seed(), layout.row_masks(x.shape[1])) if hidden_p else calls.NO_MASK,
     )
     qkv, output, up, down = attention.qkv, attention.output, feed_forward.up, feed_forward.down
     parameters = (

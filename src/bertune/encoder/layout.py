@@ -1,4 +1,7 @@
-"""How the tokens of several sequences lie in one flat token axis: packed end to end, or padded to one length."""
+"""How the tokens of several sequences lie in one flat token axis: packed end to end, or padded to one length.
+
+And where the dropout masks of sequences begin that are known by a number, so that no mask depends on the batch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +9,10 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+
+_MASK_OF_A_SEQUENCE = 0x9E3779B1
+_MASK_OF_A_HEAD = 0x85EBCA6B
+"""As in kernels/c/attention.c."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,8 @@ class Layout:
     longest: the greatest length, known on the host so that no kernel launch waits for the device; where only the device
         knows, a bound on it.
     stride: rows from one sequence's start to the next in a padded layout; 0 in a packed one.
+    keys: a number of every sequence that dropout draws its masks by; only on the CPU. None: masks follow from the place
+        in the batch, and from the generator. Shape: (sequences,), int64.
     """
 
     lengths: Tensor
@@ -30,6 +39,7 @@ class Layout:
     real: int
     longest: int
     stride: int = 0
+    keys: Tensor | None = None
 
     @classmethod
     def packed(
@@ -81,6 +91,39 @@ class Layout:
             further = torch.arange(1, tails + 1, device=ends.device) * self.longest
             parts.append((ends[-1:] + further).clamp(max=self.total))
         return torch.cat(parts).to(torch.int32)
+
+    @cached_property
+    def sequence_masks(self) -> Tensor | None:
+        """The number that every sequence's dropout mask begins at (`kernels.calls.Mask`); None without `keys`.
+
+        Multiples of an odd number spread over 32 bits, so that the masks of a batch hardly ever overlap.
+        Shape: (sequences,), int64.
+        """
+        return None if self.keys is None else self.keys * _MASK_OF_A_SEQUENCE
+
+    def row_masks(self, width: int) -> Tensor | None:
+        """The same for every row of the token axis, of `width` elements. Shape: (total,), int64."""
+        if self.sequence_masks is None:
+            return None
+        if width not in self._row_masks:
+            row = torch.arange(self.total)
+            sequence = (torch.searchsorted(self.starts, row, right=True) - 1).clamp(min=0)
+            self._row_masks[width] = self.sequence_masks[sequence] + (row - self.starts[sequence]) * width
+        return self._row_masks[width]
+
+    @cached_property
+    def _row_masks(self) -> dict[int, Tensor]:
+        return {}
+
+    def attention_masks(self, heads: int, queries: int) -> Tensor | None:
+        """The same for the keys that each of the first queries of every head sees.
+
+        Shape: (sequences, heads, queries), int64.
+        """
+        if self.sequence_masks is None:
+            return None
+        of_heads = self.sequence_masks[:, None] + torch.arange(heads) * _MASK_OF_A_HEAD
+        return of_heads[:, :, None] + (torch.arange(queries) * self.lengths[:, None])[:, None]
 
     def mask(self) -> Tensor:
         """True at real tokens of the padded form. Shape: (sequences, longest)."""
@@ -146,7 +189,7 @@ class Layout:
         return tokens.index_copy(0, rows, padded.reshape(-1, *padded.shape[2:]))[: self.total]
 
     def to(self, device: torch.device) -> "Layout":
-        """The same layout on another device."""
+        """The same layout on another device, without `keys`."""
         return Layout(
             to_device(self.lengths, device),
             to_device(self.starts, device),
@@ -195,6 +238,34 @@ class _Padded(torch.autograd.Function):
         if layout.real < layout.total:
             rows = rows.masked_fill(~is_real[:, None], 0.0)
         return rows.to(ctx.dtype), None
+
+
+def random_bits(starts: Tensor, width: int, seed: int) -> Tensor:
+    """What the kernels hash an element's number to (kernels/c/random_mask.h), for rows that begin at these numbers.
+
+    Shape: (…) → (…, width), int32, whose bits are those of an unsigned number.
+    """
+    x = starts.to(torch.int32)[..., None] + torch.arange(width, dtype=torch.int32)
+    x *= _signed(0x9E3779B1)
+    x += _signed(seed)
+    x ^= (x >> 16) & 0xFFFF
+    x *= 0x7FEB352D
+    x ^= (x >> 15) & 0x1FFFF
+    x ^= _signed(seed >> 32)
+    x *= _signed(0x846CA68B)
+    x ^= (x >> 16) & 0xFFFF
+    return x
+
+
+def dropout_factors(starts: Tensor, width: int, p: float, seed: int) -> Tensor:
+    """What the kernels' dropout multiplies rows by that begin at these numbers. Shape: (…) → (…, width), float32."""
+    bits = random_bits(starts, width, seed) ^ -(2**31)  # in the order of signed numbers
+    return (bits >= int(p * 2**32) - 2**31).float() * (1 / (1 - p))
+
+
+def _signed(number: int) -> int:
+    """The low 32 bits as a signed number."""
+    return (number + 2**31 & 0xFFFFFFFF) - 2**31
 
 
 class ToHost:

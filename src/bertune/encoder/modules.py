@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.flash_attention import flash_attention, flash_works
 from bertune.encoder.kernels import calls
-from bertune.encoder.layout import Layout, padded_float32
+from bertune.encoder.layout import Layout, dropout_factors, padded_float32
 from bertune.encoder.rotary import Rotation, rotated, turned
 
 if TYPE_CHECKING:
@@ -134,22 +134,41 @@ class RMSNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose masks cost little on the CPU too; governed by PyTorch's generator."""
+    """Dropout whose masks cost little on the CPU too; governed by PyTorch's generator.
 
-    def __init__(self, p: float) -> None:
+    Where a layout has `keys`, a sequence's mask follows from the generator's state and the sequence's key alone.
+    """
+
+    def __init__(self, p: float, *, of_head: bool = False) -> None:
+        """of_head: without keys draw as `nn.Dropout` does, which heads had."""
         super().__init__()
-        self.p = p
+        self.p, self.of_head = p, of_head
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape: any → the same."""
-        return dropout(x, self.p) if self.training else x
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """Shape: (tokens, width) or (sequences, width) → the same."""
+        if not self.training or self.p == 0:
+            return x
+        if layout.keys is None:
+            return F.dropout(x, self.p) if self.of_head else dropout(x, self.p)
+        by_token = len(x) == layout.total
+        return dropout(x, self.p, layout.row_masks(x.shape[1]) if by_token else layout.sequence_masks)
 
 
-def dropout(x: Tensor, p: float) -> Tensor:
-    """Elements of x dropped with probability p, the rest scaled by 1 / (1 - p). Shape: any → the same."""
+def dropout(x: Tensor, p: float, masks: Tensor | None = None) -> Tensor:
+    """Elements of x dropped with probability p, the rest scaled by 1 / (1 - p).
+
+    masks: the number that the mask of every row of the last dimension begins at, on the CPU alone and the same with and
+        without kernels; None: they follow each other.
+
+    Shape: any → the same.
+    """
     if p == 0:
         return x
-    return calls.differentiable_dropout(x, p) if calls.available(x) else F.dropout(x, p)
+    if calls.available(x):
+        return calls.differentiable_dropout(x, p, masks)
+    if masks is None:
+        return F.dropout(x, p)
+    return x * dropout_factors(masks, x.shape[-1], p, calls.new_seed()).to(x.dtype)
 
 
 def activate(x: Tensor, activation: str) -> Tensor:
@@ -223,14 +242,12 @@ class Attention(nn.Module):
         """`forward` where distances between tokens count; the first tokens' rows are cut out of all."""
         q, k, v = padded_heads(self.qkv(x), layout, self.heads)
         if hasattr(self, "distances"):
-            scores, scale = self.distances(q, k, self.qkv, relative), self.distances.scale
+            scores, scale = self.distances(q, k, self.qkv, relative, layout), self.distances.scale
         else:
             scores, scale = relative, None
         if layout.real < len(layout) * layout.longest:
             scores = torch.where(layout.mask()[:, None, None, :], scores, -torch.inf)
-        context = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=scores.to(q.dtype), dropout_p=dropout, scale=scale
-        ).transpose(1, 2)
+        context = padded_attention((q, k, v), scores, layout, dropout, scale).transpose(1, 2)
         if first_only:
             found = context[:, 0]
         else:
@@ -274,11 +291,28 @@ def attend(qkv: Tensor, layout: Layout, heads: int, dropout: float, window: int 
     if layout.is_packed and qkv.is_cuda and flash_works(qkv.device, qkv.dtype, width // heads):
         return flash_attention(split, layout.bounds, layout.longest, dropout, window).reshape(tokens, width)
     q, k, v = padded_heads(qkv, layout, heads)
-    mask = _mask(layout, window)
-    context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2)
+    context = padded_attention((q, k, v), _mask(layout, window), layout, dropout).transpose(1, 2)
     if layout.is_packed:
         return layout.from_padded(context).view(tokens, width)
     return context.reshape(tokens, width)
+
+
+def padded_attention(
+    qkv: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, layout: Layout, p: float, scale: float | None = None
+) -> Tensor:
+    """PyTorch's attention on padded heads; written out where dropout draws by the layout's `keys`.
+
+    Shape: (sequences, heads, longest, head size) each; mask (…, longest, longest), bool, or numbers to add to scores.
+    """
+    q, k, v = qkv
+    mask = mask if mask is None or mask.dtype == torch.bool else mask.to(q.dtype)
+    if layout.keys is None or p == 0:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, scale=scale)
+    scores = torch.matmul(q * (q.shape[-1] ** -0.5 if scale is None else scale), k.transpose(2, 3))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    weights = torch.softmax(scores.float(), dim=-1).to(v.dtype)
+    return torch.matmul(dropout(weights, p, layout.attention_masks(q.shape[1], q.shape[2])), v)
 
 
 def _mask(layout: Layout, window: int) -> Tensor | None:
@@ -340,7 +374,7 @@ def first_token_attention(
     # (heads, sequences, size) x (heads, size, hidden): the queries as seen by the layer's input
     seen = torch.bmm(_by_head(q, heads) * size**-0.5, by_key).transpose(0, 1)
     scores = torch.bmm(seen, padded.transpose(1, 2))
-    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p)
+    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p, _masks(layout, heads))
     mixed = torch.bmm(weights, padded).transpose(0, 1)
     context = torch.bmm(mixed, by_value.transpose(1, 2)).transpose(0, 1)
     if projection.bias is not None:
@@ -369,7 +403,7 @@ def rotated_first_token_attention(
     first: Rotation = (rotation[0][layout.starts], rotation[1][layout.starts])
     q = F.linear(layout.first_tokens(x).float(), by_query.float(), query_bias).view(len(layout), heads, size)
     scores = torch.einsum("shd,slhd->shl", turned(q, first) * size**-0.5, k)
-    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p)
+    weights = dropout(torch.softmax(_hidden(scores, layout, window), dim=-1), dropout_p, _masks(layout, heads))
     mixed = torch.bmm(weights, padded_float32(x, layout)).transpose(0, 1)
     values = by_value.float().view(-1, size, x.shape[1]).repeat_interleave(shared, 0)
     context = torch.bmm(mixed, values.transpose(1, 2)).transpose(0, 1)
@@ -383,6 +417,12 @@ def _by_part(stacked: Tensor, queries: int) -> tuple[Tensor, Tensor, Tensor]:
     rest = (len(stacked) - queries) // 2
     q, k, v = torch.split_with_sizes(stacked, [queries, rest, rest])
     return q, k, v
+
+
+def _masks(layout: Layout, heads: int) -> Tensor | None:
+    """Where the masks of the first query begin. Shape: (sequences, heads), int64."""
+    found = layout.attention_masks(heads, 1)
+    return None if found is None else found[:, :, 0]
 
 
 def _by_head(rows: Tensor, heads: int) -> Tensor:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertune.encoder.modules import Dropout, LayerNorm, Linear
+from bertune.encoder.layout import Layout
+from bertune.encoder.modules import LayerNorm, Linear, dropout
 
 if TYPE_CHECKING:
     from bertune.encoder.config import EncoderConfig
@@ -104,7 +105,7 @@ class RelativeScores(nn.Module):
         super().__init__()
         self.config, self.terms = config, config.relative_terms
         self.heads, projects = config.num_attention_heads, config.relative == "projected"
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.dropout = config.hidden_dropout_prob
         self.scale = (config.head_size * (1 + len(self.terms) if projects else 1)) ** -0.5
         if not projects:
             self.weight = new_rows(config, config.head_size)
@@ -114,7 +115,7 @@ class RelativeScores(nn.Module):
             if "p2c" in self.terms:
                 self.query = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, q: Tensor, k: Tensor, qkv: Linear, shared: Tensor | None) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, qkv: Linear, shared: Tensor | None, layout: Layout) -> Tensor:
         """Scaled scores of the distances.
 
         Args:
@@ -122,10 +123,11 @@ class RelativeScores(nn.Module):
             k: keys, likewise.
             qkv: the layer's projection, whose rows for keys and queries also project distances in DeBERTa-v3.
             shared: the vectors of `RelativeTable`; None where the layer has its own.
+            layout: where the sequences lie.
 
         Returns: Shape: (sequences, heads, longest, longest).
         """
-        by_query, by_key = self._vectors(q.shape[2], qkv, shared, q.dtype)
+        by_query, by_key = self._vectors(layout, qkv, shared, q.dtype)
         found = []
         if by_query is not None:  # a key's place rises as its distance falls
             found.append(_shifted(torch.matmul(q * self.scale, by_query.flip(1).transpose(1, 2))))
@@ -134,13 +136,14 @@ class RelativeScores(nn.Module):
         return found[0] if len(found) == 1 else found[0] + found[1]
 
     def _vectors(
-        self, longest: int, qkv: Linear, shared: Tensor | None, dtype: torch.dtype
+        self, layout: Layout, qkv: Linear, shared: Tensor | None, dtype: torch.dtype
     ) -> tuple[Tensor | None, Tensor | None]:
         """What queries and what keys meet at every distance. Shape: (heads or 1, 2 * longest - 1, head size) each."""
         if shared is None:
-            rows = self.weight[distance_rows(self.config, longest, self.weight.device)].to(dtype)[None]
+            rows = self.weight[distance_rows(self.config, layout.longest, self.weight.device)].to(dtype)[None]
             return (rows if "c2p" in self.terms else None), (rows if "p2c" in self.terms else None)
-        x = self.dropout(shared).to(dtype)
+        numbers = None if layout.keys is None else torch.arange(1 - layout.longest, layout.longest) * shared.shape[1]
+        x = dropout(shared, self.dropout if self.training else 0.0, numbers).to(dtype)  # alike for all sequences
 
         def projected(term: str, own: str, part: int) -> Tensor | None:
             if term not in self.terms:

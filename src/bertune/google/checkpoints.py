@@ -2,8 +2,10 @@
 
 `model.ckpt-STEP.{index,data-00000-of-00001}` hold weights, Adam's moments (`NAME/adam_m`, `NAME/adam_v`) and
 `global_step`; the text file `checkpoint` names the newest and those before it.
+`model.ckpt-STEP.bertune.json` is ours: how dropout is drawn.
 """
 
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,9 @@ from bertune.checkpoints.google_files import find_checkpoint
 from bertune.checkpoints.names import Rename, to_ours, to_theirs
 from bertune.errors import FaultError, InputError
 from bertune.files import atomic_write as files
+from bertune.files.json_files import read_json
 from bertune.google.initial_checkpoint import check_shapes
+from bertune.model.provenance import dropout_record
 from bertune.network import Network
 from bertune.progress import Curves
 from bertune.tensorflow_formats.tensor_bundle import Array, TensorBundle, write_bundle
@@ -29,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 _LISTED = re.compile(r'^all_model_checkpoint_paths: "([^"]+)"', re.MULTILINE)
 _CURVES = {"train/loss": "loss", "train/learning_rate": "learning_rate", "train/examples_per_second": "examples/sec"}
+_RECORD = ".bertune.json"
+"""The end of a file's name beside each checkpoint."""
 _EVERY = 100
 """Updates from one point of the curves to the next, as in the original."""
 
@@ -70,6 +76,12 @@ def step_of(bundle: TensorBundle) -> int:
     return int(bundle.read("global_step")) if "global_step" in bundle else 0
 
 
+def drops_by_example(prefix: Path) -> bool:
+    """Whether the run of a checkpoint draws dropout by the example; those that older versions began do not."""
+    path = prefix.with_name(prefix.name + _RECORD)
+    return path.is_file() and read_json(path) == dropout_record(by_example=True)
+
+
 def _key(bundle: TensorBundle, name: str) -> str | None:
     """What a bundle calls a variable: run_classifier_with_tfhub's encoders lie below `module/`."""
     return next((key for key in (name, f"module/{name}") if key in bundle), None)
@@ -90,6 +102,7 @@ class OutputFolder:
         *,
         keep: int,
         start: tuple[Path | None, int] = (None, 0),
+        drops_by_example: bool = True,
     ) -> None:
         """The weights of the checkpoint that a run goes on from are in the network already.
 
@@ -99,7 +112,9 @@ class OutputFolder:
             names: of its weights, ours and the original's.
             keep: checkpoints that stay, the newest; 0: all.
             start: the checkpoint that the run goes on from, and its step.
+            drops_by_example: as `training.launch.TrainingJob`; kept with every checkpoint.
         """
+        self._drops_by_example = drops_by_example
         self.folder, self.keep = folder, keep
         self._network, self._names = network, names
         self._prefix, self._step = start
@@ -133,6 +148,8 @@ class OutputFolder:
         try:
             with disk_errors(self.folder / name, 0):
                 write_bundle(self.folder / name, arrays)
+                if self._drops_by_example:
+                    files.write_text(self.folder / f"{name}{_RECORD}", json.dumps(dropout_record(by_example=True)))
                 self._list(name)
         except (InputError, FaultError) as error:
             raise FaultError(
@@ -151,7 +168,7 @@ class OutputFolder:
         lines = [f'model_checkpoint_path: "{name}"', *(f'all_model_checkpoint_paths: "{other}"' for other in kept)]
         write_text(file, "\n".join(lines) + "\n")
         for other in listed[: len(listed) - len(kept)]:
-            for suffix in (".index", ".meta", ".data-00000-of-00001"):
+            for suffix in (".index", ".meta", ".data-00000-of-00001", _RECORD):
                 (self.folder / f"{other}{suffix}").unlink(missing_ok=True)
 
     def save_best(self, weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from bertune.checkpoints.names import Rename
 from bertune.errors import InputError, Interrupted
-from bertune.google.checkpoints import OutputFolder, load_weights, newest, step_of
+from bertune.google.checkpoints import OutputFolder, drops_by_example, load_weights, newest, step_of
 from bertune.google.running import EpochFlags, Runtime, TrainFlags
 from bertune.google.stream import Buffered, Rows, Shuffled, Stream
 from bertune.network import Batch, BatchLoss, Network
@@ -80,8 +80,12 @@ def train(runtime: Runtime, target: TrainingTarget, training: Training) -> int:
     if is_finished(folder, training.steps):
         return step
     logger.info("seed %d (the original has none, so its runs differ); --seed takes another", runtime.seed)
-    output = OutputFolder(folder, network, target.names, keep=flags.keep_checkpoint_max, start=(prefix, step))
+    by_example = prefix is None or drops_by_example(prefix)
+    output = OutputFolder(
+        folder, network, target.names, keep=flags.keep_checkpoint_max, start=(prefix, step), drops_by_example=by_example
+    )
     job = _job(runtime, target, training, _stream(runtime, target.sequences, flags.train_batch_size, step))
+    job = replace(job, drops_by_example=by_example)
     try:
         state, weights = launch(job, runtime.device, runtime.dtype, output, resume=prefix is not None)
     except Interrupted as error:

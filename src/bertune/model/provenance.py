@@ -22,10 +22,25 @@ RECORD_KEY = "record"
 """The key of run.yaml under which facts stand; it is no option."""
 
 
-def run_provenance(device: torch.device, dtype: torch.dtype, inputs: Mapping[str, str]) -> dict[str, Any]:
+BY_EXAMPLE = "by example"
+"""What a record has as `dropout`, but those of runs that older versions began."""
+
+
+def dropout_record(*, by_example: bool) -> dict[str, str]:
+    """What the record says of dropout."""
+    return {"dropout": BY_EXAMPLE} if by_example else {}
+
+
+def run_provenance(
+    device: torch.device, dtype: torch.dtype, inputs: Mapping[str, str], *, drops_by_example: bool
+) -> dict[str, Any]:
     """What is known at the start.
 
-    inputs: SHA-256 of data files and of the encoder, by the options that name them.
+    Args:
+        device: that trains.
+        dtype: that it computes in.
+        inputs: SHA-256 of data files and of the encoder, by the options that name them.
+        drops_by_example: as `training.launch.TrainingJob`.
     """
     return {
         "bertune": bertune.__version__,
@@ -33,6 +48,7 @@ def run_provenance(device: torch.device, dtype: torch.dtype, inputs: Mapping[str
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "precision": str(dtype).removeprefix("torch."),
+        **dropout_record(by_example=drops_by_example),
         "sha256": dict(inputs),
     }
 

@@ -48,6 +48,7 @@ from bertune.training.prepare import source_problems
 from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import RunFolder
+from bertune.training.run_folder.output import drops_by_example
 from bertune.training.run_folder.report import finished, metrics_of, record_of, write_metrics
 from bertune.training.time_limit import TimeLimit, probe, refuse_too_short
 
@@ -119,8 +120,10 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs, limit: 
     job = dataclasses.replace(job, announcement=f"{job.announcement}: {size}")
     if limit is not None:
         job = dataclasses.replace(job, budget=TimeBudget(limit.clock))
-    record = run_provenance(device, dtype, prepared.hashes)
     output = Path(options.output)
+    by_example = current().agree(drops_by_example(output, resume=options.resume))
+    job = dataclasses.replace(job, drops_by_example=by_example)
+    record = run_provenance(device, dtype, prepared.hashes, drops_by_example=by_example)
 
     def save(weights: Mapping[str, Tensor], evaluation: Evaluation) -> None:
         model = (network.encoder.config, weights)

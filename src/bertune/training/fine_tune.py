@@ -50,6 +50,7 @@ from bertune.training.prepare import PreparedData, source_options
 from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors
 from bertune.training.run_folder.folder import FolderEvents, RunFolder
+from bertune.training.run_folder.output import drops_by_example
 from bertune.training.run_folder.report import closing_table, finished, metrics_of, record_of, write_all
 from bertune.training.runs.collapse import FEW_UPDATES, chance_loss, collapse_of, constant_answer, late_collapse_of
 from bertune.training.runs.restarts import RestartResult, train_with_restarts
@@ -106,7 +107,8 @@ def fine_tune(run: FineTuning) -> TrainResult:
     dtype = choose_dtype(options.precision, device)
     inputs = {name: sha256 for role, split in run.data.splits.items() for name, sha256 in split.inputs(role).items()}
     inputs[f"--encoder {options.encoder}"] = run.data.encoder
-    record = run_provenance(device, dtype, inputs)
+    by_example = run.data.drops_by_example and current().agree(drops_by_example(output, resume=options.resume))
+    record = run_provenance(device, dtype, inputs, drops_by_example=by_example)
     fitted = {name: value for name, value in run.data.task.to_json().items() if name not in ("name", "options")}
 
     def attempt(seed: int, resume: bool) -> RestartResult:
@@ -115,6 +117,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
         if clock is not None and options.restarts:  # tries share the limit, for one may collapse at its very end
             clock = clock.part(max(1, options.restarts + 1 - (seed - options.seed)))
         job = _job(dataclasses.replace(run, clock=clock), seed, device, dtype)
+        job = dataclasses.replace(job, drops_by_example=by_example)
         folder = RunFolder(
             output,
             functools.partial(_save, run, job.network),

@@ -117,6 +117,7 @@ class TrainingJob:
     recordable: whether an update does the same every time, so that a recording may replace it.
     name_rows, order, lengths, divisible, gradients, budget: as `TrainingSetup` takes them.
     weight_average: decay of a moving average of the weights that is evaluated and kept; None: the last weights are.
+    drops_by_example: whether dropout follows from the example where it can; not in runs that older versions began.
     last_weights: evaluations whose weights' mean is evaluated and kept; None: no such mean.
     announcement: logged before the first update.
     """
@@ -141,6 +142,7 @@ class TrainingJob:
     weight_average: float | None = None
     last_weights: int | None = None
     budget: Budget | None = None
+    drops_by_example: bool = True
     announcement: str = ""
 
 
@@ -232,6 +234,7 @@ def launch(
         divisible=job.divisible,
         gradients=job.gradients,
         budget=job.budget,
+        drops_by_example=job.drops_by_example and network.drops_by_key,
     )
     state.float32_route = world.agree(training_route(device, state.float32_route))
     with fast_float32(device, state.float32_route):

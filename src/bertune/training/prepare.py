@@ -86,6 +86,7 @@ class PreparedData:
     task_options: the task's own, as they were given.
     splits: by "train" and "validation".
     encoder: SHA-256 of the encoder that the features are made for.
+    drops_by_example: as `training.launch.TrainingJob`; False for all runs on these data, where an older version began.
     """
 
     task: Task[Any]
@@ -94,6 +95,7 @@ class PreparedData:
     max_seq_length: int
     splits: Mapping[str, Split]
     encoder: str
+    drops_by_example: bool = True
 
     @property
     def train(self) -> Split:

@@ -10,9 +10,11 @@ from typing import Any
 
 from bertune.argument_names import python_call
 from bertune.data.in_memory import data_path
+from bertune.distributed.world import current
 from bertune.durations import Clock, seconds_of
 from bertune.errors import InputError, counted
 from bertune.files.yaml_files import read_yaml, write_yaml
+from bertune.model.provenance import RECORD_KEY, dropout_record
 from bertune.network import batch_loss
 from bertune.option_values import checked_values
 from bertune.options import keyword_problems
@@ -34,6 +36,7 @@ from bertune.training.presets import said_patience, with_preset, with_preset_of_
 from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
+from bertune.training.run_folder.output import drops_by_example
 from bertune.training.run_folder.report import write_all
 from bertune.training.runs.collapse import FEW_UPDATES
 from bertune.training.runs.seeds import run_seeds
@@ -114,8 +117,10 @@ def run(
         task = new_task(options.task, with_preset_of_task(options, task_options))
         options = as_begun(with_share(with_defaults(options, task)))
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
+        by_example = current().agree(drops_by_example(Path(options.output), resume=options.resume))
+        tree[RECORD_KEY] = dropout_record(by_example=by_example)
         read = _read(options, task, tree)
-        data = functools.cache(lambda: prepare(task, read, options))
+        data = functools.cache(lambda: dataclasses.replace(prepare(task, read, options), drops_by_example=by_example))
         if options.folds is not None:
             folds = Folds.of(task, read["train"], options.folds, options.group_column)
             return _train_folds(options, tree, data, folds, clock)

@@ -26,6 +26,7 @@ typedef int (*kernel_t)(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, in
 #define KERNEL(NAME) {#NAME, (kernel_t)(void *)NAME}
 static const struct { const char *name; kernel_t kernel; } kernels[] = {
     KERNEL(bertune_dropout),
+    KERNEL(bertune_dropout_rows),
     KERNEL(bertune_add_norm_forward),
     KERNEL(bertune_add_norm_backward),
     KERNEL(bertune_bias_activation_forward),

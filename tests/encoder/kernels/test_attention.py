@@ -4,6 +4,7 @@ Longer sequences are multiplied in pairs of bfloat16 where the processor can; qu
 that errors stay those of rounding probabilities, gradients of scores and results once.
 """
 
+import dataclasses
 import math
 from itertools import pairwise
 
@@ -22,6 +23,8 @@ LAYOUTS = {
     "padded": Layout.padded(LENGTHS, 207),
     "long": Layout.packed([700, 65]),
 }
+KEYS = torch.tensor([7, 0, 2**31, 12, 5, 99_999_999])
+LAYOUTS |= {f"{form}, keys": dataclasses.replace(LAYOUTS[form], keys=KEYS) for form in ("packed", "padded")}
 SEED = 2**40 + 12345
 pytestmark = pytest.mark.usefixtures("level")
 
@@ -46,9 +49,21 @@ def inputs(layout: Layout, size: int, dtype: torch.dtype, spread: float = 1.0) -
 def computed(layout: Layout, tensors: tuple[Tensor, Tensor, Tensor], p: float) -> tuple[Tensor, Tensor]:
     """The kernels' result and gradient."""
     qkv, bias, gradient = tensors
-    out, logs = calls.attention(qkv, bias, layout, HEADS, (p, SEED), keep=True)
+    mask = calls.Mask(p, SEED, layout.sequence_masks)
+    out, logs = calls.attention(qkv, bias, layout, HEADS, mask, keep=True)
     assert logs is not None
-    return out, calls.attention_backward(gradient, (qkv, bias, out, logs), layout, HEADS, (p, SEED))
+    return out, calls.attention_backward(gradient, (qkv, bias, out, logs), layout, HEADS, mask)
+
+
+def mask_of(layout: Layout, start: int, rows: int, length: int, p: float) -> Tensor:
+    """A sequence's dropout factors. Shape: (heads, rows, keys or more)."""
+    if layout.sequence_masks is None:
+        first, count = start * HEADS * layout.longest, HEADS * rows * layout.longest
+        return calls.dropout(torch.ones(first + count), p, SEED)[first:].view(HEADS, rows, layout.longest)
+    masks = layout.attention_masks(HEADS, rows)
+    assert masks is not None
+    starts = masks[layout.starts.tolist().index(start)]
+    return calls.dropout(torch.ones(HEADS, rows, length), p, SEED, starts)
 
 
 def expected(layout: Layout, tensors: tuple[Tensor, Tensor, Tensor], p: float) -> tuple[Tensor, Tensor]:
@@ -61,8 +76,7 @@ def expected(layout: Layout, tensors: tuple[Tensor, Tensor, Tensor], p: float) -
         parts = x[start : start + rows].view(rows, 3, HEADS, width // HEADS).permute(1, 2, 0, 3)
         queries, keys, values = parts[0], parts[1, :, :length], parts[2, :, :length]
         scores = queries @ keys.transpose(1, 2) / math.sqrt(width // HEADS)
-        first, count = start * HEADS * layout.longest, HEADS * rows * layout.longest
-        mask = calls.dropout(torch.ones(first + count), p, SEED)[first:].view(HEADS, rows, layout.longest)
+        mask = mask_of(layout, start, rows, length, p)
         probabilities = scores.softmax(-1) * mask[:, :, :length].double()
         out[start : start + rows] = (probabilities @ values).transpose(0, 1).reshape(rows, width)
     out.backward(gradient.double())  # type: ignore[no-untyped-call]

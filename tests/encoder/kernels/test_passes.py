@@ -110,19 +110,30 @@ def test_activations_on_a_fine_grid(dtype: torch.dtype, name: str) -> None:
 
 @dtypes
 @widths
-@pytest.mark.parametrize("p", [0.0, 0.1])
-def test_add_norm(dtype: torch.dtype, width: int, p: float) -> None:
+def test_dropout_of_rows_with_masks_of_their_own(dtype: torch.dtype, width: int) -> None:
+    x, starts = drawn(3, width).to(dtype), torch.tensor([5, 2**32 + 700, 700])
+    factors = torch.from_numpy(hashed(700 + width, 0.3, SEED))
+    right = torch.stack([factors[start : start + width] for start in (5, 700, 700)])
+    assert torch.equal(calls.dropout(x, 0.3, SEED, starts), (x.float() * right).to(dtype))
+
+
+@dtypes
+@widths
+@pytest.mark.parametrize(("p", "own"), [(0.0, False), (0.1, False), (0.1, True)])
+def test_add_norm(dtype: torch.dtype, width: int, p: float, own: bool) -> None:
     x, residual, gradient = (drawn(ROWS, width, seed=seed).to(dtype) for seed in (1, 2, 3))
     bias, weight, shift, scale = drawn(width, seed=4), drawn(width, seed=5), drawn(width, seed=6), drawn(ROWS, seed=7)
     leaves = [t.double().requires_grad_() for t in (x, bias, residual, weight, shift)]
     x64, bias64, residual64, weight64, shift64 = leaves
-    factors = mask(x.shape, p).double()
+    starts = torch.arange(ROWS).flip(0) * 31 + 7 if own else None
+    dropped = calls.Mask(p, SEED, starts)
+    factors = calls.dropout(torch.ones(ROWS, width), p, SEED, starts).double() if own else mask(x.shape, p).double()
     right = F.layer_norm(residual64 + (x64 + bias64) * factors, (width,), weight64, shift64, 1e-5)
     right.backward(gradient.double())  # type: ignore[no-untyped-call]
-    out, kept = calls.add_norm(x, bias, residual, (weight, shift, 1e-5), (p, SEED), keep=True)
+    out, kept = calls.add_norm(x, bias, residual, (weight, shift, 1e-5), dropped, keep=True)
     assert kept is not None
     assert is_near(out, right.detach(), ROUNDING[dtype])
-    by_residual, by_x, (by_weight, by_shift, by_bias) = calls.add_norm_backward(gradient, kept, weight, (p, SEED))
+    by_residual, by_x, (by_weight, by_shift, by_bias) = calls.add_norm_backward(gradient, kept, weight, dropped)
     found = (by_x, by_bias, by_residual, by_weight, by_shift)
     for name, one, leaf in zip(("x", "bias", "residual", "weight", "shift"), found, leaves, strict=True):
         assert leaf.grad is not None

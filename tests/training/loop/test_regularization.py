@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bertune.encoder.layout import Layout
 from bertune.network import Batch, Network, pack
 from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
 from bertune.training.loop.loop import update
@@ -142,9 +143,11 @@ def test_both_together_learn_eight_sequences_by_heart(frozen: bool) -> None:
 
 def test_steps_stay_within_their_ball_in_every_sequence() -> None:
     positions = torch.tensor([0, 1, 2, 0])
-    drawn = start_in_ball(torch.zeros(4, 100), positions, 0.5)
-    for part in (drawn[:3], drawn[3:]):
-        assert 0.2 < part.norm() < 0.5  # of numbers between -1 and 1 about 1 / sqrt(3)
+    layout = Layout.packed([3, 1])
+    keyed = dataclasses.replace(layout, keys=torch.tensor([8, 2]))
+    for drawn in (start_in_ball(torch.zeros(4, 100), positions, 0.5, one) for one in (layout, keyed)):
+        for part in (drawn[:3], drawn[3:]):
+            assert 0.2 < part.norm() < 0.5  # of numbers between -1 and 1 about 1 / sqrt(3)
     far = torch.tensor([[3.0, 0], [0, 4], [0, 0], [0.1, 0]])
     assert torch.allclose(within_ball(far, positions, 1.0), torch.tensor([[0.6, 0], [0, 0.8], [0, 0], [0.1, 0]]))
 

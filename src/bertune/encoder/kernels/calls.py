@@ -19,8 +19,22 @@ ACTIVATION_CODES = {"gelu": 0, "gelu_tanh": 1, "relu": 2}
 
 SLOWER = frozenset(("column_sums", "float32", level) for level in ("x86-64-v4-bf16", "x86-64-v4", "x86-64-v3"))
 """Kernels, types and levels where PyTorch's operation was the faster one (`python -m benchmarks.kernels`, LOG.md)."""
-NO_MASK = (0.0, 0)
-"""Dropout's probability and seed where nothing is dropped."""
+
+
+class Mask(NamedTuple):
+    """What is dropped.
+
+    p, seed: the probability, and what all masks of a batch follow from.
+    starts: the number that the mask of every row, or in attention of every sequence, begins at (see
+        `Layout.row_masks`); None: they follow each other in the batch. Shape: (rows,), int64.
+    """
+
+    p: float = 0.0
+    seed: int = 0
+    starts: Tensor | None = None
+
+
+NO_MASK = Mask()
 
 
 def available(tensor: Tensor) -> bool:
@@ -71,31 +85,38 @@ def _call(dtype: torch.dtype, name: str, *arguments: Tensor | int | float | None
         raise MemoryError(f"the CPU kernel {name} could not get its working memory")
 
 
-def dropout(x: Tensor, p: float, seed: int) -> Tensor:
+def dropout(x: Tensor, p: float, seed: int, starts: Tensor | None = None) -> Tensor:
     """Elements of `x` dropped with probability `p`, the rest scaled by 1 / (1 - p); on a gradient, its own backward.
+
+    starts: as in `Mask`, a row being what the last dimension holds.
 
     Shape: any → the same.
     """
     x = x.contiguous()
     out = torch.empty_like(x)
-    _call(x.dtype, "bertune_dropout", x.numel(), x, float(p), seed, out)
+    if starts is None:
+        _call(x.dtype, "bertune_dropout", x.numel(), x, float(p), seed, out)
+    elif x.numel():
+        if starts.numel() * x.shape[-1] != x.numel():
+            raise ValueError(f"{starts.numel()} masks for {x.numel() // x.shape[-1]} rows")
+        _call(x.dtype, "bertune_dropout_rows", starts.numel(), x.shape[-1], x, starts, float(p), seed, out)
     return out
 
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, p: float, seed: int) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.p, ctx.seed = p, seed
-        return dropout(x, p, seed)
+    def forward(ctx, x: Tensor, mask: Mask) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.mask = mask
+        return dropout(x, *mask)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
-        return dropout(gradient, ctx.p, ctx.seed), None, None
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        return dropout(gradient, *ctx.mask), None
 
 
-def differentiable_dropout(x: Tensor, p: float) -> Tensor:
-    """`dropout` with a new seed, inside autograd. Shape: any → the same."""
-    result: Tensor = _Dropout.apply(x, p, new_seed())  # type: ignore[no-untyped-call]
+def differentiable_dropout(x: Tensor, p: float, starts: Tensor | None = None) -> Tensor:
+    """`dropout` with a new seed, inside autograd. starts: as in `Mask`. Shape: any → the same."""
+    result: Tensor = _Dropout.apply(x, Mask(p, new_seed(), starts))  # type: ignore[no-untyped-call]
     return result
 
 
@@ -104,7 +125,7 @@ def add_norm(
     bias: Tensor,
     residual: Tensor,
     norm: tuple[Tensor, Tensor, float],
-    mask: tuple[float, int] = NO_MASK,
+    mask: Mask = NO_MASK,
     *,
     keep: bool = False,
     row_scale: Tensor | None = None,
@@ -116,13 +137,13 @@ def add_norm(
         bias: Shape: (H,), float32.
         residual: Shape: (T, H).
         norm: weight and bias, Shape: (H,), float32, and epsilon.
-        mask: dropout's probability and seed.
+        mask: dropout's.
         keep: whether to return what the backward pass needs.
         row_scale: multiplies the rows of x first, where they come from quantized ones. Shape: (T,), float32.
     """
     rows, width = x.shape
     weight, shift, eps = norm
-    p, seed = mask
+    p, seed, starts = mask
     out = torch.empty_like(x)
     kept = None
     if keep:
@@ -140,6 +161,7 @@ def add_norm(
         weight,
         shift,
         float(eps),
+        starts,
         float(p),
         seed,
         z,
@@ -150,9 +172,7 @@ def add_norm(
     return out, kept
 
 
-def add_norm_backward(
-    gradient: Tensor, kept: Norm, weight: Tensor, mask: tuple[float, int]
-) -> tuple[Tensor, Tensor, Tensor]:
+def add_norm_backward(gradient: Tensor, kept: Norm, weight: Tensor, mask: Mask) -> tuple[Tensor, Tensor, Tensor]:
     """The backward pass of `add_norm`.
 
     Returns: the residual's gradient and x's, Shape: (T, H) (one tensor when nothing was dropped); gradients of the
@@ -160,7 +180,7 @@ def add_norm_backward(
     """
     rows, width = gradient.shape
     for_residual = torch.empty_like(gradient)
-    for_x = torch.empty_like(gradient) if mask[0] > 0 else for_residual
+    for_x = torch.empty_like(gradient) if mask.p > 0 else for_residual
     sums = weight.new_empty(3, width)
     _call(
         gradient.dtype,
@@ -170,8 +190,9 @@ def add_norm_backward(
         gradient,
         *kept,
         weight,
-        float(mask[0]),
-        mask[1],
+        mask.starts,
+        float(mask.p),
+        mask.seed,
         for_residual,
         for_x,
         sums,
@@ -218,7 +239,7 @@ def attention(
     bias: Tensor,
     layout: Layout,
     heads: int,
-    mask: tuple[float, int] = NO_MASK,
+    mask: Mask = NO_MASK,
     *,
     keep: bool = False,
     row_scale: Tensor | None = None,
@@ -230,7 +251,7 @@ def attention(
         bias: their bias. Shape: (3H,), float32.
         layout: where the sequences lie.
         heads: attention heads.
-        mask: dropout's probability and seed.
+        mask: dropout's.
         keep: whether to return the logarithms of the softmax denominators, (T, heads), for the backward pass.
         row_scale: multiplies the rows of qkv first, where they come from quantized ones. Shape: (T,), float32.
     """
@@ -244,8 +265,9 @@ def attention(
         qkv,
         row_scale,
         bias,
-        float(mask[0]),
-        mask[1],
+        mask.starts,
+        float(mask.p),
+        mask.seed,
         out,
         denominators,
     )
@@ -257,7 +279,7 @@ def attention_backward(
     forward: tuple[Tensor, Tensor, Tensor, Tensor],
     layout: Layout,
     heads: int,
-    mask: tuple[float, int],
+    mask: Mask,
 ) -> Tensor:
     """The gradient of `qkv` from that of attention's result; `forward`: (qkv, bias, result, denominators).
 
@@ -273,8 +295,9 @@ def attention_backward(
         *places,
         qkv,
         bias,
-        float(mask[0]),
-        mask[1],
+        mask.starts,
+        float(mask.p),
+        mask.seed,
         out,
         denominators,
         gradient,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import linear_by_rows
+from bertune.encoder.modules import Dropout, linear_by_rows
 from bertune.errors import InputError
 from bertune.features import IGNORED
 from bertune.tasks.options import FIRST_TOKEN, PAIR, FocalLossOptions
@@ -31,13 +31,13 @@ class PooledHead(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, config.hidden_size))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.dropout = nn.Dropout(0.1)  # google-research/bert fixes this rate in run_classifier.py
+        self.dropout = Dropout(0.1, of_head=True)  # google-research/bert fixes this rate in run_classifier.py
         std = config.initializer_range
         nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
 
-    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
+    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
         """Shape: pooled_output (sequences, hidden) → (sequences, outputs)."""
-        return linear_by_rows(self.dropout(output.pooled_output.float()), self.weight, self.bias)
+        return linear_by_rows(self.dropout(output.pooled_output.float(), layout), self.weight, self.bias)
 
 
 class TokenHead(nn.Module):
@@ -47,13 +47,13 @@ class TokenHead(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, config.hidden_size))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob, of_head=True)
         std = config.initializer_range
         nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
 
-    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:  # noqa: ARG002
+    def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
         """Shape: sequence_output (tokens, hidden) → (tokens, outputs)."""
-        return linear_by_rows(self.dropout(output.token_output.float()), self.weight, self.bias)
+        return linear_by_rows(self.dropout(output.token_output.float(), layout), self.weight, self.bias)
 
 
 def pooled_head(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import linear_by_rows
+from bertune.encoder.modules import Dropout, linear_by_rows
 from bertune.errors import InputError
 
 
@@ -56,7 +56,7 @@ class LayersHead(nn.Module):
     def __init__(self, config: EncoderConfig, kind: str, outputs: int, *, tokens: bool) -> None:
         super().__init__()
         self.mix = LayerMix(config, kind)
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = Dropout(0.1, of_head=True)
         self.weight = nn.Parameter(torch.empty(outputs, self.mix.width))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.tokens = tokens
@@ -66,4 +66,5 @@ class LayersHead(nn.Module):
     def forward(self, output: EncoderOutput, layout: Layout) -> Tensor:
         """Shape: (tokens, outputs), or (sequences, outputs)."""
         mixed = self.mix(output)
-        return linear_by_rows(self.dropout(mixed if self.tokens else mixed[layout.starts]), self.weight, self.bias)
+        seen = mixed if self.tokens else mixed[layout.starts]
+        return linear_by_rows(self.dropout(seen, layout), self.weight, self.bias)

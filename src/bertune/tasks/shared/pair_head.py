@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
-from bertune.encoder.modules import linear_by_rows
+from bertune.encoder.modules import Dropout, linear_by_rows
 from bertune.errors import InputError
 from bertune.tasks.options import FIRST_TOKEN, PAIR
 
@@ -35,7 +35,7 @@ class PairHead(nn.Module):
         self.dense_bias = nn.Parameter(torch.zeros(hidden))
         self.weight = nn.Parameter(torch.empty(outputs, hidden))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = Dropout(0.1)
         for weight in (self.dense_weight, self.weight):
             nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
@@ -49,7 +49,7 @@ class PairHead(nn.Module):
             [first_mean, second_mean, (first_mean - second_mean).abs(), first_mean * second_mean], dim=1
         )
         active = torch.tanh(linear_by_rows(compared, self.dense_weight, self.dense_bias))
-        return linear_by_rows(self.dropout(active), self.weight, self.bias)
+        return linear_by_rows(self.dropout(active, layout), self.weight, self.bias)
 
 
 def _mean(tokens: Tensor, share: Tensor, layout: Layout) -> Tensor:

@@ -207,7 +207,7 @@ def update(setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64
     if not setup.network.training:
         setup.network.train()
     if setup.world.size > 1:  # so that a rank's random numbers follow from seed and step alone
-        torch.manual_seed(rank_seed(config.seed, state.step, setup.world.rank))
+        torch.manual_seed(update_seed(config.seed, state.step, setup.world.rank))
         rows = setup.share(rows)
     step = _Update(setup, config, rows, state)
     if setup.graphs is not None and max(config.accumulation, state.micro_batches) == 1:
@@ -215,9 +215,9 @@ def update(setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64
     return StepMetrics(step.run_eager())
 
 
-def rank_seed(seed: int, step: int, rank: int) -> int:
-    """A seed for the random numbers that a rank draws in an update."""
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
+def update_seed(*numbers: int) -> int:
+    """A seed for random numbers of an update. numbers: the run's seed, the step, and the rank if each has its own."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ class _Update:
             restore = self.snapshot()
             try:
                 parts = np.array_split(rows, micro_batches) if len(rows) else []
-                batches = (setup.make_batch(some, state.epoch) for some in parts)
+                batches = (self.batch_of(some) for some in parts)  # each made when the one before is computed
                 return ToHost(self.compute(batches, rate, accumulate=micro_batches > 1))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -265,6 +265,18 @@ class _Update:
             logger.warning(
                 "out of memory (%s): from now on a batch is computed in %d parts", reason, state.micro_batches
             )
+
+    def batch_of(self, rows: npt.NDArray[np.int64]) -> Batch:
+        """The batch of some sequences, which is to be computed at once.
+
+        Where dropout goes by the example, its masks are equal however a batch is shared among ranks and parts.
+        """
+        setup, state = self.setup, self.state
+        batch = setup.make_batch(rows, state.epoch)
+        if not setup.drops_by_example:
+            return batch
+        torch.default_generator.manual_seed(update_seed(self.config.seed, state.step))
+        return batch.with_keys()
 
     def compute(self, batches: Iterable[Batch], rate: float | Tensor, *, accumulate: bool = False) -> Tensor:
         """Gradients of some batches that are one, and the optimizer's step. On CUDA nothing here waits for the device.

@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from bertune.encoder.kernels.calls import new_seed
+from bertune.encoder.layout import Layout, random_bits
 from bertune.features import IGNORED
 from bertune.network import Batch, BatchLoss, Network
 from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
@@ -180,7 +182,7 @@ class FreeLB:
         def move(_: nn.Module, __: object, vectors: Tensor) -> Tensor:
             nonlocal moved
             if moved is None:
-                moved = start_in_ball(vectors, batch.positions, self.radius)
+                moved = start_in_ball(vectors, batch.positions, self.radius, batch.layout)
                 _restore_generator(device, before)  # dropout draws what it would have drawn without the step
             vectors = vectors + moved.to(vectors.dtype)
             vectors = vectors if vectors.requires_grad else vectors.requires_grad_()  # a frozen table's have none
@@ -212,15 +214,18 @@ def _restore_generator(device: torch.device, state: Tensor) -> None:
     torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)
 
 
-def start_in_ball(vectors: Tensor, positions: Tensor, radius: float) -> Tensor:
-    """A random step, uniform in every number, at most `radius` long in every sequence.
+def start_in_ball(vectors: Tensor, positions: Tensor, radius: float, layout: Layout) -> Tensor:
+    """A random step, uniform in every number, at most `radius` long in every sequence; by the layout's `keys`.
 
     Shape: vectors (tokens, width); positions (tokens,), 0 where a sequence begins → (tokens, width).
     """
-    owner = _owners(positions)
+    owner, width = _owners(positions), vectors.shape[1]
     lengths = torch.bincount(owner)[owner].float()
-    drawn = torch.empty(vectors.shape, device=vectors.device).uniform_(-1, 1)
-    return radius * drawn / (lengths * vectors.shape[1]).sqrt()[:, None]
+    if (starts := layout.row_masks(width)) is None:
+        drawn = torch.empty(vectors.shape, device=vectors.device).uniform_(-1, 1)
+    else:
+        drawn = random_bits(starts, width, new_seed()).float() / 2**31
+    return radius * drawn / (lengths * width).sqrt()[:, None]
 
 
 def within_ball(step: Tensor, positions: Tensor, radius: float) -> Tensor:

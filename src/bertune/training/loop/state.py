@@ -176,6 +176,7 @@ class TrainingSetup:
     divisible: whether a batch's loss is a sum over its sequences; else rank 0 computes it alone.
     gradients: computes a batch's gradients instead of one plain pass (R-Drop, FGM).
     budget: shortens the run where its time is limited.
+    drops_by_example: whether dropout follows from seed, step and example, not from rank and place in the batch.
     """
 
     network: Network
@@ -193,6 +194,7 @@ class TrainingSetup:
     divisible: bool = True
     gradients: Gradients | None = None
     budget: Budget | None = None
+    drops_by_example: bool = False
 
     def share(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Those of a batch's sequences that this rank computes: about as many tokens as every other. May be none.

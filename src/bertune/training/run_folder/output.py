@@ -6,7 +6,7 @@ from typing import Any
 
 from bertune.files.outputs import link_to_nothing
 from bertune.files.yaml_files import read_yaml
-from bertune.model.provenance import RECORD_KEY
+from bertune.model.provenance import BY_EXAMPLE, RECORD_KEY
 from bertune.tasks.options import FIRST_TOKEN
 
 MAY_DIFFER = frozenset(
@@ -70,6 +70,17 @@ def _is_new(name: str, tree: Mapping[str, Any], before: Mapping[str, Any]) -> bo
     if name == "pooling":  # of heads on whole texts, which read the first token
         return name not in before and tree.get(name) == FIRST_TOKEN
     return name not in before and tree[name] in _AS_BEFORE
+
+
+def drops_by_example(output: Path, *, resume: bool) -> bool:
+    """Whether dropout follows from the example in the run of a folder: in a new one, or where its record says so.
+
+    Older versions drew masks by rank and place in the batch, and runs that they began go on so.
+    """
+    if not resume or not (output / "run.yaml").is_file():
+        return True
+    record = read_yaml(output / "run.yaml").get(RECORD_KEY)
+    return isinstance(record, Mapping) and record.get("dropout") == BY_EXAMPLE
 
 
 def _holds_run(folder: Path) -> bool:

@@ -25,10 +25,12 @@ static inline float squares_around(const float *row, int64_t H, float mu) {
 }
 
 /* z = residual + dropout(x + bias); out = LayerNorm(z). z, mean and rstd are kept for the way back when z is given.
+ * masks, where not NULL, are the numbers that the rows' masks begin at.
  * Here and below row_scale, where not NULL, multiplies the rows of x first: products of quantized rows lack it. */
 int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, const float *row_scale,
                              const float *bias, const elem *residual, const float *gamma, const float *beta, double eps,
-                             double p, uint64_t seed, elem *z, float *mean, float *rstd, elem *out) {
+                             const int64_t *masks, double p, uint64_t seed, elem *z, float *mean, float *rstd,
+                             elem *out) {
     dropout_t d = dropout_make(seed, p);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -39,7 +41,7 @@ int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, c
         if (!row) failed = 1, to = from;
         for (int64_t t = from; t < to; t++) {
             const elem *xt = x + t * H, *rt = residual + t * H;
-            uint32_t base = (uint32_t)(t * H);
+            uint32_t base = (uint32_t)(masks ? masks[t] : t * H);
             float scale = row_scale ? row_scale[t] : 1.0f;
             vec sum = {0};
             for (int64_t c = 0; c < H; c += LANES) {
@@ -70,8 +72,8 @@ int bertune_add_norm_forward(int threads, int64_t T, int64_t H, const elem *x, c
 /* From dy: dz (for the residual), dx (for x; may equal dz when p = 0), and column sums: sums[0..H) dgamma,
  * [H..2H) dbeta, [2H..3H) dbias. */
 int bertune_add_norm_backward(int threads, int64_t T, int64_t H, const elem *dy, const elem *z, const float *mean,
-                              const float *rstd, const float *gamma, double p, uint64_t seed, elem *dz, elem *dx,
-                              float *sums) {
+                              const float *rstd, const float *gamma, const int64_t *masks, double p, uint64_t seed,
+                              elem *dz, elem *dx, float *sums) {
     dropout_t d = dropout_make(seed, p);
     float *parts = scratch((size_t)threads * 3 * H);
     if (!parts) return 1;
@@ -101,7 +103,7 @@ int bertune_add_norm_backward(int threads, int64_t T, int64_t H, const elem *dy,
                 along += g * n;
             }
             float a = sum_of(plain) / (float)H, b = sum_of(along) / (float)H;
-            uint32_t base = (uint32_t)(t * H);
+            uint32_t base = (uint32_t)(masks ? masks[t] : t * H);
             for (int64_t c = 0; c < H; c += LANES) {
                 vec g = r * (*(vec *)(scaled + c) - a - *(vec *)(normal + c) * b);
                 store_part(dz + t * H + c, g, H - c);
