@@ -58,16 +58,20 @@ def test_refusals(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_auto_comes_to() -> None:
-    for options in (TextOptions(pooling="auto"), RegressionOptions(pooling="auto")):
-        assert with_pooling(options, PAIRS, MEAN).pooling == "pair"
-        assert with_pooling(options, [*PAIRS, TextExample("a", None, "1")], MEAN).pooling == "cls"
-        assert with_pooling(options, PAIRS, {}).pooling == "cls"
-        assert (
-            with_pooling(options, PAIRS, {SENTENCE_MODULES: [{"kind": "Pooling", "modes": ["cls"]}]}).pooling == "cls"
-        )
-    assert with_pooling(TextOptions(), PAIRS, MEAN).pooling == "cls"
-    assert with_pooling(TextOptions(pooling="pair"), PAIRS, {}).pooling == "pair"
+@pytest.mark.parametrize(
+    ("examples", "settings", "expected"),
+    [
+        (PAIRS, MEAN, "pair"),
+        ([*PAIRS, TextExample("a", None, "1")], MEAN, "cls"),
+        (PAIRS, {}, "cls"),
+        (PAIRS, {SENTENCE_MODULES: [{"kind": "Pooling", "modes": ["cls"]}]}, "cls"),
+    ],
+)
+def test_what_auto_comes_to(examples: list[TextExample], settings: dict[str, object], expected: str) -> None:
+    assert with_pooling(TextOptions(pooling="auto"), examples, settings).pooling == expected
+    assert with_pooling(RegressionOptions(pooling="auto"), examples, settings).pooling == expected
+    assert with_pooling(TextOptions(), examples, settings).pooling == "cls"
+    assert with_pooling(TextOptions(pooling="pair"), examples, settings).pooling == "pair"
 
 
 @each_check
