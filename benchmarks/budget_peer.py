@@ -2,7 +2,7 @@
 
 In bfloat16 where the processor multiplies it. Started by `benchmarks.budget`. Its updates are planned beforehand, so
 that the learning rate reaches zero in time; the clock ends it should the plan have been too long. It evaluates on the
-rows for choosing about once an epoch and keeps the best weights in memory. The last line of its output is a JSON object,
+rows for choosing about once an epoch and keeps the best weights in memory. The last line of its output is JSON,
 with the metrics of the best and of the last weights on the rows for reporting, which are looked at when the clock has
 been stopped.
 """

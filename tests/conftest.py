@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Worker processes that each measured the fastest float32 route on a busy machine could choose differently.
 os.environ.setdefault("BERTUNE_FLOAT32", "default")
-# A shell starts what runs in its background with SIGINT ignored, and processes inherit that; Ctrl-C is tested there too.
+# A shell starts what runs in its background with SIGINT ignored, and that is inherited; Ctrl-C is tested there too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,7 +1,8 @@
 """Screenshots of reports for the documentation, from the sample data: `python -m tools.screenshots [FOLDER]`.
 
-Needs Chromium (Debian: apt-get install chromium). It trains minilm on three samples, a few minutes on two cores, and
-writes docs/images/report-KIND.png: classification in light, entities in dark, answers in Chinese.
+Needs Chromium and a font with Chinese characters (Debian: apt-get install chromium fonts-wqy-microhei). It trains
+minilm on three samples, a few minutes on two cores, and writes docs/images/report-KIND.png: classification in light,
+entities in dark, answers in Chinese.
 """
 
 import shutil
@@ -30,6 +31,8 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("tools.screenshots needs Chromium (Debian: apt-get install chromium)")
+    if not subprocess.run(["fc-list", ":lang=zh"], check=True, capture_output=True).stdout:
+        sys.exit("tools.screenshots needs a font with Chinese characters (Debian: apt-get install fonts-wqy-microhei)")
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs/images"
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:

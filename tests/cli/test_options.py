@@ -255,12 +255,28 @@ def test_more_positions_than_asked_for(tmp_path: Path, capsys: Capture) -> None:
     done(capsys, *options, "--max-seq-length", "512")
 
 
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_what_the_encoder_and_the_task_cannot_is_refused_before_data_are_read(
+    tmp_path: Path, capsys: Capture, command: str
+) -> None:
+    """Both problems at once, and nothing said of the data."""
+    encoder = write_encoder(tmp_path / "encoder")
+    data = write_rows(tmp_path / "train.csv", opinions(16))
+    options = [command, "--task", "text-classification", "--encoder", encoder, "--train", data, "--validation", data]
+    options += ["--output", tmp_path / "model", "--max-seq-length", "4096", "--metric", "beauty"]
+    options += ["--time-limit", "5m"] if command == "sweep" else []
+    refused(
+        capsys, tmp_path, options, "--max-seq-length 4096", "64 positions", "--metric beauty", "accuracy, f1", "loss"
+    )
+    assert bertune(capsys, *options).err.startswith("error: ")
+
+
 def test_several_problems_of_a_run_at_once(tmp_path: Path, capsys: Capture) -> None:
     encoder = write_encoder(tmp_path / "encoder")
     write_rows(tmp_path / "model", opinions(1))
     options = ["--task", "text-classification", "--encoder", encoder, "--train", tmp_path / "a.csv"]
     options += ["--validation", tmp_path / "b.csv", "--output", tmp_path / "model", "--epochs", "-1", "--seed", "-2"]
-    parts = ["5 problems", "a.csv", "b.csv", "--output", "--epochs -1", "--seed -2"]
+    parts = ["6 problems", "64 positions", "a.csv", "b.csv", "--output", "--epochs -1", "--seed -2"]
     refused(capsys, tmp_path, ["train", *options], *parts)
 
 

@@ -93,6 +93,13 @@ def imported(*arguments: object, of: Sequence[str] = HEAVY) -> tuple[int, str, s
     return int(status), output + ended.stderr, set(modules)
 
 
+def test_help_of_train_makes_no_options_of_tasks() -> None:
+    """Unless a task is named: those of all tasks take a fifth of the time."""
+    options = ("bertune.tasks.options",)
+    assert imported("train", "--help", of=options)[2] == set()
+    assert imported("train", "--task", "mrpc", "--help", of=options)[2] == set(options)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_command_imports_nothing_heavy(verb: str) -> None:
     status, told, modules = imported(verb, "--help")

@@ -84,7 +84,7 @@ def test_the_example_of_ray_train(tmp_path: Path, options: dict[str, Any], alone
     pytest.importorskip("ray", reason="Ray is not installed")
     import yaml
 
-    page = (ROOT / "docs/scale.md").read_text("utf-8")
+    page = (ROOT / "docs/clusters.md").read_text("utf-8")
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "TorchTrainer" in block)
     (tmp_path / "run.yaml").write_text(
         yaml.safe_dump({name: str(value) if isinstance(value, Path) else value for name, value in options.items()})

@@ -14,8 +14,6 @@ from tools.docs_hooks import home
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page.stem for page in (ROOT / "docs").glob("*.md") if not page.name.endswith(".zh.md"))
 MOST_WORDS = 900
-LONG = {"scale": 1600, "serving": 1400}
-"""Pages that are longer than `MOST_WORDS`, and what they may have."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +46,7 @@ def test_every_page_is_there_in_both_languages(site: Path) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_short(name: str) -> None:
     words = len((ROOT / f"docs/{name}.md").read_text(encoding="utf-8").split())
-    assert words <= LONG.get(name, MOST_WORDS)
+    assert words <= MOST_WORDS
 
 
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:

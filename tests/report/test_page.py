@@ -92,6 +92,39 @@ def test_light_and_dark_and_narrow(chromium: Browser, hostile: Path) -> None:
     assert papers == ["rgb(255, 255, 255)", "rgb(25, 25, 25)"]
 
 
+OVERLAPPING = """
+[...document.querySelectorAll('svg')].flatMap((picture) => {
+  const texts = [...picture.querySelectorAll('text')].map((node) => [node.textContent, node.getBoundingClientRect()]);
+  return texts.flatMap(([name, one], at) => texts.slice(at + 1).filter(([, other]) =>
+    one.left + 1 < other.right && other.left + 1 < one.right && one.top + 4 < other.bottom && other.top + 4 < one.bottom
+  ).map(([other]) => `${name} | ${other}`));
+})
+"""
+WIDTHS = "[...document.querySelectorAll('.charts')].flatMap((row) => [...row.children].map((one) => one.clientWidth))"
+
+
+@pytest.mark.parametrize("width", [1280, 900, 400])
+def test_charts_are_equally_wide_and_their_texts_apart(chromium: Browser, hostile: Path, width: int) -> None:
+    chromium.send("Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=False)
+    opened(chromium, hostile / "report.html")
+    assert "learning_rate" in chromium.run("document.body.textContent")
+    assert chromium.run(OVERLAPPING) == []
+    widths = chromium.run(WIDTHS)
+    chromium.send("Emulation.clearDeviceMetricsOverride")
+    assert len(widths) >= 6
+    assert len(set(widths)) == 1
+
+
+def test_paths_stand_at_the_end_alone(chromium: Browser, hostile: Path) -> None:
+    opened(chromium, hostile / "report.html")
+    assert chromium.run("document.title") == "Report: run"
+    assert chromium.run("document.querySelector('h1').textContent") == "Report: run"
+    assert "of dev.jsonl" in chromium.run("document.querySelector('.verdict').textContent")
+    facts = chromium.run("[...document.querySelectorAll('section')].pop().textContent")
+    assert str(hostile) in facts
+    assert str(hostile.parent / "dev.jsonl") in facts
+
+
 PAPER = 688
 """Pixels that A4 has between the report's margins: 182 mm at 96 to the inch."""
 CUT_OFF = """

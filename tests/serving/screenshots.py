@@ -29,7 +29,7 @@ def main() -> None:
             page.choose_file("#file", table)
             page.until("document.querySelector('#columns button')")
             page.run("document.querySelector('#columns button').click()")
-            page.until("!$('download').hidden")
+            page.until("$('table-status').textContent.startsWith(t('done'))")
             page.screenshot(folder / f"serve-{language}.png", dark=dark)
 
 

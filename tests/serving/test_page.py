@@ -130,6 +130,21 @@ def test_chinese(page: Browser) -> None:
     page.run("(() => { $('language').value = 'en'; $('language').onchange(); })()")
 
 
+def test_a_table_that_is_shown_follows_the_language(page: Browser, tmp_path: Path) -> None:
+    choose(page, "text-classification")
+    (tmp_path / "rows.csv").write_text("id,text\n1,a film\n", encoding="utf-8")
+    page.choose_file("#file", tmp_path / "rows.csv")
+    page.until("document.querySelector('#columns button')")
+    page.run("document.querySelector('#columns select').value = '0'")
+    page.run("(() => { $('language').value = 'zh'; $('language').onchange(); })()")
+    shown = page.run("$('columns').innerText")
+    assert "Column" not in shown
+    assert "Predict" not in shown
+    assert "预测" in shown
+    assert page.run("document.querySelector('#columns select').value") == "0"
+    page.run("(() => { $('language').value = 'en'; $('language').onchange(); })()")
+
+
 def test_every_control_has_a_name(page: Browser) -> None:
     nameless = page.run(
         "[...document.querySelectorAll('input, select, textarea, button')].filter((node) => "

@@ -14,12 +14,14 @@ from torch import Tensor
 from bertune.argument_names import python_call
 from bertune.checkpoints import google, hub, huggingface, sentence_transformers, tfhub, tfhub_handles
 from bertune.checkpoints.archives import opened
+from bertune.checkpoints.google_config import read_bert_config
 from bertune.checkpoints.names import Rename, for_layers, to_ours
 from bertune.checkpoints.text_encoder import OpenedEncoder, TextEncoder
 from bertune.data.rows import file_sha256
 from bertune.encoder.config import EncoderConfig
 from bertune.encoder.encoder import Encoder
 from bertune.errors import InputError, Problems
+from bertune.files.json_files import read_json
 from bertune.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -159,6 +161,23 @@ def require_source(source: str | Path, option: str = "--encoder") -> None:
     known = path.exists() or google.is_google_checkpoint(path) or tfhub_handles.is_handle(name)
     if not known and hub.parse_hub_id(name) is None:
         raise SourceError(_nothing_there(name, path), option)
+
+
+def positions_of(source: str | Path) -> int | None:
+    """The positions that an encoder has, from its config alone; None where a whole archive, hub or module must tell."""
+    name, path = str(source), Path(source).expanduser()
+    if name == "minilm" and (spec := importlib.util.find_spec(MINILM_PACKAGE)) and spec.origin:
+        path = Path(spec.origin).parent / "model"
+    try:
+        if path.is_dir() and (file := huggingface.config_file(sentence_transformers.encoder_folder(path))):
+            return huggingface.config_from_json(read_json(file), str(file)).max_position_embeddings
+        if google.is_google_checkpoint(path):
+            folder = google.find_checkpoint(path).parent
+            file = next((folder / one for one in google.CONFIG_FILES if (folder / one).is_file()), None)
+            return None if file is None else read_bert_config(file).max_position_embeddings
+    except InputError:
+        pass  # told in its place, when the source is opened
+    return None
 
 
 def _on_disk(source: str, path: Path) -> Path:

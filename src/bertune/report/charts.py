@@ -8,6 +8,10 @@ from html import escape
 
 WIDTH, HEIGHT = 420, 240
 _LEFT, _TOP, _RIGHT, _BOTTOM = 62, 12, 24, 34
+_LABEL = 20
+"""What the label of the axis up takes from the left, with the gap between ticks and axis."""
+_CHARACTER = 7
+"""Width of a digit in a font of 11 pixels, as wide fonts have it."""
 
 Point = tuple[float, float]
 """Across, up."""
@@ -31,7 +35,12 @@ svg text.light{fill:var(--paper)}
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}"
+    """Three digits, or all of a step's; below a thousandth with an exponent throughout: 1.94e-4, 9.86e-5."""
+    if 999.5 <= abs(value) < 1e6:
+        return f"{value:.0f}"
+    small = 0 < abs(value) < 1e-3
+    digits, e, power = (f"{value:.2e}" if small else f"{value:.3g}").partition("e")
+    return f"{float(digits):g}e{int(power)}" if e else digits
 
 
 class _Plane:
@@ -39,26 +48,29 @@ class _Plane:
 
     def __init__(self, across: tuple[float, float], up: tuple[float, float]) -> None:
         self.across, self.up = _widened(across), _widened(up)
+        longest = max(len(_number(value)) for value in self._ticks(self.up))
+        self.left = max(_LEFT, _LABEL + _CHARACTER * longest)
+
+    @staticmethod
+    def _ticks(limits: tuple[float, float]) -> list[float]:
+        low, high = limits
+        return [low + (high - low) * step / 4 for step in range(5)]
 
     def at(self, point: Point) -> Point:
         (low, high), (under, over) = self.across, self.up
-        x = _LEFT + (WIDTH - _LEFT - _RIGHT) * (point[0] - low) / (high - low)
+        x = self.left + (WIDTH - self.left - _RIGHT) * (point[0] - low) / (high - low)
         y = HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (point[1] - under) / (over - under)
         return x, y
 
     def axes(self, labels: tuple[str, str]) -> str:
-        (low, high), (under, over) = self.across, self.up
         bottom = HEIGHT - _BOTTOM
-        parts = [f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{WIDTH - _RIGHT}"/>']
-        for step in range(5):
-            x, _ = self.at((low + (high - low) * step / 4, under))
-            _, y = self.at((low, under + (over - under) * step / 4))
-            parts.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">'
-                         f"{_number(low + (high - low) * step / 4)}</text>")  # fmt: skip
-            parts.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">'
-                         f"{_number(under + (over - under) * step / 4)}</text>")  # fmt: skip
+        parts = [f'<path class="axis" d="M{self.left} {_TOP}V{bottom}H{WIDTH - _RIGHT}"/>']
+        for across, up in zip(self._ticks(self.across), self._ticks(self.up), strict=True):
+            x, y = self.at((across, up))
+            parts.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{_number(across)}</text>')
+            parts.append(f'<text x="{self.left - 5}" y="{y + 4:.1f}" text-anchor="end">{_number(up)}</text>')
         parts.append(
-            f'<text x="{(WIDTH + _LEFT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(labels[0])}</text>'
+            f'<text x="{(WIDTH + self.left) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(labels[0])}</text>'
         )
         parts.append(f'<text x="12" y="{(HEIGHT - _BOTTOM) / 2}" text-anchor="middle" '
                      f'transform="rotate(-90 12 {(HEIGHT - _BOTTOM) / 2})">{escape(labels[1])}</text>')  # fmt: skip
@@ -194,7 +206,7 @@ def progress(
     if level is not None:
         _, y = plane.at((0.0, level[0]))
         parts.append(
-            f'<path class="line s1" stroke-dasharray="5 4" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}">'
+            f'<path class="line s1" stroke-dasharray="5 4" d="M{plane.left} {y:.1f}H{WIDTH - _RIGHT}">'
             f"<title>{escape(level[1])}</title></path>"
         )
     return _svg(title, "".join(parts))

@@ -14,8 +14,8 @@ table{{border-collapse:collapse;width:100%;margin:.5rem 0}}th,td{{text-align:lef
 border-bottom:1px solid var(--line);vertical-align:top}}.long{{overflow-wrap:anywhere}}
 @media screen and (max-width:36rem){{th,td{{overflow-wrap:anywhere}}}}
 td.n,th.n{{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}}
-p{{overflow-wrap:anywhere}}.verdict{{font-size:1.2rem}}.note{{color:var(--soft)}}.charts{{display:flex;flex-wrap:wrap;gap:1rem}}
-.charts>*{{flex:1 1 20rem;max-width:30rem}}svg{{width:100%;height:auto}}
+p{{overflow-wrap:anywhere}}.verdict{{font-size:1.2rem}}.note{{color:var(--soft)}}.charts{{display:grid;gap:1rem;
+grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr))}}.charts>*{{max-width:30rem}}svg{{width:100%;height:auto}}
 @media print{{@page{{margin:14mm}}body{{max-width:none;margin:0;padding:0;font-size:10pt;print-color-adjust:exact;
 -webkit-print-color-adjust:exact}}h2,h3{{break-after:avoid}}p{{orphans:3;widows:3}}tr,svg{{break-inside:avoid}}
 thead{{display:table-header-group}}.note,.verdict{{break-inside:avoid;break-after:avoid}}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from bertune.model.explain import coloured
@@ -34,7 +35,7 @@ def page(report: Mapping[str, Any], *, language: str, texts: bool, errors_file: 
         _errors(report, word, texts, errors_file),
         _run(report, word),
     ]
-    name = escape(f"{word['title']}: {report['run']['folder']}")
+    name = escape(f"{word['title']}: {_name(report['run']['folder'])}")
     head = (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{name}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -44,12 +45,17 @@ def page(report: Mapping[str, Any], *, language: str, texts: bool, errors_file: 
     return "\n".join([head, *filter(None, sections), "</body></html>", ""])
 
 
+def _name(path: str) -> str:
+    """The last part of a path. Where the run and the data lay stands at the page's end alone."""
+    return Path(path).resolve().name or path
+
+
 def _verdict(report: Mapping[str, Any], word: Mapping[str, str]) -> str:
     own = next((one for one in report["metrics"] if one["metric"] == report["metric"]), None)
     if own is None:
         return ""
     told = f"{own['metric']} {own['value']:.4f} ({word['interval']}: {_interval(own)}), "
-    told += word["of"].format(rows=report["rows"], data=report["data"])
+    told += word["of"].format(rows=report["rows"], data=_name(report["data"]))
     beaten = ""
     if report["baselines"]:
         from bertune.tasks.protocol import lower_is_better
@@ -162,7 +168,7 @@ def _errors(report: Mapping[str, Any], word: Mapping[str, str], texts: bool, err
 
 
 def _run(report: Mapping[str, Any], word: Mapping[str, str]) -> str:
-    rows: list[tuple[str, str]] = [("task", str(report["task"]))]
+    rows: list[tuple[str, str]] = [("task", str(report["task"])), ("data of this report", str(report["data"]))]
     for name, value in report["run"].items():
         if name == "data":
             rows += [(f"{role} data", f"{one.get('file')}, {one.get('rows')} rows, SHA-256 {one.get('sha256')}")

@@ -30,7 +30,9 @@ from bertune.sweep.space import Space, default_space, passes, read_space, starti
 from bertune.sweep.state import TRIALS, Sweep
 from bertune.sweep.trials import TrialResult, Trials
 from bertune.tasks.registry import new_task
+from bertune.training.fine_tune import metric_problems
 from bertune.training.loop.signals import raise_if_requested
+from bertune.training.prepare import length_problems
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.output import output_problems
 
@@ -100,6 +102,10 @@ def _checked(options: SweepOptions, trials: Trials) -> dict[str, Any]:
         problems.add(str(error))
     if not options.encoders:
         problems.add(f"--encoder {options.encoder!r}: name an encoder, or several separated by commas")
+    task = new_task(options.task, trials.task_options)
+    problems.extend(metric_problems(options.metric, task))
+    for encoder in options.encoders:
+        problems.extend(length_problems(trials.train_options({"encoder": encoder}, Path()), task))
     if not options.resume:
         problems.extend(output_problems(output, tree, resume=False))
         if (output / SWEEP).exists():

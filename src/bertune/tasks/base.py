@@ -54,6 +54,8 @@ class BaseTask(_Protocol[ExampleT]):
     logit_kind: ClassVar[str | None] = None
     """What the head's logits stand for, for distillation: classes, labels (independent of one another), number, vector,
     tags (of tokens), span (start and end among tokens), choices; None: it is not known."""
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    """Of bertune's own tasks: what can pick the best model besides the loss; after one that ends in / goes a label."""
 
     if not TYPE_CHECKING:
         defaults = Defaults()

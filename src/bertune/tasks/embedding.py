@@ -85,6 +85,7 @@ class Embedding(BaseTask[Pair]):
     Options: ClassVar[type[Any]] = EmbeddingOptions
     compares_rows: ClassVar[bool] = True
     logit_kind: ClassVar[str] = "vector"
+    metric_names: ClassVar[tuple[str, ...]] = ("accuracy", "recall_at_10", "mrr", "pearson", "spearman", "rmse", "mae")
 
     name: str = "embedding"
     options: EmbeddingOptions = EmbeddingOptions()  # noqa: RUF009 (frozen)

@@ -65,6 +65,7 @@ class MultiLabelClassification(BaseTask[LabelledText]):
 
     Options: ClassVar[type[Any]] = MultiLabelOptions
     logit_kind: ClassVar[str] = "labels"
+    metric_names: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "f1_macro", "accuracy", "f1/")
 
     name: str = "multi-label-classification"
     options: MultiLabelOptions = MultiLabelOptions()  # noqa: RUF009 (frozen)

@@ -40,6 +40,7 @@ class MultipleChoice(BaseTask[ChoiceExample]):
 
     Options: ClassVar[type[Any]] = ChoiceOptions
     logit_kind: ClassVar[str] = "choices"
+    metric_names: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     name: str = "multiple-choice"
     options: ChoiceOptions = ChoiceOptions()  # noqa: RUF009 (frozen)

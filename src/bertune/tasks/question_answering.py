@@ -45,6 +45,10 @@ class QuestionAnswering(BaseTask[QuestionExample]):
 
     Options: ClassVar[type[Any]] = QuestionOptions
     logit_kind: ClassVar[str] = "span"
+    metric_names: ClassVar[tuple[str, ...]] = (
+        "exact_match", "f1", "HasAns_exact_match", "HasAns_f1", "NoAns_exact_match", "NoAns_f1", "best_exact",
+        "best_f1",
+    )  # fmt: skip
 
     name: str = "question-answering"
     options: QuestionOptions = QuestionOptions()  # noqa: RUF009 (frozen)

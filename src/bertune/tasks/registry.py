@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from bertune.errors import InputError
 from bertune.option_values import checked_values
-from bertune.tasks import options
 from bertune.tasks.hyperparameters import EMBEDDING, MULTIPLE_CHOICE, QUESTION_ANSWERING, USUAL, Defaults
 
 if TYPE_CHECKING:
@@ -24,39 +23,43 @@ if TYPE_CHECKING:
 class TaskEntry:
     """A task of bertune's own.
 
-    options: its dataclass of options, which it has as `Options`.
+    kind: name of its dataclass of options in `tasks.options`, which it has as `Options`.
     home: `module:attribute`; what stands there is called with the name and the options.
     defaults, metric: as its tasks have them, for `--help`.
     """
 
-    options: type[Any]
+    kind: str
     home: str
     defaults: Defaults = USUAL
     metric: str = "accuracy"
 
+    @property
+    def options(self) -> type[Any]:
+        """Its dataclass of options. Making those of all tasks takes a fifth of what `train --help` takes."""
+        from bertune.tasks import options
 
-_REGRESSION = TaskEntry(options.RegressionOptions, "bertune.tasks.regression:Regression", metric="loss")
-_GLUE = TaskEntry(options.GlueOptions, "bertune.tasks.glue:GLUE")
+        found: type[Any] = getattr(options, self.kind)
+        return found
+
+
+_REGRESSION = TaskEntry("RegressionOptions", "bertune.tasks.regression:Regression", metric="loss")
+_GLUE = TaskEntry("GlueOptions", "bertune.tasks.glue:GLUE")
 TASKS = {
-    "text-classification": TaskEntry(options.TextOptions, "bertune.tasks.text_classification:TextClassification"),
+    "text-classification": TaskEntry("TextOptions", "bertune.tasks.text_classification:TextClassification"),
     "question-answering": TaskEntry(
-        options.QuestionOptions, "bertune.tasks.question_answering:QuestionAnswering", QUESTION_ANSWERING, "f1"
+        "QuestionOptions", "bertune.tasks.question_answering:QuestionAnswering", QUESTION_ANSWERING, "f1"
     ),
-    "pretraining": TaskEntry(
-        options.PretrainingOptions, "bertune.tasks.pretraining:Pretraining", metric="masked_lm_loss"
-    ),
+    "pretraining": TaskEntry("PretrainingOptions", "bertune.tasks.pretraining:Pretraining", metric="masked_lm_loss"),
     "token-classification": TaskEntry(
-        options.TokenOptions, "bertune.tasks.token_classification:TokenClassification", metric="f1"
+        "TokenOptions", "bertune.tasks.token_classification:TokenClassification", metric="f1"
     ),
-    "multiple-choice": TaskEntry(
-        options.ChoiceOptions, "bertune.tasks.multiple_choice:MultipleChoice", MULTIPLE_CHOICE
-    ),
+    "multiple-choice": TaskEntry("ChoiceOptions", "bertune.tasks.multiple_choice:MultipleChoice", MULTIPLE_CHOICE),
     "multi-label-classification": TaskEntry(
-        options.MultiLabelOptions, "bertune.tasks.multi_label:MultiLabelClassification", metric="f1"
+        "MultiLabelOptions", "bertune.tasks.multi_label:MultiLabelClassification", metric="f1"
     ),
     "regression": _REGRESSION,
     "stsb": dataclasses.replace(_REGRESSION, metric="pearson"),
-    "embedding": TaskEntry(options.EmbeddingOptions, "bertune.tasks.embedding:Embedding", EMBEDDING),
+    "embedding": TaskEntry("EmbeddingOptions", "bertune.tasks.embedding:Embedding", EMBEDDING),
     **dict.fromkeys(("mrpc", "cola", "sst2", "rte", "mnli", "qnli", "qqp", "wnli", "xnli"), _GLUE),
     "cola": dataclasses.replace(_GLUE, metric="matthews_correlation"),
 }

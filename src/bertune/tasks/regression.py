@@ -59,6 +59,7 @@ class Regression(BaseTask[NumberExample]):
 
     Options: ClassVar[type[Any]] = RegressionOptions
     logit_kind: ClassVar[str] = "number"
+    metric_names: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse", "mae")
 
     name: str = "regression"
     options: RegressionOptions = RegressionOptions()  # noqa: RUF009 (frozen)

@@ -90,6 +90,15 @@ class TextClassification(BaseTask[TextExample]):
 
     Options: ClassVar[type[Any]] = TextOptions
     logit_kind: ClassVar[str] = "classes"
+    metric_names: ClassVar[tuple[str, ...]] = (
+        "accuracy",
+        "f1",
+        "precision",
+        "recall",
+        "matthews_correlation",
+        "answered",
+        "answered_accuracy",
+    )
 
     name: str = "text-classification"
     options: TextOptions = TextOptions()  # noqa: RUF009 (frozen)

@@ -50,6 +50,7 @@ class TokenClassification(BaseTask[TaggedExample]):
 
     Options: ClassVar[type[Any]] = TokenOptions
     logit_kind: ClassVar[str] = "tags"
+    metric_names: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "precision", "recall", "f1/", "precision/", "recall/")
 
     name: str = "token-classification"
     options: TokenOptions = TokenOptions()  # noqa: RUF009 (frozen)

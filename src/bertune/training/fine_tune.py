@@ -245,6 +245,17 @@ def technique_problems(options: TrainOptions, task: Task[Any]) -> list[str]:
     return [f"--r-drop {options.r_drop}: {why}; leave it out"]
 
 
+def metric_problems(metric: str | None, task: Task[Any]) -> list[str]:
+    """Why a metric is none of the task's, whatever the data. What the data decide is told by the first evaluation."""
+    known: tuple[str, ...] = getattr(task, "metric_names", ())
+    if metric in (None, task.metric, "loss") or not known or task_file_of(task) is not None:
+        return []
+    if metric in known or f"{str(metric).partition('/')[0]}/" in known:
+        return []
+    shown = [f"{name}LABEL" if name.endswith("/") else name for name in known]
+    return [f"--metric {metric}: this task gives {named([*shown, 'loss'])}"]
+
+
 def _check(run: FineTuning, job: TrainingJob, *, resume: bool) -> None:
     """Before anything is written: what an update takes, where time is limited, and the metric's name.
 

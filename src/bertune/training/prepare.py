@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bertune.checking.doctor import log_findings
 from bertune.checkpoints.sentence_transformers import read_sentence_folder
-from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint, require_source
+from bertune.checkpoints.source import Checkpoint, SourceOptions, open_checkpoint, positions_of, require_source
 from bertune.errors import InputError, Problems, counted
 from bertune.features import Features
 from bertune.model.pairs import all_pairs, check_pairs
@@ -133,6 +133,19 @@ def source_problems(encoder: str | None) -> list[str]:
     return []
 
 
+def length_problems(options: TrainOptions, task: Task[Any]) -> list[str]:
+    """Why sequences may not be so long, where a config alone tells; the others are found when the encoder is opened."""
+    positions = positions_of(options.encoder)
+    return [] if positions is None else _too_long(options, task, positions)
+
+
+def _too_long(options: TrainOptions, task: Task[Any], positions: int) -> list[str]:
+    length = options.max_seq_length or task.defaults.max_seq_length
+    return (
+        [f"--max-seq-length {length}: {options.encoder} has only {positions} positions"] if length > positions else []
+    )
+
+
 def source_options(options: TrainOptions) -> SourceOptions:
     """What the options say of the encoder that its files do not."""
     return SourceOptions(do_lower_case=options.do_lower_case)
@@ -142,12 +155,8 @@ def _prepared(
     task: Task[Any], read: Mapping[str, Labelled], checkpoint: Checkpoint, options: TrainOptions
 ) -> PreparedData:
     problems = Problems()
-    length, positions = (
-        options.max_seq_length or task.defaults.max_seq_length,
-        checkpoint.config.max_position_embeddings,
-    )
-    if length > positions:
-        problems.add(f"--max-seq-length {length}: {options.encoder} has only {positions} positions")
+    length = options.max_seq_length or task.defaults.max_seq_length
+    problems.extend(_too_long(options, task, checkpoint.config.max_position_embeddings))
     own = dataclasses.asdict(task.options)
     paths = {role: one.path for role, one in read.items()}
     try:

@@ -27,11 +27,11 @@ from bertune.training.closing_report import SavedModel, report_files, seconds_of
 from bertune.training.config import check_run, resumes
 from bertune.training.cross_validation import FILE as FOLDS_FILE
 from bertune.training.cross_validation import Folds, cross_validate
-from bertune.training.fine_tune import FineTuning, baselines_of, fine_tune, technique_problems
+from bertune.training.fine_tune import FineTuning, baselines_of, fine_tune, metric_problems, technique_problems
 from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
-from bertune.training.prepare import PreparedData, prepare, source_problems
+from bertune.training.prepare import PreparedData, length_problems, prepare, source_problems
 from bertune.training.presets import said_patience, with_preset, with_preset_of_task
 from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors, run_errors
@@ -314,7 +314,8 @@ def _read(options: TrainOptions, task: Task[Any], tree: Mapping[str, Any]) -> di
     Raises:
         InputError: all problems at once.
     """
-    problems = [*source_problems(options.encoder), *technique_problems(options, task)]
+    problems = [*source_problems(options.encoder), *length_problems(options, task), *technique_problems(options, task)]
+    problems += metric_problems(options.metric, task)
     if options.metric != task.metric and not options.validates:
         problems.append(
             f"--metric {options.metric}: picks the best model on validation data; name some with --validation"

@@ -30,7 +30,16 @@ function translate() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   $("language").value = language;
   for (const node of document.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t);
-  if (model) { showForm(); showAbout(); }
+  if (model) { showForm(); showAbout(); nameColumns(); }
+}
+
+function nameColumns() {
+  for (const label of document.querySelectorAll("#columns label")) {
+    const select = label.querySelector("select"), none = select.querySelector("option[value='']");
+    label.firstChild.data = `${t("column")} ${fieldName(select.name)} `;
+    if (none) none.textContent = t("none");
+  }
+  for (const go of document.querySelectorAll("#columns button")) go.textContent = t("send");
 }
 
 async function loadModels() {
