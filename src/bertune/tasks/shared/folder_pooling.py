@@ -28,7 +28,7 @@ def with_pooling(options: OptionsT, examples: Sequence[_MaybePair], settings: Ma
     """The options with what `--pooling auto` comes to for these training examples and this encoder.
 
     `pair` where every example has two texts, and the encoder's folder pools by the mean of its tokens: such an encoder
-    was trained to put like texts near each other (docs/techniques.md has what it brought).
+    was trained to put like texts near each other (docs/best-model.md has what it brought).
     """
     if options.pooling != "auto":
         return options
