@@ -79,7 +79,9 @@ def test_a_missing_encoder_is_told_with_what_is_wrong_in_the_data(tmp_path: Path
 def test_bad_options_are_refused_before_anything_is_said_of_the_data(tmp_path: Path, capsys: Capture) -> None:
     data, encoder = export(tmp_path / "a.csv"), write_encoder(tmp_path / "encoder")
     command = ["train", "--task", "text-classification", "--encoder", encoder, "--train", data, "--output", "out"]
-    answer = bertune(capsys, *command, "--max-seq-length", "32", "--epochs", "-1", "--precision", "fp16", "--device", "cpu")
+    answer = bertune(
+        capsys, *command, "--max-seq-length", "32", "--epochs", "-1", "--precision", "fp16", "--device", "cpu"
+    )
     assert answer.status == 2
     told = answer.err.splitlines()
     assert told[0] == "error: 3 problems:"
