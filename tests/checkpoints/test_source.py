@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import bertune
 from bertune.checkpoints import source as source_module
 from bertune.checkpoints.inspection import describe
-from bertune.checkpoints.source import build_encoder, open_checkpoint, open_encoder
+from bertune.checkpoints.source import build_encoder, open_checkpoint, open_encoder, positions_of
 from bertune.encoder.encoder import Encoder
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
@@ -44,6 +44,21 @@ def outputs(encoder: Encoder, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray
         sequence.append(out.sequence_output.numpy())
         pooled.append(out.pooled_output.numpy())
     return np.concatenate(sequence), np.concatenate(pooled)
+
+
+def test_positions_by_a_config_alone(tmp_path: Path) -> None:
+    """Of what lies unpacked on this disk; the rest is None, and told when the source is opened."""
+    folder = write_encoder(tmp_path / "encoder", max_position_embeddings=77)
+    (folder / "model.safetensors").write_bytes(b"not read")
+    assert positions_of(folder) == 77
+    google = tmp_path / "google"
+    google.mkdir()
+    sizes = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    write_json(google / "bert_config.json", {**sizes, "intermediate_size": 16, "max_position_embeddings": 55})
+    (google / "bert_model.ckpt.index").write_bytes(b"not read")
+    assert positions_of(google / "bert_model.ckpt") == positions_of(google) == 55
+    (folder / "config.json").write_text("{")
+    assert [positions_of(one) for one in (folder, tmp_path / "none", "org/name", tmp_path / "a.zip")] == [None] * 4
 
 
 def test_a_hugging_face_folder(tmp_path: Path) -> None:
