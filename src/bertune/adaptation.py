@@ -21,9 +21,12 @@ from bertune.durations import Clock
 from bertune.errors import InputError, Interrupted, Problems
 from bertune.evaluation.compare import CompareSettings, compare
 from bertune.files.atomic_write import write_text
+from bertune.files.json_files import read_json
+from bertune.model.presence import MODEL_FILE
 from bertune.option_values import checked_values
 from bertune.pretraining.options import PretrainOptions
 from bertune.pretraining.pretrain import run as pretrain
+from bertune.tasks.options import PAIR
 from bertune.tasks.protocol import lower_is_better
 from bertune.tasks.registry import new_task, options_of
 from bertune.training.options import AdaptOptions, TrainOptions
@@ -122,7 +125,8 @@ def run(
         limit = None if clock is None else TimeLimit(str(options.time_limit), clock.part(2, kept=kept))
         metrics = _pretrained(known, limit, resume=options.resume)
         part = None if clock is None else clock.part(1, kept=kept)
-        result = _once(dataclasses.replace(options, encoder=str(output / ADAPTED)), task_options, part)
+        as_before = {**task_options, **_pooling_of(output / WITHOUT)}
+        result = _once(dataclasses.replace(options, encoder=str(output / ADAPTED)), as_before, part)
         made = _compared(options, output, result, metrics)
         with disk_errors(output, 0):
             described = {"text": adaptation.adapt, "epochs": adaptation.adapt_epochs, **made.to_json()}
@@ -170,6 +174,12 @@ def _once(options: TrainOptions, task_options: Mapping[str, Any], clock: Clock |
     with _part():
         resume = options.resume and _begun(Path(options.output))
         return train(dataclasses.replace(options, resume=resume), task_options, clock=clock)
+
+
+def _pooling_of(folder: Path) -> dict[str, Any]:
+    """What `--pooling auto` came to in a model: the adapted encoder's folder does not say how the first one pooled."""
+    found = read_json(folder / MODEL_FILE)["task"]["options"].get("pooling")
+    return {"pooling": PAIR} if found == PAIR else {}
 
 
 def _pretrained(options: PretrainOptions, limit: TimeLimit | None, *, resume: bool) -> Mapping[str, float]:

@@ -61,3 +61,12 @@ def test_refusals(tmp_path: Path) -> None:
         compare_seeds([one, other], "f1")
     assert have_seeds([one, other])
     assert not have_seeds([one, tmp_path])
+
+
+def test_a_sweep_that_had_time_for_one_repetition_is_compared_row_by_row(tmp_path: Path) -> None:
+    for name, seeds in (("one", {"1": {"accuracy": 0.5}}), ("two", {"1": {"accuracy": 0.5}, "2": {"accuracy": 0.6}})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "seeds.json").write_text(json.dumps({"metric": "accuracy", "seeds": seeds}))
+    assert have_seeds([tmp_path / "two"])
+    assert not have_seeds([tmp_path / "two", tmp_path / "one"])
+    assert not have_seeds([tmp_path / "two", tmp_path])

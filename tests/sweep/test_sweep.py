@@ -216,7 +216,7 @@ def test_the_winner_is_repeated_on_a_machine_that_becomes_slower(
 
     monkeypatch.setattr(Trials, "run", run)
     clock = SimpleNamespace(monotonic=lambda: now[0])
-    for module in ("state", "sweep", "repeat"):
+    for module in ("state", "sweep"):
         monkeypatch.setattr(f"bertune.sweep.{module}.time", clock)
     monkeypatch.setattr("bertune.sweep.repeat._write", lambda *_: None)
     monkeypatch.setattr(

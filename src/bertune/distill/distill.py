@@ -25,6 +25,7 @@ from bertune.model.use import load
 from bertune.network import Network
 from bertune.tables import PlainTable, plain_table
 from bertune.tasks.labelled import Labelled, read_labelled
+from bertune.tasks.options import FIRST_TOKEN, PAIR
 from bertune.tasks.protocol import Task, lower_is_better
 from bertune.tasks.registry import options_of
 from bertune.tokenization.tokenizer import Tokenizer
@@ -44,11 +45,15 @@ LABELS_ONLY = "labels-only"
 
 @dataclass(frozen=True)
 class Student:
-    """Where a student starts. source: for the record.  sha256: of the encoder that it starts from."""
+    """Where a student starts. source: for the record.  sha256: of the encoder that it starts from.
+
+    segments: that its encoder tells texts apart by.
+    """
 
     source: str
     tokenizer: Tokenizer
     positions: int
+    segments: int
     sha256: str
     new_network: Callable[[Task[Any]], Network]
 
@@ -166,6 +171,7 @@ def run(options: DistillOptions, task_options: Mapping[str, Any] | None = None) 
         if isinstance(teacher, Models):
             _check_student(options, teacher, student, kind)
         rows, task = _read(options, teacher)
+        task = _with_head_for(student, task)
         data, batches, labelled = _prepared(options, teacher, task, rows, student)
         train_options = _train_options(options, task, student, data.max_seq_length)
         tree = dataclasses.asdict(dataclasses.replace(train_options, resume=False)) | dict(data.task_options)
@@ -198,6 +204,7 @@ def _student(options: DistillOptions, teacher: Teacher) -> Student:
             f"{options.student} of {folder}",
             model.tokenizer,
             model.network.encoder.config.max_position_embeddings,
+            model.network.encoder.config.type_vocab_size,
             file_sha256(Path(folder) / "model.safetensors"),
             lambda task: network_of_layers(model, layers),  # noqa: ARG005
         )
@@ -206,9 +213,22 @@ def _student(options: DistillOptions, teacher: Teacher) -> Student:
             options.student,
             checkpoint.tokenizer,
             checkpoint.config.max_position_embeddings,
+            checkpoint.config.type_vocab_size,
             encoder_sha256(checkpoint.config, checkpoint.tensors, checkpoint.tokenizer),
             lambda task: network_from_source(task, options.student),
         )
+
+
+def _with_head_for(student: Student, task: Task[Any]) -> Task[Any]:
+    """The task, with a head that the student can have: one that compares two texts needs segments."""
+    if getattr(task.options, "pooling", None) != PAIR or student.segments > 1:
+        return task
+    logger.info("the student's head reads the first token (--pooling %s): its encoder has no segments", FIRST_TOKEN)
+    changed: Task[Any] = dataclasses.replace(
+        task,
+        options=dataclasses.replace(task.options, pooling=FIRST_TOKEN),  # type: ignore[type-var]
+    )
+    return changed
 
 
 def _check_student(options: DistillOptions, teacher: Models, student: Student, kind: str) -> None:

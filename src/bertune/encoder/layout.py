@@ -96,7 +96,8 @@ class Layout:
     def sequence_masks(self) -> Tensor | None:
         """The number that every sequence's dropout mask begins at (`kernels.calls.Mask`); None without `keys`.
 
-        Multiples of an odd number spread over 32 bits, so that the masks of a batch hardly ever overlap.
+        Multiples of an odd number spread over 32 bits. Of large batches some ranges overlap: a sequence's mask is then
+        in part another's, shifted, which does no harm.
         Shape: (sequences,), int64.
         """
         return None if self.keys is None else self.keys * _MASK_OF_A_SEQUENCE

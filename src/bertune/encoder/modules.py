@@ -144,11 +144,11 @@ class Dropout(nn.Module):
         super().__init__()
         self.p, self.of_head = p, of_head
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        """Shape: (tokens, width) or (sequences, width) → the same."""
+    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
+        """Shape: (tokens, width) or (sequences, width) → the same. layout: None as if it had no keys."""
         if not self.training or self.p == 0:
             return x
-        if layout.keys is None:
+        if layout is None or layout.keys is None:
             return F.dropout(x, self.p) if self.of_head else dropout(x, self.p)
         by_token = len(x) == layout.total
         return dropout(x, self.p, layout.row_masks(x.shape[1]) if by_token else layout.sequence_masks)

@@ -25,7 +25,13 @@ _DRAWN = 20_000
 
 def have_seeds(folders: Sequence[str | Path]) -> bool:
     """Whether every folder holds the figures of several seeds."""
-    return all((Path(folder) / FILE).is_file() for folder in folders)
+    return all(len(_seeds_of(Path(folder))) > 1 for folder in folders)
+
+
+def _seeds_of(folder: Path) -> Mapping[str, Any]:
+    """Figures by seed; none without a file of them. A sweep that had time for one repetition has one."""
+    found = read_json(folder / FILE).get("seeds") if (folder / FILE).is_file() else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def compare_seeds(folders: Sequence[str | Path], metric: str | None = None) -> dict[str, Any]:

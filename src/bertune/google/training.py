@@ -80,7 +80,7 @@ def train(runtime: Runtime, target: TrainingTarget, training: Training) -> int:
     if is_finished(folder, training.steps):
         return step
     logger.info("seed %d (the original has none, so its runs differ); --seed takes another", runtime.seed)
-    by_example = prefix is None or drops_by_example(prefix)
+    by_example = runtime.device.type == "cpu" and (prefix is None or drops_by_example(prefix))
     output = OutputFolder(
         folder, network, target.names, keep=flags.keep_checkpoint_max, start=(prefix, step), drops_by_example=by_example
     )

@@ -121,7 +121,7 @@ def _run(options: PretrainOptions, tree: dict[str, Any], inputs: Inputs, limit: 
     if limit is not None:
         job = dataclasses.replace(job, budget=TimeBudget(limit.clock))
     output = Path(options.output)
-    by_example = current().agree(drops_by_example(output, resume=options.resume))
+    by_example = current().agree(drops_by_example(output, resume=options.resume)) and device.type == "cpu"
     job = dataclasses.replace(job, drops_by_example=by_example)
     record = run_provenance(device, dtype, prepared.hashes, drops_by_example=by_example)
 

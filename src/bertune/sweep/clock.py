@@ -7,7 +7,7 @@ from typing import Any
 
 SPARE = 1.1
 """Predictions are multiplied by this before something is begun: trials differ in speed by a few per cent."""
-_REMEMBERED, _MOST_SPARE = 3, 1.5
+_REMEMBERED, MOST_SPARE = 3, 1.5
 """Latest runs that tell how wrong predictions are at present, and what they raise `SPARE` to at most."""
 
 
@@ -31,7 +31,7 @@ class TimeModel:
     @property
     def spare(self) -> float:
         """By what a prediction is multiplied before something is begun: more where the latest runs took longer."""
-        return min(_MOST_SPARE, max([SPARE, *self.missed[-_REMEMBERED:]]))
+        return min(MOST_SPARE, max([SPARE, *self.missed[-_REMEMBERED:]]))
 
     def observe(self, metrics: Mapping[str, float], wall: float, evaluations: int, passes: int = 1) -> None:
         """Learn from the probe, or from a run.

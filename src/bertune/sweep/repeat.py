@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,8 @@ logger = logging.getLogger(__name__)
 _LATE = 1.03
 """Of the time limit: what still runs then is stopped."""
 _TRIED = 0.9
-"""Share of the time that a run should take which must be left for it to be begun: predictions err, and a run that is
-stopped costs nothing but time that would be left."""
+"""Share of the time that a run should take which must be left of the limit for it to be begun: predictions err, and
+what is stopped had time that nothing else would use."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +68,23 @@ def _repeat(sweep: Sweep, best: "FrozenTrial") -> dict[int, _Repeated]:
     """This rank's share of the winner's runs, by seed."""
     first = sweep.options.seed + 1_000  # no trial's own, unless the space varies seeds that far
     seeds, done = range(first, first + sweep.options.final_seeds), dict[int, _Repeated]()
+    expected = sweep.repetition(best)
     for seed in seeds[sweep.world.rank :: sweep.world.size]:
         raise_if_requested()
-        left = sweep.options.seconds * _LATE - sweep.elapsed
+        left = sweep.options.seconds - sweep.elapsed
         folder = sweep.folder / f"seed-{seed}"
         if sweep.options.resume and (before := finished(folder)) is not None:
             done[seed] = _Repeated(before[0], int(before[1].get("steps", 0)), worked(folder))
             continue
-        if left < _TRIED * sweep.repetition(best):
+        if left < _TRIED * expected:
             break
-        found = sweep.trials.run({**best.params, "seed": seed}, folder, time.monotonic() + left)
+        found = sweep.trials.run({**best.params, "seed": seed}, folder, sweep.began + sweep.options.seconds * _LATE)
         journal.keep_elapsed(sweep.study, sweep.elapsed)
         if found.ended != "done":
             logger.warning("seed %d: %s", seed, found.error if found.ended == "failed" else "the time was over")
             shutil.rmtree(folder, ignore_errors=True)
             break
+        expected = found.seconds
         done[seed] = _Repeated(found.metrics, found.steps, found.worked)
         logger.info("winner, seed %d: %s %.4f", seed, sweep.metric, found.metrics[sweep.metric])
     return done

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertune.distributed.world import ALONE, World
 from bertune.sweep import journal
-from bertune.sweep.clock import TimeModel
+from bertune.sweep.clock import MOST_SPARE, TimeModel
 from bertune.sweep.options import SweepOptions
 from bertune.sweep.space import Space, passes
 from bertune.sweep.trials import Trials
@@ -79,8 +79,12 @@ class Sweep:
         return -(-self.options.final_seeds // self.world.size)
 
     def repetition(self, best: "FrozenTrial") -> float:
-        """Seconds that training the best trial's setting again should take: no less than it took."""
-        return max(self.predicted(best.params), float(best.user_attrs["seconds"]))
+        """Seconds that training the best trial's setting again should take: what it took, where that was longer.
+
+        But not by more than predictions err, for it may have run on a busy machine, or on another.
+        """
+        predicted = self.predicted(best.params)
+        return max(predicted, min(float(best.user_attrs["seconds"]), MOST_SPARE * predicted))
 
     def fits(self, setting: Mapping[str, Any]) -> bool:
         """Whether a trial fits into the time that is left, and whoever wins may still be trained on fresh seeds."""

@@ -39,6 +39,11 @@ def task_file_of(task: object) -> TaskFile | None:
     return _RUN.get(type(task).__module__)
 
 
+def is_own(task: object) -> bool:
+    """Whether a task's class is one of bertune's, not a user's, which may compute anything in its head and loss."""
+    return type(task).__module__.startswith("bertune.")
+
+
 def class_in_file(name: str, *, sha256: str | None = None) -> tuple[str, Any]:
     """Run a task file and take the class out of it.
 

@@ -108,6 +108,7 @@ def fine_tune(run: FineTuning) -> TrainResult:
     inputs = {name: sha256 for role, split in run.data.splits.items() for name, sha256 in split.inputs(role).items()}
     inputs[f"--encoder {options.encoder}"] = run.data.encoder
     by_example = run.data.drops_by_example and current().agree(drops_by_example(output, resume=options.resume))
+    by_example = by_example and device.type == "cpu"
     record = run_provenance(device, dtype, inputs, drops_by_example=by_example)
     fitted = {name: value for name, value in run.data.task.to_json().items() if name not in ("name", "options")}
 

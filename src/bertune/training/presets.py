@@ -3,7 +3,6 @@
 What is in `best` paid in `benchmarks.techniques` (docs/techniques.md has the table); what did not is an option only.
 """
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,8 @@ from bertune.files.yaml_files import read_yaml
 from bertune.options import PRESETS
 from bertune.tasks.options import RegressionOptions, TextOptions
 from bertune.tasks.protocol import Defaults
-from bertune.tasks.registry import new_task, options_of
+from bertune.tasks.registry import new_task
+from bertune.tasks.user_files import is_own
 from bertune.training.options import NOT_WITH_SOUP, TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -65,13 +65,9 @@ def with_preset_of_task(options: TrainOptions, task_options: Mapping[str, Any]) 
     `best` lets heads on whole texts choose what they read, `--pooling auto`. A run that an earlier release began keeps
     what it had.
     """
-    found, known = dict(task_options), {field.name for field in dataclasses.fields(options_of(options.task))}
-    if options.preset != "best" or "pooling" not in known or found.get("pooling") is not None:
-        return found
-    if (
-        not issubclass(options_of(options.task), TextOptions | RegressionOptions)
-        or found.get("layers", "last") != "last"
-    ):
+    found, task = dict(task_options), new_task(options.task, task_options)
+    chooses = isinstance(task.options, TextOptions | RegressionOptions) and is_own(task)
+    if options.preset != "best" or not chooses or found.get("pooling") or task.options.layers != "last":
         return found
     begun = Path(options.output) / "run.yaml"
     if options.resume and begun.is_file() and "pooling" not in read_yaml(begun):

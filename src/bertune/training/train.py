@@ -23,6 +23,7 @@ from bertune.tasks.held_out import SHARE
 from bertune.tasks.labelled import Labelled, hold_out
 from bertune.tasks.protocol import Task, metric_in_words
 from bertune.tasks.registry import new_task, task_kind
+from bertune.tasks.user_files import is_own
 from bertune.training.closing_report import SavedModel, report_files, seconds_of_report, write_closing_report
 from bertune.training.config import check_run, resumes
 from bertune.training.cross_validation import FILE as FOLDS_FILE
@@ -118,6 +119,7 @@ def run(
         options = as_begun(with_share(with_defaults(options, task)))
         tree = dataclasses.asdict(dataclasses.replace(options, resume=False)) | dataclasses.asdict(task.options)
         by_example = current().agree(drops_by_example(Path(options.output), resume=options.resume))
+        by_example = by_example and is_own(task)  # others may draw random numbers in head or loss
         tree[RECORD_KEY] = dropout_record(by_example=by_example)
         read = _read(options, task, tree)
         data = functools.cache(lambda: dataclasses.replace(prepare(task, read, options), drops_by_example=by_example))

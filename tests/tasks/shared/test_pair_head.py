@@ -9,6 +9,7 @@ import yaml
 
 import bertune
 from bertune.conformance import tiny_encoder
+from bertune.distill.distill import distill
 from bertune.encoder.encoder import EncoderOutput
 from bertune.encoder.layout import Layout
 from bertune.errors import InputError
@@ -16,6 +17,7 @@ from bertune.tasks.options import RegressionOptions, TextOptions
 from bertune.tasks.registry import new_task
 from bertune.tasks.shared.folder_pooling import SENTENCE_MODULES, with_pooling
 from bertune.tasks.shared.heads import pooled_head
+from bertune.tasks.shared.huggingface import linear_in_folder
 from bertune.tasks.shared.pair_head import PairHead
 from bertune.tasks.text_classification import TextExample
 from tests import tiny
@@ -23,6 +25,20 @@ from tests.conformance import SAMPLES, Case, each_check
 
 PAIRS = [TextExample("a", "b", "1"), TextExample("c", "d", "0")]
 MEAN = {SENTENCE_MODULES: [{"kind": "Pooling", "modes": ["mean"]}, {"kind": "Normalize"}]}
+
+
+def sentence_encoder(folder: Path) -> Path:
+    """A tiny encoder whose folder pools by the mean of its tokens."""
+    encoder = tiny.write_encoder(folder)
+    tiny.write_json(encoder / "modules.json", [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ])  # fmt: skip
+    (encoder / "1_Pooling").mkdir()
+    tiny.write_json(
+        encoder / "1_Pooling/config.json", {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
+    )
+    return encoder
 
 
 @pytest.mark.parametrize("stride", [0, 6])
@@ -52,7 +68,8 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not mark of which text of a pair a token is; choose pooling cls"):
         bertune.train(
             task="text-classification", encoder=tiny.write_encoder(tmp_path / "encoder", type_vocab_size=1),
-            train=tiny.write_rows(tmp_path / "rows.csv", tiny.opinions(16)), output=tmp_path / "out", pooling="pair",
+            train=tiny.write_rows(tmp_path / "rows.csv", [{"pair": "a film", **row} for row in tiny.opinions(16)]),
+            output=tmp_path / "out", pooling="pair", pair_column="pair",
             max_seq_length=32,
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
@@ -74,8 +91,18 @@ def test_what_auto_comes_to(examples: list[TextExample], settings: dict[str, obj
     assert with_pooling(TextOptions(pooling="pair"), examples, settings).pooling == "pair"
 
 
+def test_auto_keeps_what_it_cannot_have_and_single_texts_are_refused() -> None:
+    assert with_pooling(TextOptions(pooling="auto", layers="mix"), PAIRS, MEAN).pooling == "cls"
+    singles = [TextExample("a", None, "1"), TextExample("b", None, "0")]
+    assert with_pooling(TextOptions(pooling="auto"), singles, MEAN).pooling == "cls"
+    with pytest.raises(InputError, match="--pooling pair: compares two texts, and these rows have one"):
+        with_pooling(TextOptions(pooling="pair"), singles, MEAN)
+    plain = linear_in_folder("ForSequenceClassification", "last", pooling="auto")
+    assert plain.architecture == "ForSequenceClassification"
+
+
 @each_check
-@pytest.mark.parametrize(("task", "sample"), [("regression", "similarity"), ("text-classification", "intents")])
+@pytest.mark.parametrize(("task", "sample"), [("regression", "similarity")])
 def test_it_conforms(task: str, sample: str, check: object, tmp_path: Path) -> None:
     check(Case(task, SAMPLES / sample / "train.csv", {"pooling": "pair"}), tmp_path)  # type: ignore[operator]
 
@@ -84,15 +111,7 @@ def test_best_chooses_it_and_an_older_run_keeps_what_it_had(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trained, saved, loaded, trained on; a sentence encoder is one whose folder says so."""
-    encoder = tiny.write_encoder(tmp_path / "encoder")
-    tiny.write_json(encoder / "modules.json", [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-    ])  # fmt: skip
-    (encoder / "1_Pooling").mkdir()
-    tiny.write_json(
-        encoder / "1_Pooling/config.json", {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
-    )
+    encoder = sentence_encoder(tmp_path / "encoder")
     given = {"task": "regression", "encoder": encoder, "train": SAMPLES / "similarity/train.csv", "preset": "best"}
     more = {"max_steps": 4, "max_seq_length": 32, "report": False}
     with caplog.at_level(logging.INFO):
@@ -122,3 +141,53 @@ def test_best_chooses_it_and_an_older_run_keeps_what_it_had(
     (tmp_path / "old/run.yaml").write_text(yaml.safe_dump(tree))
     bertune.train(output=tmp_path / "old", resume=True, **given, **{**more, "max_steps": 2})
     assert bertune.load(tmp_path / "old").task.options.pooling == "cls"
+
+
+QUICK = {"max_steps": 2, "max_seq_length": 32, "report": False, "precision": "fp32"}
+MINE = """
+from bertune.tasks.regression import Regression
+from bertune.tasks.shared.heads import PooledHead
+
+class Mine(Regression):
+    def new_head(self, config):
+        return PooledHead(config, 1)
+"""
+
+
+def test_both_models_that_adapting_compares_have_the_same_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERTUNE_CACHE", str(tmp_path / "cache"))
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n\n".join("\n".join(str(row["text"]) for row in tiny.opinions(4, seed=i)) for i in range(16)))
+    bertune.adapt(
+        corpus, adapt_epochs=1, task="regression", encoder=sentence_encoder(tmp_path / "encoder"), preset="best",
+        train=SAMPLES / "similarity/train.csv", output=tmp_path / "out", **QUICK,
+    )  # fmt: skip
+    for folder in (tmp_path / "out/without", tmp_path / "out"):
+        assert isinstance(bertune.load(folder).network.head, PairHead)
+
+
+def test_a_student_without_segments_reads_the_first_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = SAMPLES / "similarity/train.csv"
+    bertune.train(
+        task="regression", encoder=tiny.write_encoder(tmp_path / "encoder"), train=rows, output=tmp_path / "teacher",
+        pooling="pair", **QUICK,
+    )  # fmt: skip
+    student = tiny.write_encoder(tmp_path / "small", type_vocab_size=1)
+    with caplog.at_level(logging.INFO):
+        distill(
+            teacher=tmp_path / "teacher", student=student, unlabelled=rows, train=rows, validation=rows, max_steps=2,
+            output=tmp_path / "student", precision="fp32",
+        )  # fmt: skip
+    assert "the student's head reads the first token (--pooling cls): its encoder has no segments" in caplog.messages
+    assert bertune.load(tmp_path / "student").task.options.pooling == "cls"
+
+
+def test_a_task_of_ones_own_keeps_its_head_and_its_random_numbers(tmp_path: Path) -> None:
+    """Neither --preset best nor dropout by the example touches what bertune does not know."""
+    (tmp_path / "mine.py").write_text(MINE)
+    bertune.train(
+        task=f"{tmp_path / 'mine.py'}:Mine", encoder=sentence_encoder(tmp_path / "encoder"), preset="best",
+        train=SAMPLES / "similarity/train.csv", output=tmp_path / "out", **QUICK,
+    )  # fmt: skip
+    tree = yaml.safe_load((tmp_path / "out/run.yaml").read_text())
+    assert (tree["pooling"], "dropout" in tree["record"]) == ("cls", False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bertune.encoder.layout import Layout
+from bertune.encoder.modules import Dropout
 from bertune.network import Batch, Network, pack
 from bertune.tasks.shared.divergence import binary_divergence, divergence, padded_groups
 from bertune.training.loop.loop import update
@@ -150,6 +151,20 @@ def test_steps_stay_within_their_ball_in_every_sequence() -> None:
             assert 0.2 < part.norm() < 0.5  # of numbers between -1 and 1 about 1 / sqrt(3)
     far = torch.tensor([[3.0, 0], [0, 4], [0, 0], [0.1, 0]])
     assert torch.allclose(within_ball(far, positions, 1.0), torch.tensor([[0.6, 0], [0, 0.8], [0, 0], [0.1, 0]]))
+
+
+def test_the_first_step_and_dropout_of_the_same_vectors_are_drawn_apart() -> None:
+    """The generator is put back behind the step, so both begin with the same seed."""
+    layout = dataclasses.replace(Layout.packed([40, 50]), keys=torch.tensor([3, 8]))
+    positions = torch.cat([torch.arange(40), torch.arange(50)])
+    torch.manual_seed(1)
+    step = start_in_ball(torch.empty(90, 768), positions, 1.0, layout)
+    torch.manual_seed(1)
+    kept = Dropout(0.1).train()(torch.ones(90, 768), layout) > 0
+    scaled = step / step.abs().amax(1, keepdim=True)
+    for values in (scaled[kept], scaled[~kept]):
+        assert abs(float(values.mean())) < 5 * 0.58 / len(values) ** 0.5
+        assert float(((values > 0) & (values < 0.2)).float().mean()) == pytest.approx(0.1, abs=0.02)
 
 
 def weight_gradients(gradients: BackwardOf | FreeLB, net: Network, batch: Batch) -> tuple[float, dict[str, Tensor]]:

@@ -29,12 +29,21 @@ def with_pooling(options: OptionsT, examples: Sequence[_MaybePair], settings: Ma
 
     `pair` where every example has two texts, and the encoder's folder pools by the mean of its tokens: such an encoder
     was trained to put like texts near each other (docs/best-model.md has what it brought).
+
+    Raises:
+        InputError: `pair` for rows of single texts.
     """
+    pairs = sum(one.pair is not None for one in examples)
+    if options.pooling == PAIR and pairs == 0:
+        raise InputError(f"--pooling {PAIR}: compares two texts, and these rows have one; leave it out")
+    if options.pooling == PAIR and pairs < len(examples):
+        logger.warning("--pooling %s: %d of %d rows have only one text", PAIR, len(examples) - pairs, len(examples))
     if options.pooling != "auto":
         return options
     modules = settings.get(SENTENCE_MODULES) or []
     means = any(one["kind"] == "Pooling" and list(one["modes"]) == ["mean"] for one in modules)
-    chosen = PAIR if means and examples and all(one.pair is not None for one in examples) else FIRST_TOKEN
+    fits = means and options.layers == "last" and 0 < pairs == len(examples)
+    chosen = PAIR if fits else FIRST_TOKEN
     logger.info("--pooling auto: %s", chosen)
     return dataclasses.replace(options, pooling=chosen)
 

@@ -28,7 +28,7 @@ def linear_in_folder(
         settings: what config.json tells of the head.
         tensor: transformers' name of the linear layer.
     """
-    if layers == "last" and pooling == FIRST_TOKEN:
+    if layers == "last" and pooling != PAIR:
         names = [Rename(name, (f"{tensor}.{name}",)) for name in ("weight", "bias")]
         return HuggingFaceHead(architecture, names, settings or {})
     more = ("dense_weight", "dense_bias") if pooling == PAIR else mix_names(layers)

@@ -215,8 +215,15 @@ def update(setup: TrainingSetup, config: TrainConfig, rows: npt.NDArray[np.int64
     return StepMetrics(step.run_eager())
 
 
+_SHARED = 2**31
+"""In `update_seed` in a rank's place: what all ranks draw alike."""
+
+
 def update_seed(*numbers: int) -> int:
-    """A seed for random numbers of an update. numbers: the run's seed, the step, and the rank if each has its own."""
+    """A seed for random numbers of an update. numbers: the run's seed, the step, and who draws.
+
+    Zeros at the end change nothing (NumPy's SeedSequence), so what all ranks share is drawn by a number of its own.
+    """
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
@@ -275,7 +282,7 @@ class _Update:
         batch = setup.make_batch(rows, state.epoch)
         if not setup.drops_by_example:
             return batch
-        torch.default_generator.manual_seed(update_seed(self.config.seed, state.step))
+        torch.default_generator.manual_seed(update_seed(self.config.seed, state.step, _SHARED))
         return batch.with_keys()
 
     def compute(self, batches: Iterable[Batch], rate: float | Tensor, *, accumulate: bool = False) -> Tensor:

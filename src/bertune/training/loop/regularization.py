@@ -153,6 +153,10 @@ class AdversarialEmbeddings:
         return (value + worse).detach() / 2, count
 
 
+_OTHER_SEED = 0x2A09E667F3BCC908
+"""Changes both words of a seed: masks of seeds that differ in one bit would be correlated."""
+
+
 @dataclass(frozen=True)
 class FreeLB:
     """The mean of a batch's losses at several steps of its word vectors, each of which makes it worse.
@@ -224,7 +228,8 @@ def start_in_ball(vectors: Tensor, positions: Tensor, radius: float, layout: Lay
     if (starts := layout.row_masks(width)) is None:
         drawn = torch.empty(vectors.shape, device=vectors.device).uniform_(-1, 1)
     else:
-        drawn = random_bits(starts, width, new_seed()).float() / 2**31
+        # Dropout on these vectors is hashed from the same seed and places, as the generator is put back behind this.
+        drawn = random_bits(starts, width, new_seed() ^ _OTHER_SEED).float() / 2**31
     return radius * drawn / (lengths * width).sqrt()[:, None]
 
 

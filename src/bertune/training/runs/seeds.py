@@ -113,7 +113,8 @@ class Seeds:
         for name in for_people(mean):
             values = [one[name] for one in self.metrics.values()]
             others = (f"{found[name]:.4f}" if name in found else "" for found in baselines.values())
-            rows.append((named(name), *(f"{value:.4f}" for value in (mean[name], deviation[name], *values)), *others))
+            spread = f"{deviation[name]:.4f}" if name in deviation else ""
+            rows.append((named(name), f"{mean[name]:.4f}", spread, *(f"{value:.4f}" for value in values), *others))
         return plain_table(title, ("", "mean", "deviation", *heads, *baselines), rows)
 
 
