@@ -41,8 +41,8 @@ SIZES: dict[str, object] = {
 }
 FAST = ("--max-seq-length", "32", "--batch-size", "8", "--learning-rate", "1e-2", "--epochs", "2", "--device", "cpu")
 """Options of a run that takes moments, and learns little."""
-LEARNING = (*FAST, "--epochs", "10")
-"""Options under which a tiny encoder learns `opinions` by heart: 120 updates on 96 rows."""
+LEARNING = (*FAST, "--epochs", "10", "--learning-rate", "5e-3")
+"""Options under which a tiny encoder learns `opinions` by heart, by any seed: 120 updates on 96 rows."""
 
 
 def settings(**changes: object) -> dict[str, object]:

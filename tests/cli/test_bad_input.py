@@ -80,16 +80,17 @@ def test_validation_data(tmp_path: Path, capsys: Capture) -> None:
     refused(capsys, tmp_path, arguments(tmp_path, data, *options), "lacking.csv", "'text'", "content, label")
 
 
-def test_both_files_and_the_length_at_once(tmp_path: Path, capsys: Capture) -> None:
+def test_both_files_and_an_option_at_once(tmp_path: Path, capsys: Capture) -> None:
     data, other = tmp_path / "train.csv", tmp_path / "dev.tsv"
     data.write_bytes(b"text,label\na,x,y\n")
     other.write_bytes(b"text\tlabel\na\n")
     parts = ["train.csv, line 2", "dev.tsv, line 2", "--batch-size -1"]
     refused(capsys, tmp_path, arguments(tmp_path, data, "--validation", other, "--batch-size", "-1"), *parts)
+    parts = ["train.csv, line 2", "dev.tsv, line 2", "--max-seq-length 99"]
+    refused(capsys, tmp_path, arguments(tmp_path, data, "--validation", other, "--max-seq-length", "99"), *parts)
     data.write_text(GOOD.replace(",bad", ",good"))
     other.write_text("text\tlabel\na\tbad\n")
-    parts = ["train.csv", "two different labels", "--max-seq-length 99"]
-    refused(capsys, tmp_path, arguments(tmp_path, data, "--validation", other, "--max-seq-length", "99"), *parts)
+    refused(capsys, tmp_path, arguments(tmp_path, data, "--validation", other), "train.csv", "two different labels")
 
 
 def test_an_output_folder_that_holds_something_else(tmp_path: Path, capsys: Capture) -> None:
