@@ -23,7 +23,7 @@ from tests.tiny import opinions, pairs, write_encoder
 
 TEXTS = [str(row["text"]) for row in opinions(96)]
 LABELS = [str(row["label"]) for row in opinions(96)]
-OPTIONS: dict[str, Any] = {"max_seq_length": 32, "batch_size": 8, "learning_rate": 1e-2, "epochs": 10}
+OPTIONS: dict[str, Any] = {"max_seq_length": 32, "batch_size": 8, "learning_rate": 5e-3, "epochs": 24}
 CPU = {"device": "cpu", "precision": "fp32"}
 
 

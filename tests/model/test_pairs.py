@@ -63,6 +63,7 @@ def test_validation_data_of_another_form(capsys: Capture, tmp_path: Path) -> Non
     rows = write_rows(tmp_path / "train.jsonl", pairs(24))
     other = write_rows(tmp_path / "dev.jsonl", [{"text": "film", "label": "yes"}, {"text": "is", "label": "no"}])
     options = ["--task", "text-classification", "--encoder", encoder, "--train", rows, "--validation", other]
+    options += ["--max-seq-length", "32"]
     answer = command(capsys, "train", *options, "--output", tmp_path / "model")
     assert answer.status == 2
     assert f"{other}, line 1 (2 of 2 are): {SINGLE}" in answer.err

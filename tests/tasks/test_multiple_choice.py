@@ -141,7 +141,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_rows(base / "train.jsonl", rows)
     train(
         task="multiple-choice", encoder=base / "encoder", train=data, validation=data, output=base / "model",
-        max_seq_length=16, batch_size=8, learning_rate=5e-3, epochs=20, device="cpu", precision="fp32",
+        max_seq_length=16, batch_size=8, learning_rate=3e-3, epochs=30, device="cpu", precision="fp32",
     )  # fmt: skip
     return base / "model"
 

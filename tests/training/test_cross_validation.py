@@ -53,7 +53,7 @@ def options(folder: Path, **changes: object) -> dict[str, Any]:
         tiny.write_rows(folder / "train.csv", rows)
     return {
         "task": "text-classification", "encoder": folder / "encoder", "train": folder / "train.csv", "batch_size": 8,
-        "max_seq_length": 32, "learning_rate": 1e-2, "epochs": 10, "precision": "fp32", "output": folder / "out",
+        "max_seq_length": 32, "learning_rate": 5e-3, "epochs": 10, "precision": "fp32", "output": folder / "out",
         "folds": 3, **changes,
     }  # fmt: skip
 

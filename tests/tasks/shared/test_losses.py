@@ -230,5 +230,13 @@ def test_weights_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = parse("bertune train", "", [LossOptions], ["--config", str(config)])
     assert said == {"class_weights": ["a=2", "b=1.5"]}
     told = ["train", "--task", "text-classification", "--encoder", tmp_path / "encoder", "--train"]
-    told += [tmp_path / "train.jsonl", "--output", tmp_path / "other", "--class-weights", "c=2"]
+    told += [
+        tmp_path / "train.jsonl",
+        "--output",
+        tmp_path / "other",
+        "--class-weights",
+        "c=2",
+        "--max-seq-length",
+        "32",
+    ]
     refused(capsys, tmp_path, told, "--class-weights c=2: no such label; labels in their order: a, b")
