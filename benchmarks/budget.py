@@ -1,7 +1,7 @@
 """bertune's `--preset best` beside transformers' Trainer, both within the same wall clock, at the same time.
 
 python -m benchmarks.quality budget --task mrpc|conll --seconds 300 --seeds 1,2,3 [--cores-each 1] [--rows 2000]
-                                    [--rates 5e-5,1e-4] [--within SECONDS] [--look]
+                                    [--rates 5e-5,1e-4] [--autogluon PYTHON] [--within SECONDS] [--look]
 
 Each side has its own cores and as many threads; the cores are swapped from seed to seed. The clock runs from the start
 of a process to its end, loading libraries and writing the model included; bertune gets `--time-limit` and nothing else
@@ -12,6 +12,9 @@ whole development set, which neither has seen.
 The Trainer runs with every rate, with the first at the same time as bertune, with the others beside one another. Of all
 its settings, best or last weights among them, the one counts whose mean on the development set is highest: it is chosen
 by the very figures that it is judged by, in its favour.
+
+With --autogluon, the Python of an environment that has autogluon.multimodal, AutoGluon's predictor is given the same
+encoder, rows and time, and nothing else.
 
 What is done is kept in benchmarks/results/budget.jsonl, and not done again on the same processor: name another --ledger
 for another version. Nothing is begun after --within.
@@ -34,6 +37,9 @@ from typing import Any
 
 from benchmarks.machine import ROOT, machine, save_result
 from benchmarks.quality import JOBS, LENGTH, shortened
+from bertune.tasks.registry import new_task
+from bertune.tasks.tagging.examples import word_chunks
+from bertune.tasks.tagging.metrics import entity_metrics
 
 METRICS = {"mrpc": "accuracy", "conll": "f1", "stsb": "spearman"}
 RATES = {"mrpc": "5e-5,1e-4", "conll": "1e-4,2e-4", "stsb": "5e-5,1e-4"}
@@ -56,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Budget:
-    """What all runs share. files: to train on, to choose by, to be judged on."""
+    """What all runs share. files: to train on, to choose by, to be judged on. autogluon: its environment's Python."""
 
     task: str
     seconds: float
@@ -65,6 +71,7 @@ class Budget:
     batch_size: int
     files: tuple[Path, Path, Path]
     ledger: Path
+    autogluon: Path | None = None
 
     @property
     def key(self) -> dict[str, Any]:
@@ -105,6 +112,16 @@ def command(budget: Budget, run: Run, folder: Path, pace: dict[str, float] | Non
             sys.executable, "-m", "bertune", "train", "--task", JOBS[budget.task].task, "--encoder", "minilm",
             "--train", train, "--validation", choose, "--output", str(folder / "model"), "--preset", "best",
             "--time-limit", f"{budget.seconds:g}s", "--max-seq-length", str(LENGTH), "--seed", str(run.seed), "--json",
+        ]  # fmt: skip
+    if run.side == "autogluon":
+        from benchmarks.peer import minilm
+
+        named = [f"{path}.json" for path in (train, choose, report)]
+        return [
+            str(budget.autogluon), "-m", "benchmarks.budget_autogluon", "--train", named[0],
+            "--choose", named[1], "--report", named[2], "--output", str(folder / "model"), "--encoder", minilm(),
+            "--metric", METRICS[budget.task], "--seconds", f"{budget.seconds:g}", "--seed", str(run.seed),
+            "--threads", str(budget.threads), "--began", repr(time.time()),
         ]  # fmt: skip
     made = [
         sys.executable, "-m", "benchmarks.budget_peer", budget.task, "--train", train, "--choose", choose,
@@ -172,6 +189,8 @@ def together(budget: Budget, runs: Sequence[Run], cores: Sequence[Sequence[int]]
             one = last_line(folders[i])
             if run.side == "bertune":
                 one = judged(budget, folders[i] / "model") | {"seconds": ended[i], "steps": one["steps"]}
+            elif run.side == "autogluon":
+                one = {"seconds": one["seconds"], "steps": None, "best": scored(budget, one["answers"])}
             found.append(one)
             line = {**budget.key, **dataclasses.asdict(run), "cores": list(cores[i]), "found": one}
             with budget.ledger.open("a", encoding="utf-8") as file:
@@ -193,13 +212,40 @@ def judged(budget: Budget, model: Path) -> dict[str, Any]:
     return {"best": json.loads(made.stdout)}
 
 
-def slots(done: set[Run], seeds: Sequence[int], rates: Sequence[float]) -> Iterator[tuple[list[Run], bool]]:
+def write_plain(budget: Budget) -> None:
+    """Every file's rows beside it as JSON, for AutoGluon: text, pair and label, or text and its entities' places."""
+    for path in budget.files:
+        rows = []
+        for one in new_task(JOBS[budget.task].task).read(path, labelled=True):
+            if budget.task == "conll":
+                places = [(c.label, one.words[c.first][0], one.words[c.end - 1][1]) for c in word_chunks(one)[0]]
+                names = ("entity_group", "start", "end")
+                rows.append({"text": one.text, "label": [dict(zip(names, place, strict=True)) for place in places]})
+            else:
+                rows.append({"text": one.text, "pair": one.pair, "label": str(one.label)})
+        Path(f"{path}.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+def scored(budget: Budget, answers: Sequence[Any]) -> dict[str, float]:
+    """AutoGluon's answers for the rows for reporting, by the project's own metrics."""
+    rows = json.loads(Path(f"{budget.files[2]}.json").read_text(encoding="utf-8"))
+    if budget.task != "conll":
+        return {"accuracy": statistics.mean(row["label"] == one for row, one in zip(rows, answers, strict=True))}
+    gold = [[(one["entity_group"], (one["start"], one["end"])) for one in row["label"]] for row in rows]
+    found = [[(label, (start, end)) for label, start, end in row] for row in answers]
+    return {name: value for name, value in entity_metrics(gold, found).items() if "/" not in name}
+
+
+def slots(
+    done: set[Run], seeds: Sequence[int], rates: Sequence[float], *, autogluon: bool
+) -> Iterator[tuple[list[Run], bool]]:
     """What is still to be run at the same time, and whether the cores are swapped."""
     for i, seed in enumerate(seeds):
         pair = [Run("bertune", seed), Run("transformers", seed, rates[0])]
         if not done.issuperset(pair):
             yield pair, bool(i % 2)
     others = [Run("transformers", seed, rate) for rate in rates[1:] for seed in seeds]
+    others += [Run("autogluon", seed) for seed in seeds if autogluon]
     others = [run for run in others if run not in done]
     for at in range(0, len(others), 2):
         yield others[at : at + 2], False
@@ -217,6 +263,9 @@ def summary(budget: Budget, seeds: Sequence[int], rates: Sequence[float]) -> dic
         values = {seed: 100 * one[weights][metric] for seed, one in found.items() if one is not None}
         if len(values) == len(seeds):
             columns[f"Trainer {rate:g}, {weights} weights"] = values
+    found = {seed: done.get(Run("autogluon", seed)) for seed in seeds}
+    if all(found.values()):
+        columns["AutoGluon"] = {seed: 100 * one["best"][metric] for seed, one in found.items() if one}
     means = {name: statistics.mean(values.values()) for name, values in columns.items()}
     own, *others = columns
     peer = max(others, key=lambda name: means[name])
@@ -251,6 +300,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=2000, help="to train on; 0: all but the last tenth")
     parser.add_argument("--rates", help="of the Trainer")
     parser.add_argument("--batch-size", type=int, default=32, help="of the Trainer")
+    parser.add_argument("--autogluon", type=Path, help="Python of an environment with autogluon.multimodal")
     parser.add_argument("--within", type=float, default=86400, help="begin nothing after so many seconds")
     parser.add_argument("--ledger", type=Path, default=LEDGER)
     parser.add_argument("--look", action="store_true", help="keep nothing")
@@ -270,12 +320,14 @@ def main(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         ledger = Path(name, "ledger") if said.look else said.ledger
         data = files(said.task, said.rows, Path(name))
-        budget = Budget(said.task, said.seconds, said.rows, each, said.batch_size, data, ledger)
+        budget = Budget(said.task, said.seconds, said.rows, each, said.batch_size, data, ledger, said.autogluon)
+        if said.autogluon:
+            write_plain(budget)
         sets = [cores[:each], cores[each : 2 * each]]
         probes = [Run("speed", seed) for seed in (0, 1)]
         if not budget.done().keys() >= set(probes):
             together(budget, probes, sets, None)
-        for runs, swapped in slots(set(budget.done()), seeds, rates):
+        for runs, swapped in slots(set(budget.done()), seeds, rates, autogluon=bool(said.autogluon)):
             if time.monotonic() - began > said.within:
                 break
             found = together(budget, runs, sets[::-1] if swapped else sets, paced(budget))

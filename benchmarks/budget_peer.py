@@ -74,7 +74,7 @@ def metrics_on(model: Any, rows: list[dict[str, Any]], collator: Any, metrics: A
     model.eval()
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
     logits: dict[int, Any] = {}
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16()):
         for start in range(0, len(order), 64):
             places = order[start : start + 64]
             batch = collator([rows[i] for i in places])
