@@ -5,8 +5,9 @@ python -m benchmarks.techniques run [--rows 600] [--dev 1000] [--seeds 5] [--job
 python -m benchmarks.techniques table [--ledger FILE]
 
 Every run learns from the first rows and is judged by its last weights on the development set's first rows, which it has
-not seen: nothing is selected. `run` goes on where its ledger ends and begins nothing after --seconds; `table` prints
-differences to the plain run of the same seed. Needs the data that BERTUNE_SHARED points to.
+not seen: nothing is selected. `run` goes on where its ledger ends and begins nothing after --seconds; several may share
+a ledger, each with jobs of its own. `table` prints differences to the plain run of the same seed. Needs the data that
+BERTUNE_SHARED points to.
 """
 
 import argparse
@@ -29,34 +30,36 @@ TASKS = JOBS | {
 METRICS = {"mrpc": "accuracy", "cola": "matthews_correlation", "stsb": "spearman", "sst2": "accuracy", "conll": "f1"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "ema": {"ema": 0.98},
-    "r-drop": {"r_drop": 1.0},
-    "fgm": {"fgm": 0.2},
-    "layer-decay": {"layer_decay": 0.9},
     "reinitialize": {"reinitialize_layers": 1},
-    "rate-half": {"learning_rate": 0.5},
-    "rate-x2": {"learning_rate": 2.0},
     "epochs-x3": {"epochs": 3.0},
     "x3+reinitialize": {"epochs": 3.0, "reinitialize_layers": 1},
+    "pair": {"pooling": "pair"},
+    "layer-decay": {"layer_decay": 0.9},
+    "ema": {"ema": 0.98},
+    "average-last": {"average_last": 3},
+    "soup": {"soup": 3},
+    "fgm": {"fgm": 0.2},
+    "r-drop": {"r_drop": 1.0},
     "freelb": {"freelb": 0.2},
-    "x3+reinitialize+average-last": {"epochs": 3.0, "reinitialize_layers": 1, "average_last": 3},
-    "x3+ema": {"epochs": 3.0, "ema": 0.98},
-    "x3+r-drop": {"epochs": 3.0, "r_drop": 1.0},
 }
-"""Options that differ from the plain run's; of learning rate and epochs factors."""
+"""Options that differ from the plain run's; of epochs a factor."""
+ONLY = {"pair": ("mrpc", "stsb")}
+"""Tasks that a variant is for, where it is not for all."""
+GUARD = 120
+"""Rows after those to learn from, by which a soup sees whether its runs go together."""
 BATCH = 16
 
 
-def once(job: Job, files: tuple[Path, Path], variant: str, seed: int) -> dict[str, Any]:
+def once(job: Job, files: tuple[Path, Path, Path], variant: str, seed: int) -> dict[str, Any]:
     """One run: its metrics on the development rows, and the seconds that its updates took."""
     import bertune
 
-    changes = dict(VARIANTS[variant])
-    plain = {"learning_rate": job.learning_rate, "epochs": float(job.epochs)}
-    given = plain | changes | {name: value * changes.get(name, 1) for name, value in plain.items()}
+    given = {"learning_rate": job.learning_rate, **VARIANTS[variant]}
+    given["epochs"] = job.epochs * given.get("epochs", 1.0)
+    given |= {"validation": files[2]} if variant == "soup" else {"validation_share": 0}
     with tempfile.TemporaryDirectory() as folder:
         result = bertune.train(
-            task=job.task, encoder="minilm", train=files[0], validation_share=0, output=f"{folder}/model",
+            task=job.task, encoder="minilm", train=files[0], output=f"{folder}/model",
             max_seq_length=128, batch_size=BATCH, seed=seed, **given,
         )  # fmt: skip
         metrics = bertune.load(f"{folder}/model").evaluate(files[1])
@@ -75,13 +78,15 @@ def run(options: argparse.Namespace) -> None:
                 files = (
                     shortened((shared / job.train).resolve(), options.rows, Path(folder)),
                     shortened((shared / job.dev).resolve(), options.dev, Path(folder)),
+                    shortened((shared / job.train).resolve(), GUARD, Path(folder), skip=options.rows),
                 )
                 for variant in options.variants:
-                    if (name, variant, seed) in done:
+                    if (name, variant, seed) in done or name not in ONLY.get(variant, TASKS):
                         continue
                     if time.monotonic() - began > options.seconds:
                         return
                     facts = {"job": name, "variant": variant, "seed": seed, "rows": options.rows, "dev": options.dev}
+                    facts["cpu"] = machine()["cpu"]
                     line = json.dumps(facts | once(job, files, variant, seed))
                     with options.ledger.open("a", encoding="utf-8") as file:
                         file.write(line + "\n")

@@ -25,8 +25,13 @@ def test_what_each_sets() -> None:
         "learning_rate": 1e-4,
     }
     best = preset_options("best", defaults, MINILM, validates=True)
-    assert best == {"epochs": 9, "learning_rate": 1e-4, "patience": 3, "reinitialize_layers": 1}
+    assert best == {"epochs": 9, "batch_size": 16, "learning_rate": 1e-4, "patience": 3, "reinitialize_layers": 1}
+    assert "batch_size" not in preset_options("best", defaults, MINILM, validates=True, compares=True)
+    assert "batch_size" not in preset_options("best", Defaults(batch_size=16), MINILM, validates=True)
     assert "patience" not in preset_options("best", defaults, BASE, validates=False)
+    limited = preset_options("best", defaults, MINILM, validates=True, averages=True)
+    assert limited.pop("soup") == "auto"
+    assert limited == {name: value for name, value in best.items() if name != "patience"}  # a limit is for being used
     assert "reinitialize_layers" not in preset_options("best", defaults, TINY, validates=True)
     assert preset_options("best", defaults, TINY, validates=True)["learning_rate"] == 1e-4  # at most twice
 
@@ -38,7 +43,10 @@ def test_given_options_win_and_are_told(tmp_path: Path, caplog: pytest.LogCaptur
         found = with_preset(values, {})
     assert found["epochs"] == 2
     assert found["patience"] == 3
-    assert "--preset best: --learning-rate 0.0001, --patience 3; as given: --epochs 2.0" in caplog.messages
+    assert (
+        "--preset best: --batch-size 16, --learning-rate 0.0001, --patience 3; as given: --epochs 2.0"
+        in caplog.messages
+    )
     assert with_preset({"epochs": None}, {}) == {"epochs": None}
     assert "patience" not in with_preset({**values, "folds": 3}, {})
 

@@ -1,5 +1,6 @@
 """`train --soup`: the mean of the weights of several runs from the same start; time limit, going on after a stop."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -12,7 +13,7 @@ import torch
 
 import bertune
 from bertune.errors import InputError, Interrupted
-from bertune.training import soup
+from bertune.training import launch, soup
 from bertune.training.fine_tune import fine_tune
 from tests import tiny
 
@@ -158,6 +159,36 @@ def test_auto_makes_one_run_where_no_other_fits(tmp_path: Path) -> None:
     found = bertune.train(**options(tmp_path, soup="auto", epochs=50_000, time_limit="5s"))
     assert "soup" not in found.more
     assert not (tmp_path / "out/soup.json").exists()
+
+
+def test_a_run_of_its_own_is_judged_at_its_end_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no second run fits, no time goes into evaluations before the end; with --patience it does."""
+    given = options(tmp_path, soup="auto", epochs=50_000, time_limit="6s", checkpoint_every=5)
+    steps, real = list[int](), launch.launch
+
+    def stops(job: Any, *rest: Any, **more: Any) -> Any:
+        checks, made = job.config.check_every, 0
+
+        def loss(*args: Any) -> Any:
+            nonlocal made
+            made += 1
+            if made > 20 and not steps:
+                steps.append(checks)
+                raise Interrupted(signal.SIGTERM)
+            return job.loss(*args)
+
+        return real(dataclasses.replace(job, loss=loss), *rest, **more)
+
+    monkeypatch.setattr("bertune.training.fine_tune.launch", stops)
+    with pytest.raises(Interrupted):
+        bertune.train(**given)
+    assert steps[0] == 50_000 * 12
+    assert not (tmp_path / "out/soup.json").exists()
+    found = bertune.train(**{**given, "resume": True})
+    assert found.steps > 5
+    assert "soup" not in found.more
+    told = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert told["record"]["best_step"] == found.steps
 
 
 def test_auto_makes_no_more_than_some(tmp_path: Path) -> None:

@@ -147,10 +147,11 @@ def planned(options: TrainOptions, data: PreparedData, clock: Clock | None) -> P
     apart, training = fixed + budget.evaluation, config.steps * update
     left = budget.left - (1 - TARGET) * clock.seconds - kept
     count = current().agree(max(1, min(MOST, math.floor(left / (apart + SHORTEST * training)))))
-    logger.info(
-        "--soup auto: a run of %s takes about %s, %s are left: %s",
-        counted(config.steps, "step"), duration(apart + training), duration(max(0.0, left)), counted(count, "run"),
-    )  # fmt: skip
+    if not options.resume:  # what was begun keeps its number
+        logger.info(
+            "--soup auto: a run of %s takes about %s, %s are left: %s",
+            counted(config.steps, "step"), duration(apart + training), duration(max(0.0, left)), counted(count, "run"),
+        )  # fmt: skip
     return Plan(count, between, kept)
 
 

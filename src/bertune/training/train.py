@@ -33,7 +33,7 @@ from bertune.training.label_margins import FILE as MARGINS_FILE
 from bertune.training.label_margins import LabelMargins
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData, length_problems, prepare, source_problems
-from bertune.training.presets import said_patience, with_preset, with_preset_of_task
+from bertune.training.presets import said_option, with_preset, with_preset_of_task
 from bertune.training.result import TrainResult
 from bertune.training.run_folder.errors import disk_errors, run_errors
 from bertune.training.run_folder.folder import FolderEvents
@@ -128,12 +128,22 @@ def run(
             return _train_folds(options, tree, data, folds, clock)
         if options.seeds is not None:
             return _train_seeds(options, tree, data, clock)
-        if options.soup is not None and (plan := _soup_plan(options, data(), clock)) is not None:
+        if options.soup is None:
+            return _train_once(options, data(), clock)
+        plan = planned(options, data(), clock)
+        if is_begun(Path(options.output)) if options.resume else plan.count > 1:
             return _train_soup(options, tree, data(), clock, plan)
-        return _train_once(dataclasses.replace(options, soup=None), data(), clock)
+        alone = dataclasses.replace(options, checkpoint_every=options.checkpoint_every or plan.between)
+        return _train_once(alone, data(), clock, evaluations=None if options.patience else 1)
 
 
-def _train_once(options: TrainOptions, data: PreparedData, clock: Clock | None) -> TrainResult:
+def _train_once(
+    options: TrainOptions, data: PreparedData, clock: Clock | None, *, evaluations: int | None = None
+) -> TrainResult:
+    """One run.
+
+    evaluations: in the whole run; None: one an epoch.
+    """
     saved: list[SavedModel] = []
     margins = LabelMargins(batch_loss(data.task.loss), data.task, data.train) if options.label_margins else None
     with tracked(options.track or (), Path(options.output), dataclasses.asdict(options)) as tracking:
@@ -141,6 +151,7 @@ def _train_once(options: TrainOptions, data: PreparedData, clock: Clock | None) 
             FineTuning(
                 data, options, loss=margins, events=FolderEvents(tracking.start, tracking.log),
                 saved=lambda *found: _keep(saved, SavedModel(*found)), clock=_before_report(options, data, clock),
+                evaluations=evaluations,
             )
         )  # fmt: skip
         if margins is not None:
@@ -160,16 +171,6 @@ def _before_report(options: TrainOptions, data: PreparedData, clock: Clock | Non
 def _keep(saved: list[SavedModel], found: SavedModel) -> None:
     """Keep the last model alone: logits of many rows take memory."""
     saved[:] = [found]
-
-
-def _soup_plan(options: TrainOptions, data: PreparedData, clock: Clock | None) -> Plan | None:
-    """How the soup is made; None where a single run is made, or was begun."""
-    folder = Path(options.output)
-    begun = options.resume and is_begun(folder)
-    if options.resume and not begun:
-        return None
-    plan = planned(options, data, clock)
-    return plan if begun or plan.count > 1 else None
 
 
 def _train_soup(
@@ -349,8 +350,7 @@ def _held_out(options: TrainOptions, task: Task[Any], rows: Labelled) -> dict[st
         return {"train": held[0], "validation": held[1]}
     few = f"{rows.path}: {counted(len(rows.examples), 'row')}, too few or too much alike to hold {share} of them out"
     needy = [f"--{name}" for name in ("seeds", "baselines") if getattr(options, name)]
-    if options.patience:
-        needy.append(said_patience(options.preset, options.patience))
+    needy += [said_option(options, name) for name in ("patience", "soup") if getattr(options, name)]
     if share and needy:
         raise InputError(f"{few}, which {', '.join(needy)} needs; name validation data with --validation")
     logger.warning(
