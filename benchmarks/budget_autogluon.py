@@ -47,18 +47,21 @@ def run(said: argparse.Namespace) -> dict[str, Any]:
         column_types={"text": "text_ner"} if tags else {"text": "text", "pair": "text"},
     )  # fmt: skip
     ended = time.time()
-    asked = rows(said.report).drop(columns="label")
-    answers = list(predictor.predict(asked, as_pandas=False, realtime=False))
-    if tags:
-        answers = [[(one["entity_group"], int(one["start"]), int(one["end"])) for one in row] for row in answers]
-    return {"seconds": ended - said.began, "answers": [one if tags else str(one) for one in answers]}
+    answers = []
+    for path in said.report:
+        told = list(predictor.predict(rows(path).drop(columns="label"), as_pandas=False, realtime=False))
+        if tags:
+            told = [[(one["entity_group"], int(one["start"]), int(one["end"])) for one in row] for row in told]
+        answers.append(told if tags else [str(one) for one in told])
+    return {"seconds": ended - said.began, "answers": answers}
 
 
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("train", "choose", "report", "output"):
+    for name in ("train", "choose", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--report", type=Path, nargs="+", required=True)
     parser.add_argument("--encoder", required=True, help="a folder")
     parser.add_argument("--metric", required=True)
     parser.add_argument("--seconds", type=float, required=True)

@@ -148,14 +148,17 @@ def run(said: argparse.Namespace) -> dict[str, Any]:
     pace = clock.pace() | {"saving": ended - start}
     if said.probe:
         return {"pace": pace}
-    reported, _ = encoded_for_transformers(job, said.train, said.report)
-    last = metrics_on(model, reported.dev, collator, reported.metrics)
-    model.load_state_dict(kept["weights"])
-    best = metrics_on(model, reported.dev, collator, reported.metrics)
+    found = {}
+    for weights in ("last", "best"):
+        if weights == "best":
+            model.load_state_dict(kept["weights"])
+        for name, path in zip(("", "_more"), said.report, strict=False):
+            reported, _ = encoded_for_transformers(job, said.train, path)
+            found[f"{weights}{name}"] = metrics_on(model, reported.dev, collator, reported.metrics)
     return {
         "seconds": ended - said.began, "steps": clock.updates, "planned": steps, "epochs": clock.updates / epoch,
         "pace": pace,
-        "best_step": kept["step"], "chosen_by": kept["value"], "best": best, "last": last,
+        "best_step": kept["step"], "chosen_by": kept["value"], **found,
     }  # fmt: skip
 
 
@@ -163,8 +166,9 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", choices=JOBS)
-    for name in ("train", "choose", "report", "output"):
+    for name in ("train", "choose", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--report", type=Path, nargs="+", required=True)
     parser.add_argument("--metric", required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--began", type=float, required=True, help="of time.time, when the process was started")

@@ -131,7 +131,8 @@ def run(
         if options.soup is None:
             return _train_once(options, data(), clock)
         plan = planned(options, data(), clock)
-        if is_begun(Path(options.output)) if options.resume else plan.count > 1:
+        several = is_begun(Path(options.output)) if options.resume else plan.count > 1
+        if several:
             return _train_soup(options, tree, data(), clock, plan)
         alone = dataclasses.replace(options, checkpoint_every=options.checkpoint_every or plan.between)
         return _train_once(alone, data(), clock, evaluations=None if options.patience else 1)
