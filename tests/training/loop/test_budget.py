@@ -18,12 +18,12 @@ class Simulated:
     """A run of a budget on a clock of its own: what `fit` asks of it, in its order."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, limit: float, steps: int, *, update: float, check: float
+        self, monkeypatch: pytest.MonkeyPatch, limit: float, steps: int, *, update: float, check: float, every: int = 20
     ) -> None:
-        self.now, self.state = 0.0, TrainState()
+        self.now, self.state, self.every = 0.0, TrainState(), every
         monkeypatch.setattr("bertune.durations.time.monotonic", lambda: self.now)
         self.budget = TimeBudget(Clock(limit, 0.0), update=update, evaluation=check)
-        self.config = self.budget.plan(small_run.plan(steps), self.state, 20)
+        self.config = self.budget.plan(small_run.plan(steps), self.state, every)
         self.plans = [self.config.steps]
 
     def run(self, seconds: float, check: float, until: int = 10**6) -> float:
@@ -31,10 +31,10 @@ class Simulated:
         while self.state.step < min(self.config.steps, until):
             self.now += seconds
             self.state.step += 1
-            self.follow(self.budget.after_update(self.config, self.state, seconds, 20))
-            if self.state.step % 20 == 0 or self.state.step == self.config.steps:
+            self.follow(self.budget.after_update(self.config, self.state, seconds, self.every))
+            if self.state.step % self.every == 0 or self.state.step == self.config.steps:
                 self.now += check
-                self.follow(self.budget.after_evaluation(self.config, self.state, check, 20))
+                self.follow(self.budget.after_evaluation(self.config, self.state, check, self.every))
         return self.now
 
     def follow(self, config: TrainConfig) -> None:
@@ -53,6 +53,14 @@ def test_a_right_estimate_is_kept_to_and_the_schedule_ends_with_it(monkeypatch: 
 def test_a_wrong_estimate_is_corrected(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Simulated(monkeypatch, 200, 1000, update=factor * STEP, check=factor * CHECK)
     assert 160 <= run.run(STEP, CHECK) <= 205
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.5])
+def test_a_run_without_evaluations_is_corrected_halfway(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its machine changes after the first updates; it is evaluated at its end alone."""
+    run = Simulated(monkeypatch, 200, 1000, update=STEP, check=CHECK, every=10_000)
+    run.run(STEP, CHECK, until=12)
+    assert 180 <= run.run(factor * STEP, CHECK) <= 200
 
 
 def test_a_machine_that_becomes_slower_shortens_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

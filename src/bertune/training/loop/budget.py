@@ -1,8 +1,9 @@
 """Keeps a run within a time limit: plans its updates from what they take, so that the schedule ends in time.
 
 A run has at most as many updates as its options ask for. The first plan comes from an estimate; it is corrected once
-when the first updates, and once when the first evaluation have been measured, and after that it is only ever shortened,
-when a machine became slower. The learning rate falls to zero at the planned end.
+when the first updates have been measured, and once after the first evaluation, or halfway where there is none until
+then. After that it is only ever shortened, when a machine became slower. The learning rate falls to zero at the planned
+end.
 """
 
 import dataclasses
@@ -70,6 +71,9 @@ class TimeBudget:
             mean = self._total / (self._updates - 1)
             self.update = max(mean, sum(self._recent) / len(self._recent)) if self._updates >= _MEASURED else mean
         if self._updates == _MEASURED and not state.replanned:
+            return self._planned(state, per_evaluation)
+        if not state.replanned and self._updates >= _MEASURED and 2 * state.step >= config.steps:
+            state.replanned = True
             return self._planned(state, per_evaluation)
         if self._needed(config.steps - state.step, per_evaluation) > self.left:
             return self._planned(state, per_evaluation, most=config.steps)
