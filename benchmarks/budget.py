@@ -140,7 +140,8 @@ def command(budget: Budget, run: Run, folder: Path, pace: dict[str, float] | Non
             str(budget.autogluon), "-m", "benchmarks.budget_autogluon", "--train", f"{train}.json",
             "--choose", f"{choose}.json", "--report", *(f"{path}.json" for path in judging),
             "--output", str(folder / "model"), "--encoder", minilm(), "--metric", METRICS[budget.task],
-            "--seconds", f"{budget.seconds:g}", "--seed", str(run.seed), "--threads", str(budget.threads), "--began", repr(time.time()),
+            "--seconds", f"{budget.seconds:g}", "--seed", str(run.seed),
+            "--threads", str(budget.threads), "--began", repr(time.time()),
         ]  # fmt: skip
     made = [
         sys.executable, "-m", "benchmarks.budget_peer", budget.task, "--train", train, "--choose", choose,
