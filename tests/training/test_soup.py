@@ -163,7 +163,7 @@ def test_auto_makes_one_run_where_no_other_fits(tmp_path: Path) -> None:
 
 def test_a_run_of_its_own_is_judged_at_its_end_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no second run fits, no time goes into evaluations before the end; with --patience it does."""
-    given = options(tmp_path, soup="auto", epochs=50_000, time_limit="6s", checkpoint_every=5)
+    given = options(tmp_path, soup="auto", epochs=50_000, time_limit="8s", checkpoint_every=2)
     steps, real = list[int](), launch.launch
 
     def stops(job: Any, *rest: Any, **more: Any) -> Any:
@@ -172,7 +172,7 @@ def test_a_run_of_its_own_is_judged_at_its_end_and_goes_on(tmp_path: Path, monke
         def loss(*args: Any) -> Any:
             nonlocal made
             made += 1
-            if made > 20 and not steps:
+            if made > 6 and not steps:
                 steps.append(checks)
                 raise Interrupted(signal.SIGTERM)
             return job.loss(*args)
@@ -185,7 +185,7 @@ def test_a_run_of_its_own_is_judged_at_its_end_and_goes_on(tmp_path: Path, monke
     assert steps[0] == 50_000 * 12
     assert not (tmp_path / "out/soup.json").exists()
     found = bertune.train(**{**given, "resume": True})
-    assert found.steps > 5
+    assert found.steps > 6
     assert "soup" not in found.more
     told = json.loads((tmp_path / "out/metrics.json").read_text())
     assert told["record"]["best_step"] == found.steps
