@@ -28,7 +28,7 @@ _MOST = 2.0
 PATIENCE = 3
 """Evaluations without improvement that `best` waits for."""
 _BATCH = 16
-"""Sequences an update of `best`: twice the updates of the tasks' 32 in the same time."""
+"""Sequences an update of `best`: twice as many updates a pass as with the tasks' 32, which paid (benchmarks/LOG.md)."""
 _DEEP = 6
 """Layers from which on the highest may begin anew."""
 

@@ -135,7 +135,8 @@ def run(
         if several:
             return _train_soup(options, tree, data(), clock, plan)
         alone = dataclasses.replace(options, checkpoint_every=options.checkpoint_every or plan.between)
-        return _train_once(alone, data(), clock, evaluations=None if options.patience else 1)
+        at_the_end = options.soup == "auto" and not options.patience
+        return _train_once(alone, data(), clock, evaluations=1 if at_the_end else None)
 
 
 def _train_once(
