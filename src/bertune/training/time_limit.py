@@ -21,8 +21,8 @@ from bertune.training.loop.regularization import BackwardOf, one_pass
 
 _BYTES_PER_SECOND = 3e8
 """At which a model and a checkpoint are written, hashed and synced, until that is measured: a slow disk's rate."""
-_COPIES = 4
-"""Of the weights, in float32: the model, and in a checkpoint weights and two moments."""
+_COPIES = 3
+"""Of the weights, in float32, in a checkpoint: themselves and two moments."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def probe(job: TrainingJob, budget: TimeBudget, evaluated: int) -> None:
     budget.update = update * whole / rows / world.size  # ranks share the batch
     size = 4 * sum(weight.numel() for weight in job.network.parameters())
     each = forward / max(1, len(batch.input_ids)) / world.size
-    budget.evaluation = each * evaluated + _COPIES * size / _BYTES_PER_SECOND
+    budget.checkpoint = _COPIES * size / _BYTES_PER_SECOND
+    budget.evaluation = each * evaluated + size / _BYTES_PER_SECOND + budget.checkpoint
     budget.update, budget.evaluation = world.agree((budget.update, budget.evaluation))
 
 
