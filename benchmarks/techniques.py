@@ -6,7 +6,7 @@ python -m benchmarks.techniques table [--ledger FILE]
 
 Every run learns from the first rows and is judged by its last weights on the development set's first rows, which it has
 not seen: nothing is selected (but soups, which keep the mean or the best run by 120 further rows). `run` goes on where
-its ledger ends and begins nothing after --seconds; several may share a ledger, each with jobs of its own. `table` prints
+its ledger ends and begins nothing after --seconds; several may share a ledger, each with jobs of its own. `table` gives
 differences to the plain run of the same seed. Needs the data that BERTUNE_SHARED points to.
 """
 
