@@ -1,7 +1,7 @@
 """bertune's `--preset best` beside transformers' Trainer, both within the same wall clock, at the same time.
 
 python -m benchmarks.quality budget --task mrpc|conll --seconds 300 --seeds 1,2,3 [--cores-each 1] [--rows 2000]
-                                    [--rates 5e-5,1e-4] [--autogluon PYTHON] [--within SECONDS] [--look]
+                                    [--settings 1e-4,1e-4@16] [--autogluon PYTHON] [--within SECONDS] [--look]
 
 Each side has its own cores and as many threads; the cores are swapped from seed to seed. The clock runs from the start
 of a process to its end, loading libraries and writing the model included; bertune gets `--time-limit` and nothing else
@@ -10,9 +10,9 @@ train on the first rows, choose by the same rows that follow them (with --rows 0
 whole development set, which neither has seen. MRPC's has 408 rows only, so that chance moves a figure by 2 points:
 there both are also judged on the rest of the training file, 1,268 rows that neither has seen.
 
-The Trainer runs with every rate, with the first at the same time as bertune, with the others beside one another. Of all
-its settings, best or last weights among them, the one counts whose mean on the development set is highest: it is chosen
-by the very figures that it is judged by, in its favour.
+The Trainer runs with every setting, a rate and a batch size (32 unless it is said), with the first at the same time as
+bertune, with the others beside one another. Of all, with its best or its last weights, the one counts whose mean on the
+development set is highest: it is chosen by the very figures that it is judged by, in its favour.
 
 With --autogluon, the Python of an environment that has autogluon.multimodal, AutoGluon's predictor is given the same
 encoder, rows and time, and nothing else.
@@ -43,22 +43,25 @@ from bertune.tasks.tagging.examples import word_chunks
 from bertune.tasks.tagging.metrics import entity_metrics
 
 METRICS = {"mrpc": "accuracy", "conll": "f1", "stsb": "spearman"}
-RATES = {"mrpc": "5e-5,1e-4", "conll": "1e-4,2e-4", "stsb": "5e-5,1e-4"}
-"""Of the Trainer; bertune's own preset takes 1e-4 for minilm."""
+SETTINGS = {"mrpc": "1e-4,1e-4@16", "conll": "2e-4,1e-4@16", "stsb": "1e-4,1e-4@16"}
+"""Of the Trainer; bertune's own preset takes 1e-4 and 16 for minilm."""
 LEDGER = ROOT / "benchmarks" / "results" / "budget.jsonl"
 FILLED = 0.97
 """Share of the time that the Trainer's plan fills."""
 LATE = 1.05
 """Times the limit, past which a side's run does not count."""
+Setting = tuple[float, int]
+"""Of the Trainer: its rate, and rows in a batch."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one side. rate: of the Trainer; None for bertune, or for the measurement of the Trainer's speed."""
+    """One run of one side. rate, batch_size: of the Trainer, for whose speed, measured alone, there is no rate."""
 
     side: str
     seed: int
     rate: float | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,6 @@ class Budget:
     seconds: float
     rows: int
     threads: int
-    batch_size: int
     files: tuple[Path, Path, Path]
     ledger: Path
     more: Path | None = None
@@ -87,19 +89,21 @@ class Budget:
     @property
     def key(self) -> dict[str, Any]:
         """What runs must have in common to be compared."""
-        return {name: getattr(self, name) for name in ("task", "seconds", "rows", "threads", "batch_size")}
+        return {name: getattr(self, name) for name in ("task", "seconds", "rows", "threads")}
 
     def done(self) -> dict[Run, dict[str, Any]]:
-        """What the ledger has of this budget, from this kind of processor."""
+        """What the ledger has of this budget, from this kind of processor, judged on all of its files."""
         text = self.ledger.read_text(encoding="utf-8") if self.ledger.exists() else ""
         lines = [json.loads(line) for line in text.splitlines()]
         here = machine()["cpu"]
         same = [
             line
             for line in lines
-            if line["machine"]["cpu"] == here and all(line.get(name) == value for name, value in self.key.items())
+            if line["machine"]["cpu"] == here
+            and all(line.get(name) == value for name, value in self.key.items())
+            and (line["side"] == "speed" or all(f"best{name}" in line["found"] for name in self.judging))
         ]
-        return {Run(line["side"], line["seed"], line["rate"]): line["found"] for line in same}
+        return {Run(*(line[one.name] for one in dataclasses.fields(Run))): line["found"] for line in same}
 
 
 def files(task: str, rows: int, folder: Path) -> tuple[Path, Path, Path]:
@@ -112,7 +116,12 @@ def files(task: str, rows: int, folder: Path) -> tuple[Path, Path, Path]:
             whole = train.read_text(encoding="utf-8-sig").count("\n\n")
         rows = whole - whole // 10
         return shortened(train, rows, folder), shortened(train, whole, folder, skip=rows), dev
-    return shortened(train, rows, folder), shortened(train, max(50, rows // 5), folder, skip=rows), dev
+    return shortened(train, rows, folder), shortened(train, to_choose_by(rows), folder, skip=rows), dev
+
+
+def to_choose_by(rows: int) -> int:
+    """How many of the rows that follow those to train on are chosen by."""
+    return max(50, rows // 5)
 
 
 def further(task: str, rows: int, folder: Path) -> Path | None:
@@ -120,7 +129,7 @@ def further(task: str, rows: int, folder: Path) -> Path | None:
     if task != "mrpc" or not rows:
         return None
     train = Path(os.environ["BERTUNE_SHARED"], "data", JOBS[task].train).resolve()
-    return shortened(train, 100_000, folder, skip=rows + max(50, rows // 5))
+    return shortened(train, 100_000, folder, skip=rows + to_choose_by(rows))
 
 
 def command(budget: Budget, run: Run, folder: Path, pace: dict[str, float] | None) -> list[str]:
@@ -147,37 +156,38 @@ def command(budget: Budget, run: Run, folder: Path, pace: dict[str, float] | Non
         sys.executable, "-m", "benchmarks.budget_peer", budget.task, "--train", train, "--choose", choose,
         "--report", *judging, "--output", str(folder / "model"), "--metric", METRICS[budget.task],
         "--seconds", f"{budget.seconds:g}", "--rate", str(run.rate or 5e-5), "--seed", str(run.seed),
-        "--batch-size", str(budget.batch_size), "--threads", str(budget.threads),
+        "--batch-size", str(run.batch_size), "--threads", str(budget.threads),
     ]  # fmt: skip
     if pace is None:
         made += ["--probe", f"{min(30.0, 0.2 * budget.seconds):g}"]
     else:
-        made += ["--steps", str(planned_steps(budget, pace))]
+        made += ["--steps", str(planned_steps(budget, run, pace))]
     return [*made, "--began", repr(time.time())]
 
 
-def planned_steps(budget: Budget, pace: dict[str, float]) -> int:
+def planned_steps(budget: Budget, run: Run, pace: dict[str, float]) -> int:
     """Updates of the Trainer that fill the time, with an evaluation an epoch, at most ten."""
     text = budget.files[0].read_text(encoding="utf-8-sig")
     rows = text.count("\n\n") if budget.files[0].suffix != ".tsv" else text.count("\n") - 1
-    epoch = max(1, rows // budget.batch_size)
+    epoch = max(1, rows // (run.batch_size or rows))
     left = FILLED * budget.seconds - pace["fixed"] - pace["saving"]
     each = pace["update"] + pace["evaluation"] / epoch
     return max(1, int(max(left / each, (left - 10 * pace["evaluation"]) / pace["update"])))
 
 
-def paced(budget: Budget) -> dict[str, float]:
+def paced(budget: Budget, batch_size: int) -> dict[str, float]:
     """Seconds of the parts of a Trainer's run: of whole runs the median; before there are any, the slower probe's."""
-    done = budget.done()
+    done = {run: one for run, one in budget.done().items() if run.batch_size == batch_size}
     whole = [one["pace"] for run, one in done.items() if run.side == "transformers"]
     probes = [one["pace"] for run, one in done.items() if run.side == "speed"]
     summed = statistics.median if whole else max
     found = {part: float(summed(one[part] for one in whole or probes)) for part in probes[0]}
-    print("the Trainer: " + ", ".join(f"{part} {seconds:.2f} s" for part, seconds in found.items()), flush=True)
+    parts = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in found.items())
+    print(f"the Trainer, {batch_size} at once: {parts}", flush=True)
     return found
 
 
-def start(budget: Budget, run: Run, cores: Sequence[int], folder: Path, pace: Any) -> Any:
+def start(budget: Budget, run: Run, cores: Sequence[int], folder: Path, pace: dict[str, float] | None) -> Any:
     """The process of a run on its cores, its output in a file, and when it began."""
     held = ["taskset", "-c", ",".join(map(str, cores))]
     environment = os.environ | {"OMP_NUM_THREADS": str(budget.threads), "TOKENIZERS_PARALLELISM": "false"}
@@ -190,12 +200,12 @@ def start(budget: Budget, run: Run, cores: Sequence[int], folder: Path, pace: An
     return process, began
 
 
-def together(budget: Budget, runs: Sequence[Run], cores: Sequence[Sequence[int]], pace: Any) -> list[dict[str, Any]]:
+def together(budget: Budget, runs: Sequence[Run], cores: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     """Run some at the same time, each on its cores; what they found goes into the ledger."""
+    paces = [paced(budget, run.batch_size) if run.rate and run.batch_size else None for run in runs]
     with tempfile.TemporaryDirectory() as name:
         folders = [Path(name, str(i)) for i in range(len(runs))]
-        pairs = zip(runs, cores, folders, strict=False)
-        going = [start(budget, run, own, folder, pace) for run, own, folder in pairs]
+        going = [start(budget, *one) for one in zip(runs, cores, folders, paces, strict=False)]
         ended: dict[int, float] = {}
         while len(ended) < len(going):
             time.sleep(0.02)
@@ -265,51 +275,58 @@ def scored(budget: Budget, answers: Sequence[Sequence[Any]]) -> dict[str, Any]:
 
 
 def slots(
-    done: set[Run], seeds: Sequence[int], rates: Sequence[float], *, autogluon: bool
+    done: set[Run], seeds: Sequence[int], settings: Sequence[Setting], *, autogluon: bool
 ) -> Iterator[tuple[list[Run], bool]]:
     """What is still to be run at the same time, and whether the cores are swapped."""
     for i, seed in enumerate(seeds):
-        pair = [Run("bertune", seed), Run("transformers", seed, rates[0])]
+        pair = [Run("bertune", seed), Run("transformers", seed, *settings[0])]
         if not done.issuperset(pair):
             yield pair, bool(i % 2)
-    others = [Run("transformers", seed, rate) for rate in rates[1:] for seed in seeds]
+    others = [Run("transformers", seed, *setting) for setting in settings[1:] for seed in seeds]
     others += [Run("autogluon", seed) for seed in seeds if autogluon]
     others = [run for run in others if run not in done]
     for at in range(0, len(others), 2):
         yield others[at : at + 2], False
 
 
-def summary(budget: Budget, seeds: Sequence[int], rates: Sequence[float]) -> list[dict[str, Any]]:
+def summary(budget: Budget, seeds: Sequence[int], settings: Sequence[Setting]) -> list[dict[str, Any]]:
     """Print a table for each file that is judged on. Returns: means and differences in points."""
     done = budget.done()
-    seeds = [seed for seed in seeds if Run("bertune", seed) in done and Run("transformers", seed, rates[0]) in done]
+    seeds = [seed for seed in seeds if Run("bertune", seed) in done and Run("transformers", seed, *settings[0]) in done]
     if not seeds:
         return []
     walls = {run: one["seconds"] for run, one in done.items() if "seconds" in one and run.seed in seeds}
     late = [f"{run}: {wall:.1f} s" for run, wall in walls.items() if wall > LATE * budget.seconds]
     facts = {
         "late": late,
-        "walls": {f"{run.side} {run.rate} {run.seed}": round(wall, 1) for run, wall in walls.items()},
+        "walls": {f"{titled(run)} {run.seed}": round(wall, 1) for run, wall in walls.items()},
     }
-    found = [table(budget, seeds, rates, name, path) | facts for name, path in budget.judging.items()]
-    print("\nwall clock " + ", ".join(f"{run.side} {run.seed} {wall:.0f} s" for run, wall in walls.items()))
+    found = [table(budget, seeds, settings, name, path) | facts for name, path in budget.judging.items()]
+    print("\nwall clock " + ", ".join(f"{titled(run)} {run.seed} {wall:.0f} s" for run, wall in walls.items()))
     if late:
         print("PAST THE LIMIT: " + "; ".join(late))
     return found
 
 
-def table(budget: Budget, seeds: Sequence[int], rates: Sequence[float], name: str, path: Path) -> dict[str, Any]:
+def titled(run: Run) -> str:
+    """A side as tables and records name it."""
+    if run.side == "transformers":
+        return f"Trainer {run.rate:g} {run.batch_size}"
+    return run.side
+
+
+def table(budget: Budget, seeds: Sequence[int], settings: Sequence[Setting], name: str, path: Path) -> dict[str, Any]:
     """Print what all sides reached on a file. Returns: means, and the difference in points."""
     done, metric = budget.done(), METRICS[budget.task]
     columns = {
         "bertune, preset best": {seed: 100 * done[Run("bertune", seed)][f"best{name}"][metric] for seed in seeds}
     }
     others = {
-        f"Trainer {rate:g}, {weights} weights": ("transformers", rate, weights)
-        for rate, weights in itertools.product(rates, ("best", "last"))
+        f"Trainer {rate:g}, {size} at once, {weights} weights": ("transformers", rate, size, weights)
+        for (rate, size), weights in itertools.product(settings, ("best", "last"))
     }
-    for title, (side, rate, weights) in ({**others, "AutoGluon": ("autogluon", None, "best")}).items():
-        found = {seed: done.get(Run(side, seed, rate)) for seed in seeds}
+    for title, (side, rate, size, weights) in ({**others, "AutoGluon": ("autogluon", None, None, "best")}).items():
+        found = {seed: done.get(Run(side, seed, rate, size)) for seed in seeds}
         values = {seed: 100 * one[f"{weights}{name}"][metric] for seed, one in found.items() if one is not None}
         if len(values) == len(seeds):
             columns[title] = values
@@ -330,6 +347,12 @@ def table(budget: Budget, seeds: Sequence[int], rates: Sequence[float], name: st
     }  # fmt: skip
 
 
+def as_setting(text: str) -> Setting:
+    """A setting as it is written on the command line: 1e-4 or 1e-4@16."""
+    rate, _, batch_size = text.partition("@")
+    return float(rate), int(batch_size or 32)
+
+
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -338,8 +361,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--cores-each", type=int, default=1)
     parser.add_argument("--rows", type=int, default=2000, help="to train on; 0: all but the last tenth")
-    parser.add_argument("--rates", help="of the Trainer")
-    parser.add_argument("--batch-size", type=int, default=32, help="of the Trainer")
+    parser.add_argument("--settings", help="of the Trainer: RATE or RATE@BATCH_SIZE, with commas between them")
     parser.add_argument("--autogluon", type=Path, help="Python of an environment with autogluon.multimodal")
     parser.add_argument("--within", type=float, default=86400, help="begin nothing after so many seconds")
     parser.add_argument("--ledger", type=Path, default=LEDGER)
@@ -353,28 +375,31 @@ def main(argv: Sequence[str]) -> None:
     if "BERTUNE_SHARED" not in os.environ:
         sys.exit("set BERTUNE_SHARED to the folder whose data/ holds the data sets")
     cores, each = sorted(os.sched_getaffinity(0)), said.cores_each
+    if said.autogluon and said.task == "stsb":
+        sys.exit("--autogluon: its predictor is set up for mrpc and conll")
     if len(cores) < 2 * each:
         sys.exit(f"--cores-each {each}: two sides need {2 * each} cores, and there are {len(cores)}")
     seeds = [int(seed) for seed in said.seeds.split(",")]
-    rates = [float(rate) for rate in (said.rates or RATES[said.task]).split(",")]
+    settings = [as_setting(text) for text in (said.settings or SETTINGS[said.task]).split(",")]
     with tempfile.TemporaryDirectory() as name:
         ledger = Path(name, "ledger") if said.look else said.ledger
         data = files(said.task, said.rows, Path(name))
-        budget = Budget(said.task, said.seconds, said.rows, each, said.batch_size, data, ledger)
+        budget = Budget(said.task, said.seconds, said.rows, each, data, ledger)
         more = further(said.task, said.rows, Path(name))
         budget = dataclasses.replace(budget, more=more, autogluon=said.autogluon)
         if said.autogluon:
             write_plain(budget)
         sets = [cores[:each], cores[each : 2 * each]]
-        probes = [Run("speed", seed) for seed in (0, 1)]
-        if not budget.done().keys() >= set(probes):
-            together(budget, probes, sets, None)
-        for runs, swapped in slots(set(budget.done()), seeds, rates, autogluon=bool(said.autogluon)):
+        for batch_size in dict.fromkeys(size for _, size in settings):
+            probes = [Run("speed", seed, None, batch_size) for seed in (0, 1)]
+            if not budget.done().keys() >= set(probes):
+                together(budget, probes, sets)
+        for runs, swapped in slots(set(budget.done()), seeds, settings, autogluon=bool(said.autogluon)):
             if time.monotonic() - began > said.within:
                 break
-            found = together(budget, runs, sets[::-1] if swapped else sets, paced(budget))
+            found = together(budget, runs, sets[::-1] if swapped else sets)
             for run, one in zip(runs, found, strict=True):
                 print(run, json.dumps({key: one[key] for key in ("seconds", "steps", "best")}), flush=True)
-        results = summary(budget, seeds, rates)
+        results = summary(budget, seeds, settings)
     for result in results if not said.look else ():
         save_result("budget", result)

@@ -5,9 +5,9 @@ python -m benchmarks.techniques run [--rows 600] [--dev 1000] [--seeds 5] [--job
 python -m benchmarks.techniques table [--ledger FILE]
 
 Every run learns from the first rows and is judged by its last weights on the development set's first rows, which it has
-not seen: nothing is selected. `run` goes on where its ledger ends and begins nothing after --seconds; several may share
-a ledger, each with jobs of its own. `table` prints differences to the plain run of the same seed. Needs the data that
-BERTUNE_SHARED points to.
+not seen: nothing is selected (but soups, which keep the mean or the best run by 120 further rows). `run` goes on where
+its ledger ends and begins nothing after --seconds; several may share a ledger, each with jobs of its own. `table` gives
+differences to the plain run of the same seed. Needs the data that BERTUNE_SHARED points to.
 """
 
 import argparse

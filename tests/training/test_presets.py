@@ -29,9 +29,11 @@ def test_what_each_sets() -> None:
     assert "batch_size" not in preset_options("best", defaults, MINILM, validates=True, compares=True)
     assert "batch_size" not in preset_options("best", Defaults(batch_size=16), MINILM, validates=True)
     assert "patience" not in preset_options("best", defaults, BASE, validates=False)
-    limited = preset_options("best", defaults, MINILM, validates=True, averages=True)
+    limited = preset_options("best", defaults, MINILM, validates=True, limited=True, averages=True)
     assert limited.pop("soup") == "auto"
     assert limited == {name: value for name, value in best.items() if name != "patience"}  # a limit is for being used
+    assert preset_options("best", defaults, MINILM, validates=True, limited=True) == limited
+    assert preset_options("best", defaults, MINILM, validates=True, averages=True) == best
     assert "reinitialize_layers" not in preset_options("best", defaults, TINY, validates=True)
     assert preset_options("best", defaults, TINY, validates=True)["learning_rate"] == 1e-4  # at most twice
 
@@ -49,6 +51,23 @@ def test_given_options_win_and_are_told(tmp_path: Path, caplog: pytest.LogCaptur
     )
     assert with_preset({"epochs": None}, {}) == {"epochs": None}
     assert "patience" not in with_preset({**values, "folds": 3}, {})
+    assert "soup" not in with_preset({**values, "time_limit": "5m", "seeds": "1,2"}, {})
+    assert "batch_size" not in with_preset({**values, "task": "embedding"}, {})  # whose loss compares a batch's rows
+
+
+def test_a_run_of_an_older_preset_goes_on_as_it_began(tmp_path: Path) -> None:
+    tiny.write_encoder(tmp_path / "encoder")
+    (tmp_path / "out").mkdir()
+    began = {"preset": "best", "batch_size": 32, "patience": 3, "soup": None, "epochs": 9.0, "learning_rate": 1e-4}
+    (tmp_path / "out/run.yaml").write_text(yaml.safe_dump(began))
+    values = {
+        "task": "text-classification", "encoder": str(tmp_path / "encoder"), "preset": "best",
+        "output": str(tmp_path / "out"), "time_limit": "5m",
+    }  # fmt: skip
+    found = with_preset({**values, "resume": True}, {})
+    assert {name: found[name] for name in began} == began
+    assert with_preset({**values, "resume": True, "batch_size": 8}, {})["batch_size"] == 8  # and is refused later
+    assert with_preset(values, {})["batch_size"] == 16
 
 
 def test_from_the_command_line_into_run_yaml_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

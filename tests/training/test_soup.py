@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 import signal
 import time
@@ -161,19 +162,22 @@ def test_auto_makes_one_run_where_no_other_fits(tmp_path: Path) -> None:
     assert not (tmp_path / "out/soup.json").exists()
 
 
-def test_a_run_of_its_own_is_judged_at_its_end_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no second run fits, no time goes into evaluations before the end; with --patience it does."""
-    given = options(tmp_path, soup="auto", epochs=50_000, time_limit="8s", checkpoint_every=2)
-    steps, real = list[int](), launch.launch
+def test_a_run_of_its_own_is_judged_at_its_end_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no second run fits, no time goes into evaluations before the end; checkpoints are kept on the way."""
+    monkeypatch.setattr(soup, "_KEPT_EVERY", 0.0)
+    given = options(tmp_path, soup="auto", epochs=50_000, time_limit="8s")
+    plans, real = list[Any](), launch.launch
 
     def stops(job: Any, *rest: Any, **more: Any) -> Any:
-        checks, made = job.config.check_every, 0
+        plans.append(job.config)
+        made = 0
 
         def loss(*args: Any) -> Any:
             nonlocal made
             made += 1
-            if made > 6 and not steps:
-                steps.append(checks)
+            if made > job.config.checkpoint_every + 10 and len(plans) == 1:
                 raise Interrupted(signal.SIGTERM)
             return job.loss(*args)
 
@@ -182,13 +186,46 @@ def test_a_run_of_its_own_is_judged_at_its_end_and_goes_on(tmp_path: Path, monke
     monkeypatch.setattr("bertune.training.fine_tune.launch", stops)
     with pytest.raises(Interrupted):
         bertune.train(**given)
-    assert steps[0] == 50_000 * 12
+    assert plans[0].check_every == 50_000 * 12
+    assert "checkpoint_every: null" in (tmp_path / "out/run.yaml").read_text()  # measured here, for here
     assert not (tmp_path / "out/soup.json").exists()
-    found = bertune.train(**{**given, "resume": True})
-    assert found.steps > 6
+    with caplog.at_level(logging.INFO):
+        found = bertune.train(**{**given, "resume": True})
+    assert any(message.startswith("going on from") for message in caplog.messages)
+    assert found.steps > plans[0].checkpoint_every
     assert "soup" not in found.more
     told = json.loads((tmp_path / "out/metrics.json").read_text())
     assert told["record"]["best_step"] == found.steps
+
+
+def test_a_run_of_its_own_with_patience_is_judged_after_every_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans, real = list[Any](), launch.launch
+
+    def look(job: Any, *rest: Any, **more: Any) -> Any:
+        plans.append(job.config)
+        return real(job, *rest, **more)
+
+    monkeypatch.setattr("bertune.training.fine_tune.launch", look)
+    found = bertune.train(**options(tmp_path, soup="auto", epochs=50_000, time_limit="6s", patience=2))
+    assert (plans[0].check_every, plans[0].checkpoint_every) == (None, None)
+    assert found.steps < 50_000 * 12
+
+
+def test_without_a_limit_a_run_keeps_a_checkpoint_after_every_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = list[Any]()
+
+    def look(job: Any, *_: Any, **__: Any) -> Any:
+        plans.append(job.config)
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("bertune.training.fine_tune.launch", look)
+    with pytest.raises(Interrupted):
+        bertune.train(**options(tmp_path))
+    assert (plans[0].check_every, plans[0].checkpoint_every) == (8 * 12, 12)
 
 
 def test_auto_makes_no_more_than_some(tmp_path: Path) -> None:
@@ -224,6 +261,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         ({"seeds": "1,2"}, "seeds 1,2: does not go with soup"),
         ({"restarts": 2}, "restarts 2: does not go with soup"),
         ({"folds": 3, "validation": None}, "folds 3: does not go with soup"),
+        ({"average_last": 3}, "average_last 3: does not go with soup"),
         ({"label_margins": True}, ": does not go with soup, whose runs are all averaged"),
         ({"validation": None, "validation_share": 0}, "soup 3: validation data must show"),
         ({"time_limit": "0.01s"}, "give at least"),

@@ -35,6 +35,22 @@ def test_a_limit_is_kept_and_the_model_is_whole(tmp_path: Path) -> None:
     assert bertune.load(tmp_path / "out").predict(["the film is good"])[0]["label"] in {"good", "bad"}
 
 
+def test_what_is_measured_before_the_run_is_a_typical_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the first rows of the file, which are the longest here."""
+    probed, real = list[int](), time_limit._timed
+
+    def look(job: TrainingJob, batch: Batch) -> tuple[float, float]:
+        probed.append(len(batch.input_ids))
+        probed.append(int(job.lengths.sum()) if job.lengths is not None else 0)
+        return real(job, batch)
+
+    monkeypatch.setattr(time_limit, "_timed", look)
+    rows = sorted(tiny.opinions(96), key=lambda row: -len(row["text"]))
+    rows[:16] = [{**row, "text": " ".join([row["text"]] * 5)} for row in rows[:16]]
+    bertune.train(**options(tmp_path, train=tiny.write_rows(tmp_path / "long.jsonl", rows), time_limit="10m", epochs=1))
+    assert probed[0] == pytest.approx(probed[1] / 96 * 8, rel=0.2)
+
+
 def test_seeds_share_the_limit(tmp_path: Path) -> None:
     began = time.monotonic()
     found = bertune.train(**options(tmp_path, time_limit="8s", seeds="1,2"))

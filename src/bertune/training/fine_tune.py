@@ -74,6 +74,8 @@ class FineTuning:
     batches: makes the batches, on a device; None: of the training data's features.
     clock: of the time limit, where the options have one; it runs since before data were read.
     evaluations: in the whole run; None: one an epoch.
+    checkpoint_every: updates from one checkpoint to the next, where the options do not say; None: those of the
+        evaluations, or an epoch where these are further apart.
     """
 
     data: PreparedData
@@ -87,6 +89,7 @@ class FineTuning:
     batches: Callable[[torch.device], Batches] | None = None
     clock: Clock | None = None
     evaluations: int | None = None
+    checkpoint_every: int | None = None
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -343,7 +346,10 @@ def _config(run: FineTuning, seed: int) -> TrainConfig:
     defaults = data.task.defaults
     batch_size = defaults.batch_size if options.batch_size in (None, "auto") else int(options.batch_size)
     _check_batch_size(options, data, batch_size)
-    return train_config(
+    between = options.checkpoint_every or run.checkpoint_every
+    if between is None and run.evaluations is not None:
+        between = steps_per_epoch(data.train.units, batch_size)
+    config = train_config(
         options,
         sequences=data.train.units,
         batch_size=batch_size,
@@ -353,6 +359,7 @@ def _config(run: FineTuning, seed: int) -> TrainConfig:
         seed=seed,
         evaluations=run.evaluations,
     )
+    return dataclasses.replace(config, checkpoint_every=between)
 
 
 def _check_batch_size(options: TrainOptions, data: PreparedData, batch_size: int) -> None:

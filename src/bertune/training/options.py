@@ -12,7 +12,7 @@ from bertune.training.trackers import tracker_problems
 
 _MOST_SEEDS = 1000
 """Of a range."""
-NOT_WITH_SOUP = ("seeds", "folds", "restarts", "label_margins")
+NOT_WITH_SOUP = ("seeds", "folds", "restarts", "label_margins", "average_last")
 """Options that do not go with `soup`."""
 
 

@@ -1,6 +1,7 @@
 """`--preset fast|balanced|best`: options for the time that one wants to spend, where they are not given themselves.
 
-What is in `best` paid in `benchmarks.techniques` (docs/techniques.md has the table); what did not is an option only.
+What is in `best` paid in `benchmarks.techniques` (docs/techniques.md has the table) or in what benchmarks/LOG.md tells;
+what did not is an option only.
 """
 
 import logging
@@ -29,6 +30,8 @@ PATIENCE = 3
 """Evaluations without improvement that `best` waits for."""
 _BATCH = 16
 """Sequences an update of `best`: twice as many updates a pass as with the tasks' 32, which paid (benchmarks/LOG.md)."""
+_SET = ("epochs", "batch_size", "learning_rate", "reinitialize_layers", "patience", "soup")
+"""What presets may set."""
 _DEEP = 6
 """Layers from which on the highest may begin anew."""
 
@@ -39,6 +42,7 @@ def preset_options(
     config: EncoderConfig,
     *,
     validates: bool,
+    limited: bool = False,
     averages: bool = False,
     compares: bool = False,
 ) -> dict[str, Any]:
@@ -49,7 +53,8 @@ def preset_options(
         defaults: of the task; `balanced` is what they are.
         config: of the encoder.
         validates: whether there is validation data, by which a run may stop early.
-        averages: whether time is limited, so that what a run leaves of it may go into further ones.
+        limited: whether time is.
+        averages: whether what a run leaves of it may go into further ones.
         compares: whether the loss compares the examples of a batch, so that larger ones teach more.
     """
     if name == "balanced":
@@ -60,7 +65,8 @@ def preset_options(
         return {"epochs": max(1.0, defaults.epochs / 3), **rate}
     deep = config.stored_layers == config.num_hidden_layers >= _DEEP
     # a limit is for being used: runs within it go on to their last step, where the learning rate is zero
-    end: dict[str, Any] = {"soup": "auto"} if averages else {"patience": PATIENCE}
+    end: dict[str, Any] = {} if limited else {"patience": PATIENCE}
+    end |= {"soup": "auto"} if limited and averages else {}
     return {
         "epochs": 3 * defaults.epochs,
         **({"batch_size": _BATCH} if defaults.batch_size > _BATCH and not compares else {}),
@@ -99,6 +105,17 @@ def said_option(options: TrainOptions, name: str) -> str:
     return f"--{name}"
 
 
+def _of_run_to_resume(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that goes on has where the preset decides: an earlier version of the preset may have set other values.
+
+    Raises:
+        InputError: a run.yaml that cannot be read.
+    """
+    begun = Path(str(values.get("output"))) / "run.yaml"
+    before = read_yaml(begun) if values.get("resume") and begun.is_file() else {}
+    return {name: before[name] for name in _SET if name in before} if before.get("preset") == values["preset"] else {}
+
+
 def with_preset(values: Mapping[str, Any], task_options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with those that their preset sets, where they do not say themselves; logged.
 
@@ -118,12 +135,15 @@ def with_preset(values: Mapping[str, Any], task_options: Mapping[str, Any]) -> d
         config = checkpoint.config
     task = new_task(str(values["task"]), task_options)
     validates = values.get("folds") is None and values.get("validation_share") != 0
-    averages = values.get("time_limit") is not None and not any(values.get(other) for other in NOT_WITH_SOUP)
-    compares = task.least_batch_size() > 1
-    found = preset_options(name, task.defaults, config, validates=validates, averages=averages, compares=compares)
+    found = preset_options(
+        name, task.defaults, config, validates=validates, limited=values.get("time_limit") is not None,
+        averages=not any(values.get(other) for other in NOT_WITH_SOUP), compares=task.compares_rows,
+    )  # fmt: skip
+    found = _of_run_to_resume(values) or found
     taken = {option: value for option, value in found.items() if values.get(option) is None}
     kept = [f"--{option.replace('_', '-')} {values[option]}" for option in found if option not in taken]
-    shown = ", ".join(f"--{option.replace('_', '-')} {_shown(value)}" for option, value in taken.items())
+    told = {option: value for option, value in taken.items() if value is not None}
+    shown = ", ".join(f"--{option.replace('_', '-')} {_shown(value)}" for option, value in told.items())
     logger.info(
         "--preset %s: %s%s", name, shown or "the task's own defaults",
         f"; as given: {', '.join(kept)}" if kept else "",

@@ -52,7 +52,7 @@ from bertune.training.fine_tune import (
 from bertune.training.loop.budget import TARGET
 from bertune.training.loop.randomness import seed_all
 from bertune.training.loop.state import Evaluation
-from bertune.training.loop.validation import is_better, steps_per_epoch
+from bertune.training.loop.validation import is_better
 from bertune.training.options import TrainOptions
 from bertune.training.prepare import PreparedData
 from bertune.training.result import TrainResult
@@ -68,7 +68,9 @@ MOST = 8
 SHORTEST = 2 / 3
 """Share of the updates that are asked for, which a run of `auto` has at least where there are several."""
 _KEPT_EVERY = 60.0
-"""Seconds between two checkpoints of a run: it is evaluated at its end alone."""
+"""Seconds between two checkpoints of a run at least: it is evaluated at its end alone."""
+_KEEPING = 0.02
+"""Share of the time that goes into them at most."""
 _LEAST = 0.4
 """Share of what a run took that must be left for another one."""
 
@@ -97,7 +99,7 @@ class Plan:
     """How the time is spent.
 
     count: runs to make.
-    between: updates from one checkpoint of a run to the next; None: none before its end.
+    between: updates from one checkpoint of a run to the next; None: an epoch.
     kept: seconds for the mean of the weights, its evaluation and its writing, and the report.
     """
 
@@ -140,7 +142,7 @@ def planned(options: TrainOptions, data: PreparedData, clock: Clock | None) -> P
     budget, config = measured(FineTuning(data, dataclasses.replace(options, calibration=False), clock=clock))
     fixed = clock.elapsed - began  # every run loads the encoder and is measured
     update = max(budget.update, 1e-9)
-    between = max(steps_per_epoch(data.train.units, config.batch_size), math.ceil(_KEPT_EVERY / update))
+    between = math.ceil(max(_KEPT_EVERY, budget.checkpoint / _KEEPING) / update)
     kept = 2 * budget.evaluation + (seconds_of_report(data) if options.report else 0.0)
     if isinstance(wanted, int):
         return Plan(wanted, between, kept)
@@ -233,12 +235,12 @@ def _one(soup: _Soup, number: int, clock: Clock | None) -> TrainResult:
 
     own = dataclasses.replace(
         options, seed=seed, soup=None, output=str(folder), calibration=False, baselines=False, patience=None,
-        keep_checkpoints=1, checkpoint_every=options.checkpoint_every or soup.plan.between,
+        keep_checkpoints=1,
         resume=options.resume and (folder / "run.yaml").is_file(),
     )  # fmt: skip
     return fine_tune(
         FineTuning(
-            soup.data, own, new_network=from_the_start, evaluations=1, clock=clock,
+            soup.data, own, new_network=from_the_start, evaluations=1, checkpoint_every=soup.plan.between, clock=clock,
             further=soup.progress.count - number - 1, events=FolderEvents(begin, follow),
         )
     )  # fmt: skip

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from bertune.distributed.world import current
@@ -21,8 +22,8 @@ from bertune.training.loop.regularization import BackwardOf, one_pass
 
 _BYTES_PER_SECOND = 3e8
 """At which a model and a checkpoint are written, hashed and synced, until that is measured: a slow disk's rate."""
-_COPIES = 4
-"""Of the weights, in float32: the model, and in a checkpoint weights and two moments."""
+_COPIES = 3
+"""Of the weights, in float32, in a checkpoint: themselves and two moments."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class TimeLimit:
 
 
 def probe(job: TrainingJob, budget: TimeBudget, evaluated: int) -> None:
-    """Measure a batch forward and backward, and forward alone, and put what follows into the budget.
+    """Measure a typical batch forward and backward, and forward alone, and put what follows into the budget.
 
     The network and the random generators are left as they were. The optimizer's step is not measured, but the first
     updates of the run itself are.
@@ -50,7 +51,7 @@ def probe(job: TrainingJob, budget: TimeBudget, evaluated: int) -> None:
     with fast_float32(device):
         while True:
             try:
-                batch = batches.make(np.arange(rows), 0).to(device)
+                batch = batches.make(_typical(job, rows), 0).to(device)
                 update, forward = _timed(job, batch)
                 break
             except (MemoryError, RuntimeError) as error:
@@ -64,8 +65,19 @@ def probe(job: TrainingJob, budget: TimeBudget, evaluated: int) -> None:
     budget.update = update * whole / rows / world.size  # ranks share the batch
     size = 4 * sum(weight.numel() for weight in job.network.parameters())
     each = forward / max(1, len(batch.input_ids)) / world.size
-    budget.evaluation = each * evaluated + _COPIES * size / _BYTES_PER_SECOND
+    budget.checkpoint = _COPIES * size / _BYTES_PER_SECOND
+    budget.evaluation = each * evaluated + size / _BYTES_PER_SECOND + budget.checkpoint
     budget.update, budget.evaluation = world.agree((budget.update, budget.evaluation))
+
+
+def _typical(job: TrainingJob, rows: int) -> npt.NDArray[np.int64]:
+    """Sequences that are together about as long as batches of so many are on average: from the shortest to the longest.
+
+    The first ones of a file may all be long, as headlines or examples that were sorted.
+    """
+    order = np.arange(job.sequences) if job.lengths is None else np.argsort(job.lengths, kind="stable")
+    places = (np.arange(rows) + 0.5) * len(order) / rows
+    return np.asarray(order[places.astype(np.int64)], dtype=np.int64)
 
 
 def _timed(job: TrainingJob, batch: Batch) -> tuple[float, float]:

@@ -134,18 +134,20 @@ def run(
         several = is_begun(Path(options.output)) if options.resume else plan.count > 1
         if several:
             return _train_soup(options, tree, data(), clock, plan)
-        alone = dataclasses.replace(options, checkpoint_every=options.checkpoint_every or plan.between)
-        at_the_end = options.soup == "auto" and not options.patience
-        return _train_once(alone, data(), clock, evaluations=1 if at_the_end else None)
+        if options.soup == "auto" and not options.patience:
+            return _train_once(options, data(), clock, evaluations=1, checkpoint_every=plan.between)
+        return _train_once(options, data(), clock)
 
 
 def _train_once(
-    options: TrainOptions, data: PreparedData, clock: Clock | None, *, evaluations: int | None = None
+    options: TrainOptions,
+    data: PreparedData,
+    clock: Clock | None,
+    *,
+    evaluations: int | None = None,
+    checkpoint_every: int | None = None,
 ) -> TrainResult:
-    """One run.
-
-    evaluations: in the whole run; None: one an epoch.
-    """
+    """One run. evaluations, checkpoint_every: see `FineTuning`."""
     saved: list[SavedModel] = []
     margins = LabelMargins(batch_loss(data.task.loss), data.task, data.train) if options.label_margins else None
     with tracked(options.track or (), Path(options.output), dataclasses.asdict(options)) as tracking:
@@ -153,7 +155,7 @@ def _train_once(
             FineTuning(
                 data, options, loss=margins, events=FolderEvents(tracking.start, tracking.log),
                 saved=lambda *found: _keep(saved, SavedModel(*found)), clock=_before_report(options, data, clock),
-                evaluations=evaluations,
+                evaluations=evaluations, checkpoint_every=checkpoint_every,
             )
         )  # fmt: skip
         if margins is not None:

@@ -1,9 +1,8 @@
 """Keeps a run within a time limit: plans its updates from what they take, so that the schedule ends in time.
 
 A run has at most as many updates as its options ask for. The first plan comes from an estimate; it is corrected once
-when the first updates have been measured, and once after the first evaluation, or halfway where there is none until
-then. After that it is only ever shortened, when a machine became slower. The learning rate falls to zero at the planned
-end.
+when the first updates have been measured, once after the first evaluation, and halfway where there was none until then.
+After that it is only ever shortened, when a machine became slower. The learning rate falls to zero at the planned end.
 """
 
 import dataclasses
@@ -31,17 +30,20 @@ class TimeBudget:
     clock: of the whole command, started before data were read.
     update, evaluation: seconds of an update, and of an evaluation with all that is written after it; estimates until
         they are measured.
+    checkpoint: seconds of writing a checkpoint that follows no evaluation; an estimate at first too.
     earlier: seconds of former sessions of the run.
     """
 
     clock: Clock
     update: float = 0.0
     evaluation: float = 0.0
+    checkpoint: float = 0.0
     earlier: float = 0.0
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     _updates: int = 0
     _total: float = 0.0
     _evaluations: int = 0
+    _checkpoints: int = 0
     _asked: TrainConfig | None = None
 
     @property
@@ -72,8 +74,9 @@ class TimeBudget:
             self.update = max(mean, sum(self._recent) / len(self._recent)) if self._updates >= _MEASURED else mean
         if self._updates == _MEASURED and not state.replanned:
             return self._planned(state, per_evaluation)
-        if not state.replanned and self._updates >= _MEASURED and 2 * state.step >= config.steps:
-            state.replanned = True
+        corrected = state.replanned or state.replanned_halfway
+        if not corrected and self._updates >= _MEASURED and 2 * state.step >= config.steps:
+            state.replanned_halfway = True
             return self._planned(state, per_evaluation)
         if self._needed(config.steps - state.step, per_evaluation) > self.left:
             return self._planned(state, per_evaluation, most=config.steps)
@@ -90,17 +93,29 @@ class TimeBudget:
         state.replanned = True
         return self._planned(state, per_evaluation)
 
+    def after_checkpoint(self, seconds: float) -> None:
+        """Count a checkpoint that followed no evaluation and took so many seconds."""
+        self._checkpoints += 1
+        self.checkpoint = seconds if self._checkpoints == 1 else max(self.checkpoint, seconds)
+
+    @property
+    def _each(self) -> float:
+        """Seconds of an update, with its share of the checkpoints."""
+        assert self._asked is not None
+        every = self._asked.checkpoint_every
+        return self.update + (self.checkpoint / every if every else 0.0)
+
     def _needed(self, updates: int, per_evaluation: int) -> float:
         """Seconds of so many updates, the evaluations among them and the one at the end."""
-        return updates * self.update + math.ceil(updates / per_evaluation) * self.evaluation
+        return updates * self._each + math.ceil(updates / per_evaluation) * self.evaluation
 
     def _planned(self, state: TrainState, per_evaluation: int, most: int | None = None) -> TrainConfig:
         assert self._asked is not None
         left = self.left - (1 - TARGET) * self.clock.seconds - self.evaluation
-        each = self.update + self.evaluation / per_evaluation
+        each = self._each + self.evaluation / per_evaluation
         fitting = max(0, math.floor(left / max(each, 1e-9)))
         if fitting < per_evaluation:  # no evaluation before the one at the end
-            fitting = max(fitting, min(per_evaluation - 1, math.floor(left / max(self.update, 1e-9))))
+            fitting = max(fitting, min(per_evaluation - 1, math.floor(left / max(self._each, 1e-9))))
         steps = max(1, min(most or self._asked.steps, state.step + max(0, fitting)))
         if steps != state.planned_steps:
             logger.info(

@@ -88,7 +88,7 @@ def fit(setup: TrainingSetup, config: TrainConfig, state: TrainState) -> TrainSt
                 state.epoch, state.batch = state.epoch + 1, 0
                 batches = batches_of_epoch(setup, config, state.epoch)
             if keep:
-                setup.checkpointer.save_checkpoint(setup.optimizer, state)
+                pace.keep(state)
                 raise_if_requested(kept(config, state))
         state.wall_seconds = time.perf_counter() - begun
     log_skipped(state)

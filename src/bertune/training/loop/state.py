@@ -56,8 +56,8 @@ class TrainState:
         all sessions.
     micro_batches: parts that a batch is computed in because memory was short.
     float32_route: how float32 products are computed (see `encoder.float32_route`); a resumed run keeps it.
-    planned_steps, replanned: of a run with a time limit, updates as last planned (0: none yet), and whether the plan
-        has been corrected after an evaluation.
+    planned_steps, replanned, replanned_halfway: of a run with a time limit, updates as last planned (0: none yet), and
+        whether the plan has been corrected after an evaluation, and halfway.
     """
 
     step: int = 0
@@ -85,6 +85,7 @@ class TrainState:
     float32_route: str | None = None
     planned_steps: int = 0
     replanned: bool = False
+    replanned_halfway: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,10 @@ class Budget(Protocol):
         self, config: TrainConfig, state: TrainState, seconds: float, per_evaluation: int
     ) -> TrainConfig:
         """The plan after an evaluation."""
+        ...
+
+    def after_checkpoint(self, seconds: float) -> None:
+        """Count a checkpoint that followed no evaluation."""
         ...
 
     def with_steps(self, steps: int) -> TrainConfig:

@@ -51,6 +51,13 @@ class Pace:
             self._follow(self._setup.budget.after_update(self.config, state, seconds, self._every))
         return self.config
 
+    def keep(self, state: TrainState) -> None:
+        """Keep a checkpoint between evaluations."""
+        start = time.perf_counter()
+        self._setup.checkpointer.save_checkpoint(self._setup.optimizer, state)
+        if self._setup.budget is not None:
+            self._setup.budget.after_checkpoint(time.perf_counter() - start)
+
     def _follow(self, config: TrainConfig) -> None:
         world, budget = self._setup.world, self._setup.budget
         if world.size > 1 and budget is not None:  # every rank has its own clock: the first one's plan holds
