@@ -45,8 +45,8 @@ def test_what_is_measured_before_the_run_is_a_typical_batch(tmp_path: Path, monk
         return real(job, batch)
 
     monkeypatch.setattr(time_limit, "_timed", look)
-    rows = sorted(tiny.opinions(96), key=lambda row: -len(row["text"]))
-    rows[:16] = [{**row, "text": " ".join([row["text"]] * 5)} for row in rows[:16]]
+    rows = tiny.opinions(96)
+    rows[:16] = [{**row, "text": " ".join([str(row["text"])] * 5)} for row in rows[:16]]
     bertune.train(**options(tmp_path, train=tiny.write_rows(tmp_path / "long.jsonl", rows), time_limit="10m", epochs=1))
     assert probed[0] == pytest.approx(probed[1] / 96 * 8, rel=0.2)
 
